@@ -1,0 +1,1 @@
+"""Process 3D microscopy volumes blockwise on Dask."""

@@ -1,0 +1,1 @@
+"""Words to jobs: the chained command line, derived from operator signatures."""

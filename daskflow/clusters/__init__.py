@@ -1,0 +1,1 @@
+"""A name or an address in, a Dask client out."""

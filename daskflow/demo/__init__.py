@@ -1,0 +1,1 @@
+"""A synthetic volume and the whole pipeline on it."""

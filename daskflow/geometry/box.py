@@ -1,0 +1,170 @@
+"""Half-open boxes of integer voxels, zyx."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from daskflow.errors import BoundsError, GeometryError
+
+Zyx = tuple[int, int, int]
+
+_STRING = re.compile(r"(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)(?:\.(?:gz|br|h5|json|npy|tif|csv|png|jpg))?$")
+
+
+def as_zyx(value: int | Sequence[int], *, name: str = "value") -> Zyx:
+    """Return three integers zyx; a single integer stands for all three axes.
+
+    Raises:
+        GeometryError: not one or three integers.
+    """
+    try:
+        values = [operator.index(value)] * 3 if not isinstance(value, Sequence) else [operator.index(v) for v in value]
+    except TypeError:
+        raise GeometryError(f"{name} {value!r} must be integers (zyx)") from None
+    if len(values) != 3:
+        raise GeometryError(f"{name} {value!r} has {len(values)} numbers; give one or three (zyx)")
+    return (values[0], values[1], values[2])
+
+
+@dataclass(frozen=True, order=True)
+class BoundingBox:
+    """A half-open box of voxels of one mip, zyx; coordinates may be negative.
+
+    A box may be empty (an axis of size zero); an inverted one is refused.
+
+    Raises:
+        GeometryError: a coordinate is no integer, or a stop lies before its start.
+    """
+
+    start: Zyx
+    stop: Zyx
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", as_zyx(self.start, name="start"))
+        object.__setattr__(self, "stop", as_zyx(self.stop, name="stop"))
+        if any(b < a for a, b in zip(self.start, self.stop, strict=True)):
+            raise GeometryError(f"box is inverted: start {self.start} zyx lies after stop {self.stop}")
+
+    @classmethod
+    def from_size(cls, start: Sequence[int], size: Sequence[int]) -> BoundingBox:
+        """Return the box that begins at `start` and spans `size` voxels (both zyx)."""
+        start, size = as_zyx(start, name="start"), as_zyx(size, name="size")
+        return cls(start, _each(operator.add, start, size))
+
+    @classmethod
+    def from_string(cls, text: str) -> BoundingBox:
+        """Return the box that ``z0-z1_y0-y1_x0-x1`` names; a file's path before it and its ending are ignored.
+
+        Raises:
+            GeometryError: the text does not end in such a name.
+        """
+        match = _STRING.search(text)
+        if match is None:
+            raise GeometryError(f"{text!r} does not name a box; expected z0-z1_y0-y1_x0-x1")
+        z0, z1, y0, y1, x0, x1 = map(int, match.groups())
+        return cls((z0, y0, x0), (z1, y1, x1))
+
+    def __str__(self) -> str:
+        return "_".join(f"{a}-{b}" for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def shape(self) -> Zyx:
+        """Voxels per axis (zyx)."""
+        return _each(operator.sub, self.stop, self.start)
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        z, y, x = self.shape
+        return z * y * x
+
+    @property
+    def empty(self) -> bool:
+        """Whether the box holds no voxel."""
+        return self.size == 0
+
+    def __contains__(self, other: BoundingBox) -> bool:
+        return all(a <= b for a, b in zip(self.start, other.start, strict=True)) and all(
+            b <= a for a, b in zip(self.stop, other.stop, strict=True)
+        )
+
+    def grow(self, before: int | Sequence[int], after: int | Sequence[int] | None = None) -> BoundingBox:
+        """Return the box with `before` voxels more on the low sides and `after` (default: the same) on the high sides.
+
+        Negative numbers shrink.
+        """
+        before = as_zyx(before, name="before")
+        after = before if after is None else as_zyx(after, name="after")
+        return BoundingBox(_each(operator.sub, self.start, before), _each(operator.add, self.stop, after))
+
+    def shrink(self, before: int | Sequence[int], after: int | Sequence[int] | None = None) -> BoundingBox:
+        """Return the box with `before` voxels less on the low sides and `after` (default: the same) on the high sides.
+
+        Raises:
+            GeometryError: nothing would be left between the two margins.
+        """
+        before = as_zyx(before, name="before")
+        after = before if after is None else as_zyx(after, name="after")
+        return BoundingBox(_each(operator.add, self.start, before), _each(operator.sub, self.stop, after))
+
+    def clip(self, other: BoundingBox) -> BoundingBox:
+        """Return the part inside `other`: an empty box, placed at its nearest corner, where they do not meet."""
+        start = _each(min, _each(max, self.start, other.start), other.stop)
+        stop = _each(min, _each(max, self.stop, other.start), other.stop)
+        return BoundingBox(start, stop)
+
+    def union(self, other: BoundingBox) -> BoundingBox:
+        """Return the smallest box that holds both."""
+        return BoundingBox(_each(min, self.start, other.start), _each(max, self.stop, other.stop))
+
+    def shift(self, offset: Sequence[int]) -> BoundingBox:
+        """Return the box moved by `offset` voxels (zyx)."""
+        offset = as_zyx(offset, name="offset")
+        return BoundingBox(_each(operator.add, self.start, offset), _each(operator.add, self.stop, offset))
+
+    def coarsen(self, factor: int | Sequence[int]) -> BoundingBox:
+        """Return the smallest box, in voxels `factor` times as large, that covers this one: floor(start/f), ceil(stop/f)."""
+        factor = _positive(factor)
+        return BoundingBox(
+            _each(operator.floordiv, self.start, factor),
+            _each(lambda stop, f: -(-stop // f), self.stop, factor),
+        )
+
+    def refine(self, factor: int | Sequence[int]) -> BoundingBox:
+        """Return the same box in voxels that are `factor` times finer."""
+        factor = _positive(factor)
+        return BoundingBox(_each(operator.mul, self.start, factor), _each(operator.mul, self.stop, factor))
+
+    def align(self, unit: int | Sequence[int], origin: Sequence[int] = (0, 0, 0)) -> BoundingBox:
+        """Return the smallest box that covers this one and begins and ends on multiples of `unit` from `origin`."""
+        origin = as_zyx(origin, name="origin")
+        back = _each(operator.neg, origin)
+        return self.shift(back).coarsen(unit).refine(unit).shift(origin)
+
+    def slices(self, within: BoundingBox) -> tuple[slice, slice, slice]:
+        """Return the slices that cut this box out of an array that holds `within`.
+
+        Raises:
+            BoundsError: this box is not inside `within`.
+        """
+        if self not in within:
+            raise BoundsError(f"box {self} is not inside {within} (z0-z1_y0-y1_x0-x1)")
+        z, y, x = (
+            slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, within.start, strict=True)
+        )
+        return z, y, x
+
+
+def _each(function: object, *axes: Sequence[int]) -> Zyx:
+    z, y, x = map(function, *axes)  # type: ignore[arg-type]
+    return z, y, x
+
+
+def _positive(factor: int | Sequence[int]) -> Zyx:
+    factor = as_zyx(factor, name="factor")
+    if min(factor) < 1:
+        raise GeometryError(f"factor {factor} zyx must be at least 1 on every axis")
+    return factor

@@ -1,0 +1,106 @@
+"""What is known of a volume before any voxel is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+
+from daskflow.errors import GeometryError, ParameterError
+from daskflow.geometry.box import BoundingBox, Zyx, as_zyx
+
+LayerType = Literal["image", "segmentation", "affinity_map", "probability_map"]
+LAYER_TYPES: tuple[LayerType, ...] = get_args(LayerType)
+
+
+@dataclass(frozen=True)
+class VolumeSpec:
+    """The geometry and meaning of one mip of a volume.
+
+    Attributes:
+        box: the voxels it holds, in its own global coordinates (zyx).
+        dtype: type of a voxel.
+        channels: size of the channel axis; None when arrays are zyx instead of czyx.
+        voxel_size: nm per voxel (zyx).
+        chunk: voxels per storage chunk (zyx); None when nothing is stored in chunks.
+        shard: voxels per shard (zyx), a multiple of `chunk`; None without shards.
+        chunk_origin: the corner from which chunks and shards are counted; `box.start` unless given.
+        layer_type: image, segmentation, affinity_map, probability_map, or None when unknown.
+        channel_names: one name per channel, or empty.
+
+    Raises:
+        GeometryError: sizes below 1, or a shard that is no multiple of the chunk.
+        ParameterError: an unknown layer type, or names that do not match the channels.
+    """
+
+    box: BoundingBox
+    dtype: np.dtype[Any]
+    channels: int | None = None
+    voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    chunk: Zyx | None = None
+    shard: Zyx | None = None
+    chunk_origin: Zyx | None = None
+    layer_type: LayerType | None = None
+    channel_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "dtype", np.dtype(self.dtype))
+        put(self, "voxel_size", tuple(float(v) for v in self.voxel_size))
+        put(self, "chunk_origin", as_zyx(self.box.start if self.chunk_origin is None else self.chunk_origin))
+        put(self, "channel_names", tuple(self.channel_names))
+        for name in ("chunk", "shard"):
+            value = getattr(self, name)
+            if value is not None:
+                put(self, name, as_zyx(value, name=name))
+                if min(getattr(self, name)) < 1:
+                    raise GeometryError(f"{name} {value} zyx must be at least 1 on every axis")
+        if len(self.voxel_size) != 3 or not all(0 < v < float("inf") for v in self.voxel_size):
+            raise GeometryError(f"voxel size {self.voxel_size} nm must be three positive numbers (zyx)")
+        if self.channels is not None and self.channels < 1:
+            raise GeometryError(f"channels {self.channels} must be at least 1, or None for a volume without a channel axis")
+        if self.layer_type is not None and self.layer_type not in LAYER_TYPES:
+            raise ParameterError(f"layer type {self.layer_type!r} is none of {', '.join(LAYER_TYPES)}")
+        if self.channel_names and len(self.channel_names) != (self.channels or 1):
+            raise ParameterError(f"{len(self.channel_names)} channel names {self.channel_names} for {self.channels or 1} channels")
+        self._check_shard()
+
+    def _check_shard(self) -> None:
+        if self.shard is None:
+            return
+        if self.chunk is None or any(s % c for s, c in zip(self.shard, self.chunk, strict=True)):
+            raise GeometryError(f"shard {self.shard} zyx is not a multiple of the chunk {self.chunk}")
+
+    @property
+    def ndim(self) -> int:
+        """3 (zyx) or 4 (czyx)."""
+        return 3 if self.channels is None else 4
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole as an array: zyx, or czyx with channels."""
+        return self.shape_of(self.box)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole, uncompressed."""
+        return self.nbytes_of(self.box)
+
+    @property
+    def write_unit(self) -> Zyx | None:
+        """The shape that one writer must own: the shard, else the chunk, else None (no chunks)."""
+        return self.shard or self.chunk
+
+    def shape_of(self, box: BoundingBox) -> tuple[int, ...]:
+        """Return the shape of the array that holds `box`: zyx, or czyx with channels."""
+        return box.shape if self.channels is None else (self.channels, *box.shape)
+
+    def nbytes_of(self, box: BoundingBox) -> int:
+        """Return the bytes of the array that holds `box`."""
+        return box.size * (self.channels or 1) * self.dtype.itemsize
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, checked anew."""
+        return dataclasses.replace(self, **changes)

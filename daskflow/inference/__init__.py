@@ -1,0 +1,1 @@
+"""Patch grid, blending weights and engines that run a network on patches."""

@@ -1,0 +1,1 @@
+"""Durable runs: plan, stages, the streaming loop, ledger, retries, report."""

@@ -1,0 +1,1 @@
+"""One capability per file: functions from volumes to volumes or jobs."""

@@ -1,0 +1,1 @@
+"""Volumes in Neuroglancer, and pictures of them."""

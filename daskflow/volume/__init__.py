@@ -1,0 +1,1 @@
+"""The lazy Volume, its expression and its evaluation, and the operator registry."""
