@@ -1,0 +1,233 @@
+"""What every store answers, and how a format declares itself."""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.errors import AlignmentError, BoundsError, ParameterError, StoreNotFoundError
+from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How voxels are laid out and compressed in a new layer; None leaves the choice to the format.
+
+    Attributes:
+        chunk: voxels per chunk (zyx).
+        shard: voxels per shard (zyx), a multiple of `chunk`; None without shards.
+        encoding: precomputed: raw, png, jpeg, compressed_segmentation; zarr: a codec, e.g. zstd, blosc, raw.
+        quality: of a lossy encoding, or the level of a codec that has levels.
+        compression: second stage where the format has one: gzip, br, zstd or none.
+    """
+
+    chunk: Zyx | None = None
+    shard: Zyx | None = None
+    encoding: str | None = None
+    quality: int | None = None
+    compression: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("chunk", "shard"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_zyx(getattr(self, name), name=name))
+
+
+class Store(ABC):
+    """The voxels of one mip at one location; cheap to build, small to pickle, safe to use from several threads.
+
+    Subclasses answer `_read`, `_write`, `fingerprint` and `check_writable`; they open handles lazily, not in `__init__`.
+
+    Attributes:
+        url: where it is, with a scheme.
+        mips: the spec of every level, finest first.
+        mip: the level that is read and written.
+        fill_missing: read chunks that were never written as zeros (and count them) instead of raising.
+    """
+
+    def __init__(self, url: str, mips: Sequence[VolumeSpec], *, mip: int = 0, fill_missing: bool = False) -> None:
+        check_mip(mip, len(mips), url)
+        self.url = url
+        self.mips = tuple(mips)
+        self.mip = mip
+        self.fill_missing = fill_missing
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r}, mip={self.mip})"
+
+    @property
+    def spec(self) -> VolumeSpec:
+        """Geometry and meaning of the level that is read and written."""
+        return self.mips[self.mip]
+
+    def read(self, box: BoundingBox) -> Array:
+        """Return the voxels of `box` as a new C-ordered array, zyx or czyx.
+
+        Raises:
+            BoundsError: the box reaches outside `spec.box`.
+            MissingChunkError: a chunk was never written, and `fill_missing` is off.
+            CorruptChunkError: a chunk cannot be decoded.
+            StoreAccessError: the location refuses.
+        """
+        if box not in self.spec.box:
+            raise BoundsError(
+                f"box {box} is not inside {self.spec.box} (z0-z1_y0-y1_x0-x1) of mip {self.mip} of {self.url}"
+            )
+        if box.empty:
+            return np.empty(self.spec.shape_of(box), self.spec.dtype)
+        return self._read(box)
+
+    def write(self, box: BoundingBox, array: Array) -> None:
+        """Store the voxels of `box`, which must be whole write units (shards, else chunks), cut at the volume's edge.
+
+        Raises:
+            BoundsError: the box reaches outside `spec.box`.
+            AlignmentError: the box would share a chunk or shard with another one.
+            ParameterError: the array has another shape or dtype than the box and the store.
+            StoreAccessError: the location refuses.
+        """
+        spec = self.spec
+        check_aligned(box, spec, self.url)
+        if array.shape != spec.shape_of(box):
+            raise ParameterError(f"array of shape {array.shape} for box {box}, which takes {spec.shape_of(box)}")
+        if array.dtype != spec.dtype:
+            raise ParameterError(
+                f"array of {array.dtype} for {self.url}, which holds {spec.dtype}; "
+                f"cast it with astype({spec.dtype.name!r})"
+            )
+        if not box.empty:
+            self._write(box, array)
+
+    @abstractmethod
+    def _read(self, box: BoundingBox) -> Array:
+        """Return the voxels of a box that is not empty and inside the volume."""
+
+    @abstractmethod
+    def _write(self, box: BoundingBox, array: Array) -> None:
+        """Store an array whose box, shape and dtype were checked."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """Return, as JSON, what changes when other voxels would be read: location, metadata, files' sizes and times."""
+
+    @abstractmethod
+    def check_writable(self) -> None:
+        """Raise StoreAccessError, in less than a second, when the location refuses writes."""
+
+
+def check_mip(mip: int, levels: int, url: str) -> None:
+    """Raise unless level `mip` is one of the `levels` that `url` has.
+
+    Raises:
+        ParameterError: a negative mip.
+        StoreNotFoundError: there is no such level; the message says which there are.
+    """
+    if mip < 0:
+        raise ParameterError(f"mip {mip} must be at least 0 (the finest level)")
+    if mip >= levels:
+        there = "only mip 0" if levels == 1 else f"mips 0 to {levels - 1}" if levels else "no mip"
+        raise StoreNotFoundError(f"{url} has no mip {mip}; it has {there}")
+
+
+def check_aligned(box: BoundingBox, spec: VolumeSpec, url: str = "the volume") -> None:
+    """Raise unless one writer may own `box`: whole write units, or up to the volume's edge.
+
+    Raises:
+        BoundsError: the box reaches outside `spec.box`.
+        AlignmentError: it is not whole units; the message names the nearest box that is.
+    """
+    if box not in spec.box:
+        raise BoundsError(f"box {box} is not inside {spec.box} (z0-z1_y0-y1_x0-x1) of {url}")
+    unit = spec.write_unit
+    if unit is None or box.empty:
+        return
+    assert spec.chunk_origin is not None
+    nearest = box.align(unit, spec.chunk_origin).clip(spec.box)
+    if nearest != box:
+        kind = "shards" if spec.shard else "chunks"
+        raise AlignmentError(
+            f"box {box} (z0-z1_y0-y1_x0-x1) is not whole {kind} of {unit} voxels (zyx) from {spec.chunk_origin} "
+            f"in {url}; nearest is {nearest}"
+        )
+
+
+def touched_units(box: BoundingBox, unit: Zyx, origin: Zyx) -> int:
+    """Return how many units of one size, counted from `origin`, share a voxel with a box."""
+    if box.empty:
+        return 0
+    z, y, x = box.shift(tuple(map(operator.neg, origin))).coarsen(unit).shape
+    return z * y * x
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a caller wants a layer opened; formats that state a field themselves refuse another value for it.
+
+    Attributes:
+        mip: level, 0 is the finest.
+        fill_missing: read missing chunks as zeros and count them.
+        dataset: name inside a file that holds several arrays.
+        voxel_size: nm (zyx), for files that do not say.
+        voxel_offset: global coordinates of the first voxel (zyx), for files that do not say.
+        layer_type: meaning of the voxels, for files that do not say.
+    """
+
+    mip: int = 0
+    fill_missing: bool = False
+    dataset: str | None = None
+    voxel_size: tuple[float, float, float] | None = None
+    voxel_offset: Zyx | None = None
+    layer_type: LayerType | None = None
+
+
+ReadBox = Callable[[BoundingBox], Array]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format, declared by its module as ``FORMAT = Format(...)`` or by an entry point in ``daskflow.stores``.
+
+    Attributes:
+        name: as in ``format="precomputed"`` and in the prefix ``precomputed://``.
+        open: (url, Opening) -> Store.
+        recognises: whether what is at a URL (normalised) is in this format; must not raise when nothing is there.
+        suffixes: endings of names that mean this format, with the dot; the longest wins;
+            "" takes what nobody claims when writing.
+        rank: among formats that recognise the same location, the lowest is asked first.
+        prefixes: further names accepted before ``://``.
+        create: (url, spec, mip, layout) -> Store, for formats of chunks that many writers share.
+        write_file: (url, spec, read, layout), for files that one writer makes slab by slab and renames when whole.
+        datasets: whether ``file.suffix:dataset`` names an array inside the file.
+    """
+
+    name: str
+    open: Callable[[str, Opening], Store]
+    recognises: Callable[[str], bool]
+    suffixes: tuple[str, ...] = ()
+    rank: int = 50
+    prefixes: tuple[str, ...] = ()
+    create: Callable[[str, VolumeSpec, int, Layout], Store] | None = None
+    write_file: Callable[[str, VolumeSpec, ReadBox, Layout], None] | None = None
+    datasets: bool = False
+
+
+def refuse_cast(dtype: np.dtype[Any], allowed: Sequence[str], target: str) -> None:
+    """Raise when a format cannot hold a dtype, naming the cast to use.
+
+    Raises:
+        ParameterError: `dtype` is not among `allowed`.
+    """
+    if dtype.name in allowed:
+        return
+    cast = {"bool": "uint8", "float16": "float32", "float64": "float32"}.get(dtype.name, "float32")
+    raise ParameterError(
+        f"{target} cannot hold {dtype.name}; cast with astype({cast!r}). It holds {', '.join(allowed)}"
+    )

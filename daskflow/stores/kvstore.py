@@ -1,0 +1,296 @@
+"""Small objects at any URL: a path, file://, s3://, gs://, http(s)://, memory://."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from daskflow.errors import (
+    CorruptChunkError,
+    MissingChunkError,
+    ParameterError,
+    StoreAccessError,
+    StoreError,
+    StoreNotFoundError,
+)
+
+SCHEMES = ("file", "s3", "gs", "http", "https", "memory")
+_NAME = re.compile(r"[A-Za-z0-9._:-]+")
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
+_RETRIES = {"max_retries": 6, "initial_delay": "250ms", "max_delay": "8s"}
+
+
+def normalise(url: str | os.PathLike[str]) -> str:
+    """Return the URL with its scheme and without a trailing slash; a path becomes an absolute ``file://`` URL.
+
+    Raises:
+        ParameterError: empty, or a scheme that is none of file, s3, gs, http, https, memory.
+    """
+    text = os.fspath(url)
+    match = _URL.fullmatch(text)
+    if match is None:
+        if not text or "\0" in text:
+            raise ParameterError(f"{text!r} is no path or URL")
+        return "file://" + os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 (no symlinks resolved)
+    scheme, rest = match.groups()
+    if scheme not in SCHEMES:
+        raise ParameterError(f"{redact(text)!r} has the scheme {scheme!r}; known are {', '.join(SCHEMES)}")
+    if scheme == "file":
+        return "file://" + os.path.abspath(os.path.expanduser(rest))  # noqa: PTH100, PTH111
+    rest = rest.rstrip("/")
+    if not rest or rest.startswith("/"):
+        raise ParameterError(f"{redact(text)!r} names no bucket, host or object after {scheme}://")
+    return f"{scheme}://{rest}"
+
+
+def redact(url: str) -> str:
+    """Return the URL without user, password and query, for people to read."""
+    return re.sub(r"\?.*", "?...", re.sub(r"//[^/@]*@", "//", url))
+
+
+def local_path(url: str) -> Path | None:
+    """Return the path of a ``file://`` URL or plain path, None for any other URL."""
+    url = normalise(url)
+    return Path(url.removeprefix("file://")) if url.startswith("file://") else None
+
+
+def check_name(name: str) -> str:
+    """Return a name that came from data if it is safe as one component of a location.
+
+    Raises:
+        ParameterError: it has characters outside ``[A-Za-z0-9._:-]``, or is ``.`` or ``..``.
+    """
+    if not _NAME.fullmatch(name) or name in (".", ".."):
+        raise ParameterError(f"{name!r} is no safe name; use letters, digits and . _ : - only")
+    return name
+
+
+def join(url: str, *parts: str) -> str:
+    """Return the URL of an object below `url`; components of `parts`, between slashes, are checked by `check_name`."""
+    return "/".join([normalise(url), *(check_name(name) for part in parts for name in part.split("/"))])
+
+
+def kvstore_spec(url: str) -> dict[str, Any]:
+    """Return tensorstore's JSON spec for the key-value store rooted at a URL, as a directory.
+
+    S3 takes endpoint, region and anonymity from the environment, as boto3 and cloud-volume do: AWS_ENDPOINT_URL_S3
+    or AWS_ENDPOINT_URL, AWS_REGION or AWS_DEFAULT_REGION, AWS_NO_SIGN_REQUEST. GCS reads TENSORSTORE_GCS_HTTP_URL.
+    """
+    spec, key = _split(normalise(url))
+    if spec["driver"] == "http":
+        return {"driver": "http", "base_url": f"{spec['base_url']}{key}/"}
+    return {**spec, "path": spec.get("path", "") + (f"{key}/" if key else "")}
+
+
+@functools.cache
+def context() -> Any:
+    """Return the one tensorstore context of this process: what `memory://` holds, thread pools, retries."""
+    import tensorstore as ts
+
+    return ts.Context(
+        {
+            "cache_pool": {"total_bytes_limit": 0},
+            "s3_request_retries": _RETRIES,
+            "gcs_request_retries": _RETRIES,
+            "http_request_retries": _RETRIES,
+        }
+    )
+
+
+def _split(url: str) -> tuple[dict[str, Any], str]:
+    """Return the spec of the store that a normalised URL lives in, and its key there."""
+    scheme, _, rest = url.partition("://")
+    if scheme == "file":
+        return {"driver": "file", "path": "/"}, rest.lstrip("/")
+    if scheme == "memory":
+        return {"driver": "memory"}, rest
+    host, _, key = rest.partition("/")
+    if scheme in ("http", "https"):
+        return {"driver": "http", "base_url": f"{scheme}://{host}/"}, key
+    if scheme == "gs":
+        return {"driver": "gcs", "bucket": host}, key
+    return {"driver": "s3", "bucket": host, **_s3_options()}, key
+
+
+def _s3_options() -> dict[str, Any]:
+    env = os.environ
+    endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
+    region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or ("us-east-1" if endpoint else None)
+    options: dict[str, Any] = {}
+    if endpoint:
+        options["endpoint"] = endpoint
+    if region:
+        options["aws_region"] = region
+    if env.get("AWS_NO_SIGN_REQUEST", "").lower() in ("1", "true", "yes"):
+        options["aws_credentials"] = {"type": "anonymous"}
+    return options
+
+
+@functools.lru_cache(maxsize=64)
+def _opened(spec: str) -> Any:
+    import tensorstore as ts
+
+    return ts.KvStore.open(json.loads(spec), context=context()).result()
+
+
+def _locate(url: str) -> tuple[Any, str]:
+    spec, key = _split(normalise(url))
+    return _opened(json.dumps(spec, sort_keys=True)), key
+
+
+_CODES: tuple[tuple[str, type[StoreError]], ...] = (
+    ("PERMISSION_DENIED", StoreAccessError),
+    ("UNAUTHENTICATED", StoreAccessError),
+    ("Read-only file system", StoreAccessError),
+    ("Not a directory", StoreAccessError),
+    ("NOT_FOUND", MissingChunkError),
+    ("DATA_LOSS", CorruptChunkError),
+    ("INVALID_ARGUMENT", CorruptChunkError),
+    ("FAILED_PRECONDITION", CorruptChunkError),
+    ("OUT_OF_RANGE", CorruptChunkError),
+)
+
+
+@contextmanager
+def translated(url: str, verb: str) -> Iterator[None]:
+    """Turn tensorstore's errors inside the block into daskflow's; `verb` says what was tried, e.g. "read"."""
+    try:
+        yield
+    except (ValueError, NotImplementedError, IndexError, KeyError) as error:
+        if isinstance(error, ParameterError):
+            raise
+        text = " ".join(str(error).split())
+        kind = next((kind for code, kind in _CODES if code in text), StoreError)
+        raise kind(f"cannot {verb} {redact(url)}: {text}") from error
+
+
+def read_bytes(url: str) -> bytes | None:
+    """Return the object at `url`, or None when there is none.
+
+    Raises:
+        StoreAccessError: the location refuses.
+        StoreError: it cannot be reached.
+    """
+    with translated(url, "read"):
+        store, key = _locate(url)
+        result = store.read(key).result()
+    return bytes(result.value) if result.state == "value" else None
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Store an object atomically: a reader sees the old bytes or the new ones, never a part.
+
+    Raises:
+        StoreAccessError: the location refuses.
+    """
+    _refuse_http(url)
+    with translated(url, "write"):
+        store, key = _locate(url)
+        store.write(key, data).result()
+
+
+def write_if_absent(url: str, data: bytes) -> bool:
+    """Store an object unless there is one, and return whether it was stored; of several writers one gets True.
+
+    Raises:
+        StoreAccessError: the location refuses.
+    """
+    _refuse_http(url)
+    with translated(url, "write"):
+        store, key = _locate(url)
+        absent = store.read(key).result()
+        if absent.state == "value":
+            return False
+        return bool(store.write(key, data, if_equal=absent.stamp.generation).result().generation)
+
+
+def exists(url: str) -> bool:
+    """Return whether there is an object (not a directory) at `url`."""
+    path = local_path(url)
+    return path.is_file() if path is not None else read_bytes(url) is not None
+
+
+def list_names(url: str, prefix: str = "") -> list[str]:
+    """Return the names, relative to `url`, of all objects below it that begin with `prefix`, sorted.
+
+    Raises:
+        StoreAccessError: the location refuses, or is http, which has no listing.
+    """
+    if normalise(url).startswith(("http://", "https://")):
+        raise StoreAccessError(f"cannot list {redact(url)}: http has no listings")
+    with translated(url, "list"):
+        store, key = _locate(url)
+        base = f"{key}/" if key else ""
+        keys = store.list(_below(base + prefix), strip_prefix_length=len(base.encode())).result()
+    return sorted(name for name in (bytes(key).decode() for key in keys) if not name.endswith(".__lock"))
+
+
+def delete(url: str) -> None:
+    """Remove the object at `url`; nothing happens when there is none."""
+    _refuse_http(url)
+    with translated(url, "delete"):
+        store, key = _locate(url)
+        store.write(key, None).result()
+
+
+def delete_tree(url: str) -> None:
+    """Remove every object below `url`; nothing happens when there is none.
+
+    Raises:
+        ParameterError: `url` is a whole file system, bucket or host.
+    """
+    _refuse_http(url)
+    path = local_path(url)
+    if path is not None:
+        if path == Path(path.anchor):
+            raise ParameterError(f"will not delete all of {url}")
+        if path.exists():
+            shutil.rmtree(path)
+        return
+    with translated(url, "delete"):
+        store, key = _locate(url)
+        if not key:
+            raise ParameterError(f"will not delete all of {url}")
+        store.delete_range(_below(f"{key}/")).result()
+
+
+def check_writable(url: str) -> None:
+    """Raise unless objects can be written below `url`, by writing and removing a probe.
+
+    Raises:
+        StoreAccessError: the location refuses.
+    """
+    probe = join(url, f".daskflow-probe-{uuid.uuid4().hex}")
+    try:
+        write_bytes(probe, b"")
+        delete(probe)
+    except StoreAccessError:
+        raise
+    except StoreError as error:
+        raise StoreAccessError(f"cannot write below {redact(url)}: {error}") from error
+
+
+def _refuse_http(url: str) -> None:
+    if normalise(url).startswith(("http://", "https://")):
+        raise StoreAccessError(f"cannot write {redact(url)}: http is read-only; use file, s3, gs or memory")
+
+
+def _below(prefix: str) -> Any:
+    """Return the range of all keys that begin with `prefix`."""
+    import tensorstore as ts
+
+    first = prefix.encode()
+    return ts.KvStore.KeyRange(first, first[:-1] + bytes([first[-1] + 1]) if first else b"")
+
+
+def missing(url: str) -> StoreNotFoundError:
+    """Build the error for a location where nothing is stored."""
+    return StoreNotFoundError(f"nothing is stored at {redact(url)}")

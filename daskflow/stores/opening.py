@@ -1,0 +1,196 @@
+"""Find the format of a location, open it, or create it; formats declare themselves, none is listed here."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import pkgutil
+import re
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+
+import daskflow.stores
+from daskflow.errors import ParameterError, UnknownFormatError
+from daskflow.geometry import LayerType, VolumeSpec, as_zyx
+from daskflow.stores import kvstore
+from daskflow.stores.base import Format, Layout, Opening, ReadBox, Store
+
+_PREFIX = re.compile(r"([a-z0-9_-]+)://(.*)", re.DOTALL)
+
+
+@functools.cache
+def formats() -> tuple[Format, ...]:
+    """Return every format by rank: ``FORMAT`` of this package's modules, and entry points in ``daskflow.stores``."""
+    modules = (
+        importlib.import_module(f"daskflow.stores.{m.name}") for m in pkgutil.iter_modules(daskflow.stores.__path__)
+    )
+    found = [module.FORMAT for module in modules if hasattr(module, "FORMAT")]
+    found += [point.load() for point in entry_points(group="daskflow.stores")]
+    return tuple(sorted(found, key=lambda f: (f.rank, f.name)))
+
+
+def format_named(name: str) -> Format:
+    """Return the format of that name.
+
+    Raises:
+        ParameterError: there is none; the message lists those there are.
+    """
+    for candidate in formats():
+        if name in (candidate.name, *candidate.prefixes):
+            return candidate
+    raise ParameterError(f"no format {name!r}; known are {', '.join(f.name for f in formats())}")
+
+
+def open_store(
+    url: str | os.PathLike[str],
+    *,
+    mip: int = 0,
+    fill_missing: bool = False,
+    format: str | None = None,  # noqa: A002 (the word people use)
+    dataset: str | None = None,
+    voxel_size: Sequence[float] | None = None,
+    voxel_offset: Sequence[int] | None = None,
+    layer_type: LayerType | None = None,
+) -> Store:
+    """Open what is stored at a URL or path, in whatever format it is.
+
+    Args:
+        url: location; a prefix such as ``precomputed://`` or ``zarr://`` or `format` states the format.
+        mip: level, 0 is the finest.
+        fill_missing: read chunks that were never written as zeros, and count them.
+        format: name of the format, to skip looking.
+        dataset: array inside a file that holds several; also ``file.h5:dataset``.
+        voxel_size: nm (zyx), for files that do not say.
+        voxel_offset: global coordinates of the first voxel (zyx), for files that do not say.
+        layer_type: meaning of the voxels, for files that do not say.
+
+    Raises:
+        StoreNotFoundError: nothing is there, or not that mip.
+        UnknownFormatError: what is there is in no known format.
+    """
+    stated, rest = split_prefix(os.fspath(url), format)
+    rest, inside = split_dataset(rest)
+    location = kvstore.normalise(rest)
+    if stated is None:
+        stated = recognise(location)
+    z, y, x = (None, None, None) if voxel_size is None else map(float, voxel_size)
+    opening = Opening(
+        mip=mip,
+        fill_missing=fill_missing,
+        dataset=dataset or inside,
+        voxel_size=None if z is None or y is None or x is None else (z, y, x),
+        voxel_offset=None if voxel_offset is None else as_zyx(voxel_offset, name="voxel_offset"),
+        layer_type=layer_type,
+    )
+    return stated.open(location, opening)
+
+
+def create_store(
+    url: str | os.PathLike[str],
+    spec: VolumeSpec,
+    *,
+    mip: int = 0,
+    format: str | None = None,  # noqa: A002
+    layout: Layout | None = None,
+) -> Store:
+    """Create one mip of a layer that many writers may fill chunk by chunk, or open it when it is there and agrees.
+
+    The store's spec has the chunk and shard that were chosen. Other mips and unknown metadata survive.
+
+    Raises:
+        MetadataMismatchError: the mip exists and differs; the message shows how.
+        ParameterError: the format cannot hold the dtype or layout, or is no format of chunks.
+    """
+    target, rest = target_format(url, format)
+    if target.create is None:
+        raise ParameterError(
+            f"{target.name} files are written whole by one writer, not chunk by chunk: {kvstore.redact(rest)}"
+        )
+    return target.create(kvstore.normalise(rest), spec, mip, layout or Layout())
+
+
+def write_file(
+    url: str | os.PathLike[str],
+    spec: VolumeSpec,
+    read: ReadBox,
+    *,
+    format: str | None = None,  # noqa: A002
+    layout: Layout | None = None,
+) -> None:
+    """Write a file of a format that one writer makes whole, slab by slab from `read`.
+
+    Raises:
+        ParameterError: the format is one of chunks, or cannot hold the dtype.
+    """
+    target, rest = target_format(url, format)
+    if target.write_file is None:
+        raise ParameterError(f"{target.name} is written chunk by chunk, not as one file: {kvstore.redact(rest)}")
+    target.write_file(kvstore.normalise(rest), spec, read, layout or Layout())
+
+
+def target_format(url: str | os.PathLike[str], format: str | None = None) -> tuple[Format, str]:  # noqa: A002
+    """Return the format that a new layer gets, by prefix, `format` or suffix, and the URL without the prefix."""
+    stated, rest = split_prefix(os.fspath(url), format)
+    if stated is not None:
+        return stated, rest
+    claims = [f for f in by_suffix(split_dataset(rest)[0], default=True) if f.create or f.write_file]
+    if not claims:
+        raise UnknownFormatError(
+            f"no format writes {kvstore.redact(rest)}; name one of {', '.join(f.name for f in formats())}"
+        )
+    return claims[0], rest
+
+
+def split_prefix(url: str, stated: str | None = None) -> tuple[Format | None, str]:
+    """Return the format that a prefix such as ``zarr://`` (or `stated`) names, if any, and the rest of the URL.
+
+    Raises:
+        ParameterError: the prefix and `stated` name two formats.
+    """
+    named = None if stated is None else format_named(stated)
+    match = _PREFIX.fullmatch(url)
+    if match is None or match[1] in kvstore.SCHEMES:
+        return named, url
+    prefixed = format_named(match[1])
+    if named is not None and named is not prefixed:
+        raise ParameterError(f"{kvstore.redact(url)} says {prefixed.name}, format= says {named.name}; drop one of them")
+    return prefixed, match[2]
+
+
+def split_dataset(url: str) -> tuple[str, str | None]:
+    """Split ``file.h5:volumes/raw`` into the file's URL and the dataset; other URLs come back whole, with None."""
+    endings = "|".join(re.escape(s) for f in formats() if f.datasets for s in f.suffixes)
+    match = re.fullmatch(rf"(.*(?:{endings})):([^:]+)", url, re.DOTALL) if endings else None
+    return (match[1], match[2]) if match else (url, None)
+
+
+def by_suffix(url: str, *, default: bool = False) -> list[Format]:
+    """Return the formats that claim the ending of a URL, those with the longest suffix, by rank."""
+    name = url.rstrip("/").lower()
+    lengths = {
+        f: max((len(s) for s in f.suffixes if name.endswith(s) and (s or default)), default=-1) for f in formats()
+    }
+    longest = max(lengths.values(), default=-1)
+    return [f for f, length in lengths.items() if length == longest >= 0]
+
+
+def recognise(location: str) -> Format:
+    """Return the format of what is stored at a normalised URL: by suffix where content agrees, then by content.
+
+    Raises:
+        StoreNotFoundError: nothing is there.
+        UnknownFormatError: no format recognises it.
+    """
+    likely = by_suffix(location)
+    for candidate in (*likely, *(f for f in formats() if f not in likely)):
+        if candidate.recognises(location):
+            return candidate
+    path = kvstore.local_path(location)
+    if not (path.exists() if path is not None else kvstore.exists(location)):
+        raise kvstore.missing(location)
+    names = ", ".join(f.name for f in formats())
+    raise UnknownFormatError(f"{kvstore.redact(location)} is in no known format ({names}); name one with format=")
+
+
+__all__ = ["create_store", "format_named", "formats", "open_store", "recognise", "target_format", "write_file"]
