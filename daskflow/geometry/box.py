@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from daskflow.errors import BoundsError, GeometryError
@@ -126,7 +126,7 @@ class BoundingBox:
         return BoundingBox(_each(operator.add, self.start, offset), _each(operator.add, self.stop, offset))
 
     def coarsen(self, factor: int | Sequence[int]) -> BoundingBox:
-        """Return the smallest box, in voxels `factor` times as large, that covers this one: floor(start/f), ceil(stop/f)."""
+        """Return the smallest box of voxels `factor` times as large that covers this one: floor(start/f), ceil(stop/f)."""
         factor = _positive(factor)
         return BoundingBox(
             _each(operator.floordiv, self.start, factor),
@@ -152,14 +152,12 @@ class BoundingBox:
         """
         if self not in within:
             raise BoundsError(f"box {self} is not inside {within} (z0-z1_y0-y1_x0-x1)")
-        z, y, x = (
-            slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, within.start, strict=True)
-        )
+        z, y, x = (slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, within.start, strict=True))
         return z, y, x
 
 
-def _each(function: object, *axes: Sequence[int]) -> Zyx:
-    z, y, x = map(function, *axes)  # type: ignore[arg-type]
+def _each(function: Callable[..., int], *axes: Sequence[int]) -> Zyx:
+    z, y, x = map(function, *axes)
     return z, y, x
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 from collections.abc import Iterator
@@ -36,7 +37,9 @@ class BlockGrid:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "block", as_zyx(self.block, name="block"))
-        object.__setattr__(self, "origin", as_zyx(self.box.start if self.origin is None else self.origin, name="origin"))
+        object.__setattr__(
+            self, "origin", as_zyx(self.box.start if self.origin is None else self.origin, name="origin")
+        )
         if min(self.block) < 1:
             raise GeometryError(f"block {self.block} zyx must be at least 1 on every axis")
 
@@ -112,4 +115,4 @@ class BlockGrid:
         low, high, origin, block = self.box.start[axis], self.box.stop[axis], self.origin[axis], self.block[axis]
         first, last = self._bounds.start[axis], self._bounds.stop[axis]
         edges = [min(max(origin + i * block, low), high) for i in range(first, last + 1)]
-        return tuple(b - a for a, b in zip(edges, edges[1:], strict=False)) or (0,)
+        return tuple(b - a for a, b in itertools.pairwise(edges)) or (0,)

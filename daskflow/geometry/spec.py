@@ -60,11 +60,15 @@ class VolumeSpec:
         if len(self.voxel_size) != 3 or not all(0 < v < float("inf") for v in self.voxel_size):
             raise GeometryError(f"voxel size {self.voxel_size} nm must be three positive numbers (zyx)")
         if self.channels is not None and self.channels < 1:
-            raise GeometryError(f"channels {self.channels} must be at least 1, or None for a volume without a channel axis")
+            raise GeometryError(
+                f"channels {self.channels} must be at least 1, or None for a volume without a channel axis"
+            )
         if self.layer_type is not None and self.layer_type not in LAYER_TYPES:
             raise ParameterError(f"layer type {self.layer_type!r} is none of {', '.join(LAYER_TYPES)}")
         if self.channel_names and len(self.channel_names) != (self.channels or 1):
-            raise ParameterError(f"{len(self.channel_names)} channel names {self.channel_names} for {self.channels or 1} channels")
+            raise ParameterError(
+                f"{len(self.channel_names)} channel names {self.channel_names} for {self.channels or 1} channels"
+            )
         self._check_shard()
 
     def _check_shard(self) -> None:
