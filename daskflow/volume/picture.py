@@ -1,0 +1,120 @@
+"""A section of a volume as a PNG, with numpy and zlib alone."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.errors import GeometryError, ParameterError
+from daskflow.geometry import LayerType, VolumeSpec
+
+Array = npt.NDArray[Any]
+Pixels = npt.NDArray[np.uint8]
+
+SIDE = 256
+_STRETCH = (0.5, 99.5)
+_LABELS = ("uint32", "uint64", "int32", "int64")
+
+
+def shown_as(spec: VolumeSpec) -> LayerType:
+    """Return the layer type, guessed where it is unknown: wide integers without channels are labels."""
+    if spec.layer_type is not None:
+        return spec.layer_type
+    return "segmentation" if spec.channels is None and spec.dtype.name in _LABELS else "image"
+
+
+def section_png(section: Array, layer_type: LayerType = "image", *, side: int = SIDE) -> bytes:
+    """Return a PNG of one section.
+
+    Args:
+        section: yx, zyx or czyx; of several sections the middle one is shown.
+        layer_type: images are stretched to their contrast, labels get a colour each, the first channels of
+            affinities and probabilities become red, green and blue.
+        side: pixels of the longer side at most; larger sections are thinned out.
+
+    Raises:
+        GeometryError: the section holds no voxel, or has other axes.
+    """
+    return encode_png(section_pixels(section, layer_type, side=side))
+
+
+def section_pixels(section: Array, layer_type: LayerType = "image", *, side: int = SIDE) -> Pixels:
+    """Return the pixels (y, x, rgb) that `section_png` shows; same arguments and errors."""
+    section = np.asarray(section)
+    if section.ndim not in (2, 3, 4) or section.size == 0:
+        raise GeometryError(f"no picture of shape {section.shape}; give a section yx, zyx or czyx that holds voxels")
+    channels = section.reshape((1,) * (4 - section.ndim) + section.shape)
+    step = -(-max(channels.shape[2:]) // side)
+    channels = channels[:, channels.shape[1] // 2, ::step, ::step]
+    if layer_type == "segmentation":
+        return label_colors(channels[0])
+    if layer_type == "image":
+        channels = channels[: 3 if len(channels) == 3 else 1]
+        low, high = contrast(channels)
+    else:
+        channels = channels[:3]
+        low, high = fixed_range(channels.dtype)
+    grey = [_bytes(channel, low, high) for channel in channels]
+    if len(grey) == 1:
+        grey *= 3
+    return np.stack([*grey, *[np.zeros_like(grey[0])] * (3 - len(grey))], axis=-1)
+
+
+def label_colors(labels: Array) -> Pixels:
+    """Return a colour (rgb, last axis) for every label: always the same one for a label, black for 0."""
+    values, place = np.unique(labels, return_inverse=True)
+    mixed = values.astype(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)  # the finaliser of splitmix64
+    hue, saturation, brightness = (((mixed >> np.uint64(bit)) & np.uint64(0xFFFF)) / 0xFFFF for bit in (0, 16, 32))
+    wheel = np.abs((hue[:, None] * 6 + np.array([0, 4, 2])) % 6 - 3) - 1
+    strength = 0.5 + 0.5 * saturation[:, None]
+    colors = (0.6 + 0.4 * brightness[:, None]) * (1 - strength + strength * np.clip(wheel, 0, 1))
+    colors[values == 0] = 0
+    rgb: Pixels = np.rint(colors * 255).astype(np.uint8)[place.reshape(labels.shape)]
+    return rgb
+
+
+def fixed_range(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the values shown as black and white when nothing is known but the type: 0 to 1, or all of an integer's."""
+    if dtype.kind not in "iu":
+        return 0.0, 1.0
+    return float(max(0, np.iinfo(dtype).min)), float(np.iinfo(dtype).max)
+
+
+def contrast(values: Array) -> tuple[float, float]:
+    """Return the values to show as black and white: percentiles 0.5 and 99.5 of what is finite, 0 and 1 of a mask."""
+    finite = values[np.isfinite(values)]
+    if not finite.size or values.dtype == bool:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(finite.astype(np.float64), _STRETCH))
+    return low, high
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """Return an 8-bit PNG of pixels (y, x, rgb) or of grey ones (y, x), as RFC 2083 lays it out.
+
+    Raises:
+        ParameterError: pixels of another shape or type.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
+        raise ParameterError(f"pixels {pixels.dtype} {pixels.shape} must be uint8, (y, x) or (y, x, 3)")
+    height, width = pixels.shape[:2]
+    color = 0 if pixels.ndim == 2 else 2
+    rows = pixels.reshape(height, -1)
+    filtered = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1)
+    header = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
+    data = zlib.compress(filtered.tobytes(), 6)
+    parts = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in parts
+    )
+
+
+def _bytes(values: Array, low: float, high: float) -> Pixels:
+    inside = np.clip(np.nan_to_num(values.astype(np.float64), nan=low), low, high)
+    return np.rint((inside - low) / (high - low or 1.0) * 255).astype(np.uint8)
