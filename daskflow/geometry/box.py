@@ -126,7 +126,7 @@ class BoundingBox:
         return BoundingBox(_each(operator.add, self.start, offset), _each(operator.add, self.stop, offset))
 
     def coarsen(self, factor: int | Sequence[int]) -> BoundingBox:
-        """Return the smallest box of voxels `factor` times as large that covers this one: floor(start/f), ceil(stop/f)."""
+        """Return the smallest box that covers this one, voxels `factor` times larger: floor(start/f), ceil(stop/f)."""
         factor = _positive(factor)
         return BoundingBox(
             _each(operator.floordiv, self.start, factor),
