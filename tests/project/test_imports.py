@@ -1,0 +1,85 @@
+"""Imports point down the house, and importing daskflow is cheap."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "daskflow"
+HEAVY = {"torch", "cupy", "distributed", "kimimaro", "zmesh", "kubernetes"}
+OPTIONAL = HEAVY | {
+    *("safetensors", "h5py", "brotli", "neuroglancer", "PIL", "bokeh", "s3fs", "gcsfs", "cryptography", "cloudvolume"),
+    *("dask_cuda", "dask_jobqueue", "dask_kubernetes", "imagecodecs", "monai", "pytest", "hypothesis", "IPython"),
+}
+
+
+def run_python(code: str) -> str:
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=120).stdout
+
+
+def imported_by(module: Path) -> Iterator[tuple[int, str]]:
+    """Line and top-level name of what a module imports when it is imported, type checking apart."""
+
+    def visit(statements: list[ast.stmt]) -> Iterator[tuple[int, str]]:
+        for statement in statements:
+            match statement:
+                case ast.Import(names=names):
+                    yield from ((statement.lineno, name.name.partition(".")[0]) for name in names)
+                case ast.ImportFrom(module=str(name), level=0):
+                    yield statement.lineno, name.partition(".")[0]
+                case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=orelse):
+                    yield from visit(orelse)
+                case ast.If() | ast.Try() | ast.With() | ast.ClassDef():
+                    for field in ("body", "orelse", "finalbody"):
+                        yield from visit(getattr(statement, field, []))
+
+    yield from visit(ast.parse(module.read_text()).body)
+
+
+def test_imports_point_down_the_house(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(no_cache=True) == 0
+
+
+def test_importing_daskflow_loads_nothing_heavy():
+    code = "import json, sys, daskflow; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    assert not HEAVY & set(json.loads(run_python(code)))
+
+
+def test_importing_daskflow_takes_little_cpu_time():
+    code = "import time; start = time.process_time(); import daskflow; print(time.process_time() - start)"
+    assert min(float(run_python(code)) for _ in range(3)) < 1.0
+
+
+@pytest.mark.parametrize("module", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_optional_packages_are_imported_where_they_are_used(module):
+    found = [f"{module.name}:{line} imports {name}" for line, name in imported_by(module) if name in OPTIONAL]
+    assert not found
+
+
+@pytest.mark.parametrize("module", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms_take_nothing_but_the_version_from_the_package_itself(module):
+    taken = set(taken_from_package(ast.parse(module.read_text())))
+    assert taken <= {"__version__"}
+
+
+def taken_from_package(tree: ast.Module) -> Iterator[str]:
+    """What a module uses of `daskflow/__init__.py`, which stands above every room."""
+    rooms = {path.stem for path in PACKAGE.iterdir()}
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module="daskflow", names=names):
+                yield from (name.name for name in names if name.name not in rooms)
+            case ast.Attribute(value=ast.Name(id="daskflow"), attr=attribute) if attribute not in rooms:
+                yield attribute
