@@ -1,1 +1,48 @@
-"""Process 3D microscopy volumes blockwise on Dask."""
+"""Process 3D microscopy volumes blockwise on Dask.
+
+Every operator is a function here: ``daskflow.open(...)``, ``daskflow.threshold(...)``; `dir(daskflow)` lists them.
+Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BlockGrid": "daskflow.geometry",
+    "BoundingBox": "daskflow.geometry",
+    "Flag": "daskflow.volume",
+    "Layout": "daskflow.stores",
+    "Volume": "daskflow.volume",
+    "VolumeSpec": "daskflow.geometry",
+    "connect": "daskflow.clusters",
+    "errors": "daskflow",
+    "merge": "daskflow.jobs",
+    "operator": "daskflow.volume",
+    "status": "daskflow.jobs",
+    "view": "daskflow",
+}
+_OPERATORS = [path.stem for path in (Path(__file__).parent / "operators").glob("*.py") if path.stem[0] != "_"]
+
+__all__ = sorted(["__version__", *_HOMES, *_OPERATORS], key=str.casefold)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OPERATORS:
+        value = getattr(import_module(f"daskflow.operators.{name}"), name)
+    elif _HOMES.get(name) == "daskflow":
+        value = import_module(f"daskflow.{name}")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module 'daskflow' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

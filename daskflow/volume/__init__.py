@@ -1,1 +1,32 @@
 """The lazy Volume, its expression and its evaluation, and the operator registry."""
+
+from daskflow.volume.expression import Expression
+from daskflow.volume.registry import (
+    Flag,
+    Operator,
+    Parameter,
+    describe_operator,
+    load_file,
+    load_operator,
+    operator,
+    operator_names,
+)
+from daskflow.volume.stage import BlockResult, Estimate, Stage, StageTask
+from daskflow.volume.volume import Volume
+
+__all__ = [
+    "BlockResult",
+    "Estimate",
+    "Expression",
+    "Flag",
+    "Operator",
+    "Parameter",
+    "Stage",
+    "StageTask",
+    "Volume",
+    "describe_operator",
+    "load_file",
+    "load_operator",
+    "operator",
+    "operator_names",
+]

@@ -1,0 +1,294 @@
+"""The stage that evaluates volumes block by block and hands each block to the sinks."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+import daskflow
+from daskflow.errors import AlignmentError
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
+from daskflow.stores import Layout, Store, kvstore
+from daskflow.stores.counting import counting
+from daskflow.stores.opening import create_store, write_file
+from daskflow.volume import BlockResult, Estimate, Expression, Stage, Volume
+from daskflow.volume.expression import Arrays
+from daskflow.volume.node import Array
+
+
+class Sink(Protocol):
+    """Where the blocks of one volume go."""
+
+    @property
+    def unit(self) -> Zyx | None:
+        """The shape that one block must own, counted from the volume's corner; None when any block will do."""
+
+    def check(self) -> None:
+        """Raise what can be known to fail, and create what the blocks are written to."""
+
+    def write(self, box: BoundingBox, array: Array) -> BlockResult:
+        """Store one block."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return all that the stored bytes depend on, the voxels apart, as JSON."""
+
+    def bind(self, directory: str) -> Sink:
+        """Return the sink with its scratch data placed below the URL `directory`."""
+
+
+@dataclass(frozen=True)
+class LayerSink:
+    """A layer of chunks that many workers write.
+
+    Attributes:
+        url: the layer.
+        spec: what it will hold.
+        mip: the level written.
+        format: name of the format, or None to go by the URL.
+        layout: chunk, shard and encoding; the chunk is given.
+    """
+
+    url: str
+    spec: VolumeSpec
+    mip: int
+    format: str | None
+    layout: Layout
+
+    @property
+    def unit(self) -> Zyx | None:
+        return self.layout.shard or self.layout.chunk
+
+    def _store(self) -> Store:
+        return create_store(self.url, self.spec, mip=self.mip, format=self.format, layout=self.layout)
+
+    def check(self) -> None:
+        store = self._store()
+        store.check_writable()
+        if store.spec.write_unit != self.unit:
+            raise AlignmentError(
+                f"{self.url} stores chunks of {store.spec.chunk} and shards of {store.spec.shard} voxels (zyx),"
+                f" not {self.unit} as planned; pass them as chunk= and shard="
+            )
+
+    def write(self, box: BoundingBox, array: Array) -> BlockResult:
+        self._store().write(box, array)
+        return BlockResult(empty=not array.any())
+
+    def describe(self) -> dict[str, Any]:
+        layout = dataclasses.asdict(self.layout)
+        return {"url": self.url, "mip": self.mip, "format": self.format, "layout": layout, **_described(self.spec)}
+
+    def bind(self, directory: str) -> LayerSink:  # noqa: ARG002
+        return self
+
+
+@dataclass(frozen=True)
+class FileSink:
+    """A file that one writer makes whole: blocks gather in a scratch layer, from which `Assemble` writes it.
+
+    Attributes:
+        url: the file.
+        spec: what it will hold.
+        format: name of the format, or None to go by the URL.
+        layout: compression and chunk within the file.
+        block: voxels per block (zyx), the chunk of the scratch layer.
+        scratch: URL of the scratch layer, once bound.
+    """
+
+    url: str
+    spec: VolumeSpec
+    format: str | None
+    layout: Layout
+    block: Zyx
+    scratch: str | None = None
+
+    @property
+    def unit(self) -> Zyx | None:
+        return self.block
+
+    def scratch_store(self) -> Store:
+        """Return the layer in which the blocks gather."""
+        assert self.scratch is not None
+        layout = Layout(chunk=self.block, encoding="raw")
+        return create_store(self.scratch, self.spec, format="zarr3", layout=layout)
+
+    def check(self) -> None:
+        kvstore.check_writable(kvstore.join(kvstore.normalise(self.url), ".."))
+        self.scratch_store()
+
+    def write(self, box: BoundingBox, array: Array) -> BlockResult:
+        self.scratch_store().write(box, array)
+        return BlockResult(empty=not array.any())
+
+    def describe(self) -> dict[str, Any]:
+        layout = dataclasses.asdict(self.layout)
+        return {"url": self.url, "format": self.format, "layout": layout, **_described(self.spec)}
+
+    def bind(self, directory: str) -> FileSink:
+        name = kvstore.normalise(self.url).rstrip("/").rpartition("/")[2]
+        return dataclasses.replace(self, scratch=kvstore.join(directory, "scratch", f"{name}.zarr"))
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate some volumes over one grid and hand each block to its sink; every node is evaluated once per block.
+
+    Attributes:
+        expression: its outputs are the volumes.
+        sinks: one per output.
+    """
+
+    expression: Expression
+    sinks: tuple[Sink, ...]
+
+    def _boxes(self, box: BoundingBox) -> list[BoundingBox]:
+        return [box] * len(self.sinks)
+
+    def read(self, box: BoundingBox) -> tuple[Arrays, dict[str, int]]:
+        with counting() as counts:
+            arrays = self.expression.fetch(self.expression.needed(self._boxes(box)))
+        return arrays, dict(counts)
+
+    def compute(self, box: BoundingBox, inputs: tuple[Arrays, dict[str, int]]) -> tuple[list[Array], dict[str, int]]:
+        needed = self.expression.needed(self._boxes(box))
+        values = self.expression.compute(needed, inputs[0])
+        places = [self.expression[node] for node in self.expression.outputs]
+        return [np.ascontiguousarray(values[at][(..., *box.slices(needed[at]))]) for at in places], inputs[1]
+
+    def write(self, box: BoundingBox, outputs: tuple[list[Array], dict[str, int]]) -> BlockResult:
+        results = [sink.write(box, array) for sink, array in zip(self.sinks, outputs[0], strict=True)]
+        counts = dict(outputs[1])
+        for result in results:
+            counts |= {name: counts.get(name, 0) + n for name, n in result.counts.items()}
+        return BlockResult(empty=all(result.empty for result in results), counts=counts)
+
+    def estimate(self, box: BoundingBox) -> Estimate:
+        written = sum(node.spec.nbytes_of(box) for node in self.expression.outputs)
+        return dataclasses.replace(self.expression.estimate(self._boxes(box)), bytes_written=written)
+
+    def check(self) -> None:
+        for node in self.expression.nodes:
+            for option in getattr(node, "options", {}).values():
+                if hasattr(option, "check"):
+                    option.check()
+        for sink in self.sinks:
+            sink.check()
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "daskflow": daskflow.__version__,
+            "expression": self.expression.describe(),
+            "sinks": [sink.describe() for sink in self.sinks],
+        }
+
+    def bind(self, directory: str) -> Evaluate:
+        return Evaluate(self.expression.bind(directory), tuple(sink.bind(directory) for sink in self.sinks))
+
+
+@dataclass(frozen=True)
+class Assemble:
+    """Write the file of a `FileSink` from its scratch layer; the one block is the whole volume."""
+
+    sink: FileSink
+
+    def read(self, box: BoundingBox) -> None:
+        """Nothing is read ahead: the file takes slab after slab."""
+
+    def compute(self, box: BoundingBox, inputs: None) -> None:
+        """Nothing is computed."""
+
+    def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
+        sink = self.sink
+        write_file(sink.url, sink.spec, sink.scratch_store().read, format=sink.format, layout=sink.layout)
+        return BlockResult()
+
+    def estimate(self, box: BoundingBox) -> Estimate:
+        size = self.sink.spec.nbytes_of(box)
+        slab = size // max(1, -(-box.shape[0] // self.sink.block[0]))
+        return Estimate(bytes_read=size, bytes_written=size, memory=2 * slab, voxels_read=box.size)
+
+    def check(self) -> None:
+        """The sink that fills the scratch layer has checked."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"assemble": self.sink.describe()}
+
+    def bind(self, directory: str) -> Assemble:
+        return Assemble(self.sink.bind(directory))
+
+
+def evaluate_stage(name: str, volume: Volume, sink: Sink, *, block: Zyx | None = None) -> Stage:
+    """Return the stage that hands a volume to a sink.
+
+    Args:
+        name: of the stage.
+        volume: what is evaluated.
+        sink: where its blocks go.
+        block: voxels per block (zyx); by default the volume's, rounded up to whole units of the sink.
+
+    Raises:
+        AlignmentError: `block` is not whole units of the sink; the message names the nearest that is.
+    """
+    return Stage(name, _grid(volume.box, block, volume.block, [sink]), Evaluate(volume.expression, (sink,)))
+
+
+def fuse(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Return stages in which those that evaluate volumes over the same box have become one.
+
+    The stages that volumes wait for come first, each once; then evaluation; then what is left, in its order.
+    """
+    order: dict[int, Stage] = {}
+    groups: dict[tuple[BoundingBox, tuple[float, ...]], list[Stage]] = {}
+    for stage in stages:
+        if not isinstance(stage.task, Evaluate):
+            order[id(stage)] = stage
+            continue
+        key = (stage.grid.box, stage.task.expression.outputs[0].spec.voxel_size)
+        groups.setdefault(key, []).append(stage)
+    waited = {id(s): s for group in groups.values() for one in group for s in _waited(one)}
+    fused = [_fused(group) for group in groups.values()]
+    return (*waited.values(), *fused, *(s for key, s in order.items() if key not in waited))
+
+
+def _waited(stage: Stage) -> tuple[Stage, ...]:
+    assert isinstance(stage.task, Evaluate)
+    return stage.task.expression.stages
+
+
+def _fused(group: Sequence[Stage]) -> Stage:
+    if len(group) == 1:
+        return group[0]
+    tasks = [stage.task for stage in group if isinstance(stage.task, Evaluate)]
+    sinks = tuple(sink for task in tasks for sink in task.sinks)
+    largest = max((stage.grid.block for stage in group), key=math.prod)
+    expression = Expression([node for task in tasks for node in task.expression.outputs])
+    grid = _grid(group[0].grid.box, None, largest, sinks)
+    return Stage(" + ".join(stage.name for stage in group), grid, Evaluate(expression, sinks))
+
+
+def _grid(box: BoundingBox, block: Zyx | None, preferred: Zyx, sinks: Sequence[Sink]) -> BlockGrid:
+    units = [sink.unit for sink in sinks if sink.unit is not None]
+    z, y, x = (math.lcm(*(unit[axis] for unit in units)) for axis in range(3))
+    nearest = [-(-b // u) * u for b, u in zip(block or preferred, (z, y, x), strict=True)]
+    covers = [b >= s for b, s in zip(block or preferred, box.shape, strict=True)]
+    if block is not None and any(b != n and not c for b, n, c in zip(block, nearest, covers, strict=True)):
+        raise AlignmentError(
+            f"block {block} zyx is not a multiple of {(z, y, x)}, the chunks or shards it writes;"
+            f" nearest is {tuple(nearest)}"
+        )
+    return BlockGrid(box, (nearest[0], nearest[1], nearest[2]))
+
+
+def _described(spec: VolumeSpec) -> dict[str, Any]:
+    return {
+        "box": str(spec.box),
+        "dtype": spec.dtype.name,
+        "channels": spec.channels,
+        "voxel_size": list(spec.voxel_size),
+        "layer_type": spec.layer_type,
+    }

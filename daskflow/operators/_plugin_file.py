@@ -1,0 +1,208 @@
+"""Plugin files: a Python file with a function ``execute`` over chunks."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from daskflow.errors import ParameterError
+from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
+from daskflow.volume import Volume
+
+_TRIAL = 16
+
+
+class Chunk(np.ndarray[Any, np.dtype[Any]]):
+    """An array (zyx or czyx) that knows where it lies, as plugin files expect their arguments.
+
+    Attributes:
+        voxel_offset: global coordinates of the first voxel (zyx).
+        voxel_size: nm per voxel (zyx).
+        layer_type: image, segmentation, affinity_map, probability_map or None.
+    """
+
+    voxel_offset: Zyx
+    voxel_size: tuple[float, float, float]
+    layer_type: str | None
+
+    def __new__(
+        cls,
+        array: Any,
+        voxel_offset: Sequence[int] = (0, 0, 0),
+        voxel_size: Sequence[float] = (1, 1, 1),
+        layer_type: str | None = None,
+    ) -> Chunk:
+        """Return a view of `array`."""
+        chunk = np.asarray(array).view(cls)
+        chunk.voxel_offset = (voxel_offset[0], voxel_offset[1], voxel_offset[2])
+        chunk.voxel_size = (voxel_size[0], voxel_size[1], voxel_size[2])
+        chunk.layer_type = layer_type
+        return chunk
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.voxel_offset = getattr(source, "voxel_offset", (0, 0, 0))
+        self.voxel_size = getattr(source, "voxel_size", (1.0, 1.0, 1.0))
+        self.layer_type = getattr(source, "layer_type", None)
+
+    @property
+    def array(self) -> np.ndarray[Any, Any]:
+        """The plain array."""
+        return self.view(np.ndarray)
+
+    @property
+    def bbox(self) -> BoundingBox:
+        """Where it lies."""
+        return BoundingBox.from_size(self.voxel_offset, self.shape[-3:])
+
+
+@dataclass(frozen=True)
+class Grown:
+    """The box around a box, `reach` voxels larger on every side (zyx)."""
+
+    reach: Zyx
+
+    def __call__(self, box: BoundingBox) -> BoundingBox:
+        return box.grow(self.reach)
+
+
+@dataclass(frozen=True)
+class PluginFile:
+    """The function ``execute`` of a file, with its arguments.
+
+    Attributes:
+        path: the file.
+        source: its text, so that workers run what was planned.
+        arguments: keyword arguments.
+    """
+
+    path: str
+    source: str
+    arguments: dict[str, Any] = field(hash=False)
+
+    @classmethod
+    def find(cls, name: str, arguments: dict[str, Any]) -> PluginFile:
+        """Return the plugin of that path or name.
+
+        Raises:
+            ParameterError: there is no such file, or it has no ``execute``.
+        """
+        file = Path(name if name.endswith(".py") else f"{name}.py")
+        folders = [Path(), *(Path(f) for f in [os.environ.get("CHUNKFLOW_PLUGIN_DIR")] if f)]
+        places = [folder / file for folder in folders]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            raise ParameterError(f"there is no plugin {name!r}; looked for {', '.join(map(str, places))}")
+        plugin = cls(str(found), found.read_text(), arguments)
+        plugin.execute()
+        return plugin
+
+    def execute(self) -> Callable[..., Any]:
+        """Return the function, from the text that was found.
+
+        Raises:
+            ParameterError: the file fails to run, or defines no ``execute``.
+        """
+        return _execute(self.path, self.source)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the file's name and hash, and the arguments."""
+        digest = hashlib.sha256(self.source.encode()).hexdigest()
+        return {"plugin": Path(self.path).name, "sha256": digest, "arguments": repr(self.arguments)}
+
+    def __call__(
+        self,
+        *arrays: np.ndarray[Any, Any],
+        box: BoundingBox,
+        read_box: BoundingBox,
+        margin: Zyx,
+        seen: VolumeSpec,
+    ) -> np.ndarray[Any, Any]:
+        """Return what ``execute`` gives for `box`, from arrays that hold `read_box`."""
+        chunks = [Chunk(a.copy(), read_box.start, seen.voxel_size, seen.layer_type) for a in arrays]
+        result = np.asarray(self.execute()(*chunks, **self.arguments))
+        return result[(..., *box.slices(read_box.shrink(margin)))]
+
+    def trial(self, volumes: Sequence[Volume], depth: int) -> tuple[np.dtype[Any], int | None, Zyx]:
+        """Return the dtype, channels and margin cut off each side (zyx) that the plugin's result will have.
+
+        Raises:
+            ParameterError: the plugin fails on a block of ones, or returns no array that can be placed.
+        """
+        z, y, x = (min(_TRIAL + 2 * depth, n) for n in volumes[0].box.shape)
+        chunks = [
+            Chunk(np.ones((*v.shape[:-3], z, y, x), v.dtype), v.box.start, v.voxel_size, v.layer_type) for v in volumes
+        ]
+        try:
+            result = self.execute()(*chunks, **self.arguments)
+        except Exception as error:
+            raise ParameterError(f"plugin {self.path} failed on ones of {(z, y, x)} voxels: {error!r}") from error
+        result = np.asarray(result)
+        cut = [n - m for n, m in zip((z, y, x), result.shape[-3:], strict=False)]
+        if result.ndim not in (3, 4) or len(cut) != 3 or any(c < 0 or c % 2 for c in cut):
+            raise ParameterError(
+                f"plugin {self.path} returned shape {result.shape} for a block of {(z, y, x)} voxels; it must return"
+                " zyx or czyx, as large or smaller by the same margin on both sides"
+            )
+        return result.dtype, result.shape[0] if result.ndim == 4 else None, (cut[0] // 2, cut[1] // 2, cut[2] // 2)
+
+
+def parse_arguments(text: str | None) -> dict[str, Any]:
+    """Return the keyword arguments that ``name=value;name=value`` stands for; other text becomes ``args``."""
+    if text is None:
+        return {}
+    if "=" not in text:
+        return {"args": text}
+    pairs = (item.partition("=") for item in text.split(";") if item.strip())
+    return {name.strip(): _literal(value.strip()) for name, _, value in pairs}
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+@functools.lru_cache(maxsize=32)
+def _execute(path: str, source: str) -> Callable[..., Any]:
+    module = types.ModuleType(f"daskflow_plugin_{Path(path).stem}")
+    module.__file__ = path
+    try:
+        with _chunkflow_names():
+            exec(compile(source, path, "exec"), vars(module))  # noqa: S102 (running the user's file is the purpose)
+    except Exception as error:
+        raise ParameterError(f"plugin {path} does not run: {error!r}") from error
+    execute = getattr(module, "execute", None)
+    if not callable(execute):
+        raise ParameterError(f"plugin {path} defines no function execute")
+    return execute
+
+
+@contextmanager
+def _chunkflow_names() -> Iterator[None]:
+    """Let a plugin import `Chunk` and `BoundingBox` from chunkflow's modules where chunkflow is not installed."""
+    if importlib.util.find_spec("chunkflow") is not None:
+        yield
+        return
+    fakes = {name: types.ModuleType(name) for name in ("chunkflow", "chunkflow.chunk", "chunkflow.lib")}
+    fakes["chunkflow.lib.cartesian_coordinate"] = types.ModuleType("chunkflow.lib.cartesian_coordinate")
+    fakes["chunkflow.chunk"].Chunk = Chunk  # type: ignore[attr-defined]
+    fakes["chunkflow.lib.cartesian_coordinate"].BoundingBox = BoundingBox  # type: ignore[attr-defined]
+    sys.modules.update(fakes)
+    try:
+        yield
+    finally:
+        for name in fakes:
+            del sys.modules[name]

@@ -1,0 +1,29 @@
+"""An NPY file, by chunkflow's options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from daskflow.operators.open import open  # noqa: A004
+from daskflow.volume import Flag, Volume, operator
+
+
+@operator(group="stores")
+def load_npy(
+    *,
+    file_name: Annotated[str, Flag("-f")],
+    voxel_offset: Annotated[Sequence[int], Flag("-t")] = (0, 0, 0),
+    voxel_size: Annotated[Sequence[float], Flag("-s")] = (1.0, 1.0, 1.0),
+) -> Volume:
+    """Open an NPY file.
+
+    Args:
+        file_name: path of the file.
+        voxel_offset: global coordinates of the first voxel (zyx).
+        voxel_size: nm per voxel (zyx).
+
+    Returns:
+        A lazy volume.
+    """
+    return open(file_name, format="npy", voxel_offset=voxel_offset, voxel_size=voxel_size)

@@ -1,0 +1,23 @@
+"""A volume into an NPY file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from daskflow.jobs import Job
+from daskflow.operators.save import save
+from daskflow.volume import Flag, Volume, operator
+
+
+@operator(group="stores")
+def save_npy(volume: Volume, *, file_name: Annotated[str, Flag("-f")]) -> Job:
+    """Write a volume to an NPY file; offset and voxel size are not kept by the format.
+
+    Args:
+        volume: what is written.
+        file_name: path of the file.
+
+    Returns:
+        The job; nothing has been written.
+    """
+    return save(volume, file_name, format="npy")

@@ -1,0 +1,29 @@
+"""A volume into a TIFF file, by chunkflow's options."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from daskflow.jobs import Job
+from daskflow.operators.save import save
+from daskflow.volume import Flag, Volume, operator
+
+
+@operator(group="stores")
+def save_tif(
+    volume: Volume,
+    *,
+    file_name: Annotated[str, Flag("-f")],
+    compression: Annotated[Literal["zlib", "none"], Flag("-c")] = "zlib",
+) -> Job:
+    """Write a volume to a TIFF stack with its voxel size; the dtype is kept.
+
+    Args:
+        volume: what is written.
+        file_name: path of the file.
+        compression: zlib or none.
+
+    Returns:
+        The job; nothing has been written.
+    """
+    return save(volume, file_name, format="tiff", compression=compression)

@@ -1,0 +1,34 @@
+"""Voxels above a threshold."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+
+from daskflow.errors import ParameterError
+from daskflow.volume import Flag, Volume, operator
+
+
+@operator(group="segmentation")
+def threshold(volume: Volume, *, threshold: Annotated[float, Flag("-t")] = 0.5) -> Volume:
+    """Mark the voxels above a threshold with 1 and the others with 0.
+
+    Args:
+        volume: values with one channel, zyx or czyx.
+        threshold: voxels strictly above it become 1.
+
+    Returns:
+        A uint8 segmentation, zyx.
+
+    Raises:
+        ParameterError: the volume has more than one channel.
+    """
+    if volume.channels not in (None, 1):
+        raise ParameterError(f"threshold takes one channel, the volume has {volume.channels}; pick one first")
+    return volume.map_blocks(above, dtype=np.uint8, channels=None, layer_type="segmentation", threshold=threshold)
+
+
+def above(array: np.ndarray[Any, Any], threshold: float) -> np.ndarray[Any, Any]:
+    """Return 1 where an array (zyx, or czyx with one channel) is above a threshold, else 0, as uint8 zyx."""
+    return (array.reshape(array.shape[-3:]) > threshold).view(np.uint8)

@@ -1,0 +1,207 @@
+"""Evaluation: boxes flow from the outputs back to the sources, then voxels flow forward.
+
+    source ──► step ──► output          needed():  box  ◄── box  ◄── box
+         └───► step ──► output          compute(): array ──► array ──► array
+
+Every node is evaluated once per block, on the union of what its consumers need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from daskflow.geometry import BoundingBox
+from daskflow.stores.memory import ArrayStore
+from daskflow.volume.node import Array, DaskSource, Held, Node, Source, Step, Stored, Waiting
+from daskflow.volume.stage import Estimate, Stage
+
+Boxes = dict[int, BoundingBox]
+Arrays = dict[int, Array]
+
+
+class Expression:
+    """Some nodes to answer for together, and all that they are made of.
+
+    Attributes:
+        outputs: the nodes to answer for.
+        nodes: they and everything below them, inputs before consumers.
+    """
+
+    def __init__(self, outputs: Sequence[Node]) -> None:
+        self.outputs = tuple(outputs)
+        self.nodes = _sorted(self.outputs)
+        self._at = {id(node): index for index, node in enumerate(self.nodes)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Expression, (self.outputs,))
+
+    def __getitem__(self, node: Node) -> int:
+        return self._at[id(node)]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that must have run before anything can be fetched, in order."""
+        found: dict[int, Stage] = {}
+        for node in self.nodes:
+            if isinstance(node, Waiting):
+                found |= {id(stage): stage for stage in node.stages if id(stage) not in found}
+        return tuple(found.values())
+
+    def bind(self, directory: str) -> Expression:
+        """Return the expression that reads what its stages left below the URL `directory`."""
+        fresh: dict[int, Node] = {}
+        for node in self.nodes:
+            if isinstance(node, Waiting):
+                fresh[id(node)] = node.bound(directory)
+            else:
+                inputs = tuple(fresh[id(i)] for i in node.inputs)
+                changed = any(new is not old for new, old in zip(inputs, node.inputs, strict=True))
+                fresh[id(node)] = node.with_inputs(inputs) if changed else node
+        return Expression([fresh[id(node)] for node in self.outputs])
+
+    def resolved(self, directory: str) -> Expression:
+        """Return the expression after running, in this process, the stages it waits for."""
+        for node in self.nodes:
+            if isinstance(node, Waiting):
+                node.run(node.stages, directory)
+        return self.bind(directory)
+
+    def needed(self, boxes: Sequence[BoundingBox | None]) -> Boxes:
+        """Return the box that each node must answer for, by its place in `nodes`.
+
+        Args:
+            boxes: one per output; None when nothing of it is needed.
+        """
+        needed: Boxes = {}
+        for node, box in zip(self.outputs, boxes, strict=True):
+            if box is not None:
+                _add(needed, self[node], box)
+        for index in range(len(self.nodes) - 1, -1, -1):
+            node = self.nodes[index]
+            if index in needed and isinstance(node, Step):
+                for source, box in zip(node.inputs, node.needs(needed[index]), strict=True):
+                    _add(needed, self[source], box)
+        return needed
+
+    def fetch(self, needed: Boxes) -> Arrays:
+        """Return the voxels of the sources."""
+        return {
+            index: node.fetch(needed[index])
+            for index, node in enumerate(self.nodes)
+            if index in needed and isinstance(node, Source)
+        }
+
+    def compute(self, needed: Boxes, fetched: Arrays) -> Arrays:
+        """Return the voxels of the outputs, by their place in `nodes`; arrays are dropped after their last use."""
+        values = {index: _frozen(array) for index, array in fetched.items()}
+        last_use = {self[i]: at for at, node in enumerate(self.nodes) if at in needed for i in node.inputs}
+        keep = {self[node] for node in self.outputs}
+        for index, node in enumerate(self.nodes):
+            if index not in needed or isinstance(node, Source):
+                continue
+            step = cast(Step, node)
+            places = [self[i] for i in step.inputs]
+            arrays = [
+                values[place][(..., *box.slices(needed[place]))]
+                for place, box in zip(places, step.needs(needed[index]), strict=True)
+            ]
+            values[index] = _frozen(step.compute(needed[index], arrays))
+            for place in set(places) - keep:
+                if last_use[place] == index:
+                    del values[place]
+        return {index: values[index] for index in keep if index in values}
+
+    def evaluate(self, boxes: Sequence[BoundingBox]) -> list[Array]:
+        """Return the voxels of each output's box."""
+        needed = self.needed(boxes)
+        values = self.compute(needed, self.fetch(needed))
+        return [
+            values[self[node]][(..., *box.slices(needed[self[node]]))]
+            for node, box in zip(self.outputs, boxes, strict=True)
+        ]
+
+    def estimate(self, boxes: Sequence[BoundingBox | None]) -> Estimate:
+        """Predict what a block costs: every array of the block is counted as alive at once."""
+        needed = self.needed(boxes)
+        sources = {i: box for i, box in needed.items() if isinstance(self.nodes[i], Stored | DaskSource | Waiting)}
+        return Estimate(
+            bytes_read=sum(self.nodes[i].spec.nbytes_of(box) for i, box in sources.items()),
+            memory=sum(self.nodes[i].spec.nbytes_of(box) for i, box in needed.items()),
+            voxels_read=max((box.size for box in sources.values()), default=0),
+        )
+
+    @property
+    def held_in_memory(self) -> bool:
+        """Whether a source lies in this process, so that its pieces must travel with the tasks."""
+        return any(_in_memory(node) for node in self.nodes)
+
+    def pieces(self, boxes: Sequence[BoundingBox]) -> list[tuple[int, Any]]:
+        """Return the part of each in-memory source that is needed: (place in `nodes`, numpy or dask array)."""
+        needed = self.needed(boxes)
+        found: list[tuple[int, Any]] = []
+        for index, node in enumerate(self.nodes):
+            if index in needed and isinstance(node, DaskSource):
+                found.append((index, node.piece(needed[index])))
+            elif index in needed and _in_memory(node):
+                found.append((index, cast(Source, node).fetch(needed[index])))
+        return found
+
+    def without_arrays(self) -> Expression:
+        """Return the expression with its in-memory sources emptied, fit to be sent to many tasks."""
+        nothing = BoundingBox((0, 0, 0), (0, 0, 0))
+        return self._replaced(
+            {i: Held(n.spec, np.empty(0), nothing) for i, n in enumerate(self.nodes) if _in_memory(n)}
+        )
+
+    def with_pieces(self, boxes: Sequence[BoundingBox], pieces: Sequence[tuple[int, Array]]) -> Expression:
+        """Return the expression with in-memory sources that hold what `pieces` gave for `boxes`."""
+        needed = self.needed(boxes)
+        held = {i: Held(self.nodes[i].spec, np.asarray(array), needed[i]) for i, array in pieces}
+        return self._replaced(held)
+
+    def _replaced(self, fresh: dict[int, Any]) -> Expression:
+        nodes: list[Node] = []
+        for index, node in enumerate(self.nodes):
+            inputs = tuple(nodes[self[i]] for i in node.inputs)
+            nodes.append(fresh[index] if index in fresh else node.with_inputs(inputs))
+        return Expression([nodes[self[node]] for node in self.outputs])
+
+    def describe(self) -> list[Any]:
+        """Return what the voxels depend on, as JSON: one entry per node, inputs by their place in the list."""
+        return [{**node.describe(), "inputs": [self[i] for i in node.inputs]} for node in self.nodes]
+
+
+def _in_memory(node: Node) -> bool:
+    return isinstance(node, DaskSource | Held) or (isinstance(node, Stored) and isinstance(node.store, ArrayStore))
+
+
+def _sorted(outputs: Sequence[Node]) -> tuple[Node, ...]:
+    order: dict[int, Node] = {}
+    stack = [(node, False) for node in reversed(outputs)]
+    while stack:
+        node, ready = stack.pop()
+        if id(node) in order:
+            continue
+        if ready:
+            order[id(node)] = node
+        else:
+            stack.append((node, True))
+            stack.extend((source, False) for source in reversed(node.inputs))
+    return tuple(order.values())
+
+
+def _add(needed: Boxes, index: int, box: BoundingBox) -> None:
+    known = needed.get(index)
+    if known is None or known.empty:
+        needed[index] = box
+    elif not box.empty:
+        needed[index] = known.union(box)
+
+
+def _frozen(array: Array) -> Array:
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,208 @@
+"""Operators: found by file name, described by their signature.
+
+An operator is a function in a file of its own name, ``daskflow/operators/<name>.py``, or in a plugin: a file given by
+path, or an entry point of the group ``daskflow.operators``. No list of them exists.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+from daskflow.errors import ParameterError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPERATORS = Path(__file__).parents[1] / "operators"
+_ATTRIBUTE = "__daskflow_operator__"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A short option letter for a parameter on the command line, e.g. ``Annotated[float, Flag("-t")]``."""
+
+    letter: str
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One option of an operator.
+
+    Attributes:
+        name: in Python.
+        annotation: its type, without the flag.
+        default: its default; `inspect.Parameter.empty` when it is required.
+        help: its line in the docstring.
+        flag: its short option, or None.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+    help: str
+    flag: str | None
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A function as the command line, the reference pages and the test table see it.
+
+    Attributes:
+        name: the function's name.
+        group: the heading it is listed under.
+        function: the function itself.
+        inputs: the volumes it takes, in order.
+        parameters: its other parameters, in order.
+        returns: its return annotation.
+    """
+
+    name: str
+    group: str
+    function: Callable[..., Any]
+    inputs: tuple[Parameter, ...]
+    parameters: tuple[Parameter, ...]
+    returns: Any
+
+    @property
+    def command(self) -> str:
+        """Its name on the command line."""
+        return self.name.replace("_", "-")
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    @property
+    def description(self) -> str:
+        """Its docstring up to the first section."""
+        return _sections(self.function)[0]
+
+
+def operator(*, group: str) -> Callable[[F], F]:
+    """Register a function as an operator.
+
+    Args:
+        group: the heading it is listed under, e.g. "image".
+    """
+
+    def mark(function: F) -> F:
+        setattr(function, _ATTRIBUTE, group)
+        return function
+
+    return mark
+
+
+def operator_names() -> list[str]:
+    """Return the names of all operators, sorted; nothing is imported."""
+    own = {path.stem for path in _OPERATORS.glob("*.py") if not path.stem.startswith("_")}
+    return sorted(own | {point.name for point in _entry_points()})
+
+
+@functools.cache
+def load_operator(name: str) -> Operator:
+    """Return an operator by its name.
+
+    Raises:
+        ParameterError: there is no such operator.
+    """
+    if (_OPERATORS / f"{name}.py").is_file():
+        return describe_operator(getattr(importlib.import_module(f"daskflow.operators.{name}"), name))
+    for point in _entry_points():
+        if point.name == name:
+            return describe_operator(point.load())
+    raise ParameterError(f"there is no operator {name!r}; there are {', '.join(operator_names())}")
+
+
+def load_file(path: str | Path) -> list[Operator]:
+    """Return the operators that a Python file defines; the file is executed.
+
+    Raises:
+        ParameterError: there is no such file, or it defines no operator.
+    """
+    path = Path(path)
+    spec = importlib.util.spec_from_file_location(f"daskflow_plugin_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ParameterError(f"plugin {path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    found = [
+        value for value in vars(module).values() if getattr(value, "__module__", "") == spec.name and is_operator(value)
+    ]
+    if not found:
+        raise ParameterError(f"plugin {path} defines no function with @daskflow.operator")
+    return [describe_operator(function) for function in found]
+
+
+def is_operator(value: Any) -> bool:
+    """Return whether `operator` has marked a function."""
+    return hasattr(value, _ATTRIBUTE)
+
+
+def describe_operator(function: Callable[..., Any]) -> Operator:
+    """Return what the signature and docstring of an operator say.
+
+    Raises:
+        ParameterError: the function was not marked with `operator`.
+    """
+    from daskflow.volume.volume import Volume
+
+    if not is_operator(function):
+        raise ParameterError(f"{function.__qualname__} is no operator; mark it with @daskflow.operator(group=...)")
+    hints = typing.get_type_hints(function, include_extras=True)
+    helps = _sections(function)[1]
+    inputs, parameters = [], []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            continue
+        annotation, flag = _unflagged(hints[name])
+        described = Parameter(name, annotation, parameter.default, helps.get(name, ""), flag)
+        (inputs if annotation is Volume else parameters).append(described)
+    name = function.__name__
+    return Operator(
+        name, getattr(function, _ATTRIBUTE), function, tuple(inputs), tuple(parameters), hints.get("return")
+    )
+
+
+def _entry_points() -> Iterator[Any]:
+    yield from entry_points(group="daskflow.operators")
+
+
+def _unflagged(annotation: Any) -> tuple[Any, str | None]:
+    if typing.get_origin(annotation) is not typing.Annotated:
+        return annotation, None
+    flags = [extra.letter for extra in annotation.__metadata__ if isinstance(extra, Flag)]
+    return annotation.__origin__, flags[0] if flags else None
+
+
+def _sections(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """Return a Google-style docstring's text and the lines of its ``Args:``."""
+    text, _, rest = (inspect.getdoc(function) or "").partition("\nArgs:\n")
+    helps: dict[str, str] = {}
+    name = ""
+    for line in rest.splitlines():
+        if line and not line.startswith(" "):
+            break
+        if line.startswith("    ") and not line.startswith("     ") and ":" in line:
+            name, _, first = line.strip().partition(":")
+            helps[name.lstrip("*")] = first.strip()
+        elif name and line.strip():
+            helps[name.lstrip("*")] += " " + line.strip()
+    for heading in ("Returns:", "Raises:", "Example:", "Examples:"):
+        text = text.partition(f"\n{heading}\n")[0]
+    return text.strip(), helps

@@ -1,0 +1,373 @@
+"""The lazy Volume: geometry, and an expression that answers for any box."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import DaskMethodsMixin
+
+from daskflow.config import format_bytes
+from daskflow.errors import BoundsError, GeometryError, ParameterError
+from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
+from daskflow.stores.base import Store
+from daskflow.stores.memory import ArrayStore
+from daskflow.volume.blocks import default_block
+from daskflow.volume.boundary import BoundaryLike, DepthLike
+from daskflow.volume.dask_array import dask_array
+from daskflow.volume.expression import Expression
+from daskflow.volume.mapping import SAME, Same, map_boxes, map_overlap
+from daskflow.volume.node import Array, Crop, DaskSource, Generated, Node, Stored, Waiting
+from daskflow.volume.stage import Stage
+
+
+class Volume(DaskMethodsMixin):
+    """A lazy 3D volume, zyx or czyx, with global coordinates, voxel size and meaning.
+
+    A volume is a small expression: it knows its geometry and how to answer for any box. Nothing is read or computed
+    until it is asked: by `read`, by `compute` or `numpy.asarray`, through `data`, or by a job that `save` makes.
+
+    Attributes:
+        spec: box, dtype, channels, voxel size (nm, zyx), layer type and channel names.
+        mips: the pyramid levels of the layer it was opened from, finest first; itself alone otherwise.
+        block: voxels per block of work (zyx).
+    """
+
+    def __init__(self, node: Node, *, block: Zyx | None = None, mips: Sequence[VolumeSpec] = ()) -> None:
+        self.node = node
+        self.block: Zyx = block if block is not None else default_block(node.spec)
+        self.mips: tuple[VolumeSpec, ...] = tuple(mips) or (node.spec,)
+
+    @classmethod
+    def from_store(cls, store: Store) -> Volume:
+        """Return the volume that a store holds."""
+        return cls(Stored(store.spec, store), mips=store.mips)
+
+    @classmethod
+    def from_array(cls, array: Any, **spec: Any) -> Volume:
+        """Return a volume over a numpy array.
+
+        Args:
+            array: zyx or czyx.
+            **spec: `voxel_offset` (zyx voxels), `voxel_size` (nm, zyx), `layer_type`, `channel_names`.
+        """
+        array = np.ascontiguousarray(array)
+        return cls.from_store(ArrayStore(array, _array_spec(array, **spec)))
+
+    @classmethod
+    def from_dask(cls, array: da.Array, **spec: Any) -> Volume:
+        """Return a volume over a dask array (zyx or czyx); keywords as for `from_array`."""
+        if any(np.isnan(size) for size in array.shape):
+            raise GeometryError(f"dask array of unknown shape {array.shape}; call compute_chunk_sizes() on it first")
+        block = as_zyx([int(c[0]) for c in array.chunks[-3:]]) if array.size else (1, 1, 1)
+        return cls(DaskSource(_array_spec(array, **spec), array), block=block)
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], spec: VolumeSpec, **options: Any) -> Volume:
+        """Return a volume whose voxels follow from where they lie: ``function(box, **options)``, of any box."""
+        return cls(Generated(spec, function, options))
+
+    @classmethod
+    def waiting(
+        cls,
+        spec: VolumeSpec,
+        store: Callable[[str], Store],
+        stages: Sequence[Stage],
+        run: Callable[[tuple[Stage, ...], str], None],
+    ) -> Volume:
+        """Return the volume that some stages leave in scratch data.
+
+        Args:
+            spec: what the volume will be.
+            store: gives its store, once the URL of the scratch directory is known; picklable.
+            stages: what must run first, in order: those of the volumes it is made from, then its own.
+            run: runs stages in this process, given the scratch directory.
+        """
+        return cls(Waiting(spec, store, tuple(stages), run))
+
+    @property
+    def spec(self) -> VolumeSpec:
+        """Geometry and meaning."""
+        return self.node.spec
+
+    @property
+    def box(self) -> BoundingBox:
+        """The voxels it holds, in global coordinates (zyx)."""
+        return self.spec.box
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape as an array: zyx, or czyx with channels."""
+        return self.spec.shape
+
+    @property
+    def ndim(self) -> int:
+        """3 (zyx) or 4 (czyx)."""
+        return self.spec.ndim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a voxel."""
+        return self.spec.dtype
+
+    @property
+    def channels(self) -> int | None:
+        """Size of the channel axis; None without one."""
+        return self.spec.channels
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float]:
+        """Nanometres per voxel (zyx)."""
+        return self.spec.voxel_size
+
+    @property
+    def layer_type(self) -> LayerType | None:
+        """image, segmentation, affinity_map, probability_map, or None when unknown."""
+        return self.spec.layer_type
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """One name per channel, or empty."""
+        return self.spec.channel_names
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all voxels, uncompressed."""
+        return self.spec.nbytes
+
+    @property
+    def expression(self) -> Expression:
+        """What answers for the volume."""
+        return Expression([self.node])
+
+    @property
+    def grid(self) -> BlockGrid:
+        """The blocks of `data`: of `block` voxels, counted from where the store counts its chunks."""
+        return BlockGrid(self.box, self.block, self.spec.chunk_origin)
+
+    @property
+    def data(self) -> da.Array:
+        """The voxels as an ordinary dask array with local indices, one task per block."""
+        return dask_array(self.expression, self.grid)
+
+    def read(self, box: BoundingBox | None = None) -> Array:
+        """Return the voxels of `box` (default: all), computed in this process.
+
+        Returns:
+            An array zyx, or czyx with channels.
+
+        Raises:
+            BoundsError: the box reaches outside the volume.
+        """
+        box = self.box if box is None else box
+        self._check_inside(box)
+        expression = self.expression
+        if expression.stages:
+            with tempfile.TemporaryDirectory(prefix="daskflow-") as directory:
+                return np.array(expression.resolved(directory).evaluate([box])[0])
+        return np.array(expression.evaluate([box])[0])
+
+    def crop(self, box: BoundingBox) -> Volume:
+        """Return the part inside `box`, which keeps its global coordinates.
+
+        Raises:
+            BoundsError: the box reaches outside the volume.
+            GeometryError: the box is empty.
+        """
+        self._check_inside(box)
+        if box.empty:
+            raise GeometryError(f"box {box} holds no voxel")
+        return Volume(Crop(self.spec.replace(box=box), self.node), block=self.block)
+
+    def __getitem__(self, key: slice | tuple[slice, ...]) -> Volume:
+        """Return the part that global slices z, y, x select; `data[...]` is the local way.
+
+        Raises:
+            BoundsError: a slice reaches outside the volume.
+            GeometryError: a slice is empty, or has a step; or more than three slices.
+        """
+        slices = key if isinstance(key, tuple) else (key,)
+        if len(slices) > 3 or not all(isinstance(s, slice) and s.step in (None, 1) for s in slices):
+            raise GeometryError(f"index {key!r}: give at most three slices z, y, x in global voxels, without steps")
+        slices += (slice(None),) * (3 - len(slices))
+        start = [a if s.start is None else s.start for s, a in zip(slices, self.box.start, strict=True)]
+        stop = [b if s.stop is None else s.stop for s, b in zip(slices, self.box.stop, strict=True)]
+        return self.crop(BoundingBox(as_zyx(start), as_zyx(stop)))
+
+    def map_blocks(self, function: Callable[..., Any], *others: Volume, **options: Any) -> Volume:
+        """Return the volume whose blocks are `function` of the blocks of this one (and of `others`).
+
+        The function must treat every voxel alike, as it is called for boxes of any size; see `map_overlap` for the
+        arguments, of which `depth`, `boundary` and `trim` do not apply.
+        """
+        return self.map_overlap(function, *others, depth=0, **options)
+
+    def map_overlap(
+        self,
+        function: Callable[..., Any],
+        *others: Volume,
+        depth: DepthLike | list[DepthLike],
+        boundary: BoundaryLike | list[BoundaryLike] = "none",
+        trim: bool = True,
+        dtype: Any = None,
+        channels: int | Same | None = SAME,
+        factor: int | Sequence[int] = 1,
+        layer_type: LayerType | Same | None = SAME,
+        **options: Any,
+    ) -> Volume:
+        """Return the volume whose blocks are `function` of blocks with context, as `dask.array.map_overlap` gives it.
+
+        Args:
+            function: gets one array per volume (zyx or czyx, read-only), halo included, and returns the block; with
+                parameters named `box` or `read_box` it is told the global box of the result and of the first array.
+            *others: further volumes over the same space, also at other mips: each is read at its own voxel size.
+            depth: voxels read around a block: one number, one per axis (zyx) or a mapping of axis to number; a pair is
+                (before, after). A list gives one for each volume.
+            boundary: what stands beyond the edge: none (the block is smaller there), reflect (the edge voxel is
+                repeated), nearest, periodic or a constant; also per axis, and in a list per volume.
+            trim: cut the halo off the result; otherwise the function returns the block alone.
+            dtype: of the result; found by calling the function on a few ones when not given.
+            channels: channels of the result: a number, or None for zyx; those of this volume unless given.
+            factor: voxels of this volume that make one of the result (zyx), when the function downsamples.
+            layer_type: of the result; that of this volume unless given.
+            **options: handed to the function.
+
+        Raises:
+            GeometryError: a halo deeper than the volume where it mirrors or wraps, or volumes that do not match.
+            ParameterError: a dtype that cannot be found.
+        """
+        result = map_overlap(
+            function,
+            [self.node, *(other.node for other in others)],
+            depth=depth,
+            boundary=boundary,
+            trim=trim,
+            dtype=dtype,
+            channels=channels,
+            factor=as_zyx(factor, name="factor"),
+            layer_type=layer_type,
+            options=options,
+        )
+        block = tuple(max(1, b // f) for b, f in zip(self.block, as_zyx(factor), strict=True))
+        return Volume(result, block=as_zyx(block))
+
+    def map_boxes(
+        self,
+        function: Callable[..., Any],
+        *others: Volume,
+        reads: Callable[[BoundingBox], BoundingBox],
+        spec: VolumeSpec,
+        **options: Any,
+    ) -> Volume:
+        """Return the volume whose boxes are `function` of boxes that `reads` chooses, e.g. a network's patches.
+
+        Args:
+            function: called as ``function(array, ..., box=, read_box=, **options)`` with the voxels of `read_box`, one
+                array per volume.
+            *others: further volumes over the same box.
+            reads: gives the box of this volume that is needed for a box of the result; clipped to the volume.
+            spec: what the result is.
+            **options: handed to the function.
+        """
+        return Volume(
+            map_boxes(function, [self.node, *(other.node for other in others)], reads, spec, options), block=self.block
+        )
+
+    def with_block(self, block: int | Sequence[int]) -> Volume:
+        """Return the same volume with blocks of work of another size (zyx voxels)."""
+        block = as_zyx(block, name="block")
+        if min(block) < 1:
+            raise GeometryError(f"block {block} zyx must be at least 1 on every axis")
+        return Volume(self.node, block=block, mips=self.mips)
+
+    def persist(self, **options: Any) -> Volume:
+        """Return the volume with its voxels computed and held by the Dask workers."""
+        return self._holding(self.data.persist(**options))
+
+    def save(self, url: str, **options: Any) -> Any:
+        """Return the job that writes the volume to `url`; see `daskflow.save`."""
+        from daskflow.volume.registry import load_operator
+
+        return load_operator("save").function(self, url, **options)
+
+    def _holding(self, array: da.Array) -> Volume:
+        return Volume(DaskSource(self.spec, array), block=self.block, mips=self.mips)
+
+    def _check_inside(self, box: BoundingBox) -> None:
+        if box not in self.box:
+            raise BoundsError(f"box {box} reaches outside the volume {self.box} (z0-z1_y0-y1_x0-x1)")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ParameterError("a lazy volume has no array to share; leave copy=False out")
+        return np.asarray(self.compute(), dtype=dtype)
+
+    def __dask_graph__(self) -> Any:
+        return self.data.__dask_graph__()
+
+    def __dask_keys__(self) -> Any:
+        return self.data.__dask_keys__()
+
+    def __dask_layers__(self) -> Any:
+        return self.data.__dask_layers__()
+
+    def __dask_tokenize__(self) -> Any:
+        return self.data.__dask_tokenize__()
+
+    __dask_optimize__ = da.Array.__dask_optimize__
+    __dask_scheduler__ = da.Array.__dask_scheduler__
+
+    def __dask_postcompute__(self) -> Any:
+        return self.data.__dask_postcompute__()
+
+    def __dask_postpersist__(self) -> Any:
+        rebuild, arguments = self.data.__dask_postpersist__()
+        return _rebuild, (self, rebuild, arguments)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        axes = "zyx" if self.channels is None else "czyx"
+        shape = "x".join(map(str, self.shape))
+        size = "x".join(f"{v:g}" for v in self.voxel_size)
+        blocks = len(self.grid)
+        return (
+            f"<Volume {axes} {shape} {self.dtype} · {size} nm · {format_bytes(self.nbytes)}"
+            f" · {blocks:,} block{'s' if blocks != 1 else ''}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from daskflow.volume.html import html
+
+        return html(self)
+
+
+def _rebuild(
+    graph: Any, volume: Volume, rebuild: Callable[..., da.Array], arguments: Sequence[Any], **rename: Any
+) -> Volume:
+    return volume._holding(rebuild(graph, *arguments, **rename))
+
+
+def _array_spec(
+    array: Any,
+    *,
+    voxel_offset: Sequence[int] = (0, 0, 0),
+    voxel_size: Sequence[float] = (1, 1, 1),
+    layer_type: LayerType | None = None,
+    channel_names: Sequence[str] = (),
+) -> VolumeSpec:
+    if array.ndim not in (3, 4):
+        raise GeometryError(f"array of shape {array.shape} has {array.ndim} axes; a volume is zyx or czyx")
+    z, y, x = voxel_size
+    return VolumeSpec(
+        BoundingBox.from_size(voxel_offset, array.shape[-3:]),
+        array.dtype,
+        channels=array.shape[0] if array.ndim == 4 else None,
+        voxel_size=(z, y, x),
+        layer_type=layer_type,
+        channel_names=tuple(channel_names),
+    )
