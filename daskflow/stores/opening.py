@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import os
 import pkgutil
 import re
@@ -21,11 +22,12 @@ _PREFIX = re.compile(r"([a-z0-9_-]+)://(.*)", re.DOTALL)
 
 @functools.cache
 def formats() -> tuple[Format, ...]:
-    """Return every format by rank: ``FORMAT`` of this package's modules, and entry points in ``daskflow.stores``."""
+    """Return every format by rank: ``FORMAT`` or ``FORMATS`` of this package's modules, and entry points."""
     modules = (
         importlib.import_module(f"daskflow.stores.{m.name}") for m in pkgutil.iter_modules(daskflow.stores.__path__)
     )
-    found = [module.FORMAT for module in modules if hasattr(module, "FORMAT")]
+    declared = (getattr(m, "FORMATS", (m.FORMAT,) if hasattr(m, "FORMAT") else ()) for m in modules)
+    found = list(itertools.chain.from_iterable(declared))
     found += [point.load() for point in entry_points(group="daskflow.stores")]
     return tuple(sorted(found, key=lambda f: (f.rank, f.name)))
 

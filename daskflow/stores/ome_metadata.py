@@ -1,0 +1,193 @@
+"""The JSON of OME-Zarr 0.4 and 0.5 multiscales: scales and translations into voxel sizes and offsets, and back.
+
+OME-Zarr places the centre of voxel ``i`` at ``scale * i + translation``; daskflow, like precomputed, counts corners.
+With ``s`` the scale of a level, ``s0`` that of the finest, and the origin half a finest voxel before OME-Zarr's,
+
+    finest   |  0  |  1  |  2  |  3  |      translation = s * offset + (s - s0) / 2
+    level    |     0     |     1     |      offset = translation / s - (s - s0) / (2 * s)
+
+Writers that take coarse levels by striding leave the half voxels out: where only ``translation / s`` is whole, that is
+the offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from daskflow.errors import CorruptChunkError, UnknownFormatError
+from daskflow.geometry import VolumeSpec, Zyx
+from daskflow.stores.placement import is_whole, nm_per, whole_voxels
+from daskflow.stores.zarr_metadata import SPATIAL, Axes
+
+VERSIONS = ("0.5", "0.4")
+Floats = tuple[float, ...]
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of an image; numbers per stored axis, in the units of the axes.
+
+    Attributes:
+        path: of the array, below the image.
+        scale: distance between voxels.
+        translation: position of the centre of the first voxel.
+    """
+
+    path: str
+    scale: Floats
+    translation: Floats
+
+
+@dataclass(frozen=True)
+class Image:
+    """What an OME-Zarr group says of its image.
+
+    Attributes:
+        version: of OME-Zarr, "0.4" or "0.5".
+        names: of the stored axes.
+        units: of the stored axes, None where there is none.
+        levels: finest first.
+        outer: scale and translation that hold for every level, after its own.
+    """
+
+    version: str
+    names: tuple[str, ...]
+    units: tuple[str | None, ...]
+    levels: tuple[Level, ...]
+    outer: tuple[Floats, Floats]
+
+
+def ome_of(attributes: dict[str, Any], version: int) -> dict[str, Any]:
+    """Return the OME part of a group's attributes: `ome` in zarr v3, the attributes themselves in v2."""
+    ome = attributes.get("ome", {}) if version == 3 else attributes
+    return ome if isinstance(ome, dict) else {}
+
+
+def parse_image(attributes: dict[str, Any], version: int, url: str) -> Image | None:
+    """Return the image that a group's attributes describe, None when they describe none.
+
+    Raises:
+        UnknownFormatError: an OME-Zarr version before 0.4, which has no scales.
+        CorruptChunkError: metadata against the specification.
+    """
+    ome = ome_of(attributes, version)
+    listed = ome.get("multiscales")
+    if not listed:
+        return None
+    try:
+        image = listed[0]
+        stated = str(ome.get("version") if version == 3 else image.get("version", "0.4"))
+        if stated in ("0.1", "0.2", "0.3"):
+            raise UnknownFormatError(
+                f"{url} is OME-Zarr {stated}, which has no voxel sizes; open its array {image['datasets'][0]['path']!r}"
+            )
+        axes = image["axes"]
+        names = tuple(str(axis["name"]) for axis in axes)
+        levels = tuple(
+            Level(str(level["path"]), *_transform(level["coordinateTransformations"], len(names)))
+            for level in image["datasets"]
+        )
+        outer = _transform(image.get("coordinateTransformations") or (), len(names))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise CorruptChunkError(f"{url} has multiscales against the OME-Zarr specification: {error!r}") from error
+    if not levels:
+        raise CorruptChunkError(f"{url} has multiscales without any dataset")
+    return Image("0.5" if version == 3 else "0.4", names, tuple(axis.get("unit") for axis in axes), levels, outer)
+
+
+def _transform(steps: Sequence[dict[str, Any]], ndim: int) -> tuple[Floats, Floats]:
+    """Return the scale and translation that a list of transformations comes to."""
+    scale, translation = (1.0,) * ndim, (0.0,) * ndim
+    for step in steps:
+        kind = step["type"]
+        if kind == "scale":
+            factors = [float(value) for value in step["scale"]]
+            if not all(0 < factor < float("inf") for factor in factors):
+                raise ValueError(f"scale {factors} must be positive")
+            scale = tuple(s * f for s, f in zip(scale, factors, strict=True))
+            translation = tuple(t * f for t, f in zip(translation, factors, strict=True))
+        elif kind == "translation":
+            translation = tuple(t + float(by) for t, by in zip(translation, step["translation"], strict=True))
+        elif kind != "identity":
+            raise ValueError(f"transformation {kind!r} is none of scale, translation, identity")
+    return scale, translation
+
+
+def nm_per_unit(image: Image, axes: Axes) -> Triple | None:
+    """Return the nm in the units of z, y and x, None when one of them has no unit of length."""
+    z, y, x = (nm_per(image.units[i]) for i in axes.spatial)
+    return None if z is None or y is None or x is None else (z, y, x)
+
+
+def scales_of(image: Image, axes: Axes) -> list[Triple]:
+    """Return the distance between voxels of every level, zyx, in the units of the axes."""
+    return [_zyx([s * o for s, o in zip(level.scale, image.outer[0], strict=True)], axes) for level in image.levels]
+
+
+def offsets_of(image: Image, axes: Axes, url: str) -> list[Zyx]:
+    """Return the voxel offset of every level (zyx); what lies between voxels is rounded, and warned of in the log."""
+    scales = scales_of(image, axes)
+    offsets = []
+    for level, scale in zip(image.levels, scales, strict=True):
+        along = zip(level.translation, *image.outer, strict=True)
+        translation = _zyx([t * s + by for t, s, by in along], axes)
+        corners = [_corner(t, s, s0) for t, s, s0 in zip(translation, scale, scales[0], strict=True)]
+        offsets.append(whole_voxels(corners, f"{url}/{level.path}"))
+    return offsets
+
+
+def _corner(translation: float, scale: float, finest: float) -> float:
+    bare = translation / scale
+    centred = bare - (scale - finest) / (2 * scale)
+    return bare if is_whole(bare) and not is_whole(centred) else centred
+
+
+def translation_of(offset: float, scale: float, finest: float) -> float:
+    """Return where the centre of the first voxel lies whose corner is `offset` voxels of this level from the origin."""
+    return scale * offset + (scale - finest) / 2
+
+
+def _zyx(values: Sequence[float], axes: Axes) -> Triple:
+    z, y, x = (values[i] for i in axes.spatial)
+    return z, y, x
+
+
+def axes_json(spec: VolumeSpec) -> list[dict[str, str]]:
+    """Return the axes of a new image: czyx or zyx, in nanometers."""
+    channel = [] if spec.channels is None else [{"name": "c", "type": "channel"}]
+    return [*channel, *({"name": name, "type": "space", "unit": "nanometer"} for name in SPATIAL)]
+
+
+def level_json(path: str, spec: VolumeSpec, image: Image | None, axes: Axes) -> dict[str, Any]:
+    """Return the entry of one more level: of `image`, in its units, or the first of a new one, in nanometers."""
+    nm = (nm_per_unit(image, axes) if image else None) or (1.0, 1.0, 1.0)
+    finest = scales_of(image, axes)[0] if image else spec.voxel_size
+    outer = [_zyx(values, axes) for values in image.outer] if image else [(1.0,) * 3, (0.0,) * 3]
+    scale, translation = [], []
+    for size, unit, s0, offset, by, plus in zip(spec.voxel_size, nm, finest, spec.box.start, *outer, strict=True):
+        total = size / unit
+        scale.append(total / by)
+        translation.append((translation_of(offset, total, s0) - plus) / by)
+    lead = [] if spec.channels is None else [1.0]
+    steps = [
+        {"type": "scale", "scale": [*lead, *scale]},
+        {"type": "translation", "translation": [*(0.0 for _ in lead), *translation]},
+    ]
+    return {"path": path, "coordinateTransformations": steps}
+
+
+def omero_json(spec: VolumeSpec) -> dict[str, Any]:
+    """Return names and display ranges of the channels, as viewers of OME-Zarr read them."""
+    high = 1 if spec.dtype.kind in "bf" else np.iinfo(spec.dtype).max
+    window = {"min": 0, "max": int(high), "start": 0, "end": int(high)}
+    return {
+        "channels": [
+            {"label": name, "color": "FFFFFF", "active": True, "window": window} for name in spec.channel_names
+        ],
+        "rdefs": {"model": "color" if len(spec.channel_names) > 1 else "greyscale"},
+    }

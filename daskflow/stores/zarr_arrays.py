@@ -1,0 +1,391 @@
+"""Zarr v2 and v3 arrays: voxels through tensorstore, and bare arrays with their place in attributes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from daskflow.errors import (
+    MetadataMismatchError,
+    MissingChunkError,
+    ParameterError,
+    StoreNotFoundError,
+    UnknownFormatError,
+)
+from daskflow.geometry import LAYER_TYPES, BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx
+from daskflow.stores import kvstore
+from daskflow.stores.base import Array, Format, Layout, Opening, Store, refuse_mismatch
+from daskflow.stores.counting import count
+from daskflow.stores.placement import nm_per, parse_length, whole_voxels
+from daskflow.stores.zarr_metadata import (
+    SPATIAL,
+    ArrayShape,
+    Axes,
+    Node,
+    array_metadata,
+    array_shape,
+    find_axes,
+    read_node,
+    write_node,
+)
+
+DEFAULT_CHUNK = (64, 64, 64)
+_KEY = "daskflow"
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """One array as tensorstore must open it; small, hashable and picklable.
+
+    Attributes:
+        url: of the array.
+        metadata: its own JSON, without the attributes.
+        axes: which stored axis is which.
+        channel_chunk: channels per chunk.
+    """
+
+    url: str
+    metadata: str
+    axes: Axes
+    channel_chunk: int
+
+    @classmethod
+    def of(cls, node: Node, axes: Axes) -> StoredArray:
+        """Return what `node` is, seen with these axes."""
+        shape = array_shape(node)
+        chunk = 1 if axes.channel is None else shape.chunk[axes.channel]
+        return cls(node.url, json.dumps(node.metadata, sort_keys=True), axes, chunk)
+
+    def view(self) -> Any:
+        """Return the voxels as a tensorstore, (c)zyx, that refuses missing chunks and stores every chunk.
+
+        Raises:
+            UnknownFormatError: a codec that tensorstore does not know.
+        """
+        return _view(self)
+
+
+@functools.lru_cache(maxsize=64)
+def _view(array: StoredArray) -> Any:
+    import tensorstore as ts
+
+    metadata = json.loads(array.metadata)
+    version = metadata.get("zarr_format", 2)
+    if version == 2:
+        metadata = _plain_zstd(metadata)
+    spec = {
+        "driver": "zarr" if version == 2 else "zarr3",
+        "kvstore": kvstore.kvstore_spec(array.url),
+        "metadata": metadata,
+        "fill_missing_data_reads": False,
+        "store_data_equal_to_fill_value": True,
+    }
+    try:
+        with kvstore.translated(array.url, "open"):
+            opened = ts.open(spec, open=True, assume_metadata=True, context=kvstore.context()).result()
+    except OSError as error:
+        raise UnknownFormatError(f"tensorstore cannot open the zarr array: {error}") from error
+    if array.axes.time is not None:
+        opened = opened[(slice(None),) * array.axes.time + (0,)]
+    order = [i - (array.axes.time is not None and i > array.axes.time) for i in array.axes.order]
+    return opened.transpose(order)
+
+
+def _plain_zstd(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Drop the zstd option `checksum` of zarr v2 metadata: tensorstore refuses to open it and decodes without it."""
+    compressor = metadata.get("compressor") or {}
+    if compressor.get("id") != "zstd":
+        return metadata
+    return {**metadata, "compressor": {key: compressor[key] for key in ("id", "level") if key in compressor}}
+
+
+class ZarrStore(Store):
+    """The voxels of one zarr array, alone or as a level of an OME-Zarr image."""
+
+    def __init__(
+        self, url: str, mips: Sequence[VolumeSpec], array: StoredArray, *, mip: int = 0, fill_missing: bool = False
+    ) -> None:
+        super().__init__(url, mips, mip=mip, fill_missing=fill_missing)
+        self.array = array
+
+    def _read(self, box: BoundingBox) -> Array:
+        part = self.array.view()[(..., *box.slices(self.spec.box))]
+        try:
+            with kvstore.translated(self.array.url, "read"):
+                voxels: Array = part.read(order="C").result()
+        except MissingChunkError as error:
+            if not self.fill_missing:
+                raise MissingChunkError(f"{error}; fill_missing reads such chunks as zeros") from error
+            return self._read_filled(box)
+        return voxels
+
+    def _read_filled(self, box: BoundingBox) -> Array:
+        """Read chunk by chunk, so that those that are missing can be told from those that are not, and counted."""
+        import tensorstore as ts
+
+        spec, view = self.spec, self.array.view()
+        assert spec.chunk is not None
+        voxels = np.full(spec.shape_of(box), view.fill_value, spec.dtype)
+        step = self.array.channel_chunk
+        channels = [()] if spec.channels is None else [(slice(c, c + step),) for c in range(0, spec.channels, step)]
+        pieces = list(itertools.product(channels, BlockGrid(box, spec.chunk, spec.chunk_origin)))
+        batch = ts.Batch()
+        futures = [view[(*c, *piece.slices(spec.box))].read(order="C", batch=batch) for c, piece in pieces]
+        batch.submit()
+        missing = 0
+        for (c, piece), future in zip(pieces, futures, strict=True):
+            try:
+                with kvstore.translated(self.array.url, "read"):
+                    voxels[(*c, *piece.slices(box))] = future.result()
+            except MissingChunkError:
+                missing += 1
+        count("missing_chunks", missing)
+        return voxels
+
+    def _write(self, box: BoundingBox, array: Array) -> None:
+        part = self.array.view()[(..., *box.slices(self.spec.box))]
+        with kvstore.translated(self.array.url, "write"):
+            part.write(array, can_reference_source_data_indefinitely=True).result()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the location, the level, and a hash of what the metadata say."""
+        seen = f"{self.array}{self.spec}"
+        return {"url": kvstore.redact(self.url), "mip": self.mip, "metadata": hashlib.sha256(seen.encode()).hexdigest()}
+
+    def check_writable(self) -> None:
+        """Raise StoreAccessError unless objects can be written beside the chunks."""
+        kvstore.check_writable(self.array.url)
+
+
+def open_zarr(url: str, opening: Opening) -> Store:
+    """Open a bare zarr array, v2 or v3; a group that is no OME-Zarr image needs `dataset`, unless it holds one array.
+
+    Raises:
+        StoreNotFoundError: nothing is there.
+        ParameterError: a group of several arrays and no `dataset`; the message lists them.
+    """
+    at = kvstore.join(url, opening.dataset) if opening.dataset else url
+    node = read_node(at)
+    if node is None:
+        raise kvstore.missing(at)
+    if node.kind == "group":
+        node = _only_array(node)
+    if opening.mip:
+        raise StoreNotFoundError(f"{kvstore.redact(at)} has no mip {opening.mip}; a bare zarr array has only mip 0")
+    shape = array_shape(node)
+    axes = find_axes(shape.shape, shape.names, kvstore.redact(node.url))
+    spec = bare_spec(node, shape, axes, opening)
+    return ZarrStore(node.url, (spec,), StoredArray.of(node, axes), fill_missing=opening.fill_missing)
+
+
+def _only_array(group: Node) -> Node:
+    names = kvstore.list_names(group.url)
+    ending = "zarr.json" if group.version == 3 else ".zarray"
+    arrays = [name.removesuffix(f"/{ending}") for name in names if name.endswith(f"/{ending}")]
+    nodes = [node for name in arrays if (node := read_node(kvstore.join(group.url, name))) and node.kind == "array"]
+    if len(nodes) != 1:
+        listed = ", ".join(node.url.removeprefix(f"{group.url}/") for node in nodes) or "none"
+        raise ParameterError(
+            f"{kvstore.redact(group.url)} is a zarr group; choose an array with dataset= among: {listed}"
+        )
+    return nodes[0]
+
+
+def bare_spec(node: Node, shape: ArrayShape, axes: Axes, opening: Opening) -> VolumeSpec:
+    """Return the spec of an array that stands alone; what `opening` states wins over the attributes.
+
+    Known are `voxel_size` or `resolution` (nm, or in `units`), `voxel_offset` (voxels) and `offset` (physical), as
+    chunkflow, CREMI, daisy and funlib write them, in the order of the stored axes; n5's `pixelResolution` (xyz); and
+    xarray's `dimension_units`, e.g. ``["4 nm", "4 nm", "40 nm"]``.
+    """
+    voxel_size = opening.voxel_size or stated_voxel_size(node.attributes, axes) or (1.0, 1.0, 1.0)
+    return array_spec(
+        shape,
+        axes,
+        voxel_size=voxel_size,
+        start=opening.voxel_offset or _stated_offset(node, axes),
+        layer_type=opening.layer_type or stated_layer_type(node.attributes),
+        channel_names=own(node.attributes).get("channel_names", ()),
+    )
+
+
+def array_spec(
+    shape: ArrayShape,
+    axes: Axes,
+    *,
+    voxel_size: Sequence[float],
+    start: Zyx,
+    layer_type: LayerType | None,
+    channel_names: Sequence[str] = (),
+) -> VolumeSpec:
+    """Return the spec of a stored array that begins at `start` (zyx)."""
+    channels = None if axes.channel is None else shape.shape[axes.channel]
+    z, y, x = voxel_size
+    return VolumeSpec(
+        box=BoundingBox.from_size(start, axes.zyx(shape.shape)),
+        dtype=shape.dtype,
+        channels=channels,
+        voxel_size=(z, y, x),
+        chunk=axes.zyx(shape.chunk),
+        shard=None if shape.shard is None else axes.zyx(shape.shard),
+        layer_type=layer_type,
+        channel_names=tuple(channel_names) if len(channel_names) == (channels or 1) else (),
+    )
+
+
+def own(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return what daskflow itself keeps in the attributes of a node."""
+    content = attributes.get(_KEY)
+    return content if isinstance(content, dict) else {}
+
+
+def own_attributes(spec: VolumeSpec) -> dict[str, Any]:
+    """Return what daskflow keeps in the attributes of a new node: the fields that no convention has a place for."""
+    content: dict[str, Any] = {}
+    if spec.layer_type is not None:
+        content["layer_type"] = spec.layer_type
+    if spec.channel_names:
+        content["channel_names"] = list(spec.channel_names)
+    return {_KEY: content}
+
+
+def stated_layer_type(attributes: dict[str, Any]) -> LayerType | None:
+    """Return the layer type in a node's attributes, ours or chunkflow's; None when there is no known one."""
+    stated = own(attributes).get("layer_type", attributes.get("layer_type"))
+    return next((known for known in LAYER_TYPES if known == stated), None)
+
+
+def stated_voxel_size(attributes: dict[str, Any], axes: Axes) -> tuple[float, float, float] | None:
+    """Return the voxel size (nm, zyx) in an array's attributes, None when they have none."""
+    units = _per_axis(attributes.get("units"), axes)
+    factors = [nm_per(str(unit)) or 1.0 for unit in units] if units else [1.0, 1.0, 1.0]
+    for key in ("voxel_size", "resolution"):
+        values = _per_axis(attributes.get(key), axes)
+        if values:
+            z, y, x = (float(value) * factor for value, factor in zip(values, factors, strict=True))
+            return z, y, x
+    n5 = attributes.get("pixelResolution")
+    if isinstance(n5, dict) and len(n5.get("dimensions", ())) == 3:
+        z, y, x = (float(d) * (nm_per(n5.get("unit")) or 1.0) for d in reversed(n5["dimensions"]))
+        return z, y, x
+    lengths = [parse_length(str(text)) for text in _per_axis(attributes.get("dimension_units"), axes)]
+    if lengths and all(lengths):
+        z, y, x = (length or 1.0 for length in lengths)
+        return z, y, x
+    return None
+
+
+def _stated_offset(node: Node, axes: Axes) -> Zyx:
+    attributes = node.attributes
+    voxels = _per_axis(attributes.get("voxel_offset"), axes)
+    if not voxels:
+        physical = _per_axis(attributes.get("offset"), axes) or [0, 0, 0]
+        units = _per_axis(attributes.get("units"), axes)
+        factors = [nm_per(str(unit)) or 1.0 for unit in units] if units else [1.0, 1.0, 1.0]
+        size = stated_voxel_size(attributes, axes) or (1.0, 1.0, 1.0)
+        voxels = [float(p) * f / s for p, f, s in zip(physical, factors, size, strict=True)]
+    return whole_voxels([float(v) for v in voxels], kvstore.redact(node.url))
+
+
+def _per_axis(values: Any, axes: Axes) -> list[Any]:
+    """Return the z, y and x entries of a list with one per stored axis, or per stored spatial axis; [] of others."""
+    if not isinstance(values, list | tuple):
+        return []
+    if len(values) == len(axes.order) + (axes.time is not None):
+        return [values[i] for i in axes.spatial]
+    if len(values) == len(SPATIAL):
+        return [values[sorted(axes.spatial).index(i)] for i in axes.spatial]
+    return []
+
+
+def chosen_chunks(spec: VolumeSpec, layout: Layout) -> tuple[Zyx, Zyx | None]:
+    """Return the chunk and shard (zyx) of a new array: from the layout, else from the spec, else 64x64x64 unsharded."""
+    chunk = layout.chunk or spec.chunk or DEFAULT_CHUNK
+    shard = layout.shard or (None if layout.chunk else spec.shard)
+    return chunk, shard
+
+
+def new_array(url: str, spec: VolumeSpec, layout: Layout, version: int, attributes: dict[str, Any]) -> Node:
+    """Return the node of a new array (c)zyx that is not stored yet; a chunk holds all channels.
+
+    Raises:
+        ParameterError: a dtype, codec or shard that this version of zarr cannot hold.
+        GeometryError: a shard that is no multiple of the chunk.
+    """
+    chunk, shard = chosen_chunks(spec, layout)
+    spec.replace(chunk=chunk, shard=shard, chunk_origin=None)
+    channels = () if spec.channels is None else (spec.channels,)
+    names = ("c", *SPATIAL)[4 - spec.ndim :]
+    metadata = array_metadata(
+        version, spec.shape, spec.dtype, (*channels, *chunk), None if shard is None else (*channels, *shard), layout
+    )
+    if version == 3:
+        metadata["dimension_names"] = list(names)
+    else:
+        attributes = {"_ARRAY_DIMENSIONS": list(names), **attributes}
+    return Node(url, version, "array", metadata, attributes)
+
+
+def create_bare(url: str, spec: VolumeSpec, mip: int, layout: Layout, *, version: int) -> Store:
+    """Create a zarr array that stands alone, or open it when it is there and agrees.
+
+    The voxel size is in `resolution` and the physical position of the first voxel in `offset` (nm, zyx).
+    """
+    if mip:
+        raise ParameterError(f"a bare zarr array has only mip 0 (asked for {mip}); write OME-Zarr for several")
+    there = read_node(url)
+    if there is None:
+        units = {"units": ["nm"] * 3, "resolution": list(spec.voxel_size)}
+        offset = [start * size for start, size in zip(spec.box.start, spec.voxel_size, strict=True)]
+        node = new_array(url, spec, layout, version, {**units, "offset": offset, **own_attributes(spec)})
+        StoredArray.of(node, Axes(tuple(range(spec.ndim)))).view()
+        write_node(node)
+    elif there.kind == "group" or there.version != version:
+        raise MetadataMismatchError(
+            f"{kvstore.redact(url)} is a zarr v{there.version} {there.kind} already; choose another place"
+        )
+    store = open_zarr(url, Opening())
+    check_same(store, spec, layout)
+    return store
+
+
+def check_same(store: Store, spec: VolumeSpec, layout: Layout) -> None:
+    """Raise unless an existing level is what would be created now; an unstated chunk or shard is taken as it is.
+
+    Raises:
+        MetadataMismatchError: with one line per field that differs.
+    """
+    there = store.spec
+    wanted: dict[str, Any] = {"box": str(spec.box), "dtype": spec.dtype.name, "channels": spec.channels}
+    if not np.allclose(there.voxel_size, spec.voxel_size, rtol=1e-9, atol=0):
+        wanted["voxel_size"] = spec.voxel_size
+    wanted |= {name: value for name in ("layer_type", "channel_names") if (value := getattr(spec, name))}
+    if layout.chunk or spec.chunk:
+        wanted["chunk"], wanted["shard"] = chosen_chunks(spec, layout)
+    stored = {name: getattr(there, name) for name in wanted}
+    stored |= {"box": str(there.box), "dtype": there.dtype.name}
+    refuse_mismatch(f"mip {store.mip} of {kvstore.redact(store.url)}", stored, wanted)
+
+
+def _is_array(url: str, version: int) -> bool:
+    node = read_node(url)
+    return node is not None and node.version == version
+
+
+FORMATS = tuple(
+    Format(
+        name=f"zarr{version}",
+        open=open_zarr,
+        recognises=functools.partial(_is_array, version=version),
+        create=functools.partial(create_bare, version=version),
+        rank=41 if version == 2 else 40,
+    )
+    for version in (3, 2)
+)

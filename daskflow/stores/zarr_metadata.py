@@ -1,0 +1,322 @@
+"""Metadata of zarr v2 and v3 nodes, as JSON; no voxels."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from daskflow.errors import CorruptChunkError, GeometryError, ParameterError, UnknownFormatError
+from daskflow.geometry import Zyx
+from daskflow.stores import kvstore
+from daskflow.stores.base import Layout, refuse_cast
+
+DTYPES = (
+    "bool",
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+    "float16",
+    "float32",
+    "float64",
+)
+SPATIAL = ("z", "y", "x")
+_CHANNEL = ("c", "channel", "channels", "ch")
+_TIME = ("t", "time")
+_UNNAMED = re.compile(r"dim_\d+|")
+_LEVELS = {"zstd": 1, "gzip": 1, "blosc": 5}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One array or group, as its metadata files have it.
+
+    Attributes:
+        url: of the node.
+        version: 2 or 3, of the zarr format.
+        kind: array or group.
+        metadata: content of `zarr.json`, `.zarray` or `.zgroup`, without the attributes.
+        attributes: the user's: `attributes` of `zarr.json`, or `.zattrs`.
+    """
+
+    url: str
+    version: int
+    kind: Literal["array", "group"]
+    metadata: dict[str, Any]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def read_node(url: str, version: int | None = None) -> Node | None:
+    """Return the zarr array or group at a URL, or None when there is neither; `version`, if known, saves requests.
+
+    Raises:
+        CorruptChunkError: a metadata file is no JSON object.
+    """
+    v3 = None if version == 2 else _read_json(kvstore.join(url, "zarr.json"))
+    if v3 is not None:
+        attributes = v3.pop("attributes", {})
+        return Node(url, 3, "array" if v3.get("node_type") == "array" else "group", v3, attributes)
+    if version == 3:
+        return None
+    array = _read_json(kvstore.join(url, ".zarray"))
+    attributes = _read_json(kvstore.join(url, ".zattrs"))
+    if array is not None:
+        return Node(url, 2, "array", array, attributes or {})
+    group = _read_json(kvstore.join(url, ".zgroup"))
+    if group is None and attributes is None:
+        return None
+    return Node(url, 2, "group", group or {"zarr_format": 2}, attributes or {})
+
+
+def write_node(node: Node) -> None:
+    """Store the metadata files of a node; its chunks and children stay as they are."""
+    if node.version == 3:
+        _write_json(kvstore.join(node.url, "zarr.json"), {**node.metadata, "attributes": node.attributes})
+        return
+    _write_json(kvstore.join(node.url, ".zarray" if node.kind == "array" else ".zgroup"), node.metadata)
+    _write_json(kvstore.join(node.url, ".zattrs"), node.attributes)
+
+
+def new_group(url: str, version: int, attributes: dict[str, Any]) -> Node:
+    """Return an empty group that is not stored yet."""
+    metadata = {"zarr_format": 2} if version == 2 else {"zarr_format": 3, "node_type": "group"}
+    return Node(url, version, "group", metadata, attributes)
+
+
+def _read_json(url: str) -> dict[str, Any] | None:
+    data = kvstore.read_bytes(url)
+    if data is None:
+        return None
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise CorruptChunkError(f"{kvstore.redact(url)} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise CorruptChunkError(f"{kvstore.redact(url)} is no JSON object but a {type(content).__name__}")
+    return content
+
+
+def _write_json(url: str, content: Mapping[str, Any]) -> None:
+    kvstore.write_bytes(url, json.dumps(content, indent=2).encode())
+
+
+@dataclass(frozen=True)
+class ArrayShape:
+    """What the metadata of an array say of its voxels, in stored axis order.
+
+    Attributes:
+        shape: elements per axis.
+        dtype: in native byte order.
+        chunk: shape of what is compressed as one.
+        shard: shape of what is stored as one object, None when that is the chunk.
+        names: of the axes; empty when none are given.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunk: tuple[int, ...]
+    shard: tuple[int, ...] | None
+    names: tuple[str, ...]
+
+
+def array_shape(node: Node) -> ArrayShape:
+    """Return what the metadata of an array node say.
+
+    Raises:
+        UnknownFormatError: a dtype or chunk grid that is not read.
+        CorruptChunkError: metadata that lack a field.
+    """
+    try:
+        return _shape_v2(node) if node.version == 2 else _shape_v3(node)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CorruptChunkError(f"the metadata of {kvstore.redact(node.url)} are incomplete: {error!r}") from None
+
+
+def _shape_v2(node: Node) -> ArrayShape:
+    text = node.metadata["dtype"]
+    try:
+        dtype = np.dtype(text).newbyteorder("=") if isinstance(text, str) else np.dtype(object)
+    except TypeError:
+        dtype = np.dtype(object)
+    if node.metadata.get("filters"):
+        raise UnknownFormatError(
+            f"{kvstore.redact(node.url)} has zarr v2 filters {node.metadata['filters']}, which are not read"
+        )
+    names = node.attributes.get("_ARRAY_DIMENSIONS") or ()
+    return ArrayShape(
+        tuple(node.metadata["shape"]),
+        _numeric(dtype, text, node.url),
+        tuple(node.metadata["chunks"]),
+        None,
+        _names(names),
+    )
+
+
+def _shape_v3(node: Node) -> ArrayShape:
+    text = node.metadata["data_type"]
+    dtype = np.dtype(text) if text in DTYPES else np.dtype(object)
+    grid = node.metadata["chunk_grid"]
+    if grid["name"] != "regular":
+        raise UnknownFormatError(
+            f"{kvstore.redact(node.url)} has a chunk grid {grid['name']!r}; only regular ones are read"
+        )
+    chunk = tuple(grid["configuration"]["chunk_shape"])
+    shard = None
+    order = tuple(range(len(chunk)))
+    for codec in node.metadata["codecs"]:
+        options = codec.get("configuration", {})
+        if codec["name"] == "transpose":
+            order = tuple(order[i] for i in options["order"])
+        elif codec["name"] == "sharding_indexed":
+            inner = dict(zip(order, options["chunk_shape"], strict=True))
+            chunk, shard = tuple(inner[axis] for axis in range(len(chunk))), chunk
+    names = node.metadata.get("dimension_names") or ()
+    return ArrayShape(tuple(node.metadata["shape"]), _numeric(dtype, text, node.url), chunk, shard, _names(names))
+
+
+def _numeric(dtype: np.dtype[Any], text: object, url: str) -> np.dtype[Any]:
+    if dtype.name not in DTYPES:
+        raise UnknownFormatError(
+            f"{kvstore.redact(url)} holds {text}, which is no voxel type; read are {', '.join(DTYPES)}"
+        )
+    return dtype
+
+
+def _names(names: Sequence[str | None]) -> tuple[str, ...]:
+    return () if all(_UNNAMED.fullmatch(name or "") for name in names) else tuple(str(name) for name in names)
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Which stored axis is which.
+
+    Attributes:
+        order: the stored position of each axis of zyx or czyx.
+        time: the stored position of a time axis of length 1, which is dropped; None without one.
+    """
+
+    order: tuple[int, ...]
+    time: int | None = None
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """Stored positions of z, y and x."""
+        return self.order[-3:]
+
+    @property
+    def channel(self) -> int | None:
+        """Stored position of the channel axis, None without one."""
+        return self.order[0] if len(self.order) == 4 else None
+
+    def zyx(self, values: Sequence[int]) -> Zyx:
+        """Pick the numbers of z, y and x from one per stored axis."""
+        z, y, x = (values[i] for i in self.spatial)
+        return z, y, x
+
+
+def find_axes(shape: Sequence[int], names: Sequence[str], url: str) -> Axes:
+    """Return which axis is which: by name, else by position as zyx, czyx or tczyx.
+
+    Raises:
+        GeometryError: fewer than three axes, an unknown one, or more than one time point.
+    """
+    if not names:
+        if not 3 <= len(shape) <= 5:
+            raise GeometryError(f"{url} has {len(shape)} axes {tuple(shape)}; a volume has zyx, czyx or tczyx")
+        names = ("t", "c", *SPATIAL)[5 - len(shape) :]
+    kinds = [_axis_kind(name) for name in names]
+    if len(kinds) != len(shape) or sorted(set(kinds) - {"t", "c"}) != ["x", "y", "z"] or len(set(kinds)) != len(kinds):
+        raise GeometryError(
+            f"{url} has axes {', '.join(names)} of shape {tuple(shape)}; a volume has z, y, x, and at most c and t"
+        )
+    at = {kind: i for i, kind in enumerate(kinds)}
+    if "t" in at and shape[at["t"]] != 1:
+        raise GeometryError(f"{url} has {shape[at['t']]} time points; a volume has one, so save each as its own array")
+    return Axes(tuple(at[kind] for kind in ("c", *SPATIAL) if kind in at), at.get("t"))
+
+
+def _axis_kind(name: str) -> str:
+    kind = name.lower().removesuffix("^")
+    return "c" if kind in _CHANNEL else "t" if kind in _TIME else kind
+
+
+def array_metadata(
+    version: int,
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    chunk: Sequence[int],
+    shard: Sequence[int] | None,
+    layout: Layout,
+) -> dict[str, Any]:
+    """Return the metadata of a new array, compressed as `layout` says (zstd, level 1, with checksums by default).
+
+    Raises:
+        ParameterError: an unknown codec or level, a dtype that zarr cannot hold, or shards in version 2.
+    """
+    refuse_cast(dtype, DTYPES, f"zarr v{version}")
+    fill: object = False if dtype.kind == "b" else 0.0 if dtype.kind == "f" else 0
+    if version == 2:
+        if shard is not None:
+            raise ParameterError(f"zarr v2 has no shards (asked for {tuple(shard)}); drop them or write zarr v3")
+        return {
+            "zarr_format": 2,
+            "shape": list(shape),
+            "chunks": list(chunk),
+            "dtype": dtype.newbyteorder("<").str,
+            "compressor": _compressor_v2(layout),
+            "fill_value": fill,
+            "order": "C",
+            "filters": None,
+            "dimension_separator": "/",
+        }
+    codecs = _codecs_v3(layout, dtype)
+    if shard is not None:
+        index = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+        inner = {"chunk_shape": list(chunk), "codecs": codecs, "index_codecs": index, "index_location": "end"}
+        codecs = [{"name": "sharding_indexed", "configuration": inner}]
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(shard or chunk)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": fill,
+        "codecs": codecs,
+    }
+
+
+def _codec(layout: Layout) -> tuple[str, int]:
+    name = layout.encoding or layout.compression or "zstd"
+    name = "raw" if name == "none" else name
+    if name != "raw" and name not in _LEVELS:
+        raise ParameterError(f"zarr has no codec {name!r} here; use {', '.join(_LEVELS)} or raw")
+    level = _LEVELS.get(name, 0) if layout.quality is None else layout.quality
+    highest = 22 if name == "zstd" else 9
+    if not 0 <= level <= highest:
+        raise ParameterError(f"level {level} of {name} must be 0 to {highest}")
+    return name, level
+
+
+def _compressor_v2(layout: Layout) -> dict[str, Any] | None:
+    name, level = _codec(layout)
+    if name == "raw":
+        return None
+    if name == "blosc":
+        return {"id": "blosc", "cname": "zstd", "clevel": level, "shuffle": 1, "blocksize": 0}
+    return {"id": name, "level": level}
+
+
+def _codecs_v3(layout: Layout, dtype: np.dtype[Any]) -> list[dict[str, Any]]:
+    name, level = _codec(layout)
+    codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
+    if name == "zstd":
+        return [*codecs, {"name": "zstd", "configuration": {"level": level, "checksum": True}}]
+    if name == "gzip":
+        return [*codecs, {"name": "gzip", "configuration": {"level": level}}]
+    if name == "blosc":
+        shuffle = {"shuffle": "shuffle", "typesize": dtype.itemsize, "blocksize": 0}
+        codecs.append({"name": "blosc", "configuration": {"cname": "zstd", "clevel": level, **shuffle}})
+    return [*codecs, {"name": "crc32c"}]
