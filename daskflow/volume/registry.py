@@ -43,6 +43,8 @@ class Parameter:
         default: its default; `inspect.Parameter.empty` when it is required.
         help: its line in the docstring.
         flag: its short option, or None.
+        positional: it may be given by position.
+        variadic: it takes any number of values.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Parameter:
     default: Any
     help: str
     flag: str | None
+    positional: bool = False
+    variadic: bool = False
 
     @property
     def required(self) -> bool:
@@ -171,7 +175,15 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue
         annotation, flag = _unflagged(hints[name])
-        described = Parameter(name, annotation, parameter.default, helps.get(name, ""), flag)
+        described = Parameter(
+            name,
+            annotation,
+            parameter.default,
+            helps.get(name, ""),
+            flag,
+            positional=parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            variadic=parameter.kind is inspect.Parameter.VAR_POSITIONAL,
+        )
         (inputs if annotation is Volume else parameters).append(described)
     name = function.__name__
     return Operator(

@@ -1,0 +1,115 @@
+"""The command ``daskflow``: a chain of operators, left to right over named volumes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+import daskflow
+from daskflow.cli import commands, listing, spelling
+from daskflow.cli.chain import Chain, Step
+from daskflow.errors import DaskflowError
+
+_EXAMPLE = """\b
+Commands form a chain: each reads the volume named by -i and names its result by -o
+("chunk" unless said). Nothing is read before the end of the line; then every
+sink (save..., evaluate-...) runs in one resumable job. Axes are z y x.
+
+\b
+  daskflow open image.tif inference -m net.py -w net.pt -s 20 256 256 \\
+           threshold -t 0.5 connected-components save segmentation
+"""
+
+
+class Commands(click.Group):
+    """The commands: operators, found by name when they are typed, and those that are no operators."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return every command's name."""
+        operators = [name for group in listing.listed().values() for name, _ in group]
+        return sorted([*operators, *commands.COMMANDS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by name; only then is its operator imported."""
+        if cmd_name in commands.COMMANDS:
+            return commands.COMMANDS[cmd_name]
+        from daskflow.cli.derive import command
+        from daskflow.volume import load_operator, operator_names
+
+        plugins = ctx.ensure_object(dict)
+        if cmd_name in plugins:
+            return command(plugins[cmd_name])
+        name = cmd_name.replace("-", "_")
+        return command(load_operator(name)) if name in operator_names() else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the next word names, or say what it may have meant."""
+        if self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(f"no command {args[0]!r}: {spelling.hint(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the commands in groups."""
+        groups = listing.listed()
+        others = [(name, command.get_short_help_str(80)) for name, command in commands.COMMANDS.items()]
+        for heading, rows in {**groups, "look and manage": others}.items():
+            with formatter.section(heading.capitalize()):
+                formatter.write_dl(rows)
+
+
+@click.group(
+    cls=Commands,
+    chain=True,
+    help=f"Process 3D microscopy volumes blockwise on Dask.\n\n{_EXAMPLE}",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(daskflow.__version__, prog_name="daskflow")
+@click.option(
+    "--cluster", metavar="WHERE", help="local, threads, or a scheduler's address; chosen by size unless said."
+)
+@click.option("--workers", type=click.IntRange(1), help="Worker processes of a local cluster.")
+@click.option("--threads", type=click.IntRange(1), help="Threads per worker.")
+@click.option("--memory", metavar="SIZE", help="Memory limit of each worker, e.g. 4GB.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option(
+    "--retries", type=click.IntRange(0), default=2, show_default=True, help="How often a block may fail again."
+)
+@click.option("--fail-fast", is_flag=True, help="Stop at the first block that fails.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--plugin-file", multiple=True, metavar="FILE", help="Python file with operators of your own.")
+@click.pass_context
+def app(ctx: click.Context, plugin_file: tuple[str, ...], **_: Any) -> None:
+    """Set up what the commands share."""
+    if plugin_file:
+        from daskflow.volume import load_file
+
+        ctx.obj = {one.command: one for file in plugin_file for one in load_file(file)}
+
+
+@app.result_callback()
+@click.pass_context
+def finish(ctx: click.Context, steps: list[Step | None], **options: Any) -> None:
+    """Apply the commands in order, then run what the sinks have asked for in one job."""
+    from daskflow.cli.running import Settings, run
+
+    settings = Settings(
+        command=tuple(ctx.meta.get("daskflow.words", sys.argv[1:])),
+        retry_failed=bool(ctx.meta.get("daskflow.retry", False)),
+        **{name: value for name, value in options.items() if name != "plugin_file"},
+    )
+    chain = Chain()
+    chained = [step for step in steps if step is not None]
+    if not chained:
+        return
+    for step in chained:
+        step(chain)
+    try:
+        code = run(chain, settings)
+    except DaskflowError as error:
+        raise click.ClickException(str(error)) from error
+    if code:
+        ctx.exit(code)

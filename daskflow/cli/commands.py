@@ -1,0 +1,113 @@
+"""The commands that are no operators."""
+
+from __future__ import annotations
+
+import click
+
+from daskflow.cli.chain import Chain, Step
+from daskflow.errors import DaskflowError
+
+
+@click.command(short_help="Show how far a job is, what failed, and what to type next.")
+@click.argument("job", metavar="JOB")
+def status(job: str) -> None:
+    """Show how far a job is, what failed, and what to type next.
+
+    JOB is the job's directory, OUTPUT.daskflow, or the output itself.
+    """
+    from daskflow.jobs import status as read_status
+
+    with _plain_errors():
+        click.echo(str(read_status(job)))
+
+
+@click.command(short_help="Run the failed blocks of a job again.")
+@click.argument("job", metavar="JOB")
+@click.pass_context
+def retry(ctx: click.Context, job: str) -> None:
+    """Run the failed blocks of a job again, with the command line that it was started with.
+
+    JOB is the job's directory, OUTPUT.daskflow, or the output itself.
+    """
+    from daskflow.jobs import saved_command
+
+    with _plain_errors():
+        words = saved_command(job)
+    _again(ctx, words, "daskflow.retry")
+
+
+@click.command(short_help="Read every chunk of a layer and list the missing and damaged ones.")
+@click.argument("url", metavar="URL")
+@click.option("-m", "--mip", type=int, default=0, show_default=True, help="Pyramid level.")
+def verify(url: str, mip: int) -> None:
+    """Read every chunk of a stored volume and list the missing and damaged ones; the exit status is 2 if any are."""
+    from daskflow.jobs import verify as read_all
+
+    with _plain_errors():
+        report = read_all(url, mip=mip)
+    click.echo(str(report))
+    if not report.ok:
+        raise SystemExit(2)
+
+
+@click.command(short_help="Show volumes in Neuroglancer, served from this machine.")
+@click.option("-i", "--inputs", default="chunk", show_default=True, metavar="NAMES", help="Volumes, with commas.")
+@click.option("-p", "--port", type=int, default=0, help="Port on 127.0.0.1; a free one unless said.")
+def neuroglancer(inputs: str, port: int) -> Step:
+    """Show volumes in Neuroglancer, served from this machine alone (127.0.0.1), until Ctrl-C.
+
+    What was saved in the same line is shown from its layer; anything else is computed when it is looked at.
+    """
+
+    def apply(chain: Chain) -> None:
+        volumes = dict(zip(inputs.split(","), chain.volumes_named(inputs), strict=True))
+
+        def show() -> None:
+            from daskflow.view import neuroglancer as open_viewer
+
+            viewer = open_viewer(volumes, port=port)
+            click.echo(f"{viewer.url}\nCtrl-C ends.")
+            viewer.wait()
+
+        chain.after.append(show)
+
+    return Step("neuroglancer", apply)
+
+
+@click.command(short_help="Segment a synthetic volume: image, network, components, evaluation, viewer.")
+@click.option("-d", "--directory", default="daskflow-demo", show_default=True, help="Where the layers go.")
+@click.option("--workers", type=click.IntRange(1), help="Worker processes.")
+@click.option("--view/--no-view", default=True, help="Serve the result in Neuroglancer until Ctrl-C.")
+def demo(directory: str, workers: int | None, view: bool) -> None:
+    """Run the whole pipeline on a synthetic volume of neurite-like tubes.
+
+    Image, a small network's prediction, segmentation and truth are written as Neuroglancer layers, and the segmentation
+    is compared with the truth.
+    """
+    from daskflow.demo.run import run
+
+    with _plain_errors():
+        run(directory, workers=workers, view=view, say=click.echo)
+
+
+COMMANDS = {command.name: command for command in (demo, neuroglancer, retry, status, verify) if command.name}
+
+
+def _again(ctx: click.Context, words: list[str], flag: str) -> None:
+    from daskflow.cli.app import app
+
+    with app.make_context("daskflow", list(words)) as fresh:
+        fresh.meta |= {flag: True, "daskflow.words": words}
+        app.invoke(fresh)
+    ctx.exit(0)
+
+
+class _plain_errors:  # noqa: N801
+    """Turn what daskflow raises on purpose into one line and exit status 1."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DaskflowError):
+            raise click.ClickException(str(error)) from error

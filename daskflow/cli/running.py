@@ -1,0 +1,90 @@
+"""The end of a line: plan its jobs, run them, and say what came out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from daskflow.cli.chain import Chain
+from daskflow.errors import ParameterError
+from daskflow.jobs import Job, merge
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the options before the first command said.
+
+    Attributes:
+        command: the words of the command line, for a later retry.
+        cluster: where to run; None chooses by size.
+        workers: worker processes of a local cluster.
+        threads: threads per worker.
+        memory: limit of each worker.
+        only_plan: show the plan and run nothing.
+        retries: how often a block may fail again.
+        fail_fast: stop at the first block that fails.
+        quiet: no progress.
+        retry_failed: run the blocks again that failed before.
+    """
+
+    command: tuple[str, ...]
+    cluster: str | None
+    workers: int | None
+    threads: int | None
+    memory: str | None
+    only_plan: bool
+    retries: int
+    fail_fast: bool
+    quiet: bool
+    retry_failed: bool
+
+
+def run(chain: Chain, settings: Settings) -> int:
+    """Run what the chain ended in; return the exit status: 0, or 2 when blocks failed.
+
+    Raises:
+        ParameterError: the chain ends in nothing.
+    """
+    if not chain.jobs and not chain.after:
+        raise ParameterError("the line computes nothing: end it with save, evaluate-segmentation or neuroglancer")
+    code = 0
+    if chain.jobs:
+        code = _run_job(merge(chain.jobs, command=settings.command), settings)
+    if not settings.only_plan and code == 0:
+        for show in chain.after:
+            show()
+    return code
+
+
+def _run_job(job: Job, settings: Settings) -> int:
+    with _client(settings) as client:
+        if settings.only_plan:
+            click.echo(str(job.plan(client)))
+            return 0
+        report = job.run(
+            client,
+            progress=not settings.quiet,
+            retries=settings.retries,
+            fail_fast=settings.fail_fast,
+            retry_failed=settings.retry_failed,
+        )
+    click.echo(str(report))
+    for result in report.results.values():
+        click.echo(str(result))
+    return 0 if report.ok else 2
+
+
+@contextlib.contextmanager
+def _client(settings: Settings) -> Iterator[Any]:
+    if settings.cluster is None and not (settings.workers or settings.threads or settings.memory):
+        yield None
+        return
+    from daskflow.clusters import connect
+
+    where = settings.cluster or "local"
+    with connect(where, workers=settings.workers, threads=settings.threads, memory=settings.memory) as client:
+        yield client

@@ -1,0 +1,79 @@
+"""Option values: several numbers after one option, and labelled xyz or zyx triples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+_LABELLED = re.compile(r"(xyz|zyx):(.+)", re.IGNORECASE)
+
+
+class Numbers(click.ParamType):
+    """Some numbers: ``64 512 512``, ``64,512,512``, ``zyx:64,512,512`` or ``xyz:512,512,64``.
+
+    Attributes:
+        kind: int or float.
+    """
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+        self.name = "numbers"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
+        """Return how help shows the value."""
+        return "Z Y X"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a tuple of numbers, in zyx order."""
+        if not isinstance(value, str):
+            return value
+        label = _LABELLED.fullmatch(value)
+        texts = [text for text in re.split(r"[,\s]+", label[2] if label else value) if text]
+        try:
+            numbers = tuple(self.kind(text) for text in texts)
+        except ValueError:
+            self.fail(
+                f"{value!r} is not {self.kind.__name__} numbers like '64 512 512' or 'xyz:512,512,64'", param, ctx
+            )
+        if label and len(numbers) != 3:
+            self.fail(f"{value!r} labels three axes but has {len(numbers)} numbers", param, ctx)
+        return numbers[::-1] if label and label[1].lower() == "xyz" else numbers
+
+
+def gather_numbers(command: click.Command, args: Sequence[str]) -> list[str]:
+    """Return the arguments with the numbers after each option of type `Numbers` joined to one word.
+
+    Only the words of this command are touched: in a chain, the next command begins at the first word that is neither an
+    option, nor an option's value, nor an argument.
+    """
+    options = {name: param for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    arguments = sum(isinstance(param, click.Argument) for param in command.params)
+    joined: list[str] = []
+    rest = iter(list(args))
+    for word in rest:
+        option = options.get(word)
+        joined.append(word)
+        if option is None and not word.startswith("-"):
+            arguments -= 1
+            if arguments < 0:
+                break
+        elif isinstance(option, click.Option) and not option.is_flag and not option.count:
+            word, rest = _value(rest, many=isinstance(option.type, Numbers))
+            joined += word
+    return [*joined, *rest]
+
+
+def _value(rest: Iterator[str], *, many: bool) -> tuple[list[str], Iterator[str]]:
+    words = list(rest)
+    if not many:
+        return words[:1], iter(words[1:])
+    count = 0
+    while count < len(words) and _NUMBER.fullmatch(words[count]):
+        count += 1
+    if count == 0:
+        return words[:1], iter(words[1:])
+    return [",".join(words[:count])], iter(words[count:])
