@@ -1,0 +1,147 @@
+"""Where the stages of one labelling leave what the next ones read."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.errors import MissingChunkError
+from daskflow.geometry import BlockGrid
+from daskflow.operators.labelling.blocks import NOTHING, Components, Connectivity
+from daskflow.operators.labelling.packing import pack, unpack
+from daskflow.stores import kvstore
+
+Array = npt.NDArray[Any]
+
+_GROUP = 4
+_READERS = 8
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """One labelling of one volume: its blocks, and where its scratch data lie.
+
+    Attributes:
+        grid: the blocks that are labelled.
+        connectivity: 6, 18 or 26.
+        key: tells its scratch data from those of another labelling in the same job.
+        url: of its scratch data, once bound.
+    """
+
+    grid: BlockGrid
+    connectivity: Connectivity
+    key: str
+    url: str | None = None
+
+    def bound(self, directory: str) -> Labelling:
+        """Return the labelling with its scratch data below the URL `directory`."""
+        url = kvstore.join(directory, "scratch", f"components-{self.key}")
+        return Labelling(self.grid, self.connectivity, self.key, url)
+
+    @functools.cached_property
+    def groups(self) -> BlockGrid:
+        """Groups of 4 x 4 x 4 neighbouring blocks, whose seams are matched together and whose numbers lie together."""
+        z, y, x = (b * _GROUP for b in self.grid.block)
+        return BlockGrid(self.grid.box, (z, y, x), self.grid.origin)
+
+    def members(self, group: int) -> list[int]:
+        """Return the blocks of a group, in order."""
+        return list(self.grid.touching(self.groups[group]))
+
+    def write_labels(self, block: int, labels: Array) -> None:
+        """Store the numbers that a block's voxels have within it."""
+        self._write("labels", block, {"labels": labels})
+
+    def read_labels(self, block: int) -> Array:
+        """Return what `write_labels` stored."""
+        return self._read("labels", block)["labels"]
+
+    def write_components(self, block: int, components: Components) -> None:
+        """Store what others must know of a block."""
+        arrays: dict[str, Array] = {"firsts": components.firsts}
+        if components.values is not None:
+            arrays["values"] = components.values
+        arrays |= {f"{axis}{side}": plane for (axis, side), plane in components.planes.items()}
+        self._write("components", block, arrays)
+
+    def read_components(self, blocks: Iterable[int]) -> dict[int, Components]:
+        """Return what `write_components` stored of some blocks, by block."""
+        blocks = list(blocks)
+        with ThreadPoolExecutor(_READERS) as pool:
+            records = pool.map(lambda block: self._read("components", block), blocks)
+            return {block: _components(record) for block, record in zip(blocks, records, strict=True)}
+
+    def write_seams(self, group: int, seams: Seams) -> None:
+        """Store what was found in a group."""
+        self._write("seams", group, vars(seams))
+
+    def read_seams(self) -> list[Seams]:
+        """Return what `write_seams` stored, of all groups in order."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            return [Seams(**record) for record in pool.map(lambda g: self._read("seams", g), range(len(self.groups)))]
+
+    def write_numbers(self, group: int, starts: Array, numbers: Array) -> None:
+        """Store the volume-wide numbers of the components of a group's blocks.
+
+        Args:
+            group: which.
+            starts: where the numbers of each block begin, and where the last ones end.
+            numbers: of every component, block after block.
+        """
+        self._write("numbers", group, {"starts": starts, "numbers": numbers})
+
+    def read_numbers(self, group: int) -> tuple[Array, Array]:
+        """Return what `write_numbers` stored."""
+        record = self._read("numbers", group)
+        return record["starts"], record["numbers"]
+
+    def group_of(self, block: int) -> tuple[int, int]:
+        """Return the group of a block, and the block's place among its members."""
+        (group,) = self.groups.touching(self.grid[block])
+        return group, self.members(group).index(block)
+
+    def _place(self, kind: str, index: int) -> str:
+        assert self.url is not None, "a labelling without scratch"
+        return kvstore.join(self.url, kind, str(index))
+
+    def _write(self, kind: str, index: int, arrays: dict[str, Array]) -> None:
+        kvstore.write_bytes(self._place(kind, index), pack(arrays))
+
+    def _read(self, kind: str, index: int) -> dict[str, Array]:
+        url = self._place(kind, index)
+        data = kvstore.read_bytes(url)
+        if data is None:
+            raise MissingChunkError(f"scratch data at {url} are gone; delete the job's directory and run it again")
+        return unpack(data, url)
+
+
+@dataclass(frozen=True)
+class Seams:
+    """What is known of a group of blocks once its seams are matched.
+
+    Attributes:
+        counts: components of each member block, shape (members,).
+        firsts: where each component begins, block after block: C-order index in the whole volume.
+        links: pairs of blocks that have something in common, and how many pairs of components: rows (a, b, n).
+        pairs: numbers, within their blocks, of components that are one: rows (in a, in b), link after link.
+    """
+
+    counts: npt.NDArray[np.int64]
+    firsts: npt.NDArray[np.int64]
+    links: npt.NDArray[np.int64]
+    pairs: npt.NDArray[np.uint32]
+
+
+def _components(record: dict[str, Array]) -> Components:
+    firsts = record.pop("firsts")
+    if not firsts.size:
+        return NOTHING
+    values = record.pop("values", None)
+    planes = {(int(name[0]), int(name[1])): plane for name, plane in record.items()}
+    return Components(len(firsts), firsts, values, planes)
