@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -148,7 +149,7 @@ class Volume(DaskMethodsMixin):
         """The blocks of `data`: of `block` voxels, counted from where the store counts its chunks."""
         return BlockGrid(self.box, self.block, self.spec.chunk_origin)
 
-    @property
+    @functools.cached_property
     def data(self) -> da.Array:
         """The voxels as an ordinary dask array with local indices, one task per block."""
         return dask_array(self.expression, self.grid)
@@ -300,6 +301,9 @@ class Volume(DaskMethodsMixin):
         if box not in self.box:
             raise BoundsError(f"box {box} reaches outside the volume {self.box} (z0-z1_y0-y1_x0-x1)")
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "data"}
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ParameterError("a lazy volume has no array to share; leave copy=False out")
@@ -317,8 +321,8 @@ class Volume(DaskMethodsMixin):
     def __dask_tokenize__(self) -> Any:
         return self.data.__dask_tokenize__()
 
-    __dask_optimize__ = da.Array.__dask_optimize__
-    __dask_scheduler__ = da.Array.__dask_scheduler__
+    __dask_optimize__ = staticmethod(da.Array.__dask_optimize__)
+    __dask_scheduler__ = staticmethod(da.Array.__dask_scheduler__)
 
     def __dask_postcompute__(self) -> Any:
         return self.data.__dask_postcompute__()
