@@ -1,0 +1,104 @@
+"""The pyramid under which a volume is shown: stored levels, or levels averaged while one looks."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
+from daskflow.stores.opening import open_store
+from daskflow.volume import Volume
+from daskflow.volume.node import Stored
+from daskflow.volume.picture import shown_as
+
+Array = npt.NDArray[Any]
+
+READ_LIMIT = 2**26
+_CHUNK: Zyx = (64, 64, 64)
+_LONGEST = 128
+
+
+@dataclass(frozen=True)
+class Level:
+    """One mip as it is shown.
+
+    Attributes:
+        spec: its geometry.
+        read: gives the voxels of a box, zyx or czyx.
+    """
+
+    spec: VolumeSpec
+    read: Callable[[BoundingBox], Array]
+
+
+def levels_of(volume: Volume) -> list[Level]:
+    """Return the levels of a volume, finest first: those it is stored at, else its own and coarser ones made of it."""
+    node = volume.node
+    if isinstance(node, Stored) and node.store.mip + 1 < len(node.store.mips):
+        stores = (
+            open_store(node.store.url, mip=mip, fill_missing=True)
+            for mip in range(node.store.mip, len(node.store.mips))
+        )
+        return [Level(store.spec, store.read) for store in stores]
+    return coarsened(Level(volume.spec, volume.read))
+
+
+def coarsened(finest: Level) -> list[Level]:
+    """Return the level and coarser ones, until a chunk holds the volume or would need more than 64 MB of it.
+
+    The axes with the smallest voxels double first, until voxels are about cubes.
+    """
+    levels = [finest]
+    factor = (1, 1, 1)
+    spec = finest.spec
+    voxels = math.prod(chunk_of(spec)) * (spec.channels or 1) * spec.dtype.itemsize
+    while any(n > c for n, c in zip(levels[-1].spec.box.shape, chunk_of(spec), strict=True)):
+        smallest = min(levels[-1].spec.voxel_size)
+        z, y, x = (f * 2 if v <= 1.5 * smallest else f for f, v in zip(factor, levels[-1].spec.voxel_size, strict=True))
+        factor = (z, y, x)
+        if math.prod(factor) * voxels > READ_LIMIT:
+            break
+        levels.append(_coarser(finest, factor))
+    return levels
+
+
+def chunk_of(spec: VolumeSpec) -> Zyx:
+    """Return the voxels (zyx) sent at once: a storage chunk or 64^3, at most 128 along an axis."""
+    z, y, x = (min(c, _LONGEST) for c in spec.chunk or _CHUNK)
+    return z, y, x
+
+
+def _coarser(finest: Level, factor: Zyx) -> Level:
+    spec = finest.spec
+    z, y, x = (v * f for v, f in zip(spec.voxel_size, factor, strict=True))
+    coarse = spec.replace(
+        box=spec.box.coarsen(factor), voxel_size=(z, y, x), chunk=chunk_of(spec), shard=None, chunk_origin=None
+    )
+    return Level(coarse, functools.partial(_read_coarse, finest, factor))
+
+
+def _read_coarse(finest: Level, factor: Zyx, box: BoundingBox) -> Array:
+    """Return the means (images) or first voxels (labels) of windows counted from the origin, cut at the edge."""
+    fine = box.refine(factor).clip(finest.spec.box)
+    values = finest.read(fine)
+    pick = shown_as(finest.spec) == "segmentation"
+    dtype = values.dtype
+    if not pick:
+        values = values.astype(np.float32)
+    for axis in range(3):
+        corners = np.arange(box.start[axis], box.stop[axis]) * factor[axis]
+        first = np.maximum(corners, fine.start[axis]) - fine.start[axis]
+        if pick:
+            values = np.take(values, first, axis=axis - 3)
+        else:
+            counts = np.diff(first, append=fine.shape[axis])
+            values = np.add.reduceat(values, first, axis=axis - 3) / counts.reshape(-1, *(1,) * (2 - axis))
+    if dtype.kind in "iub" and not pick:
+        values = np.rint(values)
+    return values.astype(dtype)

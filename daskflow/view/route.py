@@ -1,0 +1,92 @@
+"""How the browser gets at the voxels of a volume."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+
+from daskflow.errors import DaskflowError
+from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.stores import kvstore
+from daskflow.stores.precomputed import PrecomputedStore
+from daskflow.view.computed import ComputedLayer
+from daskflow.view.levels import levels_of
+from daskflow.view.server import Rule, computed_rule, folder_rule
+from daskflow.view.state import Layer
+from daskflow.volume import Volume
+from daskflow.volume.node import Stored
+from daskflow.volume.picture import contrast, fixed_range, shown_as
+
+_SAMPLE = 128
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a precomputed layer that shows a volume is.
+
+    Attributes:
+        address: its URL, or its path on the server when `rule` serves it.
+        mips: the specs of its levels, finest first.
+        rule: what the server needs to serve it; None when the browser goes elsewhere.
+    """
+
+    address: str
+    mips: Sequence[VolumeSpec]
+    rule: Rule | None
+
+
+def route_to(volume: Volume, path: str, executor: Executor, *, direct: bool) -> Route:
+    """Return the shortest way to a volume: its own URL, the folder it is stored in, or its voxels computed on request.
+
+    Args:
+        volume: what is shown.
+        path: where the server may put it.
+        executor: computes voxels.
+        direct: whether the browser may go to s3, gs and http by itself.
+
+    Raises:
+        ParameterError: labels that are no integers.
+    """
+    store = volume.node.store if isinstance(volume.node, Stored) else None
+    if isinstance(store, PrecomputedStore):
+        folder = kvstore.local_path(store.url)
+        if folder is not None:
+            return Route(path, store.mips, folder_rule(path, folder))
+        if direct and _reachable(store.url):
+            return Route(store.url, store.mips, None)
+    levels = levels_of(volume)
+    return Route(path, [level.spec for level in levels], computed_rule(path, ComputedLayer(levels), executor))
+
+
+def layer_of(name: str, volume: Volume, route: Route, server: str) -> Layer:
+    """Return the viewer's layer for a volume.
+
+    Args:
+        name: of the layer.
+        volume: what is shown.
+        route: the way to it.
+        server: URL of the server that serves the routes with a rule.
+    """
+    url = route.address if route.rule is None else f"{server}{route.address}"
+    return Layer(name, f"precomputed://{url}", route.mips[0], value_range(volume), route.mips[-1].voxel_size)
+
+
+def value_range(volume: Volume) -> tuple[float, float]:
+    """Return the values to show as black and white: an image of a wide type by the contrast of its very middle."""
+    spec = volume.spec
+    if shown_as(spec) == "image" and spec.dtype not in ("uint8", "bool"):
+        z, y, x = ((a + b) // 2 for a, b in zip(spec.box.start, spec.box.stop, strict=True))
+        half = _SAMPLE // 2
+        middle = BoundingBox((z, y - half, x - half), (z + 1, y + half, x + half)).clip(spec.box)
+        with suppress(DaskflowError):
+            return contrast(volume.read(middle))
+    return fixed_range(spec.dtype)
+
+
+def _reachable(url: str) -> bool:
+    scheme = url.partition("://")[0]
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return scheme in ("gs", "http", "https") or (scheme == "s3" and not endpoint)

@@ -1,0 +1,152 @@
+"""Volumes in Neuroglancer, served from this machine."""
+
+from __future__ import annotations
+
+import html
+import logging
+import re
+import secrets
+import tempfile
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Any, Self
+
+from daskflow.errors import MissingDependencyError, ParameterError
+from daskflow.view.route import layer_of, route_to
+from daskflow.view.state import CLIENT, link, viewer_state
+from daskflow.volume import Expression, Volume
+
+LOOPBACK = "127.0.0.1"
+_THREADS = 4
+_log = logging.getLogger(__name__)
+
+
+def neuroglancer(
+    layers: Mapping[str, Volume] | Volume, *, port: int = 0, bind: str = LOOPBACK, direct: bool = True
+) -> Viewer:
+    """Show volumes in Neuroglancer, each as a layer of its type.
+
+    Precomputed layers on this machine are served as they lie, with all their mips and meshes. Every other volume is
+    computed chunk by chunk, where one looks. Operators over a whole volume, e.g. connected components, run first.
+
+    Args:
+        layers: volumes by the name of their layer; a single volume is named "volume".
+        port: for the viewer; 0 takes a free one.
+        bind: address to listen on; other than the default lets other machines connect.
+        direct: let the browser fetch precomputed layers on s3, gs and http by itself, which needs public data and
+            CORS; otherwise they come through this process, with its credentials and without meshes.
+
+    Returns:
+        The running viewer; open its `url`, and `stop` it.
+
+    Raises:
+        MissingDependencyError: the package neuroglancer is not installed.
+        ParameterError: no layers, labels that are no integers, or a port or address that cannot be had.
+    """
+    return Viewer({"volume": layers} if isinstance(layers, Volume) else layers, port=port, bind=bind, direct=direct)
+
+
+class Viewer:
+    """A Neuroglancer that shows volumes until it is stopped; `neuroglancer` starts one.
+
+    The client, the layers and the state come from one port of this process. Every path holds a secret, so that others
+    who can reach the port cannot look. As a context manager it stops at the end of the block.
+
+    Attributes:
+        url: what to open in a browser.
+    """
+
+    def __init__(self, layers: Mapping[str, Volume], *, port: int, bind: str, direct: bool) -> None:
+        self._stopped = threading.Event()
+        secret = secrets.token_urlsafe(24)
+        with ExitStack() as resources:
+            volumes = _resolved(layers, resources)
+            server = _listen(port, bind)
+            resources.callback(server.stop)
+            executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="daskflow-view")
+            resources.callback(executor.shutdown, wait=False, cancel_futures=True)
+            shown = []
+            for place, (name, volume) in enumerate(volumes.items()):
+                path = f"/layers/{secret}/{place}-{re.sub('[^A-Za-z0-9._-]', '_', name)}"
+                route = route_to(volume, path, executor, direct=direct)
+                if route.rule is not None:
+                    server.app.add_handlers(".*", [route.rule])
+                shown.append(layer_of(name, volume, route, server.server_url))
+            self._client = _client(server, viewer_state(shown))
+            self._resources = resources.pop_all()
+        self.url = f"{server.server_url}/v/{self._client.token}/"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What is shown now, as Neuroglancer's JSON; it follows what people do in the browser."""
+        return dict(self._client.state.to_json())
+
+    def link(self, client: str = CLIENT) -> str:
+        """Return a URL that shows the same in a hosted Neuroglancer; layers of this machine only while this runs."""
+        return link(self.state, client)
+
+    def stop(self) -> None:
+        """Stop serving; nothing happens the second time."""
+        self._resources.close()
+        self._stopped.set()
+
+    def wait(self) -> None:
+        """Return once Ctrl-C was pressed or another thread called `stop`; the viewer is stopped then."""
+        with suppress(KeyboardInterrupt):
+            self._stopped.wait()
+        self.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Viewer {self.url}>"
+
+    def _repr_html_(self) -> str:
+        url = html.escape(self.url)
+        return (
+            f'<a href="{url}" target="_blank">Open in a window of its own</a>'
+            f'<iframe src="{url}" width="100%" height="600" style="border: 0"></iframe>'
+        )
+
+
+def _listen(port: int, bind: str) -> Any:
+    """Return a running server of the Neuroglancer client, its own and not the package's global one."""
+    try:
+        from neuroglancer.server import Server
+    except ImportError as error:
+        raise MissingDependencyError.of("neuroglancer", "view") from error
+    if bind not in (LOOPBACK, "localhost", "::1"):
+        _log.warning("listening on %s: other machines can connect, and look if they have the URL", bind)
+    try:
+        return Server(bind_address=bind, bind_port=port)
+    except (OSError, OverflowError) as error:
+        raise ParameterError(f"cannot listen on {bind}, port {port}: {error}; port 0 takes a free one") from error
+
+
+def _client(server: Any, state: dict[str, Any]) -> Any:
+    """Return what keeps the state that the pages of a server share."""
+    from neuroglancer.viewer_base import ViewerBase
+
+    client = ViewerBase(allow_credentials=False)
+    client.set_state(state)
+    server.viewers[client.token] = client
+    return client
+
+
+def _resolved(layers: Mapping[str, Volume], resources: ExitStack) -> dict[str, Volume]:
+    """Return the volumes after running the stages they wait for, whose scratch data last as long as `resources`."""
+    expression = Expression([volume.node for volume in layers.values()])
+    if not expression.stages:
+        return dict(layers)
+    directory = resources.enter_context(tempfile.TemporaryDirectory(prefix="daskflow-view-"))
+    nodes = expression.resolved(directory).outputs
+    return {name: Volume(node, mips=volume.mips) for (name, volume), node in zip(layers.items(), nodes, strict=True)}
