@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import AlignmentError, BoundsError, ParameterError, StoreNotFoundError
+from daskflow.errors import (
+    AlignmentError,
+    BoundsError,
+    MetadataMismatchError,
+    ParameterError,
+    StoreNotFoundError,
+)
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 
 Array = npt.NDArray[Any]
@@ -44,7 +50,7 @@ class Layout:
 class Store(ABC):
     """The voxels of one mip at one location; cheap to build, small to pickle, safe to use from several threads.
 
-    Subclasses answer `_read`, `_write`, `fingerprint` and `check_writable`; they open handles lazily, not in `__init__`.
+    Subclasses answer `_read`, `_write`, `fingerprint` and `check_writable`; handles are opened lazily.
 
     Attributes:
         url: where it is, with a scheme.
@@ -227,7 +233,30 @@ def refuse_cast(dtype: np.dtype[Any], allowed: Sequence[str], target: str) -> No
     """
     if dtype.name in allowed:
         return
-    cast = {"bool": "uint8", "float16": "float32", "float64": "float32"}.get(dtype.name, "float32")
+    wider = {"b": ("uint8",), "i": ("int32", "int64"), "u": ("uint32", "uint64"), "f": ("float32", "float64")}
+    cast = next((name for name in wider.get(dtype.kind, ()) if name in allowed), allowed[0])
     raise ParameterError(
         f"{target} cannot hold {dtype.name}; cast with astype({cast!r}). It holds {', '.join(allowed)}"
     )
+
+
+def refuse_mismatch(location: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise when metadata that exist differ from what would be written, showing each difference.
+
+    Args:
+        location: what is compared, for the message.
+        stored: what is there, by name.
+        wanted: what would be written; names that are absent here are not compared.
+
+    Raises:
+        MetadataMismatchError: a value differs.
+    """
+    lines = [
+        f"  {name}: stored {stored.get(name)!r}, wanted {value!r}"
+        for name, value in wanted.items()
+        if stored.get(name) != value
+    ]
+    if lines:
+        raise MetadataMismatchError(
+            "\n".join([f"{location} exists and differs; delete it or write elsewhere:", *lines])
+        )

@@ -15,6 +15,7 @@ from typing import Any
 
 from daskflow.errors import (
     CorruptChunkError,
+    DaskflowError,
     MissingChunkError,
     ParameterError,
     StoreAccessError,
@@ -98,6 +99,7 @@ def context() -> Any:
     return ts.Context(
         {
             "cache_pool": {"total_bytes_limit": 0},
+            "file_io_sync": False,
             "s3_request_retries": _RETRIES,
             "gcs_request_retries": _RETRIES,
             "http_request_retries": _RETRIES,
@@ -159,17 +161,33 @@ _CODES: tuple[tuple[str, type[StoreError]], ...] = (
 )
 
 
+def plain_message(error: Exception) -> str:
+    """Return what tensorstore said, on one line and without the spec that it appends."""
+    text = re.sub(r"\s*\[tensorstore_spec='.*", "", str(error), flags=re.DOTALL)
+    return redact(" ".join(text.split()))
+
+
 @contextmanager
 def translated(url: str, verb: str) -> Iterator[None]:
     """Turn tensorstore's errors inside the block into daskflow's; `verb` says what was tried, e.g. "read"."""
     try:
         yield
     except (ValueError, NotImplementedError, IndexError, KeyError) as error:
-        if isinstance(error, ParameterError):
+        if isinstance(error, DaskflowError):
             raise
-        text = " ".join(str(error).split())
+        text = plain_message(error)
         kind = next((kind for code, kind in _CODES if code in text), StoreError)
         raise kind(f"cannot {verb} {redact(url)}: {text}") from error
+
+
+def refuse_http(url: str) -> None:
+    """Raise when a URL cannot be written because it is http.
+
+    Raises:
+        StoreAccessError: it is.
+    """
+    if normalise(url).startswith(("http://", "https://")):
+        raise StoreAccessError(f"cannot write {redact(url)}: http is read-only; use file, s3, gs or memory")
 
 
 def read_bytes(url: str) -> bytes | None:
@@ -191,7 +209,7 @@ def write_bytes(url: str, data: bytes) -> None:
     Raises:
         StoreAccessError: the location refuses.
     """
-    _refuse_http(url)
+    refuse_http(url)
     with translated(url, "write"):
         store, key = _locate(url)
         store.write(key, data).result()
@@ -203,7 +221,7 @@ def write_if_absent(url: str, data: bytes) -> bool:
     Raises:
         StoreAccessError: the location refuses.
     """
-    _refuse_http(url)
+    refuse_http(url)
     with translated(url, "write"):
         store, key = _locate(url)
         absent = store.read(key).result()
@@ -235,7 +253,7 @@ def list_names(url: str, prefix: str = "") -> list[str]:
 
 def delete(url: str) -> None:
     """Remove the object at `url`; nothing happens when there is none."""
-    _refuse_http(url)
+    refuse_http(url)
     with translated(url, "delete"):
         store, key = _locate(url)
         store.write(key, None).result()
@@ -247,7 +265,7 @@ def delete_tree(url: str) -> None:
     Raises:
         ParameterError: `url` is a whole file system, bucket or host.
     """
-    _refuse_http(url)
+    refuse_http(url)
     path = local_path(url)
     if path is not None:
         if path == Path(path.anchor):
@@ -276,11 +294,6 @@ def check_writable(url: str) -> None:
         raise
     except StoreError as error:
         raise StoreAccessError(f"cannot write below {redact(url)}: {error}") from error
-
-
-def _refuse_http(url: str) -> None:
-    if normalise(url).startswith(("http://", "https://")):
-        raise StoreAccessError(f"cannot write {redact(url)}: http is read-only; use file, s3, gs or memory")
 
 
 def _below(prefix: str) -> Any:

@@ -1,4 +1,4 @@
-"""A numpy array as a store."""
+"""An array in memory as a store."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.errors import GeometryError
+from daskflow.errors import ParameterError, StoreAccessError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores.base import Array, Store
 
 
 class ArrayStore(Store):
-    """The voxels of an array in this process.
+    """The voxels of a numpy array; reading copies, writing changes the array.
 
-    Attributes:
-        array: zyx or czyx, as `spec.shape` says.
+    Args:
+        array: voxels, zyx or czyx as `spec` says; it travels along when the store is pickled.
+        spec: geometry and meaning, of the array's shape and dtype.
+
+    Raises:
+        ParameterError: the array has another shape or dtype than `spec`.
     """
 
     def __init__(self, array: Array, spec: VolumeSpec) -> None:
         if array.shape != spec.shape or array.dtype != spec.dtype:
-            raise GeometryError(f"array of {array.dtype} {array.shape} for a volume of {spec.dtype} {spec.shape}")
-        super().__init__("memory array", [spec])
+            raise ParameterError(f"array {array.shape} {array.dtype} for a volume of {spec.shape} {spec.dtype}")
+        super().__init__("array", [spec])
         self.array = array
 
     def _read(self, box: BoundingBox) -> Array:
@@ -32,9 +36,9 @@ class ArrayStore(Store):
         self.array[(..., *box.slices(self.spec.box))] = array
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the hash of the voxels."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.array).data).hexdigest()
-        return {"array": digest, "dtype": self.spec.dtype.name, "box": str(self.spec.box)}
+        digest = hashlib.sha256(np.ascontiguousarray(self.array)).hexdigest()
+        return {"format": "array", "shape": list(self.array.shape), "dtype": self.array.dtype.name, "sha256": digest}
 
     def check_writable(self) -> None:
-        """An array in this process can be written."""
+        if not self.array.flags.writeable:
+            raise StoreAccessError("the array is read-only; write into a copy")

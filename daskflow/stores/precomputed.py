@@ -1,0 +1,174 @@
+"""Neuroglancer precomputed volumes, sharded and not, on any URL."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from daskflow.errors import MissingChunkError, ParameterError, StoreNotFoundError
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
+from daskflow.stores import cloudvolume_files, kvstore, precomputed_shards
+from daskflow.stores.base import Array, Format, Layout, Opening, Store, check_mip
+from daskflow.stores.counting import count
+from daskflow.stores.precomputed_driver import part, read_box, shared_view, write_box
+from daskflow.stores.precomputed_info import add_scale, driver_metadata, info_url, load_info, save_info, specs_of
+
+
+class PrecomputedStore(Store):
+    """One mip of a precomputed volume.
+
+    The layer's Fortran-ordered xyzc is C-ordered czyx, so voxels are read and written through a transposed view.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        mips: Sequence[VolumeSpec],
+        *,
+        mip: int,
+        fill_missing: bool,
+        metadata: str,
+        compression: str | None,
+    ) -> None:
+        super().__init__(url, mips, mip=mip, fill_missing=fill_missing)
+        self._metadata = metadata
+        self._compression = compression
+
+    @classmethod
+    def from_info(cls, url: str, info: dict[str, Any], *, mip: int = 0, fill_missing: bool = False) -> PrecomputedStore:
+        """Return the store of level `mip` of a layer whose ``info`` was read."""
+        mips = specs_of(info, url)
+        check_mip(mip, len(mips), kvstore.redact(url))
+        metadata = driver_metadata(info, mip, url)
+        compression = info.get("daskflow", {}).get("compression", {}).get(metadata["scale_metadata"]["key"])
+        text = json.dumps(metadata, sort_keys=True)
+        return cls(url, mips, mip=mip, fill_missing=fill_missing, metadata=text, compression=compression)
+
+    @property
+    def compression(self) -> str | None:
+        """How chunk files with CloudVolume's names are compressed, gzip or br; None for plain names."""
+        if self._compression is None and self._has_chunk_files:
+            self._compression = cloudvolume_files.peek_compression(self._chunk_files)
+        return None if self._compression == "none" else self._compression
+
+    @property
+    def _has_chunk_files(self) -> bool:
+        return self.spec.shard is None and kvstore.local_path(self.url) is not None
+
+    @property
+    def _chunk_files(self) -> cloudvolume_files.ChunkFiles:
+        return cloudvolume_files.ChunkFiles(self.url, self.spec, self._metadata)
+
+    def _read(self, box: BoundingBox) -> Array:
+        if self.compression is not None:
+            return cloudvolume_files.read(self._chunk_files, box, fill_missing=self.fill_missing)
+        try:
+            with kvstore.translated(self.url, f"read {box} of mip {self.mip} of"):
+                array = read_box(self._view, self.spec, box)
+                if self.spec.shard is not None:
+                    self._account_for_missing(box, array)
+                return array
+        except MissingChunkError as error:
+            if self._has_chunk_files:
+                return cloudvolume_files.read(self._chunk_files, box, fill_missing=self.fill_missing)
+            if not self.fill_missing:
+                raise MissingChunkError(f"{error}; fill_missing reads such chunks as zeros") from error
+        return self._read_by_chunk(box)
+
+    def _account_for_missing(self, box: BoundingBox, array: Array) -> None:
+        """Raise for, or count, the chunks of shards that read as zeros because they were never written."""
+        zeros = precomputed_shards.zero_chunks(self.spec, box, array)
+        missing = precomputed_shards.missing_chunks(self.url, self._metadata, self.spec, zeros) if zeros else []
+        if missing and not self.fill_missing:
+            raise MissingChunkError(
+                f"chunk {missing[0]} (z0-z1_y0-y1_x0-x1) is in no shard of mip {self.mip} of {kvstore.redact(self.url)}"
+            )
+        count("missing_chunks", len(missing))
+
+    def _read_by_chunk(self, box: BoundingBox) -> Array:
+        """Read every chunk for itself, so that those which are missing stay zeros and are counted."""
+        spec, view = self.spec, self._view
+        assert spec.chunk is not None
+        out = np.zeros(spec.shape_of(box), spec.dtype)
+        pieces = list(BlockGrid(box, spec.chunk, spec.chunk_origin))
+        reads = [part(view, spec, piece).read(order="C") for piece in pieces]
+        for piece, pending in zip(pieces, reads, strict=True):
+            try:
+                with kvstore.translated(self.url, f"read {piece} of mip {self.mip} of"):
+                    out[(..., *piece.slices(box))] = pending.result()
+            except MissingChunkError:
+                count("missing_chunks")
+        return out
+
+    def _write(self, box: BoundingBox, array: Array) -> None:
+        if self.compression is not None:
+            cloudvolume_files.write(self._chunk_files, box, array, self.compression)
+            return
+        kvstore.refuse_http(self.url)
+        with kvstore.translated(self.url, f"write {box} of mip {self.mip} of"):
+            if self.spec.shard is not None and precomputed_shards.zero_chunks(self.spec, box, array):
+                precomputed_shards.write_every_chunk(self.url, self._metadata, self.spec, box, array)
+            else:
+                write_box(self._view, self.spec, box, array)
+
+    @property
+    def _view(self) -> Any:
+        return shared_view(self.url, self._metadata, self.spec)
+
+    def fingerprint(self) -> dict[str, Any]:
+        digest = hashlib.sha256(self._metadata.encode()).hexdigest()
+        return {"format": "precomputed", "url": kvstore.redact(self.url), "mip": self.mip, "metadata": digest}
+
+    def check_writable(self) -> None:
+        kvstore.check_writable(self.url)
+
+
+def open_precomputed(url: str, opening: Opening) -> Store:
+    """Open one mip of a precomputed layer.
+
+    Raises:
+        StoreNotFoundError: no layer is there, or not that mip.
+        ParameterError: `opening` says what the layer's own metadata say otherwise.
+    """
+    stated = {name: getattr(opening, name) for name in ("dataset", "voxel_size", "voxel_offset")}
+    for name, value in stated.items():
+        if value is not None:
+            raise ParameterError(
+                f"{name} {value!r} for {kvstore.redact(url)}: a precomputed layer states its own; drop it"
+            )
+    store = PrecomputedStore.from_info(url, load_info(url), mip=opening.mip, fill_missing=opening.fill_missing)
+    if opening.layer_type is not None:
+        store.mips = tuple(spec.replace(layer_type=opening.layer_type) for spec in store.mips)
+    return store
+
+
+def create_precomputed(url: str, spec: VolumeSpec, mip: int, layout: Layout) -> Store:
+    """Create one mip of a precomputed layer, or open it when it is there and agrees."""
+    kvstore.refuse_http(url)
+    try:
+        info = load_info(url)
+    except StoreNotFoundError:
+        info = None
+    wanted = add_scale(info, spec, mip, layout, url)
+    if wanted != info:
+        save_info(url, wanted)
+    return PrecomputedStore.from_info(url, wanted, mip=mip)
+
+
+def is_precomputed(url: str) -> bool:
+    """Return whether a volume's ``info`` is at `url`."""
+    return kvstore.exists(info_url(url))
+
+
+FORMAT = Format(
+    name="precomputed",
+    open=open_precomputed,
+    recognises=is_precomputed,
+    suffixes=("",),
+    rank=10,
+    create=create_precomputed,
+)

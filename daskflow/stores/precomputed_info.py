@@ -1,0 +1,267 @@
+"""A precomputed layer's ``info`` file and what daskflow reads from it and writes to it.
+
+The JSON is xyz and this module is where it turns into zyx. What precomputed has no word for is kept under the key
+``daskflow``: ``layer_type``, ``channel_names``, ``channel_axis`` and, for chunk files with CloudVolume's names,
+``compression`` by scale key.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+
+import numpy as np
+
+from daskflow.errors import ParameterError, StoreError, StoreNotFoundError, UnknownFormatError
+from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
+from daskflow.stores import kvstore
+from daskflow.stores.base import Layout, refuse_cast, refuse_mismatch
+from daskflow.stores.sharding import shard_shape, sharding_spec
+
+DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
+ENCODINGS = ("raw", "png", "jpeg", "compressed_segmentation")
+ENCODING_DTYPES = {"jpeg": ("uint8",), "png": ("uint8", "uint16"), "compressed_segmentation": ("uint32", "uint64")}
+ENCODING_CHANNELS = {"jpeg": (1, 3), "png": (1, 2, 3, 4)}
+FILE_COMPRESSIONS = ("gzip", "br")
+DEFAULT_CHUNK: Zyx = (64, 64, 64)
+Info = dict[str, Any]
+
+
+def load_info(url: str) -> Info:
+    """Return the parsed ``info`` of a layer.
+
+    Raises:
+        StoreNotFoundError: there is none.
+        StoreError: it is no JSON, or no description of a multiscale volume.
+    """
+    data = kvstore.read_bytes(info_url(url))
+    if data is None:
+        raise StoreNotFoundError(f"no precomputed layer at {kvstore.redact(url)}: it has no info file")
+    try:
+        info = json.loads(data)
+        if not isinstance(info, dict) or not isinstance(info["scales"], list):
+            raise TypeError("no list of scales")
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{kvstore.redact(url)}/info does not describe a precomputed volume: {error!r}") from error
+    return info
+
+
+def save_info(url: str, info: Info) -> None:
+    """Write the ``info`` of a layer, atomically."""
+    kvstore.write_bytes(info_url(url), json.dumps(info, indent=2).encode())
+
+
+def info_url(url: str) -> str:
+    """Return the URL of a layer's ``info``."""
+    return kvstore.join(url, "info")
+
+
+def specs_of(info: Info, url: str) -> tuple[VolumeSpec, ...]:
+    """Return the spec of every scale, as listed (finest first).
+
+    Raises:
+        StoreError: a field is missing or makes no sense.
+    """
+    try:
+        return tuple(_spec_of(info, scale) for scale in info["scales"])
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise StoreError(f"{kvstore.redact(url)}/info does not describe a precomputed volume: {error!r}") from error
+
+
+def _spec_of(info: Info, scale: Info) -> VolumeSpec:
+    extra = info.get("daskflow", {})
+    channels = int(info["num_channels"])
+    size, chunk = _zyx(scale["size"]), _zyx(scale["chunk_sizes"][0])
+    x, y, z = scale["resolution"]
+    sharding = scale.get("sharding")
+    return VolumeSpec(
+        box=BoundingBox.from_size(_zyx(scale.get("voxel_offset", (0, 0, 0))), size),
+        dtype=np.dtype(info["data_type"]),
+        channels=channels if channels > 1 or extra.get("channel_axis") else None,
+        voxel_size=(z, y, x),
+        chunk=chunk,
+        shard=shard_shape(size, chunk, sharding) if sharding else None,
+        layer_type=extra.get("layer_type") or _known_type(info.get("type")),
+        channel_names=tuple(extra.get("channel_names", ())),
+    )
+
+
+def _known_type(name: str | None) -> LayerType | None:
+    return next((known for known in get_args(LayerType) if known == name), None)
+
+
+def _zyx(xyz: Any) -> Zyx:
+    return as_zyx([int(v) for v in reversed(xyz)])
+
+
+def driver_metadata(info: Info, mip: int, url: str) -> dict[str, Any]:
+    """Return one scale as tensorstore's neuroglancer_precomputed driver takes it, so that it need not read the info.
+
+    Raises:
+        UnknownFormatError: an encoding that daskflow does not decode.
+        ParameterError: a scale key that leads out of the layer.
+    """
+    scale = info["scales"][mip]
+    encoding = scale["encoding"].lower()
+    if encoding not in ENCODINGS:
+        raise UnknownFormatError(
+            f"{kvstore.redact(url)} mip {mip} is encoded as {encoding}; daskflow decodes {', '.join(ENCODINGS)}"
+        )
+    kvstore.join(url, scale["key"])
+    kept = {
+        "key": scale["key"],
+        "size": scale["size"],
+        "resolution": scale["resolution"],
+        "voxel_offset": scale.get("voxel_offset", [0, 0, 0]),
+        "chunk_size": scale["chunk_sizes"][0],
+        "encoding": encoding,
+        "sharding": scale.get("sharding"),
+    }
+    if encoding == "compressed_segmentation":
+        kept["compressed_segmentation_block_size"] = scale["compressed_segmentation_block_size"]
+    if encoding == "jpeg" and "jpeg_quality" in scale:
+        kept["jpeg_quality"] = scale["jpeg_quality"]
+    common = {"type": info.get("type", "image"), "data_type": info["data_type"], "num_channels": info["num_channels"]}
+    return {"multiscale_metadata": common, "scale_metadata": kept}
+
+
+def add_scale(info: Info | None, spec: VolumeSpec, mip: int, layout: Layout, url: str) -> Info:
+    """Return the info with `spec` as its level `mip`; everything else in it is kept as it is.
+
+    What `layout` leaves open is chosen for a new level, and taken as it is for a level that exists.
+
+    Raises:
+        MetadataMismatchError: the level, or what all levels share, exists and differs.
+        ParameterError: precomputed cannot hold it, or a level before it is missing.
+    """
+    refuse_cast(spec.dtype, DTYPES, "a precomputed layer")
+    location = f"{kvstore.redact(url)}/info"
+    if info is None:
+        info = _shared(spec)
+    else:
+        shared = _shared(spec)
+        refuse_mismatch(location, info, {name: shared[name] for name in ("type", "data_type", "num_channels")})
+        if "daskflow" in info:
+            wanted = {name: shared.get("daskflow", {}).get(name) for name in ("layer_type", "channel_axis")}
+            refuse_mismatch(f"{location} daskflow", info["daskflow"], wanted)
+    scales = info["scales"]
+    if mip > len(scales):
+        raise ParameterError(f"{location} has {len(scales)} mips; create mip {len(scales)} before mip {mip}")
+    if mip < len(scales):
+        refuse_mismatch(f"{location} mip {mip}", _facts(scales[mip]), _stated(spec, layout))
+        return info
+    scale = _new_scale(spec, layout, url)
+    if any(scale["key"] == other["key"] for other in scales):
+        raise ParameterError(
+            f"{location} has a mip of voxel size {spec.voxel_size} nm zyx already; mip {mip} needs another"
+        )
+    changed = {**info, "scales": [*scales, scale]}
+    if layout.compression in FILE_COMPRESSIONS and "sharding" not in scale:
+        extra = info.get("daskflow", {})
+        names = {**extra.get("compression", {}), scale["key"]: layout.compression}
+        changed["daskflow"] = {**extra, "compression": names}
+    return changed
+
+
+def _shared(spec: VolumeSpec) -> Info:
+    """Return a new info without scales: what all levels share."""
+    extra: dict[str, Any] = {}
+    if spec.layer_type in ("affinity_map", "probability_map"):
+        extra["layer_type"] = spec.layer_type
+    if spec.channel_names:
+        extra["channel_names"] = list(spec.channel_names)
+    if spec.channels == 1:
+        extra["channel_axis"] = True
+    info: Info = {
+        "@type": "neuroglancer_multiscale_volume",
+        "type": "segmentation" if spec.layer_type == "segmentation" else "image",
+        "data_type": spec.dtype.name,
+        "num_channels": spec.channels or 1,
+        "scales": [],
+    }
+    return {**info, "daskflow": extra} if extra else info
+
+
+def _geometry(spec: VolumeSpec) -> Info:
+    return {
+        "size": list(reversed(spec.box.shape)),
+        "resolution": [int(v) if v.is_integer() else v for v in reversed(spec.voxel_size)],
+        "voxel_offset": list(reversed(spec.box.start)),
+    }
+
+
+def _new_scale(spec: VolumeSpec, layout: Layout, url: str) -> Info:
+    chunk = layout.chunk or spec.chunk or DEFAULT_CHUNK
+    encoding = layout.encoding or _default_encoding(spec)
+    _check_encoding(encoding, layout.quality, spec)
+    scale = _geometry(spec)
+    scale = {
+        "key": "_".join(str(v) for v in scale["resolution"]),
+        **scale,
+        "chunk_sizes": [list(reversed(chunk))],
+        "encoding": encoding,
+    }
+    if encoding == "compressed_segmentation":
+        scale["compressed_segmentation_block_size"] = [8, 8, 8]
+    if encoding == "jpeg" and layout.quality is not None:
+        scale["jpeg_quality"] = layout.quality
+    compression = layout.compression or "none"
+    if layout.shard is not None:
+        if compression not in ("none", "gzip"):
+            raise ParameterError(f"compression {compression!r} in precomputed shards; use gzip or none")
+        data_encoding = "gzip" if compression == "gzip" else "raw"
+        scale["sharding"] = sharding_spec(spec.box.shape, chunk, layout.shard, data_encoding=data_encoding)
+    elif compression not in ("none", *FILE_COMPRESSIONS):
+        raise ParameterError(f"compression {compression!r} of precomputed chunks; use gzip, br or none")
+    elif compression != "none" and kvstore.local_path(url) is None:
+        raise ParameterError(
+            f"compression {compression!r} of unsharded chunks at {kvstore.redact(url)} is for local files; use shards"
+        )
+    return scale
+
+
+def _default_encoding(spec: VolumeSpec) -> str:
+    labels = spec.layer_type == "segmentation" and spec.dtype.name in ENCODING_DTYPES["compressed_segmentation"]
+    return "compressed_segmentation" if labels else "raw"
+
+
+def _check_encoding(encoding: str, quality: int | None, spec: VolumeSpec) -> None:
+    if encoding not in ENCODINGS:
+        raise ParameterError(f"encoding {encoding!r} of precomputed chunks is none of {', '.join(ENCODINGS)}")
+    if encoding in ENCODING_DTYPES:
+        refuse_cast(spec.dtype, ENCODING_DTYPES[encoding], f"encoding {encoding}")
+    channels = ENCODING_CHANNELS.get(encoding)
+    if channels is not None and (spec.channels or 1) not in channels:
+        raise ParameterError(f"encoding {encoding} holds {channels} channels, not {spec.channels}; use raw")
+    if quality is not None and not (encoding == "jpeg" and 0 <= quality <= 100):
+        raise ParameterError(f"quality {quality} with encoding {encoding}; only jpeg has one, from 0 to 100")
+
+
+def _facts(scale: Info) -> Info:
+    """Return what can disagree about an existing scale, in the words of `_stated`."""
+    sharding = scale.get("sharding")
+    size, chunk = _zyx(scale["size"]), _zyx(scale["chunk_sizes"][0])
+    return {
+        "size": scale["size"],
+        "resolution": scale["resolution"],
+        "voxel_offset": scale.get("voxel_offset", [0, 0, 0]),
+        "chunk_sizes": scale["chunk_sizes"],
+        "encoding": scale["encoding"].lower(),
+        "jpeg_quality": scale.get("jpeg_quality"),
+        "shard (zyx)": shard_shape(size, chunk, sharding) if sharding else None,
+    }
+
+
+def _stated(spec: VolumeSpec, layout: Layout) -> Info:
+    """Return what a caller asks of a scale, without what is left open."""
+    wanted = _geometry(spec)
+    if layout.chunk is not None:
+        wanted["chunk_sizes"] = [list(reversed(layout.chunk))]
+    if layout.encoding is not None:
+        wanted["encoding"] = layout.encoding
+    if layout.quality is not None:
+        wanted["jpeg_quality"] = layout.quality
+    if layout.shard is not None and layout.chunk is not None:
+        sharding = sharding_spec(spec.box.shape, layout.chunk, layout.shard)
+        wanted["shard (zyx)"] = shard_shape(spec.box.shape, layout.chunk, sharding)
+    return wanted

@@ -1,0 +1,111 @@
+"""Which boxes of chunks a precomputed shard can hold, and the bits that make it so.
+
+Shards hold runs of compressed Morton codes: the bits of a chunk's grid position are interleaved x, y, z from the
+lowest, and an axis takes part only while it has bits left (neuroglancer's sharded format, section "Volume chunk ids").
+With the identity hash the lowest `preshift_bits + minishard_bits` bits of that code tell the chunks of one shard apart,
+so a shard is the box that these bits span, and the shapes that exist form one chain, each twice the one before:
+
+    bits      0        1         2         3          4
+    xyz     1x1x1    2x1x1     2x2x1     2x2x2      4x2x2 ...     (chunks)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from daskflow.errors import ParameterError
+from daskflow.geometry import Zyx
+
+MINISHARD_CHUNKS_BITS = 9  # 512 chunks: an index of 12 kB, read in one request
+MAX_MINISHARD_BITS = 9  # 512 minishards: a shard index of 8 kB
+
+
+def sharding_spec(size: Zyx, chunk: Zyx, shard: Zyx, *, data_encoding: str = "raw") -> dict[str, Any]:
+    """Return the ``sharding`` JSON whose shards hold `shard` voxels each.
+
+    Args:
+        size: voxels of the volume (zyx).
+        chunk: voxels per chunk (zyx).
+        shard: voxels per shard (zyx); an axis that covers the volume may be longer than needed.
+        data_encoding: raw or gzip, of each chunk inside the shard.
+
+    Raises:
+        ParameterError: no Morton range spans that box; the message names the nearest that one does.
+    """
+    grid = _grid(size, chunk)
+    total = sum(_bits(grid))
+    spans = [_span(grid, bits) for bits in range(total + 1)]
+    wanted = tuple(min(-(-s // c), g) for s, c, g in zip(shard, chunk, grid, strict=True))
+    shapes = [tuple(min(s, g) for s, g in zip(span, grid, strict=True)) for span in spans]
+    if any(s % c for s, c in zip(shard, chunk, strict=True)) or wanted not in shapes:
+        nearest = min(shapes, key=lambda shape: _distance(shape, shard, chunk))
+        raise ParameterError(
+            f"shard {shard} voxels zyx of chunks {chunk} is no Morton range of a precomputed volume of {size}; "
+            f"nearest is {_times(nearest, chunk)}"
+        )
+    bits = shapes.index(wanted)
+    minishard = min(max(bits - MINISHARD_CHUNKS_BITS, 0), MAX_MINISHARD_BITS)
+    return {
+        "@type": "neuroglancer_uint64_sharded_v1",
+        "hash": "identity",
+        "preshift_bits": bits - minishard,
+        "minishard_bits": minishard,
+        "shard_bits": total - bits,
+        "minishard_index_encoding": "gzip",
+        "data_encoding": data_encoding,
+    }
+
+
+def shard_shape(size: Zyx, chunk: Zyx, sharding: dict[str, Any]) -> Zyx:
+    """Return the voxels (zyx) of one shard, at most the volume rounded up to whole chunks.
+
+    With another hash than identity a shard takes chunks from everywhere, so one writer must own the whole volume.
+    """
+    grid = _grid(size, chunk)
+    bits = sharding.get("preshift_bits", 0) + sharding["minishard_bits"]
+    span = _span(grid, bits) if sharding["hash"] == "identity" else grid
+    z, y, x = (min(s, g) for s, g in zip(span, grid, strict=True))
+    return _times((z, y, x), chunk)
+
+
+def chunk_id(size: Zyx, chunk: Zyx, position: Zyx) -> int:
+    """Return the compressed Morton code of the chunk at a grid position (zyx)."""
+    left, shifts, code, bit = list(_bits(_grid(size, chunk))), [0, 0, 0], 0, 0
+    while any(left):
+        for axis in (2, 1, 0):
+            if left[axis]:
+                code |= (position[axis] >> shifts[axis] & 1) << bit
+                left[axis], shifts[axis], bit = left[axis] - 1, shifts[axis] + 1, bit + 1
+    return code
+
+
+def _grid(size: Zyx, chunk: Zyx) -> Zyx:
+    z, y, x = (max(1, -(-s // c)) for s, c in zip(size, chunk, strict=True))
+    return z, y, x
+
+
+def _bits(grid: Zyx) -> Zyx:
+    z, y, x = ((n - 1).bit_length() for n in grid)
+    return z, y, x
+
+
+def _span(grid: Zyx, bits: int) -> Zyx:
+    """Return the chunks (zyx) that the lowest `bits` bits of the compressed Morton code span."""
+    left, span = list(_bits(grid)), [1, 1, 1]
+    while bits > 0 and any(left):
+        for axis in (2, 1, 0):
+            if left[axis] and bits:
+                left[axis] -= 1
+                span[axis] *= 2
+                bits -= 1
+    return span[0], span[1], span[2]
+
+
+def _distance(shape: tuple[int, ...], shard: Zyx, chunk: Zyx) -> float:
+    return sum(abs(math.log(n * c / s)) for n, s, c in zip(shape, shard, chunk, strict=True))
+
+
+def _times(shape: tuple[int, ...], chunk: Zyx) -> Zyx:
+    z, y, x = (n * c for n, c in zip(shape, chunk, strict=True))
+    return z, y, x
