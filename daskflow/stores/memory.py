@@ -26,7 +26,7 @@ class ArrayStore(Store):
     def __init__(self, array: Array, spec: VolumeSpec) -> None:
         if array.shape != spec.shape or array.dtype != spec.dtype:
             raise ParameterError(f"array {array.shape} {array.dtype} for a volume of {spec.shape} {spec.dtype}")
-        super().__init__("array", [spec])
+        super().__init__("memory array", [spec])
         self.array = array
 
     def _read(self, box: BoundingBox) -> Array:
@@ -36,8 +36,8 @@ class ArrayStore(Store):
         self.array[(..., *box.slices(self.spec.box))] = array
 
     def fingerprint(self) -> dict[str, Any]:
-        digest = hashlib.sha256(np.ascontiguousarray(self.array)).hexdigest()
-        return {"format": "array", "shape": list(self.array.shape), "dtype": self.array.dtype.name, "sha256": digest}
+        digest = hashlib.sha256(np.ascontiguousarray(self.array).data).hexdigest()
+        return {"format": "array", "dtype": self.spec.dtype.name, "box": str(self.spec.box), "sha256": digest}
 
     def check_writable(self) -> None:
         if not self.array.flags.writeable:
