@@ -1,1 +1,1 @@
-"""Patch grid, blending weights and engines that run a network on patches."""
+"""Convolutional nets over volumes: patches, their weights, blending, and the engines that run a net."""

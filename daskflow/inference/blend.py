@@ -1,0 +1,123 @@
+"""A network's answer for a box: patches cut out, run in batches, weighted and added up.
+
+    volume   |-----------------------------------------------|
+    patches    [----------]   [----------]                      anchored to the volume, not to the box
+                      [----------]   [----------]
+    box                |-------------|                          only what falls into it is added
+
+Every voxel is the sum, over the patches of the whole volume that cover it, of their outputs times their shares, and the
+shares add up to 1. So the result does not depend on how the volume is cut into blocks. A patch whose input is zero
+everywhere is not run: it adds zeros, whatever the network would answer. That too is decided per patch, not per block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+
+from daskflow.errors import ModelError
+from daskflow.geometry import BoundingBox
+from daskflow.inference.engine import Accumulator, Engine
+from daskflow.inference.network import Network
+from daskflow.inference.patches import Patch, PatchGrid
+from daskflow.stores.counting import count
+
+Array = np.ndarray[Any, np.dtype[Any]]
+NanPolicy = Literal["error", "zero", "keep"]
+
+
+def infer(
+    array: Array,
+    *,
+    box: BoundingBox,
+    read_box: BoundingBox,
+    grid: PatchGrid,
+    network: Network,
+    nan: NanPolicy = "error",
+) -> Array:
+    """Return what a network answers for `box`, float32 czyx.
+
+    Args:
+        array: the voxels of `read_box`, zyx or czyx. Integers are divided by the greatest of their type (uint8 by 255);
+            other types are taken as they are.
+        box: voxels to answer for, covered by the patches of `grid`.
+        read_box: what `array` holds, at least ``grid.reads(box)``.
+        grid: the patches of the whole volume.
+        network: what is run on each.
+        nan: a NaN or an infinity fails the box (error), becomes 0 and is counted as non_finite_voxels (zero), or
+            stays (keep).
+
+    Raises:
+        ModelError: the network does not load, fails, answers something else than was declared, or NaN.
+        BoundsError: no patch answers for a part of the box.
+    """
+    engine = network.engine()
+    total = engine.accumulator(network.channels, box.shape)
+    source = array[None] if array.ndim == 3 else array
+    with engine.guard:
+        for patches, inputs in _batches(source, read_box, grid, grid.patches(box), engine):
+            for patch, output in zip(patches, engine(inputs), strict=True):
+                inside = patch.output.clip(box)
+                total.add(inside.slices(box), output, inside.slices(patch.output), patch)
+        return _finite(total, box, network.name, nan)
+
+
+def _batches(
+    array: Array, read_box: BoundingBox, grid: PatchGrid, patches: Iterable[Patch], engine: Engine
+) -> Iterator[tuple[list[Patch], Array]]:
+    """Yield patches that are not zero and their inputs (batch, channels, zyx), in a buffer used again for the next."""
+    buffer = np.empty((engine.batch_size, len(array), *grid.input_patch), np.float32)
+    batch: list[Patch] = []
+    for patch in patches:
+        voxels = _cut(array, read_box, patch.input, grid.box)
+        if _is_zero(voxels):
+            continue
+        _scale(voxels, buffer[len(batch)])
+        batch.append(patch)
+        if len(batch) >= engine.batch_size:
+            yield batch, buffer[: len(batch)]
+            batch = []
+    if batch:
+        yield batch, buffer[: len(batch)]
+
+
+def _cut(array: Array, read_box: BoundingBox, patch: BoundingBox, volume: BoundingBox) -> Array:
+    """Return the voxels of a patch; where it reaches beyond the volume, those inside reflected at the edge."""
+    inside = patch.clip(volume)
+    voxels = array[(slice(None), *inside.slices(read_box))]
+    for axis in range(3):
+        before, after = inside.start[axis] - patch.start[axis], patch.stop[axis] - inside.stop[axis]
+        if before or after:
+            index = np.pad(np.arange(inside.shape[axis]), (before, after), mode="reflect")
+            voxels = voxels.take(index, axis=axis + 1)
+    return voxels
+
+
+def _is_zero(voxels: Array) -> bool:
+    return not any(section.any() for channel in voxels for section in channel)
+
+
+def _scale(voxels: Array, out: Array) -> None:
+    out[...] = voxels
+    if np.issubdtype(voxels.dtype, np.integer):
+        out /= np.float32(np.iinfo(voxels.dtype).max)
+
+
+def _finite(total: Accumulator, box: BoundingBox, name: str, nan: NanPolicy) -> Array:
+    result = total.result()
+    suspects = total.suspects() if nan != "keep" else []
+    if not suspects:
+        return result
+    bad = ~np.isfinite(result)
+    number = int(bad.sum())
+    if number and nan == "error":
+        raise ModelError(
+            f"network {name} answered NaN or infinity in {number} of {result.size} values of box {box},"
+            f" first in the patch {suspects[0].output} (z0-z1_y0-y1_x0-x1);"
+            " mend the network, or pass nan='zero' to write zeros there"
+        )
+    result[bad] = 0
+    count("non_finite_voxels", number)
+    return result

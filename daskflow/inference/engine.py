@@ -1,0 +1,92 @@
+"""What runs a network, and what adds its patches up."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+
+from daskflow.geometry import Zyx
+from daskflow.inference.patches import Patch
+from daskflow.inference.weights import Shares
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Slices = tuple[slice, slice, slice]
+
+
+class Accumulator(Protocol):
+    """The sum of weighted patches over one box, held where the network's outputs are."""
+
+    def add(self, at: Slices, output: Any, part: Slices, patch: Patch) -> None:
+        """Add the share of a patch that falls into the box.
+
+        Args:
+            at: where in the box it falls.
+            output: the network's whole output for the patch, czyx.
+            part: the part of `output` that falls into the box.
+            patch: which patch it is.
+        """
+
+    def suspects(self) -> list[Patch]:
+        """Return the patches whose added part may hold a NaN or an infinity; the others hold none."""
+
+    def result(self) -> Array:
+        """Return the sum, float32 czyx, on the host."""
+
+
+class Engine(Protocol):
+    """A loaded network.
+
+    Attributes:
+        name: names it to people.
+        batch_size: patches per call; an engine that runs out of memory lowers it.
+        guard: held by whoever calls the engine, where it stands only one caller at a time.
+    """
+
+    name: str
+    batch_size: int
+    guard: AbstractContextManager[Any]
+
+    def __call__(self, patches: Array) -> Any:
+        """Return the outputs of some patches (batch, channels, and an output patch zyx), on the engine's device.
+
+        Args:
+            patches: float32 (batch, channels, and an input patch zyx) on the host, overwritten after the call's
+                outputs were added up.
+
+        Raises:
+            ModelError: the network failed, or its output is not what was declared.
+        """
+
+    def accumulator(self, channels: int, shape: Zyx) -> Accumulator:
+        """Return an empty sum for a box of `shape` voxels on the engine's device."""
+
+    def release(self) -> None:
+        """Give back what was only kept to make the next call faster."""
+
+
+class HostAccumulator:
+    """The sum of outputs that are ndarrays."""
+
+    def __init__(self, channels: int, shape: Zyx, shares: Shares[Array]) -> None:
+        self._sum = np.zeros((channels, *shape), np.float32)
+        self._shares = shares
+        self._suspects: list[Patch] = []
+
+    def add(self, at: Slices, output: Any, part: Slices, patch: Patch) -> None:
+        share = self._shares(patch.neighbours)[part]
+        weighted = np.empty(share.shape, np.float32)
+        finite = True
+        for total, values in zip(self._sum[(slice(None), *at)], output[(slice(None), *part)], strict=True):
+            np.multiply(values, share, out=weighted)
+            finite = finite and bool(np.isfinite(weighted).all())
+            total += weighted
+        if not finite:
+            self._suspects.append(patch)
+
+    def suspects(self) -> list[Patch]:
+        return self._suspects
+
+    def result(self) -> Array:
+        return self._sum

@@ -1,0 +1,1 @@
+"""What can run a network; each file imports its framework only when it is used."""

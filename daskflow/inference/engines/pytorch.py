@@ -1,0 +1,180 @@
+"""Networks that torch runs, on a GPU where there is one."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from daskflow.errors import MissingDependencyError, ModelError
+from daskflow.geometry import Zyx
+from daskflow.inference.engine import Array, Slices
+from daskflow.inference.patches import Patch
+from daskflow.inference.weights import Shares
+
+try:
+    import torch
+except ImportError as missing:
+    raise MissingDependencyError.of("torch", "torch") from missing
+
+from daskflow.inference.engines.torch_files import load_model
+
+if TYPE_CHECKING:
+    from daskflow.inference.network import Network
+
+logger = logging.getLogger(__name__)
+
+
+class TorchEngine:
+    """Runs a torch network: eval mode, inference mode, autocast where a lower precision is asked for.
+
+    On a GPU the next batch is cut out and copied from pinned memory while the last one is computed, and one thread at a
+    time uses it. Kernels are those that torch takes by default, not the fastest of a trial, so that a repeated block
+    gives the same bytes.
+
+    Raises:
+        ModelError: the network does not load.
+    """
+
+    def __init__(self, network: Network) -> None:
+        if network.model is None:
+            raise ModelError("framework pytorch needs a model file")
+        self.device = _device(network.device)
+        self._on_gpu = self.device.type == "cuda"
+        self._network = network
+        self._model = load_model(network.model, network.weights, self.device)
+        self._precision = getattr(torch, network.dtype)
+        self._shares: Shares[torch.Tensor] = Shares(network.output_patch, lambda s: torch.from_numpy(s).to(self.device))
+        self._copied: deque[Any] = deque()
+        self._halved = False
+        self.name = network.name
+        self.batch_size = network.batch_size
+        self.guard: AbstractContextManager[Any] = threading.Lock() if self._on_gpu else nullcontext()
+
+    def __call__(self, patches: Array) -> torch.Tensor:
+        try:
+            return self._run(patches)
+        except torch.OutOfMemoryError as error:
+            if self._halved or len(patches) == 1:
+                raise ModelError(
+                    f"{self.device} has too little memory for {len(patches)} patches of {patches.shape[2:]} zyx"
+                    f" in network {self.name}; use a smaller input_patch_size or batch_size, or dtype='float16'"
+                ) from error
+        self._halved = True
+        self.batch_size = -(-len(patches) // 2)
+        logger.warning("%s ran out of memory; batches are halved to %d patches", self.device, self.batch_size)
+        self.release()
+        return torch.cat([self._run(patches[: self.batch_size]), self._run(patches[self.batch_size :])])
+
+    def accumulator(self, channels: int, shape: Zyx) -> TorchAccumulator:
+        return TorchAccumulator(channels, shape, self.device, self._shares)
+
+    def release(self) -> None:
+        if self._on_gpu:
+            torch.cuda.empty_cache()
+
+    def _run(self, patches: Array) -> torch.Tensor:
+        fixed = self._model.batch
+        if fixed is None:
+            return self._checked(self._forward(patches), patches)
+        outputs = []
+        for start in range(0, len(patches), fixed):
+            piece = np.zeros((fixed, *patches.shape[1:]), np.float32)
+            used = patches[start : start + fixed]
+            piece[: len(used)] = used
+            outputs.append(self._checked(self._forward(piece), piece)[: len(used)])
+        return torch.cat(outputs)
+
+    def _forward(self, patches: Array) -> Any:
+        autocast = torch.autocast(self.device.type, dtype=self._precision, enabled=self._precision != torch.float32)
+        try:
+            with torch.inference_mode(), autocast:
+                outputs = self._model.net(self._inputs(patches))
+                return outputs if self._model.post_process is None else self._model.post_process(outputs)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"network {self.name} failed on patches of shape {patches.shape} (batch, channel, zyx): {error!r}"
+            ) from error
+
+    def _inputs(self, patches: Array) -> Any:
+        pre_process = self._model.pre_process
+        inputs = torch.from_numpy(patches) if pre_process is None else pre_process(patches)
+        if not isinstance(inputs, torch.Tensor):
+            return inputs
+        if self._on_gpu and inputs.device.type == "cpu":
+            inputs = self._uploaded(inputs)
+        return inputs.contiguous(memory_format=torch.channels_last_3d) if inputs.dim() == 5 else inputs
+
+    def _uploaded(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the tensor on the GPU, at most two batches ahead of what it has begun to compute."""
+        if len(self._copied) == 2:
+            self._copied.popleft().synchronize()
+        result = inputs.pin_memory().to(self.device, non_blocking=True)
+        self._copied.append(torch.cuda.current_stream(self.device).record_event())
+        return result
+
+    def _checked(self, outputs: Any, patches: Array) -> torch.Tensor:
+        """Return outputs of the declared shape, cut to the output patch."""
+        network = self._network
+        if not isinstance(outputs, torch.Tensor):
+            raise ModelError(
+                f"network {self.name} answered {type(outputs).__name__}; expected a tensor (batch, channel, zyx):"
+                " define post_process in the model file to make it one"
+            )
+        shape, batch = tuple(outputs.shape), (len(patches), network.channels)
+        if shape not in ((*batch, *network.input_patch), (*batch, *network.output_patch)):
+            raise ModelError(
+                f"network {self.name} answered shape {shape} (batch, channel, zyx); expected"
+                f" {(*batch, *network.output_patch)}, or {(*batch, *network.input_patch)} to be cropped:"
+                " set num_output_channels and output_patch_size to what it returns"
+            )
+        if shape[2:] != network.output_patch:
+            outputs = outputs[(slice(None), slice(None), *network.middle)]
+        result: torch.Tensor = outputs.to(self.device, torch.float32)
+        return result
+
+
+class TorchAccumulator:
+    """The sum of outputs that are tensors, on their device."""
+
+    def __init__(self, channels: int, shape: Zyx, device: torch.device, shares: Shares[torch.Tensor]) -> None:
+        if device.type == "cpu":
+            # calloc'ed huge pages: a third of the time of torch.zeros
+            self._sum = torch.from_numpy(np.zeros((channels, *shape), np.float32))
+        else:
+            self._sum = torch.zeros((channels, *shape), device=device)
+        self._shares = shares
+        self._added: list[tuple[Patch, torch.Tensor]] = []
+
+    def add(self, at: Slices, output: torch.Tensor, part: Slices, patch: Patch) -> None:
+        values = output[(slice(None), *part)]
+        self._sum[(slice(None), *at)].addcmul_(values, self._shares(patch.neighbours)[part])
+        self._added.append((patch, values.sum()))
+
+    def suspects(self) -> list[Patch]:
+        if not self._added:
+            return []
+        finite = torch.stack([total for _, total in self._added]).isfinite().tolist()
+        return [patch for (patch, _), good in zip(self._added, finite, strict=True) if not good]
+
+    def result(self) -> Array:
+        result: Array = self._sum.cpu().numpy()
+        return result
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"device {name!r} is none that torch knows; use auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"device {name!r} is asked for and torch finds no GPU; use device='cpu' or 'auto'")
+    return device

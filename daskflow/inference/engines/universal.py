@@ -1,0 +1,78 @@
+"""chunkflow's `PatchInferencer` files: any framework, wrapped by the model's author."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from daskflow.errors import ModelError
+from daskflow.geometry import Zyx
+from daskflow.inference.engine import Array, HostAccumulator
+from daskflow.inference.engines.python_file import run_model_file
+from daskflow.inference.weights import Shares
+
+if TYPE_CHECKING:
+    from daskflow.inference.network import Network
+
+
+class UniversalEngine:
+    """Runs ``PatchInferencer(weight_path, output_patch_mask)`` of a model file.
+
+    Such a file crops its outputs to the output patch and multiplies them by the mask; the mask it gets is all ones,
+    since patches are weighted afterwards. One thread at a time calls it.
+
+    Raises:
+        ModelError: the file does not run or defines no `PatchInferencer`.
+    """
+
+    def __init__(self, network: Network) -> None:
+        if network.model is None:
+            raise ModelError("framework universal needs a model file")
+        kind = getattr(run_model_file(network.model), "PatchInferencer", None)
+        if kind is None:
+            raise ModelError(
+                f"model file {network.name} defines no class PatchInferencer(weight_path, output_patch_mask);"
+                " for a file with InstantiatedModel or load_model, pass framework='pytorch'"
+            )
+        self.name = network.name
+        self.batch_size = network.batch_size
+        self.guard: AbstractContextManager[Any] = threading.Lock()
+        self._shape = (network.channels, *network.output_patch)
+        self._shares = Shares(network.output_patch, np.asarray)
+        self._inferencer = _construct(kind, network)
+
+    def __call__(self, patches: Array) -> Any:
+        try:
+            outputs = np.asarray(self._inferencer(patches), np.float32)
+        except Exception as error:
+            raise ModelError(
+                f"network {self.name} failed on patches of shape {patches.shape} (batch, channel, zyx): {error!r}"
+            ) from error
+        if outputs.shape != (len(patches), *self._shape):
+            raise ModelError(
+                f"network {self.name} answered shape {outputs.shape} (batch, channel, zyx); expected"
+                f" {(len(patches), *self._shape)}: set num_output_channels and output_patch_size to what it returns"
+            )
+        return outputs
+
+    def accumulator(self, channels: int, shape: Zyx) -> HostAccumulator:
+        return HostAccumulator(channels, shape, self._shares)
+
+    def release(self) -> None:
+        pass
+
+
+def _construct(kind: Any, network: Network) -> Any:
+    weights = str(network.weights.verified()) if network.weights else None
+    mask = np.ones(network.output_patch, np.float32)
+    options: dict[str, Any] = {}
+    try:
+        if "crop_output_patch_margin" in inspect.signature(kind).parameters:
+            options["crop_output_patch_margin"] = tuple(side.start for side in network.middle)
+        return kind(weights, mask, **options)
+    except Exception as error:
+        raise ModelError(f"PatchInferencer of {network.name} cannot be made: {error!r}") from error

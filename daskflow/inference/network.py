@@ -1,0 +1,169 @@
+"""A network by its files and its declared shape; loaded once per process."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from daskflow.errors import ModelError, ParameterError
+from daskflow.geometry import Zyx
+from daskflow.inference.engine import Engine, Slices
+
+Framework = Literal["universal", "identity", "pytorch"]
+Precision = Literal["float32", "float16", "bfloat16"]
+
+_KEPT = 4
+_engines: OrderedDict[Network, Engine] = OrderedDict()
+_loading = threading.Lock()
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A local file that a network is made of, by path and content.
+
+    Attributes:
+        path: where it lies, on this machine and on every worker.
+        sha256: hash of its content.
+    """
+
+    path: str
+    sha256: str
+
+    @classmethod
+    def at(cls, path: str | Path) -> ModelFile:
+        """Return the file at a path (`~` is the home directory).
+
+        Raises:
+            ModelError: there is no such file.
+        """
+        full = Path(path).expanduser().absolute()
+        return cls(str(full), _sha256(full))
+
+    def verified(self) -> Path:
+        """Return the path after checking that the content is still the same.
+
+        Raises:
+            ModelError: the file is gone or has changed.
+        """
+        found = _sha256(Path(self.path))
+        if found != self.sha256:
+            raise ModelError(
+                f"model file {self.path} has sha256 {found[:16]}..., not {self.sha256[:16]}... as planned;"
+                " put the planned file in its place, or plan the job again"
+            )
+        return Path(self.path)
+
+
+@dataclass(frozen=True)
+class Network:
+    """What to run on each patch, and what it is declared to answer.
+
+    Attributes:
+        framework: who runs it: a chunkflow `PatchInferencer` file (universal), torch (pytorch), or nobody (identity).
+        input_patch: voxels it sees (zyx).
+        output_patch: voxels it answers for (zyx), from the middle of those it sees.
+        channels: channels of its output.
+        input_channels: channels of its input.
+        model: the file that defines it; None for identity.
+        weights: its trained weights, where they lie in a file of their own.
+        batch_size: patches per call.
+        dtype: what torch computes in where precision allows (autocast); outputs are float32.
+        device: where torch computes: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
+
+    Raises:
+        ParameterError: an unknown framework, no model file where one is needed, or counts below 1.
+    """
+
+    framework: Framework
+    input_patch: Zyx
+    output_patch: Zyx
+    channels: int = 3
+    input_channels: int = 1
+    model: ModelFile | None = None
+    weights: ModelFile | None = None
+    batch_size: int = 1
+    dtype: Precision = "float32"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.framework not in get_args(Framework):
+            raise ParameterError(f"framework {self.framework!r} is none of {', '.join(get_args(Framework))}")
+        if self.dtype not in get_args(Precision):
+            raise ParameterError(f"dtype {self.dtype!r} is none of {', '.join(get_args(Precision))}")
+        if self.framework != "identity" and self.model is None:
+            raise ParameterError(f"framework {self.framework!r} needs a model file: give convnet_model (-m)")
+        for name in ("channels", "input_channels", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ParameterError(f"{name} {getattr(self, name)} must be at least 1")
+
+    @property
+    def name(self) -> str:
+        """Names the network to people."""
+        return self.model.path if self.model else self.framework
+
+    @property
+    def middle(self) -> Slices:
+        """The part of an input patch that is the output patch (zyx)."""
+        z, y, x = (
+            slice((i - o) // 2, (i - o) // 2 + o) for i, o in zip(self.input_patch, self.output_patch, strict=True)
+        )
+        return z, y, x
+
+    def engine(self) -> Engine:
+        """Return the loaded network; this process loads it at the first call and keeps the last few.
+
+        Raises:
+            ModelError: it does not load.
+            MissingDependencyError: what runs it is not installed.
+        """
+        with _loading:
+            if self not in _engines:
+                _engines[self] = self._load()
+            _engines.move_to_end(self)
+            if len(_engines) > _KEPT:
+                _engines.popitem(last=False)
+            return _engines[self]
+
+    def check(self) -> None:
+        """Load the network here and run it on one patch of seeded noise.
+
+        Raises:
+            ModelError: it does not load, fails, or answers something else than was declared.
+            MissingDependencyError: what runs it is not installed.
+        """
+        engine = self.engine()
+        noise = np.random.default_rng(0).random((1, self.input_channels, *self.input_patch), np.float32)
+        with engine.guard:
+            engine(noise)
+            engine.release()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the answers depend on, as JSON: not the batch size, nor where they are computed."""
+        return {name: value for name, value in asdict(self).items() if name not in ("batch_size", "device")}
+
+    def _load(self) -> Engine:
+        if self.framework == "identity":
+            from daskflow.inference.engines.identity import IdentityEngine
+
+            return IdentityEngine(self)
+        if self.framework == "universal":
+            from daskflow.inference.engines.universal import UniversalEngine
+
+            return UniversalEngine(self)
+        from daskflow.inference.engines.pytorch import TorchEngine
+
+        return TorchEngine(self)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"model file {path} cannot be read: {error.strerror}; give a local file") from error
