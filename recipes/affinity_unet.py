@@ -1,13 +1,13 @@
 """A compact 3D U-Net that predicts affinities: a model file for daskflow's torch engine, and for chunkflow's.
 
-Input is (batch, 1, z, y, x) float32 in [0, 1]; output is (batch, 3, z, y, x) probabilities, channel 0 the affinity along
-x, 1 along y, 2 along z: that a voxel and its neighbour one step lower on that axis lie inside the same object. The patch
-size must be a multiple of 8 on each axis; the output has the size of the input.
+Input is (batch, 1, z, y, x) float32 in [0, 1]; output is (batch, 3, z, y, x) probabilities, channel 0 the affinity
+along x, 1 along y, 2 along z: that a voxel and its neighbour one step lower on that axis lie inside the same object.
+The patch size must be a multiple of 8 on each axis; the output has the size of the input.
 
-    scale 1    1 -> 8 -> 8 ------------------------------(+)-> 8 -> 3
-    scale 1/2         `-> 24 x2 -------------------(+)-> 24 x2
-    scale 1/4                `-> 48 x2 ------(+)-> 48 x2
-    scale 1/8                       `-> 48 x4 '
+    scale 1    1 -> 12 -> 12 ----------------------------(+)-> 12 -> 3
+    scale 1/2         `-> 32 x2 -------------------(+)-> 32 x2
+    scale 1/4                `-> 40 x2 ------(+)-> 40 x2
+    scale 1/8                       `-> 48 x2 '
 
 Most of the work is at half resolution, where a CPU is efficient. There is no normalisation layer, so an output voxel
 depends on the image around it and on nothing else in the patch. Needs nothing but torch.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-WIDTHS = (8, 24, 48, 48)
+WIDTHS = (12, 32, 40, 48)
 
 
 class Residual(nn.Module):
@@ -44,12 +44,9 @@ class AffinityUNet(nn.Module):
     def __init__(self, widths: tuple[int, int, int, int] = WIDTHS) -> None:
         super().__init__()
         full, half, quarter, eighth = widths
-        self.stem = nn.Sequential(
-            nn.Conv3d(1, full, 3, padding=1), nn.SiLU(), nn.Conv3d(full, full, 3, padding=1)
-        )
+        self.stem = nn.Sequential(nn.Conv3d(1, full, 3, padding=1), nn.SiLU(), nn.Conv3d(full, full, 3, padding=1))
         self.down = nn.ModuleList(
-            nn.Conv3d(fine, coarse, 2, stride=2)
-            for fine, coarse in ((full, half), (half, quarter), (quarter, eighth))
+            nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in ((full, half), (half, quarter), (quarter, eighth))
         )
         self.encode = nn.ModuleList([Residual(half), Residual(quarter)])
         self.bottom = Residual(eighth)
