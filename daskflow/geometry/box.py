@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from daskflow.errors import BoundsError, GeometryError
@@ -14,14 +14,14 @@ Zyx = tuple[int, int, int]
 _STRING = re.compile(r"(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)(?:\.(?:gz|br|h5|json|npy|tif|csv|png|jpg))?$")
 
 
-def as_zyx(value: int | Sequence[int], *, name: str = "value") -> Zyx:
+def as_zyx(value: int | Iterable[int], *, name: str = "value") -> Zyx:
     """Return three integers zyx; a single integer stands for all three axes.
 
     Raises:
         GeometryError: not one or three integers.
     """
     try:
-        values = [operator.index(value)] * 3 if not isinstance(value, Sequence) else [operator.index(v) for v in value]
+        values = list(map(operator.index, value)) if isinstance(value, Iterable) else [operator.index(value)] * 3
     except TypeError:
         raise GeometryError(f"{name} {value!r} must be integers (zyx)") from None
     if len(values) != 3:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import functools
 import math
 import operator
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ class BlockGrid:
         if min(self.block) < 1:
             raise GeometryError(f"block {self.block} zyx must be at least 1 on every axis")
 
-    @property
+    @functools.cached_property
     def _bounds(self) -> BoundingBox:
         """The grid positions that blocks take, counted from the origin."""
         assert self.origin is not None
@@ -51,7 +52,7 @@ class BlockGrid:
             return BoundingBox((0, 0, 0), (0, 0, 0))
         return self.box.shift(tuple(-o for o in self.origin)).coarsen(self.block)
 
-    @property
+    @functools.cached_property
     def shape(self) -> Zyx:
         """Blocks per axis (zyx)."""
         return self._bounds.shape
@@ -113,6 +114,8 @@ class BlockGrid:
     def _sizes(self, axis: int) -> tuple[int, ...]:
         assert self.origin is not None
         low, high, origin, block = self.box.start[axis], self.box.stop[axis], self.origin[axis], self.block[axis]
+        if self.box.empty:
+            return (high - low,)
         first, last = self._bounds.start[axis], self._bounds.stop[axis]
         edges = [min(max(origin + i * block, low), high) for i in range(first, last + 1)]
         return tuple(b - a for a, b in itertools.pairwise(edges)) or (0,)

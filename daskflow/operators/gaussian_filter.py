@@ -42,9 +42,9 @@ def gaussian_filter(
     return volume.map_overlap(blur, depth=depth, boundary=_boundary(volume, depth), dtype=volume.dtype, sigmas=sigmas)
 
 
-def _boundary(volume: Volume, depth: Sequence[int]) -> list[str]:
+def _boundary(volume: Volume, depth: Sequence[int]) -> tuple[str, ...]:
     """Mirror, except along axes too short to mirror the whole kernel, where the edge voxel is repeated."""
-    return ["reflect" if d <= s else "nearest" for d, s in zip(depth, volume.box.shape, strict=True)]
+    return tuple("reflect" if d <= s else "nearest" for d, s in zip(depth, volume.box.shape, strict=True))
 
 
 def blur(array: np.ndarray[Any, Any], sigmas: Sequence[float]) -> np.ndarray[Any, Any]:

@@ -17,6 +17,7 @@ Pixels = npt.NDArray[np.uint8]
 
 SIDE = 256
 _STRETCH = (0.5, 99.5)
+_LARGEST = 1e300
 _LABELS = ("uint32", "uint64", "int32", "int64")
 
 
@@ -91,7 +92,8 @@ def contrast(values: Array) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
     if not finite.size or values.dtype == bool:
         return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(finite.astype(np.float64), _STRETCH))
+    bounded = np.clip(finite.astype(np.float64), -_LARGEST, _LARGEST)
+    low, high = (float(value) for value in np.percentile(bounded, _STRETCH))
     return low, high
 
 

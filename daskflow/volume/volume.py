@@ -228,7 +228,7 @@ class Volume(DaskMethodsMixin):
             depth: voxels read around a block: one number, one per axis (zyx) or a mapping of axis to number; a pair is
                 (before, after). A list gives one for each volume.
             boundary: what stands beyond the edge: none (the block is smaller there), reflect (the edge voxel is
-                repeated), nearest, periodic or a constant; also per axis, and in a list per volume.
+                repeated), nearest, periodic or a constant; a tuple gives one per axis, a list one per volume.
             trim: cut the halo off the result; otherwise the function returns the block alone.
             dtype: of the result; found by calling the function on a few ones when not given.
             channels: channels of the result: a number, or None for zyx; those of this volume unless given.

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from daskflow.errors import GeometryError, ParameterError
+from daskflow.geometry import BoundingBox, VolumeSpec
+
+BOX = BoundingBox((-4, 0, 8), (6, 20, 38))
+
+
+def test_shape_and_bytes_follow_from_box_channels_and_dtype():
+    spec = VolumeSpec(BOX, np.float32, channels=3)
+    assert spec.shape == (3, 10, 20, 30)
+    assert spec.nbytes == 3 * 10 * 20 * 30 * 4
+    assert spec.ndim == 4
+    assert VolumeSpec(BOX, np.uint8).shape == (10, 20, 30)
+
+
+def test_one_writer_owns_a_shard_where_there_are_shards():
+    assert VolumeSpec(BOX, np.uint8, chunk=(2, 4, 4)).write_unit == (2, 4, 4)
+    assert VolumeSpec(BOX, np.uint8, chunk=(2, 4, 4), shard=(4, 8, 8)).write_unit == (4, 8, 8)
+    assert VolumeSpec(BOX, np.uint8).write_unit is None
+
+
+def test_chunks_are_counted_from_the_corner_unless_said():
+    assert VolumeSpec(BOX, np.uint8).chunk_origin == BOX.start
+    assert VolumeSpec(BOX, np.uint8, chunk_origin=(0, 0, 0)).chunk_origin == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"voxel_size": (4, 0, 4)}, GeometryError, "voxel size"),
+        ({"voxel_size": (4, 4)}, GeometryError, "voxel size"),
+        ({"channels": 0}, GeometryError, "channels 0"),
+        ({"chunk": (0, 1, 1)}, GeometryError, "chunk"),
+        ({"chunk": (4, 4, 4), "shard": (6, 8, 8)}, GeometryError, "multiple of the chunk"),
+        ({"shard": (8, 8, 8)}, GeometryError, "multiple of the chunk"),
+        ({"layer_type": "picture"}, ParameterError, "picture"),
+        ({"channels": 2, "channel_names": ("a",)}, ParameterError, "channel names"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(fields, error, words):
+    with pytest.raises(error, match=words):
+        VolumeSpec(BOX, np.uint8, **fields)
