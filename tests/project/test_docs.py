@@ -1,0 +1,84 @@
+"""The pages say what is so: generated ones are up to date, links lead somewhere, examples run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
+BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"^`([\w.]+)`:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def script(page: Path) -> Iterator[tuple[str, str]]:
+    """The page's examples in order: Python to run, files to write and command lines."""
+    text = page.read_text()
+    for path, body in FILE.findall(text):
+        yield path, body
+    for kind, body in BLOCK.findall(FILE.sub("", text)):
+        yield kind, body
+
+
+def run(words: list[str] | str, directory: Path) -> None:
+    scripts = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "MPLBACKEND": "agg"}
+    shell = isinstance(words, str)
+    result = subprocess.run(
+        words, shell=shell, cwd=directory, env=environment, capture_output=True, text=True, timeout=220, check=False
+    )
+    assert result.returncode == 0, f"{words}\n{result.stdout}\n{result.stderr}"
+
+
+def test_the_operator_reference_is_what_the_operators_say():
+    run([sys.executable, "docs/generate.py", "--check"], ROOT)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page):
+    local = [target for target in LINK.findall(page.read_text()) if "://" not in target]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(script(page))], ids=name)
+def test_examples_run(page, tmp_path):
+    steps = list(script(page))
+    for kind, body in steps:
+        if kind not in ("python", "console"):
+            (tmp_path / kind).write_text(body)
+    python = "\n".join(body for kind, body in steps if kind == "python")
+    for kind, body in steps:
+        if kind == "console":
+            lines = body.replace("\\\n", " ").splitlines()
+            for command in [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]:
+                run(command, tmp_path)
+        elif kind == "python" and python:
+            (tmp_path / "_page.py").write_text(f"if __name__ == '__main__':\n{indented(python)}")
+            run([sys.executable, "_page.py"], tmp_path)
+            python = ""
+
+
+def indented(code: str) -> str:
+    return "".join(f"    {line}" if line.strip() else line for line in code.splitlines(keepends=True))
+
+
+def test_the_architecture_page_draws_the_house_that_the_import_contract_keeps():
+    (contract,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    rooms = [layer.replace(" : ", ", ") for layer in contract["layers"] if not layer.startswith("(")]
+    text = (ROOT / "docs/architecture.md").read_text()
+    drawn = re.findall(r"^(\w+)/ |^(errors, config)$", text, re.MULTILINE)
+    assert [first or second for first, second in drawn] == rooms
+    picture = (ROOT / "docs/house.svg").read_text()
+    assert re.findall(r'font-weight="bold">([^<]+)<', picture) == rooms
