@@ -1,1 +1,8 @@
 """Durable runs: plan, stages, the streaming loop, ledger, retries, report."""
+
+from daskflow.jobs.batch import Failure
+from daskflow.jobs.job import Job
+from daskflow.jobs.plan import Plan
+from daskflow.jobs.report import Interrupted, Report
+
+__all__ = ["Failure", "Interrupted", "Job", "Plan", "Report"]

@@ -1,0 +1,308 @@
+"""What a worker does with a few blocks: read the next while computing one and writing the last."""
+
+from __future__ import annotations
+
+import contextvars
+import errno
+import functools
+import os
+import pickle
+import queue
+import resource
+import socket
+import threading
+import time
+import traceback
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
+
+import cloudpickle
+import numpy as np
+from numpy.typing import NDArray
+
+from daskflow.errors import StoreAccessError
+from daskflow.geometry import BoundingBox
+from daskflow.jobs.ledger import DONE, EMPTY, FAILED
+from daskflow.volume.stage import BlockResult, Stage
+
+Verb = Literal["run", "verify"]
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_LONGEST_TRACEBACK = 20_000
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A block that raised, or that ended its worker.
+
+    Attributes:
+        stage: name of the stage.
+        index: number of the block in the stage's grid.
+        box: its voxels, ``z0-z1_y0-y1_x0-x1``.
+        exception: type of what was raised, "KilledWorker" when the worker died.
+        message: its text.
+        traceback: where it was raised.
+        attempts: how often the block was tried.
+        worker: host and process of the last try.
+        systemic: whether other blocks would fail alike, e.g. for want of disk space.
+    """
+
+    stage: str
+    index: int
+    box: str
+    exception: str
+    message: str
+    traceback: str = ""
+    attempts: int = 1
+    worker: str = ""
+    systemic: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the failure as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Return the failure that `to_json` wrote."""
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What came out of the first blocks of a batch; a batch out of time leaves the rest.
+
+    Attributes:
+        states: one ledger state per block that was tried, in the order of the batch.
+        counts: sums of `BlockResult.counts`.
+        failures: one for each block that raised.
+        seconds: wall time of the batch.
+        voxels: voxels of the blocks that succeeded.
+        memory: peak resident bytes of the worker's process.
+        process: host and process of the worker.
+    """
+
+    states: bytes
+    counts: dict[str, int]
+    failures: tuple[Failure, ...]
+    seconds: float
+    voxels: int
+    memory: int
+    process: str
+
+
+@dataclass(frozen=True)
+class PickledStage:
+    """A stage as it travels to workers: pickled once by the driver, unpickled once by each worker.
+
+    Attributes:
+        token: tells stages apart without their bytes.
+        data: the pickled stage.
+    """
+
+    token: str
+    data: bytes = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, stage: Stage) -> Self:
+        """Pickle a stage."""
+        return cls(uuid.uuid4().hex, cloudpickle.dumps(stage))
+
+
+_loading = threading.Lock()
+
+
+@functools.lru_cache(maxsize=4)
+def _unpickled(pickled: PickledStage) -> Stage:
+    stage: Stage = pickle.loads(pickled.data)
+    return stage
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Blocks that one task runs.
+
+    Attributes:
+        blocks: their numbers.
+        seconds: when this much time has gone by, no further block is begun.
+    """
+
+    blocks: Sequence[int] | NDArray[np.int64]
+    seconds: float = 60.0
+
+
+def run_batch(batch: Batch, *, stage: Stage | PickledStage, overlap: bool = True, verb: Verb = "run") -> BatchResult:
+    """Run blocks one after another until all are tried or the time is over, and say how each went.
+
+    What a block raises is recorded, not raised.
+
+    Args:
+        batch: the blocks.
+        stage: what is run.
+        overlap: read the next block while computing one and writing the last.
+        verb: "verify" calls `task.verify(box)` instead of reading, computing and writing.
+    """
+    if isinstance(stage, PickledStage):
+        with _loading:
+            stage = _unpickled(stage)
+    return _Run(stage).run(batch, overlap=overlap and len(batch.blocks) > 1, verb=verb)
+
+
+class _Run:
+    def __init__(self, stage: Stage) -> None:
+        self.name = stage.name
+        self.grid = stage.grid
+        self.task = stage.task
+        self.states: list[int] = []
+        self.counts: Counter[str] = Counter()
+        self.failures: list[Failure] = []
+        self.voxels = 0
+
+    def run(self, batch: Batch, *, overlap: bool, verb: Verb) -> BatchResult:
+        blocks = [int(block) for block in batch.blocks]
+        started = time.perf_counter()
+        end = started + batch.seconds
+        if verb == "verify":
+            self._one_by_one(blocks, end, self._verify)
+        elif overlap:
+            self._overlapped(blocks, end)
+        else:
+            self._one_by_one(blocks, end, self._run)
+        return BatchResult(
+            states=bytes(self.states),
+            counts=dict(self.counts),
+            failures=tuple(self.failures),
+            seconds=time.perf_counter() - started,
+            voxels=self.voxels,
+            memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            process=process_name(),
+        )
+
+    def _run(self, box: BoundingBox) -> BlockResult:
+        return self.task.write(box, self.task.compute(box, self.task.read(box)))
+
+    def _verify(self, box: BoundingBox) -> BlockResult:
+        self.task.verify(box)  # type: ignore[attr-defined]
+        return BlockResult()
+
+    def _one_by_one(self, blocks: Sequence[int], end: float, act: Callable[[BoundingBox], BlockResult]) -> None:
+        for index in blocks:
+            box = self.grid[index]
+            self._settle(index, box, functools.partial(contextvars.copy_context().run, act, box))
+            if time.perf_counter() > end:
+                return
+
+    def _overlapped(self, blocks: Sequence[int], end: float) -> None:
+        reads, writes = _Lane("daskflow-read"), _Lane("daskflow-write")
+        ahead: Future[Any] | None = None
+        behind: tuple[int, BoundingBox, Callable[[], BlockResult]] | None = None
+        following: tuple[BoundingBox, contextvars.Context] | None = None
+        try:
+            for number, index in enumerate(blocks):
+                if following is None:
+                    if number:
+                        break
+                    following = self.grid[index], contextvars.copy_context()
+                    ahead = reads.call(following[1].run, self.task.read, following[0])
+                (box, context), reading = following, ahead
+                following = ahead = None
+                if number + 1 < len(blocks) and time.perf_counter() <= end:
+                    following = self.grid[blocks[number + 1]], contextvars.copy_context()
+                    ahead = reads.call(following[1].run, self.task.read, following[0])
+                assert reading is not None
+                result = self._write_behind(writes, box, context, reading)
+                if behind is not None:
+                    self._settle(*behind)
+                behind = index, box, result
+            if behind is not None:
+                self._settle(*behind)
+        finally:
+            reads.close()
+            writes.close()
+
+    def _write_behind(
+        self, writes: _Lane, box: BoundingBox, context: contextvars.Context, reading: Future[Any]
+    ) -> Callable[[], BlockResult]:
+        """Compute a block, hand it to the writing lane, and return what waits for that."""
+        try:
+            outputs = context.run(self.task.compute, box, reading.result())
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (raised again where the block is settled)
+            raised = error
+        else:
+            return writes.call(context.run, self.task.write, box, outputs).result
+
+        def fail() -> BlockResult:
+            raise raised
+
+        return fail
+
+    def _settle(self, index: int, box: BoundingBox, result: Callable[[], BlockResult]) -> None:
+        try:
+            outcome = result()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever an operator raises is the block's outcome)
+            self.states.append(FAILED)
+            self.failures.append(_failure(self.name, index, box, error))
+            return
+        self.states.append(EMPTY if outcome.empty else DONE)
+        self.counts.update(outcome.counts)
+        self.voxels += box.size
+
+
+class _Lane:
+    """One daemon thread that makes calls in order."""
+
+    def __init__(self, name: str) -> None:
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = (
+            queue.SimpleQueue()
+        )
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._calls.put((future, function, args))
+        return future
+
+    def _serve(self) -> None:
+        while (call := self._calls.get()) is not None:
+            future, function, args = call
+            try:
+                future.set_result(function(*args))
+            except BaseException as error:  # noqa: BLE001 (raised where the result is awaited)
+                future.set_exception(error)
+            del call, future, function, args
+
+    def close(self) -> None:
+        self._calls.put(None)
+
+
+def process_name() -> str:
+    """Return where this runs, e.g. ``"node7:4711"``."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _failure(stage: str, index: int, box: BoundingBox, error: BaseException) -> Failure:
+    text = "".join(traceback.format_exception(error))
+    return Failure(
+        stage=stage,
+        index=index,
+        box=str(box),
+        exception=type(error).__qualname__,
+        message=str(error),
+        traceback=text[-_LONGEST_TRACEBACK:],
+        worker=process_name(),
+        systemic=_is_systemic(error),
+    )
+
+
+def _is_systemic(error: BaseException | None) -> bool:
+    """Return whether the storage, not the block, is at fault: it is full or refuses."""
+    while error is not None:
+        if isinstance(error, StoreAccessError) or "No space left on device" in str(error):
+            return True
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,127 @@
+"""What a job keeps beside its output: its description, ledgers, failures, totals and report, all as JSON and zarr."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import daskflow
+from daskflow.errors import ChangedJobError, JobError
+from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs.batch import Failure
+from daskflow.jobs.fingerprint import changes
+from daskflow.jobs.report import Report
+from daskflow.stores import kvstore
+from daskflow.stores.kvstore import redact
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class JobDirectory:
+    """The place at a URL where a job keeps what must survive its driver."""
+
+    url: str
+
+    @property
+    def scratch(self) -> str:
+        """URL below which stages keep data for each other, until the job has succeeded."""
+        return kvstore.join(self.url, "scratch")
+
+    @property
+    def lock(self) -> str:
+        """URL of the object that says which driver runs the job."""
+        return kvstore.join(self.url, "lock")
+
+    def ledger(self, stage: str) -> str:
+        """Return the URL of a stage's ledger."""
+        return kvstore.join(self.url, "ledger", stage)
+
+    def read(self, name: str) -> Any:
+        """Return the values of a JSON object, None when there is none.
+
+        Raises:
+            JobError: it is damaged.
+        """
+        url = kvstore.join(self.url, name)
+        data = kvstore.read_bytes(url)
+        if data is None:
+            return None
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise JobError(f"{url} is damaged ({error}); delete {self.url} to start over") from error
+
+    def write(self, name: str, values: Any) -> None:
+        """Store JSON values as an object, atomically."""
+        kvstore.write_bytes(kvstore.join(self.url, name), json.dumps(values, indent=1).encode())
+
+    def compare(self, description: dict[str, Any]) -> None:
+        """See that the directory is not another job's; one of which no block has run gives way.
+
+        Raises:
+            ChangedJobError: it belongs to a job with another description.
+        """
+        known = self.read("job.json")
+        differing = [] if known is None else changes(known["stages"], description)
+        if differing and kvstore.list_names(kvstore.join(self.url, "ledger")):
+            lines = "\n".join(f"  {line}" for line in differing)
+            raise ChangedJobError(
+                f"{self.url} belongs to a job that differs from this one:\n{lines}\n"
+                "Write to another output, or delete that directory to start over."
+            )
+
+    def claim(self, name: str, description: dict[str, Any], command: Sequence[str] | None) -> None:
+        """Store what job the directory is now."""
+        values = {
+            "format": _FORMAT,
+            "daskflow": daskflow.__version__,
+            "name": name,
+            "user": user(),
+            "command": None if command is None else [redact(word) for word in command],
+            "stages": description,
+        }
+        known = self.read("job.json")
+        if known != values:
+            self.write("job.json", values)
+
+    def clear(self) -> None:
+        """Forget every earlier run: all but the lock."""
+        for name in ("job.json", "failures.json", "totals.json", "report.json"):
+            kvstore.delete(kvstore.join(self.url, name))
+        kvstore.delete_tree(kvstore.join(self.url, "ledger"))
+        kvstore.delete_tree(self.scratch)
+
+    def load_failures(self) -> list[Failure]:
+        """Return the blocks that failed and were not retried yet, as far as they were recorded."""
+        return [Failure.from_json(values) for values in self.read("failures.json") or []]
+
+    def save_failures(self, failures: Sequence[Failure]) -> None:
+        """Store the blocks that failed."""
+        self.write("failures.json", [failure.to_json() for failure in failures])
+
+    def load_report(self) -> Report | None:
+        """Return the report of the last run that ended, None when none did since the last one began."""
+        values = self.read("report.json")
+        return None if values is None else Report.from_json(values)
+
+    def save_report(self, report: Report) -> None:
+        """Store a report; its results must be JSON values."""
+        self.write("report.json", report.to_json())
+
+
+def load_grid(values: dict[str, Any]) -> BlockGrid:
+    """Return the grid that `describe_stages` described."""
+    origin = values["origin"]
+    return BlockGrid(BoundingBox.from_string(values["box"]), tuple(values["block"]), tuple(origin))
+
+
+def user() -> str:
+    """Return who runs this process, as far as the system knows."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

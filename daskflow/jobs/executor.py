@@ -1,0 +1,268 @@
+"""Where batches run: threads of this process, or the workers of a Dask client, behind one small interface."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import queue
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from daskflow.clusters import Threads
+from daskflow.errors import JobError, ParameterError
+from daskflow.jobs.batch import Batch, BatchResult, PickledStage, Verb, run_batch
+from daskflow.volume.stage import Stage
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_T = TypeVar("_T")
+
+_INLINE = 64_000  # bytes of a pickled stage that travel with every task; larger ones are kept on the workers
+_WATCH = 1.0
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A batch that came back.
+
+    Attributes:
+        batch: the batch.
+        result: what came out; None when its workers died.
+        deaths: how many workers died while they ran it.
+    """
+
+    batch: Batch
+    result: BatchResult | None
+    deaths: int = 0
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What there is to run on, at this moment.
+
+    Attributes:
+        count: worker processes.
+        threads: blocks that run at once, over all workers.
+        threads_per_worker: blocks that run at once in the worker with the most threads.
+        memory: bytes that the smallest worker may use, None without a limit.
+    """
+
+    count: int
+    threads: int
+    threads_per_worker: int
+    memory: int | None
+
+
+class Executor(ABC):
+    """Runs batches of one stage at a time."""
+
+    lost = 0
+
+    @property
+    @abstractmethod
+    def workers(self) -> Workers:
+        """What there is to run on; changes as workers come and go."""
+
+    @abstractmethod
+    def open(self, stage: Stage, *, overlap: bool, verb: Verb) -> None:
+        """Take a stage whose batches are submitted from now on."""
+
+    @abstractmethod
+    def submit(self, batches: Sequence[Batch]) -> None:
+        """Queue batches."""
+
+    @abstractmethod
+    def collect(self, timeout: float) -> list[Settled]:
+        """Return the batches that came back since the last call, after waiting up to `timeout` seconds for one.
+
+        Raises:
+            JobError: the cluster is gone, or cannot run the stage at all.
+        """
+
+    def close(self) -> None:  # noqa: B027 (most have nothing to close)
+        """Let go of what was submitted; the client or pool itself stays open."""
+
+    @abstractmethod
+    def withdraw(self, *, running: bool = False) -> list[Batch]:
+        """Take back, and return, the batches that no worker has begun; with `running` those that one has, too."""
+
+
+def executor_of(client: Client | Threads) -> Executor:
+    """Return the executor of a pool of threads or of a Dask client.
+
+    Raises:
+        ParameterError: neither, or an asynchronous client.
+    """
+    if isinstance(client, Threads):
+        return ThreadsExecutor(client)
+    if not hasattr(client, "scheduler_info"):
+        raise ParameterError(f"{client!r} runs no jobs; give a distributed.Client, or what daskflow.connect returns")
+    if client.asynchronous:
+        raise ParameterError("jobs cannot run on an asynchronous client; give one made with asynchronous=False")
+    return DistributedExecutor(client)
+
+
+class ThreadsExecutor(Executor):
+    """Runs batches in threads of this process; nothing is pickled."""
+
+    def __init__(self, pool: Threads) -> None:
+        self._pool = pool
+        self._settled: queue.SimpleQueue[tuple[Batch, Future[BatchResult]]] = queue.SimpleQueue()
+        self._futures: dict[Batch, Future[BatchResult]] = {}
+
+    @property
+    def workers(self) -> Workers:
+        return Workers(1, self._pool.threads, self._pool.threads, self._pool.memory)
+
+    def open(self, stage: Stage, *, overlap: bool, verb: Verb) -> None:
+        self._call = functools.partial(run_batch, stage=stage, overlap=overlap, verb=verb)
+
+    def submit(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            future = self._futures[batch] = self._pool.submit(self._call, batch)
+            future.add_done_callback(functools.partial(self._done, batch))
+
+    def _done(self, batch: Batch, future: Future[BatchResult]) -> None:
+        self._settled.put((batch, future))
+
+    def collect(self, timeout: float) -> list[Settled]:
+        settled = []
+        for batch, future in _drain(self._settled, timeout):
+            if self._futures.pop(batch, None) is not None:
+                settled.append(Settled(batch, future.result()))
+        return settled
+
+    def withdraw(self, *, running: bool = False) -> list[Batch]:
+        taken = [batch for batch, future in self._futures.items() if future.cancel() or running]
+        for batch in taken:
+            del self._futures[batch]
+        return taken
+
+
+class DistributedExecutor(Executor):
+    """Runs batches as Dask tasks; their futures are released as soon as they are done."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._numbers = itertools.count()
+        self._run = uuid.uuid4().hex
+        self._settled: queue.SimpleQueue[tuple[Batch, BatchResult | BaseException]] = queue.SimpleQueue()
+        self._futures: dict[Batch, Any] = {}
+        self._seen: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
+        self._watch = asyncio.run_coroutine_threadsafe(self._watch_workers(), client.loop.asyncio_loop)
+
+    @property
+    def workers(self) -> Workers:
+        threads = [worker["nthreads"] for worker in self._seen.values()]
+        limits = [worker["memory_limit"] for worker in self._seen.values() if worker["memory_limit"]]
+        return Workers(len(threads), sum(threads), max(threads, default=1), min(limits, default=None))
+
+    async def _watch_workers(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH)
+            try:
+                now = (await self._client.scheduler.identity(n_workers=-1))["workers"]
+            except OSError:
+                continue  # `collect` sees whether the client found the scheduler again
+            self.lost += len(self._seen.keys() - now.keys())
+            self._seen = now
+
+    def open(self, stage: Stage, *, overlap: bool, verb: Verb) -> None:
+        import dask
+
+        pickled: Any = PickledStage.of(stage)
+        self._name = f"{stage.name}-{self._run}"
+        if len(pickled.data) > _INLINE:
+            with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PB"}):
+                pickled = self._client.submit(_same, pickled, key=f"stage-{self._name}", pure=False)
+        self._options = {"stage": pickled, "overlap": overlap, "verb": verb}
+
+    def submit(self, batches: Sequence[Batch]) -> None:
+        if not batches:
+            return
+        keys = [(self._name, next(self._numbers)) for _ in batches]
+        futures = self._client.map(run_batch, list(batches), key=keys, pure=False, **self._options)
+        self._futures.update(zip(batches, futures, strict=True))
+        asyncio.run_coroutine_threadsafe(self._follow(dict(zip(batches, futures, strict=True))), self._loop)
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        loop: asyncio.AbstractEventLoop = self._client.loop.asyncio_loop
+        return loop
+
+    async def _follow(self, futures: dict[Batch, Any]) -> None:
+        await asyncio.gather(*(self._follow_one(batch, future) for batch, future in futures.items()))
+
+    async def _follow_one(self, batch: Batch, future: Any) -> None:
+        outcome: BatchResult | BaseException
+        try:
+            outcome = await future
+        except (Exception, CancelledError, asyncio.CancelledError) as error:  # noqa: BLE001 (told to the driver)
+            outcome = error
+        self._settled.put((batch, outcome))
+
+    def collect(self, timeout: float) -> list[Settled]:
+        from distributed import KilledWorker
+
+        settled = []
+        for batch, outcome in _drain(self._settled, timeout):
+            if self._futures.pop(batch, None) is None:
+                continue
+            if isinstance(outcome, BatchResult):
+                settled.append(Settled(batch, outcome))
+            elif isinstance(outcome, KilledWorker):
+                settled.append(Settled(batch, None, outcome.allowed_failures + 1))
+            elif isinstance(outcome, CancelledError | asyncio.CancelledError):
+                raise JobError(f"lost the Dask scheduler {self._address}: {outcome}")
+            else:
+                raise JobError(
+                    f"workers of {self._address} cannot run the stage: {type(outcome).__name__}: {outcome}; "
+                    "see that they have the same packages as this process"
+                ) from outcome
+        if self._client.status not in ("running", "newly-created"):
+            raise JobError(f"lost the Dask scheduler {self._address}: the client is {self._client.status}")
+        return settled
+
+    @property
+    def _address(self) -> str:
+        scheduler = self._client.scheduler
+        return str(scheduler.address if scheduler is not None else "")
+
+    def withdraw(self, *, running: bool = False) -> list[Batch]:
+        if self._client.status != "running":
+            taken, self._futures = list(self._futures), {}
+            return taken
+        begun: set[Any] = set()
+        if not running:
+            begun = set(itertools.chain.from_iterable(self._client.processing().values()))
+        left = {b: f for b, f in self._futures.items() if running or (f.key not in begun and not f.done())}
+        for batch in left:
+            del self._futures[batch]
+        self._client.cancel(list(left.values()), reason="daskflow withdrew it")
+        return list(left)
+
+    def close(self) -> None:
+        self._watch.cancel()
+        self._futures.clear()
+        self._options = {}
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _drain(source: queue.SimpleQueue[_T], timeout: float) -> list[_T]:
+    """Return all that is in a queue, after waiting up to `timeout` seconds for the first."""
+    items: list[_T] = []
+    try:
+        items.append(source.get(timeout=timeout))
+        while True:
+            items.append(source.get_nowait())
+    except queue.Empty:
+        return items

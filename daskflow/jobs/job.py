@@ -1,0 +1,173 @@
+"""A durable run of stages: planned, streamed, resumed, reported."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from daskflow.clusters import Threads, connect
+from daskflow.errors import JobError, ParameterError
+from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.executor import Workers, executor_of
+from daskflow.jobs.fingerprint import describe_stages, token
+from daskflow.jobs.plan import Plan
+from daskflow.jobs.progress import Progress
+from daskflow.jobs.report import Report
+from daskflow.stores import kvstore
+from daskflow.volume.stage import Stage
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+Finish = Callable[[Report, str], None]
+
+_SMALL = 10**9  # bytes read and written below which worker processes take longer to start than they save
+
+
+@dataclass(frozen=True)
+class Job:
+    """A durable run: stages, one after another, and a directory that remembers what is done.
+
+    Running it again, after whatever ended the last run, goes on where that stopped, and gives the same result.
+
+    Attributes:
+        stages: what is run, in this order; a stage begins when every block of the one before is done.
+        directory: URL where the job keeps its ledger, failures, report and scratch data.
+        name: shown to people.
+        finish: called in this process, once, when every block is done, with the report and the directory; what they
+            add to `report.results` (JSON values) is stored with the report.
+        command: the command line that made the job, by which it can be retried.
+
+    Raises:
+        ParameterError: no stage, or names that are not unique or not safe in URLs.
+    """
+
+    stages: tuple[Stage, ...]
+    directory: str
+    name: str = dataclasses.field(kw_only=True)
+    finish: tuple[Finish, ...] = dataclasses.field(default=(), kw_only=True)
+    command: tuple[str, ...] | None = dataclasses.field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "stages", tuple(self.stages))
+        put(self, "finish", tuple(self.finish))
+        put(self, "directory", kvstore.normalise(self.directory))
+        names = [kvstore.check_name(stage.name) for stage in self.stages]
+        if not names:
+            raise ParameterError(f"job {self.name} has no stage")
+        if len(set(names)) < len(names):
+            raise ParameterError(f"stages of job {self.name} must have different names: {', '.join(names)}")
+
+    @classmethod
+    def merge(cls, jobs: Sequence[Job]) -> Self:
+        """Return one job that runs the stages of several in order, stages that describe themselves alike once.
+
+        It lives in the first job's directory.
+
+        Raises:
+            ParameterError: no jobs.
+        """
+        if not jobs:
+            raise ParameterError("no jobs to merge")
+        stages: dict[str, Stage] = {}
+        taken: set[str] = set()
+        for stage in (stage for job in jobs for stage in job.stages):
+            (description,) = describe_stages([stage]).values()
+            key = token(description)
+            if key not in stages:
+                stages[key] = dataclasses.replace(stage, name=_unused(stage.name, taken))
+                taken.add(stages[key].name)
+        return cls(
+            tuple(stages.values()),
+            jobs[0].directory,
+            name=" + ".join(dict.fromkeys(job.name for job in jobs)),
+            finish=tuple(finish for job in jobs for finish in job.finish),
+            command=jobs[0].command,
+        )
+
+    def plan(self, client: Client | Threads | None = None) -> Plan:
+        """Return what the job will do and cost, told from a few blocks; nothing is run.
+
+        Args:
+            client: what it is planned for; without one, what `run` would start by itself.
+
+        Raises:
+            PlanError: a stage has too many blocks to keep track of.
+        """
+        if client is None:
+            return Plan.of(self.name, self.directory, self.stages, _default_workers())
+        executor = executor_of(client)
+        try:
+            return Plan.of(self.name, self.directory, self.stages, executor.workers)
+        finally:
+            executor.close()
+
+    def run(
+        self,
+        client: Client | Threads | None = None,
+        *,
+        progress: bool | Progress | None = None,
+        retries: int = 2,
+        fail_fast: bool = False,
+        resume: bool = True,
+        retry_failed: bool = False,
+    ) -> Report:
+        """Run what is not done yet, and return what came out.
+
+        Args:
+            client: a `distributed.Client` or `Threads`. Without one, threads of this process run a job that reads and
+                writes less than 1 GB; worker processes on this machine, started for it, run larger ones.
+            progress: False shows nothing; None shows what suits the terminal, notebook or log.
+            retries: how often a block that raises is tried again before it counts as failed.
+            fail_fast: stop at the first block that failed.
+            resume: False forgets what earlier runs have done.
+            retry_failed: run the blocks that an earlier run gave up, too.
+
+        Raises:
+            PlanError: the job cannot run as planned.
+            ChangedJobError: the directory belongs to a job with other parameters.
+            LockedJobError: another driver runs this job.
+            JobError: the operator, the storage or the cluster failed, rather than single blocks.
+            Interrupted: Ctrl-C or SIGTERM came, and what ran is finished and recorded.
+        """
+        from daskflow.jobs.run import Options, run_job
+
+        return run_job(self, client, Options(progress, retries, fail_fast, resume, retry_failed))
+
+    def verify(self, client: Client | Threads | None = None, *, progress: bool | Progress | None = None) -> Report:
+        """Read back what done blocks stored, set the damaged ones to pending, and return a report that lists them.
+
+        Stages whose tasks have no `verify(box)` are passed over.
+
+        Raises:
+            ChangedJobError: the directory belongs to a job with other parameters.
+            LockedJobError: another driver runs this job.
+            JobError: no stage can be verified, or the cluster failed.
+        """
+        from daskflow.jobs.run import Options, run_job
+
+        if not any(hasattr(stage.task, "verify") for stage in self.stages):
+            raise JobError(f"no stage of {self.name} can be verified")
+        return run_job(self, client, Options(progress, retries=0, verb="verify"))
+
+    def connect(self) -> Client | Threads:
+        """Start what runs the job when nothing else is given: see `run`."""
+        return connect("threads" if self.plan().bytes_moved < _SMALL else "local")
+
+    @property
+    def home(self) -> JobDirectory:
+        """The job's directory."""
+        return JobDirectory(self.directory)
+
+
+def _default_workers() -> Workers:
+    with Threads() as pool:
+        return Workers(1, pool.threads, pool.threads, pool.memory)
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    candidates = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))
+    return next(candidate for candidate in candidates if candidate not in taken)

@@ -1,0 +1,140 @@
+"""What became of every block: one byte each, stored as a zarr array that is itself a coarse volume."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import operator
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+from isal import igzip
+from numpy.typing import NDArray
+
+from daskflow.errors import JobError
+from daskflow.geometry import BlockGrid
+from daskflow.stores import kvstore
+
+PENDING, DONE, EMPTY, FAILED = range(4)
+STATES = ("pending", "done", "empty", "failed")
+
+_SCAN = 1 << 18
+
+
+class Ledger:
+    """The state of every block of a stage, in the memory of the driver.
+
+    Stored, it is a zarr v3 array of one gzipped chunk, whose voxels are the blocks: it opens like any volume.
+
+    Args:
+        grid: the blocks.
+        states: uint8 per block in grid order; all pending unless given.
+    """
+
+    def __init__(self, grid: BlockGrid, states: NDArray[np.uint8] | None = None) -> None:
+        self.grid = grid
+        self._states = np.zeros(len(grid), np.uint8) if states is None else states
+        self._counts = [0] * len(STATES)
+        self._count()
+
+    def _count(self) -> None:
+        for state in range(len(STATES)):
+            self._counts[state] = int(np.count_nonzero(self._states == state))
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def count(self, state: int) -> int:
+        """Return how many blocks are in a state."""
+        return self._counts[state]
+
+    def state(self, index: int) -> int:
+        """Return the state of a block."""
+        return int(self._states[index])
+
+    @property
+    def finished(self) -> bool:
+        """Whether every block is done or empty."""
+        return self._counts[DONE] + self._counts[EMPTY] == len(self)
+
+    def mark(self, blocks: Sequence[int] | NDArray[np.int64], states: bytes | int) -> None:
+        """Record the states of blocks: one for each, or one for all."""
+        where = np.asarray(blocks, np.int64)
+        before = np.bincount(self._states[where], minlength=len(STATES))
+        self._states[where] = states if isinstance(states, int) else np.frombuffer(states, np.uint8)
+        after = np.bincount(self._states[where], minlength=len(STATES))
+        for state in range(len(STATES)):
+            self._counts[state] += int(after[state]) - int(before[state])
+
+    def reset(self, *states: int) -> int:
+        """Set the blocks that are in one of `states` back to pending, and return how many there were."""
+        chosen = _table(states)[self._states]
+        self._states[chosen] = PENDING
+        self._count()
+        return int(np.count_nonzero(chosen))
+
+    def blocks(self, *states: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the numbers of the blocks in one of `states`, in order and in parts, each as the ledger is by then."""
+        wanted = _table(states)
+        for first in range(0, len(self), _SCAN):
+            part = np.flatnonzero(wanted[self._states[first : first + _SCAN]])
+            if len(part):
+                yield part + first
+
+    def copy(self) -> Ledger:
+        """Return a snapshot that later marks do not change."""
+        return Ledger(self.grid, self._states.copy())
+
+    def save(self, url: str) -> None:
+        """Store the states at a URL, atomically, with the metadata that make them a zarr array."""
+        if not kvstore.exists(kvstore.join(url, "zarr.json")):
+            kvstore.write_bytes(kvstore.join(url, "zarr.json"), json.dumps(self._metadata(), indent=1).encode())
+        kvstore.write_bytes(kvstore.join(url, "c/0/0/0"), igzip.compress(self._states.tobytes(), 1, mtime=0))
+
+    @classmethod
+    def load(cls, url: str, grid: BlockGrid) -> Self:
+        """Return the states stored at a URL; all pending when there are none.
+
+        Raises:
+            JobError: what is stored is no ledger of this grid.
+        """
+        data = kvstore.read_bytes(kvstore.join(url, "c/0/0/0"))
+        if data is None:
+            return cls(grid)
+        try:
+            states = np.frombuffer(bytearray(gzip.decompress(data)), np.uint8)
+        except (OSError, EOFError, zlib.error) as error:
+            raise JobError(f"the ledger {url} is damaged ({error}); delete it to run every block again") from error
+        if len(states) != len(grid) or (len(states) and int(states.max()) >= len(STATES)):
+            raise JobError(f"the ledger {url} is not one of {len(grid):,} blocks; delete it to run every block again")
+        return cls(grid, states)
+
+    def _metadata(self) -> dict[str, Any]:
+        grid = self.grid
+        origin = grid.origin or (0, 0, 0)
+        first = tuple(a // b for a, b in zip(map(operator.sub, grid.box.start, origin), grid.block, strict=True))
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": list(grid.shape),
+            "data_type": "uint8",
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(1, n) for n in grid.shape]}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": PENDING,
+            "codecs": [{"name": "bytes"}, {"name": "gzip", "configuration": {"level": 1}}],
+            "dimension_names": ["z", "y", "x"],
+            "attributes": {
+                "voxel_size": list(grid.block),
+                "voxel_offset": list(first),
+                "origin": list(origin),
+                "states": list(STATES),
+            },
+        }
+
+
+def _table(states: Sequence[int]) -> NDArray[np.bool_]:
+    table = np.zeros(len(STATES), bool)
+    table[list(states)] = True
+    return table

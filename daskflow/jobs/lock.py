@@ -1,0 +1,158 @@
+"""One driver at a time: a lease on the job directory that a living driver renews."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from dataclasses import asdict, dataclass, replace
+from types import TracebackType
+from typing import Self
+
+from daskflow.errors import DaskflowError, LockedJobError
+from daskflow.jobs.directory import user
+from daskflow.stores import kvstore
+
+_CLOCK_SLACK = 5.0  # when a process began is reckoned from the clock, which may be set meanwhile
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The driver that holds a lease.
+
+    Attributes:
+        host: its machine.
+        pid: its process there.
+        started: when that process began, as its machine counts; tells it from a later one of the same number.
+        user: who runs it.
+        key: tells leases apart.
+        beat: how often the lease was renewed; clocks of different machines are never compared.
+    """
+
+    host: str
+    pid: int
+    started: float
+    user: str
+    key: str
+    beat: int = 0
+
+    @classmethod
+    def here(cls) -> Self:
+        """Return this process as a holder."""
+        return cls(socket.gethostname(), os.getpid(), _started(os.getpid()) or 0.0, user(), uuid.uuid4().hex)
+
+    @property
+    def alive(self) -> bool | None:
+        """Whether the process lives; None when it is on another machine."""
+        if self.host != socket.gethostname():
+            return None
+        started = _started(self.pid)
+        return started is not None and abs(started - self.started) < _CLOCK_SLACK
+
+    def __str__(self) -> str:
+        return f"{self.user} on {self.host}, process {self.pid}"
+
+
+def holder_of(url: str) -> Holder | None:
+    """Return who holds the lease at a URL, None when nobody does."""
+    data = kvstore.read_bytes(url)
+    if data is None:
+        return None
+    try:
+        return Holder(**json.loads(data))
+    except (ValueError, TypeError):
+        return Holder("unknown", 0, 0.0, "unknown", "", hash(data))
+
+
+class Lease:
+    """A lease at a URL, renewed by a thread for as long as the context is entered.
+
+    A lease whose process died on this machine is taken over at once; one of another machine when it was not renewed
+    for three intervals.
+
+    Args:
+        url: where the lease is kept.
+        interval: seconds between renewals.
+
+    Raises:
+        LockedJobError: on entering, when another driver holds it.
+    """
+
+    def __init__(self, url: str, *, interval: float = 5.0) -> None:
+        self._url = url
+        self._interval = interval
+        self._me = Holder.here()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="daskflow-lease", daemon=True)
+        self.lost: str | None = None
+
+    def __enter__(self) -> Self:
+        while not kvstore.write_if_absent(self._url, self._encoded()):
+            dead = self._wait_for_death()
+            if dead is not None and holder_of(self._url) == dead:
+                kvstore.delete(self._url)
+        self._thread.start()
+        return self
+
+    def _encoded(self) -> bytes:
+        return json.dumps(asdict(self._me)).encode()
+
+    def _wait_for_death(self) -> Holder | None:
+        """Return who held the lease once they are known to be dead, None when they gave it back meanwhile."""
+        holder = holder_of(self._url)
+        if holder is None or holder.alive is False:
+            return holder
+        if holder.alive is None:
+            end = time.monotonic() + 3 * self._interval
+            while time.monotonic() < end:
+                time.sleep(self._interval / 5)
+                now = holder_of(self._url)
+                if now is None:
+                    return None
+                if now != holder:
+                    holder = now
+                    break
+            else:
+                return holder
+        raise LockedJobError(
+            f"{self._url.removesuffix('/lock')} is being run by {holder}; wait for it, or stop it and run again"
+        )
+
+    def _renew(self) -> None:
+        while not self._end.wait(self._interval):
+            try:
+                holder = holder_of(self._url)
+                if holder is None or holder.key != self._me.key:
+                    self.lost = "nobody" if holder is None else str(holder)
+                    return
+                self._me = replace(self._me, beat=self._me.beat + 1)
+                kvstore.write_bytes(self._url, self._encoded())
+            except DaskflowError:
+                continue  # the store does not answer; the next renewal may
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._thread.join()
+        try:
+            holder = holder_of(self._url)
+            if holder is not None and holder.key == self._me.key:
+                kvstore.delete(self._url)
+        except DaskflowError:
+            if error is None:
+                raise
+
+
+def _started(pid: int) -> float | None:
+    """Return when a process of this machine began, None when there is no such process or it is a zombie."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.Error:
+        return None

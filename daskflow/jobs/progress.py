@@ -1,0 +1,208 @@
+"""How far a job is: a bar in the terminal or in a notebook, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import html
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from daskflow.jobs.table import format_count, format_seconds
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+_LINE_EVERY = 10.0
+_NOTEBOOK_EVERY = 0.5
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """How far a stage is.
+
+    Attributes:
+        stage: its name.
+        blocks: in its grid.
+        done: blocks done or empty, those of earlier runs included.
+        failed: blocks that failed for good.
+        ran: blocks that this run finished.
+        voxels: voxels of those.
+        seconds: since this run began the stage.
+        workers: worker processes at the moment.
+    """
+
+    stage: str
+    blocks: int
+    done: int
+    failed: int
+    ran: int
+    voxels: int
+    seconds: float
+    workers: int
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until the stage is done if it goes on as in this run; None before the first block."""
+        if not self.ran or not self.seconds:
+            return None
+        return (self.blocks - self.done - self.failed) * self.seconds / self.ran
+
+    def __str__(self) -> str:
+        seconds = max(self.seconds, 1e-9)
+        parts = [
+            f"{self.stage}: {self.done:,} of {self.blocks:,} blocks",
+            f"{format_count(self.ran / seconds)} blocks/s",
+            f"{format_count(self.voxels / seconds)} voxels/s",
+        ]
+        if self.failed:
+            parts.append(f"{self.failed:,} failed")
+        if not self.workers:
+            parts.append("waiting for workers")
+        elif self.remaining:
+            parts.append(f"{format_seconds(self.remaining)} left")
+        return ", ".join(parts)
+
+
+class Progress(Protocol):
+    """Shows how far a job is; made by `progress_of`, or by the caller of `Job.run`."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show how far a stage is; called several times per second."""
+
+    def say(self, line: str) -> None:
+        """Show a line that stays."""
+
+    def close(self) -> None:
+        """Show nothing more."""
+
+
+def progress_of(choice: bool | Progress | None) -> Progress:
+    """Return what shows progress: nothing for False, for None or True what suits where this process writes to."""
+    if choice is False:
+        return Silent()
+    if choice is not None and choice is not True:
+        return choice
+    if _in_notebook():
+        return Notebook()
+    return Terminal() if sys.stderr.isatty() else Lines(sys.stderr)
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
+
+
+class Silent:
+    """Shows nothing."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show nothing."""
+
+    def say(self, line: str) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Show nothing."""
+
+
+class Lines:
+    """A line every ten seconds, for logs; nothing but what is said for a job that is over sooner."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._next = clock() + _LINE_EVERY
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Write a line when the last is ten seconds old."""
+        if self._clock() >= self._next:
+            self._next = self._clock() + _LINE_EVERY
+            self.say(str(snapshot))
+
+    def say(self, line: str) -> None:
+        """Write a line."""
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Write nothing more."""
+
+
+class Terminal:
+    """A bar per stage, on standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        self._console = Console(stderr=True)
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[text]}"),
+            console=self._console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._bars.start()
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Move the stage's bar."""
+        if snapshot.stage not in self._tasks:
+            self._tasks[snapshot.stage] = self._bars.add_task(snapshot.stage, total=snapshot.blocks, text="")
+        text = str(snapshot).removeprefix(f"{snapshot.stage}: ")
+        self._bars.update(self._tasks[snapshot.stage], completed=snapshot.done + snapshot.failed, text=text)
+
+    def say(self, line: str) -> None:
+        """Write a line above the bars."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Leave the bars as they are."""
+        self._bars.stop()
+
+
+class Notebook:
+    """The same as an HTML element that is updated in place."""
+
+    def __init__(self) -> None:
+        self._snapshots: dict[str, Snapshot] = {}
+        self._lines: list[str] = []
+        self._handle: Any = None
+        self._shown = 0.0
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Update the element, twice per second at most."""
+        self._snapshots[snapshot.stage] = snapshot
+        if time.monotonic() - self._shown > _NOTEBOOK_EVERY:
+            self._show()
+
+    def say(self, line: str) -> None:
+        """Add a line."""
+        self._lines.append(line)
+        self._show()
+
+    def close(self) -> None:
+        """Show the last state."""
+        self._show()
+
+    def _show(self) -> None:
+        from IPython.display import HTML, display
+
+        self._shown = time.monotonic()
+        element = HTML(self._html())
+        if self._handle is None:
+            self._handle = display(element, display_id=True)
+        else:
+            self._handle.update(element)
+
+    def _html(self) -> str:
+        rows = [
+            f'<div><progress value="{snapshot.done + snapshot.failed}" max="{max(1, snapshot.blocks)}"></progress> '
+            f"{html.escape(str(snapshot))}</div>"
+            for snapshot in self._snapshots.values()
+        ]
+        return "".join(rows) + "".join(f"<div>{html.escape(line)}</div>" for line in self._lines)

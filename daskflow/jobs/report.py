@@ -1,0 +1,218 @@
+"""What came out of a run."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
+
+from daskflow.config import format_bytes
+from daskflow.jobs.batch import Failure
+from daskflow.jobs.table import format_count, format_seconds, html_table, text_table
+
+_HEADER = (
+    "stage",
+    "blocks",
+    "done",
+    "empty",
+    "failed",
+    "skipped",
+    "time",
+    "voxels/s",
+    "retries",
+    "lost workers",
+    "peak",
+)
+_MOST_CAUSES = 8
+
+State = Literal["finished", "failed", "stopped", "interrupted"]
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What came out of one stage.
+
+    Attributes:
+        name: the stage's.
+        blocks: in its grid.
+        done: blocks computed and stored, by this run or an earlier one.
+        empty: blocks in which every voxel is background, likewise.
+        failed: blocks that failed for good.
+        skipped: blocks among done and empty that an earlier run had computed.
+        counts: sums of what blocks counted, e.g. missing chunks, over all runs.
+        seconds: wall time of this run.
+        voxels: voxels of the blocks that this run computed.
+        bytes_read: what reading them took, uncompressed, as planned.
+        bytes_written: likewise.
+        retries: how often this run tried blocks again.
+        lost_workers: workers that went away during this run.
+        memory: peak resident bytes of a worker process.
+    """
+
+    name: str
+    blocks: int
+    done: int = 0
+    empty: int = 0
+    failed: int = 0
+    skipped: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    voxels: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    retries: int = 0
+    lost_workers: int = 0
+    memory: int = 0
+
+    @property
+    def pending(self) -> int:
+        """Blocks that are neither done nor failed."""
+        return self.blocks - self.done - self.empty - self.failed
+
+    @property
+    def voxels_per_second(self) -> float:
+        """Voxels that this run computed per second of it."""
+        return self.voxels / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came out of a run.
+
+    Attributes:
+        name: the job's.
+        directory: where it keeps its ledger.
+        state: finished (every block is done), failed (some are not), stopped (by `fail_fast`) or interrupted.
+        stages: one report each, in the order they run.
+        failures: the blocks that failed for good, as far as they are recorded.
+        results: what the job's `finish` functions found, JSON values by name.
+        already_done: an earlier run had finished the job, and this one did nothing.
+    """
+
+    name: str
+    directory: str
+    state: State
+    stages: tuple[StageReport, ...]
+    failures: tuple[Failure, ...] = ()
+    results: dict[str, Any] = field(default_factory=dict)
+    already_done: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether every block of every stage is done."""
+        return self.state == "finished"
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all stages."""
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Sums of what blocks counted, over all stages."""
+        total: Counter[str] = Counter()
+        for stage in self.stages:
+            total.update(stage.counts)
+        return dict(total)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Return the report that `to_json` wrote."""
+        stages = tuple(StageReport(**stage) for stage in values["stages"])
+        failures = tuple(Failure.from_json(failure) for failure in values["failures"])
+        return cls(**{**values, "stages": stages, "failures": failures})
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                stage.name,
+                f"{stage.blocks:,}",
+                f"{stage.done:,}",
+                f"{stage.empty:,}",
+                f"{stage.failed:,}",
+                f"{stage.skipped:,}",
+                format_seconds(stage.seconds),
+                format_count(stage.voxels_per_second),
+                str(stage.retries),
+                str(stage.lost_workers),
+                format_bytes(stage.memory),
+            )
+            for stage in self.stages
+        ]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was counted, why blocks failed, and what to do next: a line each."""
+        notes = [f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(self.counts.items()) if count]
+        notes += causes(self.failures)
+        notes += next_steps(self.state, self.stages, self.directory)
+        return notes
+
+    @property
+    def headline(self) -> str:
+        """The outcome in a line."""
+        if self.already_done:
+            return f"{self.name}: already done, nothing was run"
+        done = sum(stage.done + stage.empty for stage in self.stages)
+        blocks = sum(stage.blocks for stage in self.stages)
+        failed = sum(stage.failed for stage in self.stages)
+        tail = f", {failed:,} failed" if failed else ""
+        return f"{self.name}: {self.state}, {done:,} of {blocks:,} blocks done{tail}, {format_seconds(self.seconds)}"
+
+    def __str__(self) -> str:
+        return "\n".join([self.headline, text_table(_HEADER, self._rows()), *self.notes])
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<div>{html.escape(note)}</div>" for note in self.notes)
+        return f"<b>{html.escape(self.headline)}</b>{html_table(_HEADER, self._rows())}{notes}"
+
+
+class Interrupted(KeyboardInterrupt):
+    """A job that was stopped by Ctrl-C or SIGTERM, its ledger saved; a KeyboardInterrupt, so that nothing swallows it.
+
+    Attributes:
+        report: what was done until then.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(f"{report.headline}; {next_steps(report.state, report.stages, report.directory)[-1]}")
+        self.report = report
+
+
+def causes(failures: Iterable[Failure]) -> list[str]:
+    """Return a line per kind of failure, the most frequent first, each with one block as an example."""
+    groups: dict[tuple[str, str], list[Failure]] = {}
+    for failure in failures:
+        groups.setdefault((failure.stage, failure.exception), []).append(failure)
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    lines = []
+    for (stage, exception), group in ordered[:_MOST_CAUSES]:
+        first = group[0]
+        message = first.message.splitlines()[0][:300] if first.message else ""
+        count = f"{len(group):,} block{'s' * (len(group) != 1)}"
+        lines.append(f"{count} of {stage} failed: {exception}: {message} (e.g. block {first.index}, {first.box})")
+    if len(ordered) > _MOST_CAUSES:
+        lines.append(f"and {len(ordered) - _MOST_CAUSES} more causes, in failures.json")
+    return lines
+
+
+def next_steps(state: State, stages: Sequence[StageReport], directory: str) -> list[str]:
+    """Return what to do next, for people; nothing when all is done."""
+    if state == "finished":
+        return []
+    steps = []
+    failed = sum(stage.failed for stage in stages)
+    if failed:
+        steps.append(
+            f"to run the {failed:,} failed block{'s' * (failed != 1)} again: daskflow retry {directory} "
+            "(in Python: job.run(client, retry_failed=True))"
+        )
+    if state != "failed" or not failed:
+        steps.append(f"to go on where it stopped, run the same again; see daskflow status {directory}")
+    return steps

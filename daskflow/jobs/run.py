@@ -1,0 +1,233 @@
+"""One run of a job: lock, compare, check, stream each stage, record, finish."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from daskflow.clusters import Threads
+from daskflow.errors import JobError, LockedJobError
+from daskflow.jobs.batch import Failure, Verb
+from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.executor import Executor, executor_of
+from daskflow.jobs.fingerprint import describe_stages
+from daskflow.jobs.interrupt import Interrupts
+from daskflow.jobs.ledger import DONE, EMPTY, FAILED
+from daskflow.jobs.lock import Lease
+from daskflow.jobs.plan import Plan, StagePlan
+from daskflow.jobs.progress import Progress, Snapshot, progress_of
+from daskflow.jobs.record import Record
+from daskflow.jobs.report import Interrupted, Report, StageReport, State
+from daskflow.jobs.stream import Policy, Stream
+from daskflow.stores import kvstore
+from daskflow.volume.stage import Stage
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from daskflow.jobs.job import Job
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a job is run; the arguments of `Job.run`."""
+
+    progress: bool | Progress | None = None
+    retries: int = 2
+    fail_fast: bool = False
+    resume: bool = True
+    retry_failed: bool = False
+    verb: Verb = "run"
+
+
+def run_job(job: Job, client: Client | Threads | None, options: Options) -> Report:
+    """Run, or verify, a job; see `Job.run` and `Job.verify`."""
+    directory = job.home
+    description = describe_stages(job.stages)
+    if client is not None:
+        job.plan(client).check()
+    with ExitStack() as stack:
+        lease = stack.enter_context(Lease(directory.lock))
+        if not options.resume:
+            directory.clear()
+        directory.compare(description)
+        stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
+        record = Record(directory, stages)
+        earlier = directory.load_report()
+        _reopen(stages, record, options, scratch_gone=earlier is not None and earlier.ok)
+        progress = progress_of(options.progress)
+        stack.callback(progress.close)
+        for stage in stages:
+            stage.task.check()
+        if options.verb == "run" and record.finished and earlier is not None and earlier.ok:
+            report = replace(earlier, already_done=True)
+            progress.say(report.headline)
+            return report
+        directory.claim(job.name, description, job.command)
+        if client is None:
+            client = stack.enter_context(job.connect())
+            job.plan(client).check()
+        executor = executor_of(client)
+        stack.callback(executor.close)
+        plan = job.plan(client)
+        run = _Run(job, stages, directory, record, executor, plan, progress, lease, options)
+        return run.verify() if options.verb == "verify" else run.run()
+
+
+def _reopen(stages: list[Stage], record: Record, options: Options, *, scratch_gone: bool) -> None:
+    """Set back to pending what must run again although an earlier run had settled it."""
+    for stage in stages:
+        if options.retry_failed:
+            record.forget(stage.name, FAILED)
+        if not getattr(stage.task, "intact", lambda: True)():
+            record.forget(stage.name, DONE, EMPTY, FAILED)
+    if scratch_gone and options.verb == "run":
+        unfinished = [number for number, stage in enumerate(stages) if not record.ledgers[stage.name].finished]
+        for stage in stages[: max(unfinished, default=0)]:
+            record.forget(stage.name, DONE, EMPTY, FAILED)
+
+
+@dataclass
+class _Run:
+    job: Job
+    stages: list[Stage]
+    directory: JobDirectory
+    record: Record
+    executor: Executor
+    planned: Plan
+    progress: Progress
+    lease: Lease
+    options: Options
+
+    def __post_init__(self) -> None:
+        self.interrupts = Interrupts()
+        self.reports = {stage.name: self._untouched(stage) for stage in self.stages}
+        self.damaged: list[Failure] = []
+
+    def run(self) -> Report:
+        """Run the stages, then the job's finish functions."""
+        kvstore.delete(kvstore.join(self.directory.url, "report.json"))
+        state: State = "finished"
+        for stage, plan in zip(self.stages, self.planned.stages, strict=True):
+            ledger = self.record.ledgers[stage.name]
+            if not ledger.finished:
+                self._stream(stage, plan)
+            if not ledger.finished:
+                state = "stopped" if self.options.fail_fast else "failed"
+                break
+        report = self._report(state)
+        if report.ok:
+            for finish in self.job.finish:
+                finish(report, self.directory.url)
+            kvstore.delete_tree(self.directory.scratch)
+        self.directory.save_report(report)
+        self._say(report)
+        return report
+
+    def verify(self) -> Report:
+        """Verify the done blocks of every stage that can be."""
+        for stage, plan in zip(self.stages, self.planned.stages, strict=True):
+            if hasattr(stage.task, "verify"):
+                self._stream(stage, plan)
+        report = replace(self._report("failed" if self.damaged else "finished"), failures=tuple(self.damaged))
+        self._say(report)
+        return report
+
+    def _say(self, report: Report) -> None:
+        for line in (report.headline, *report.notes):
+            self.progress.say(line)
+
+    def _stream(self, stage: Stage, plan: StagePlan) -> None:
+        ledger = self.record.ledgers[stage.name]
+        skipped = ledger.count(DONE) + ledger.count(EMPTY)
+        policy = Policy(
+            retries=self.options.retries,
+            fail_fast=self.options.fail_fast,
+            overlap=self.planned.overlaps(plan),
+            verb=self.options.verb,
+        )
+        lost = self.executor.lost
+        stream = Stream(stage, self.executor, ledger, policy, self.record.counts[stage.name], self._tick)
+        try:
+            with self.interrupts:
+                stream.run()
+        except KeyboardInterrupt:
+            self.executor.withdraw(running=True)
+        except JobError as error:
+            advice = f"What is done is recorded in {self.directory.url}; run the same again to go on."
+            raise type(error)(f"{error}\n{advice}") from error
+        finally:
+            self._take_failures(stream)
+            self.record.save(stage.name)
+            self.reports[stage.name] = self._reported(stream, plan, skipped, self.executor.lost - lost)
+        if self.interrupts.requested:
+            report = self._report("interrupted")
+            self.directory.save_report(report)
+            self._say(report)
+            raise Interrupted(report)
+
+    def _take_failures(self, stream: Stream) -> None:
+        failures, stream.failures = stream.failures, []
+        if self.options.verb == "verify":
+            self.damaged += failures
+        else:
+            self.record.add_failures(failures)
+
+    def _tick(self, stream: Stream) -> None:
+        ledger = stream.ledger
+        self.progress.update(
+            Snapshot(
+                stage=stream.stage.name,
+                blocks=len(ledger),
+                done=ledger.count(DONE) + ledger.count(EMPTY),
+                failed=ledger.count(FAILED),
+                ran=stream.ran,
+                voxels=stream.voxels,
+                seconds=stream.seconds,
+                workers=self.executor.workers.count,
+            )
+        )
+        self._take_failures(stream)
+        self.record.save_soon(stream.stage.name)
+        if self.lease.lost is not None:
+            raise LockedJobError(f"{self.directory.url} was taken over by {self.lease.lost}")
+        if self.interrupts.requested and not stream.stopping:
+            self.progress.say("stopping: blocks that run are finished first; interrupt again to stop at once")
+            stream.stop()
+
+    def _untouched(self, stage: Stage) -> StageReport:
+        ledger = self.record.ledgers[stage.name]
+        done, empty = ledger.count(DONE), ledger.count(EMPTY)
+        return StageReport(
+            name=stage.name,
+            blocks=len(ledger),
+            done=done,
+            empty=empty,
+            failed=ledger.count(FAILED),
+            skipped=done + empty,
+            counts=dict(self.record.counts[stage.name]),
+        )
+
+    def _reported(self, stream: Stream, plan: StagePlan, skipped: int, lost: int) -> StageReport:
+        part = stream.voxels / max(1, stream.stage.grid.box.size)
+        return replace(
+            self._untouched(stream.stage),
+            skipped=skipped,
+            seconds=stream.seconds,
+            voxels=stream.voxels,
+            bytes_read=round(plan.bytes_read * part),
+            bytes_written=round(plan.bytes_written * part),
+            retries=stream.retried,
+            lost_workers=lost,
+            memory=stream.memory,
+        )
+
+    def _report(self, state: State) -> Report:
+        return Report(
+            name=self.job.name,
+            directory=self.directory.url,
+            state=state,
+            stages=tuple(self.reports.values()),
+            failures=tuple(self.record.failures),
+        )
