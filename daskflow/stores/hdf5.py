@@ -1,0 +1,296 @@
+"""HDF5 files: chunkflow's layout (``main``), CREMI's (``volumes/raw``), or any dataset by its path."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from daskflow.errors import (
+    CorruptChunkError,
+    GeometryError,
+    MissingChunkError,
+    MissingDependencyError,
+    ParameterError,
+    StoreAccessError,
+    StoreError,
+    StoreNotFoundError,
+    UnknownFormatError,
+)
+from daskflow.geometry import LAYER_TYPES, BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx
+from daskflow.stores import kvstore
+from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, touched_units
+from daskflow.stores.counting import count
+from daskflow.stores.local_files import FileStore, begins_with, deflate, file_state, local_file, replacing, slabs
+from daskflow.stores.placement import whole_voxels
+
+_SUFFIXES = (".h5", ".hdf5", ".hdf")
+_MAGIC = b"\x89HDF\r\n\x1a\n"
+_MAIN = "main"
+_INSIDE = re.compile(rf"(.*(?:{'|'.join(map(re.escape, _SUFFIXES))})):([^:/][^:]*)", re.DOTALL | re.IGNORECASE)
+_DEFAULT_CHUNK: Zyx = (64, 64, 64)
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise MissingDependencyError.of("h5py", "hdf5") from None
+    return h5py
+
+
+@functools.lru_cache(maxsize=16)
+def _handle(path: Path, size: int, mtime_ns: int) -> Any:  # noqa: ARG001 (another file under the same name is another handle)
+    return _h5py().File(path, "r", locking="best-effort")
+
+
+@contextmanager
+def _file(url: str) -> Iterator[Any]:
+    """Give the one handle that this process has of a file; h5py itself lets one thread at a time use it."""
+    path = local_file(url)
+    try:
+        yield _handle(path, **file_state(path))
+    except StoreError:
+        raise
+    except FileNotFoundError:
+        raise kvstore.missing(url) from None
+    except PermissionError as error:
+        raise StoreAccessError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise CorruptChunkError(f"cannot read {path}: {error}") from error
+
+
+class Hdf5Store(FileStore):
+    """One dataset of an HDF5 file."""
+
+    format_name = "hdf5"
+
+    def __init__(self, url: str, spec: VolumeSpec, dataset: str, *, fill_missing: bool = False) -> None:
+        super().__init__(url, spec)
+        self.dataset = dataset
+        self.fill_missing = fill_missing
+
+    def _read(self, box: BoundingBox) -> Array:
+        with _file(self.url) as file:
+            dataset = file[self.dataset]
+            self._check_written(dataset, box)
+            voxels = np.asarray(dataset[(..., *box.slices(self.spec.box))])
+        return np.ascontiguousarray(voxels, self.spec.dtype)
+
+    def _check_written(self, dataset: Any, box: BoundingBox) -> None:
+        """Raise, or count, when HDF5 would make up chunks that were never written."""
+        missing = _missing(dataset, box, self.spec)
+        if missing and not self.fill_missing:
+            raise MissingChunkError(
+                f"{missing} chunks of {self.url}:{self.dataset} in box {box} were never written; "
+                "fill_missing reads such chunks as the fill value"
+            )
+        if missing:
+            count("missing_chunks", missing)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the location, dataset, and the size and time of the file."""
+        return {**super().fingerprint(), "dataset": self.dataset}
+
+
+def _missing(dataset: Any, box: BoundingBox, spec: VolumeSpec) -> int:
+    if dataset.chunks is None:
+        unwritten = dataset.id.get_storage_size() == 0 and not dataset.external and not dataset.is_virtual
+        return int(unwritten)
+    lead = [math.ceil(n / c) for n, c in zip(dataset.shape[:-3], dataset.chunks[:-3], strict=True)]
+    chunk = dataset.chunks[-3:]
+    origin = spec.box.start
+    if dataset.id.get_num_chunks() == math.prod(lead) * touched_units(spec.box, chunk, origin):
+        return 0
+    corners = [piece.align(chunk, origin).shift([-o for o in origin]).start for piece in BlockGrid(box, chunk, origin)]
+    channels = [(c * dataset.chunks[0],) for c in range(lead[0])] if lead else [()]
+    addresses = (dataset.id.get_chunk_info_by_coord((*c, *at)).byte_offset for c in channels for at in corners)
+    return sum(address is None for address in addresses)
+
+
+def open_hdf5(url: str, opening: Opening) -> Store:
+    """Open a dataset of an HDF5 file; without `dataset` that is ``main``, or the only one that can be a volume.
+
+    What `opening` states wins over the file.
+
+    Raises:
+        StoreNotFoundError: there is no such file or dataset.
+        ParameterError: several datasets could be meant; the message lists them.
+        GeometryError: the dataset has neither three nor four axes.
+        UnknownFormatError: it holds no numbers.
+    """
+    if opening.mip:
+        raise StoreNotFoundError(f"{url} has no mip {opening.mip}; HDF5 files have only mip 0")
+    with _file(url) as file:
+        name = _choose(file, opening.dataset, url)
+        dataset = file[name]
+        if dataset.ndim not in (3, 4):
+            raise GeometryError(f"{url}:{name} has {dataset.ndim} axes {dataset.shape}; a volume has zyx or czyx")
+        if dataset.dtype.kind not in "biuf":
+            raise UnknownFormatError(f"{url}:{name} holds {dataset.dtype}, which is no voxel type")
+        voxel_size = opening.voxel_size or _voxel_size(dataset) or (1.0, 1.0, 1.0)
+        channels = None if dataset.ndim == 3 else dataset.shape[0]
+        names = tuple(str(name) for name in dataset.attrs.get("channel_names", ()))
+        spec = VolumeSpec(
+            BoundingBox.from_size(opening.voxel_offset or _offset(dataset, f"{url}:{name}"), dataset.shape[-3:]),
+            dataset.dtype.newbyteorder("="),
+            channels=channels,
+            voxel_size=voxel_size,
+            chunk=dataset.chunks and dataset.chunks[-3:],
+            layer_type=opening.layer_type or _layer_type(dataset),
+            channel_names=names if len(names) == (channels or 1) else (),
+        )
+    return Hdf5Store(url, spec, name, fill_missing=opening.fill_missing)
+
+
+def _choose(file: Any, stated: str | None, url: str) -> str:
+    found: dict[str, Any] = {}
+    file.visititems(lambda name, item: found.update({name: item}) if hasattr(item, "chunks") else None)
+    if stated is not None:
+        name = stated.strip("/")
+        if name in found:
+            return name
+        raise StoreNotFoundError(f"{url} has no dataset {stated!r}; it has {', '.join(found) or 'none'}")
+    volumes = [name for name, item in found.items() if item.ndim in (3, 4) and item.dtype.kind in "biuf"]
+    if _MAIN in volumes:
+        return _MAIN
+    if len(volumes) != 1:
+        listed = ", ".join(f"{name} {found[name].shape}" for name in volumes or found) or "none"
+        raise ParameterError(f"{url} has no dataset 'main'; choose one with dataset= or {url}:<name> among: {listed}")
+    return volumes[0]
+
+
+def _three(values: Any) -> tuple[float, float, float] | None:
+    numbers = np.asarray(values, float).ravel() if values is not None else np.empty(0)
+    if len(numbers) != 3:
+        return None
+    z, y, x = map(float, numbers)
+    return z, y, x
+
+
+def _beside(dataset: Any, name: str) -> tuple[float, float, float] | None:
+    """Return three numbers in the dataset `name` of the same group, as chunkflow places them."""
+    group = dataset.parent
+    return _three(group[name][()]) if name in group and hasattr(group[name], "chunks") else None
+
+
+def _voxel_size(dataset: Any) -> tuple[float, float, float] | None:
+    return _three(dataset.attrs.get("resolution")) or _beside(dataset, "voxel_size")
+
+
+def _offset(dataset: Any, where: str) -> Zyx:
+    """Return the voxel offset: chunkflow's is in voxels, CREMI's is physical."""
+    physical, size = _three(dataset.attrs.get("offset")), _voxel_size(dataset)
+    if physical is not None:
+        return whole_voxels([p / s for p, s in zip(physical, size or (1.0, 1.0, 1.0), strict=True)], where)
+    return whole_voxels(_beside(dataset, "voxel_offset") or (0.0, 0.0, 0.0), where)
+
+
+def _layer_type(dataset: Any) -> LayerType | None:
+    stated = dataset.attrs.get("layer_type")
+    stated = stated.decode() if isinstance(stated, bytes) else stated
+    in_labels = "/labels/" in dataset.name
+    return next((known for known in LAYER_TYPES if known == stated), "segmentation" if in_labels else None)
+
+
+def write_hdf5(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout) -> None:
+    """Write a volume to an HDF5 file, slab by slab; the file appears when it is whole and replaces an older one.
+
+    The dataset is ``main``, with ``voxel_offset`` and ``voxel_size`` beside it, as chunkflow has them; another one is
+    written as ``file.h5:path``, with the attributes `resolution` and `offset`, as CREMI has them. A segmentation gets
+    ``unique_nonzeros``. Chunks are compressed by gzip (ISA-L) unless the layout says none.
+
+    Raises:
+        ParameterError: an unknown compression, or an empty volume.
+        StoreAccessError: the place cannot be written.
+    """
+    match = _INSIDE.fullmatch(url)
+    url, name = (match[1], match[2].strip("/")) if match else (url, _MAIN)
+    level = _gzip_level(layout)
+    z, y, x = (min(c, s) for c, s in zip(layout.chunk or spec.chunk or _DEFAULT_CHUNK, spec.box.shape, strict=True))
+    ids = np.zeros(0, spec.dtype) if spec.layer_type == "segmentation" and name == _MAIN else None
+    parts = slabs(spec, z or 1)
+    first = next(parts)
+    h5py = _h5py()
+    with replacing(local_file(url)) as path, h5py.File(path, "w") as file:
+        chunk = (*(() if spec.channels is None else (1,)), z, y, x)
+        options = {} if level is None else {"compression": "gzip", "compression_opts": level}
+        dataset = file.create_dataset(name, spec.shape, spec.dtype, chunks=chunk, **options)
+        _describe(dataset, spec)
+        for box in itertools.chain([first], parts):
+            voxels = read(box)
+            _write_slab(dataset, voxels, box.start[0] - spec.box.start[0], level)
+            ids = None if ids is None else _merged(ids, voxels)
+        if ids is not None:
+            file.create_dataset("unique_nonzeros", data=ids)
+
+
+def _gzip_level(layout: Layout) -> int | None:
+    name = layout.compression or layout.encoding or "gzip"
+    if name in ("none", "raw"):
+        return None
+    if name != "gzip":
+        raise ParameterError(f"HDF5 files are compressed by gzip or none; got {name!r}")
+    return 1 if layout.quality is None else layout.quality
+
+
+def _describe(dataset: Any, spec: VolumeSpec) -> None:
+    if spec.layer_type is not None:
+        dataset.attrs["layer_type"] = spec.layer_type
+    if spec.channel_names:
+        dataset.attrs["channel_names"] = list(spec.channel_names)
+    if dataset.name == f"/{_MAIN}":
+        whole = all(size.is_integer() for size in spec.voxel_size)
+        dataset.parent["voxel_offset"] = np.array(spec.box.start, np.int64)
+        dataset.parent["voxel_size"] = np.array(spec.voxel_size, np.int64 if whole else np.float64)
+    else:
+        dataset.attrs["resolution"] = np.array(spec.voxel_size)
+        dataset.attrs["offset"] = np.array(spec.box.start) * np.array(spec.voxel_size)
+
+
+def _write_slab(dataset: Any, voxels: Array, z: int, level: int | None) -> None:
+    """Store sections from `z` on; with gzip chunk by chunk, compressed here because ISA-L is much faster than HDF5."""
+    if level is None:
+        dataset[..., z : z + voxels.shape[-3], :, :] = voxels
+        return
+    compress = deflate(level)
+    corners = (range(0, n, c) for n, c in zip(voxels.shape, dataset.chunks, strict=True))
+    for at in itertools.product(*corners):
+        part = voxels[tuple(slice(a, a + c) for a, c in zip(at, dataset.chunks, strict=True))]
+        data = compress(_padded(part, dataset.chunks))
+        stored = (*at[:-3], at[-3] + z, *at[-2:])
+        dataset.id.write_direct_chunk(stored, data)
+
+
+def _padded(part: Array, chunk: Sequence[int]) -> Array:
+    if part.shape == tuple(chunk):
+        return np.ascontiguousarray(part)
+    return np.pad(part, [(0, c - n) for n, c in zip(part.shape, chunk, strict=True)])
+
+
+def _merged(ids: Array, voxels: Array) -> Array:
+    """Return the sorted non-zero ids with those of some more voxels."""
+    import fastremap
+
+    found = fastremap.unique(voxels)
+    merged: Array = np.union1d(ids, found[found != 0])
+    return merged
+
+
+FORMAT = Format(
+    name="hdf5",
+    open=open_hdf5,
+    recognises=functools.partial(begins_with, magics=(_MAGIC,)),
+    suffixes=_SUFFIXES,
+    rank=60,
+    prefixes=("h5",),
+    write_file=write_hdf5,
+    datasets=True,
+)

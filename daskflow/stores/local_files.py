@@ -1,0 +1,130 @@
+"""Formats that are one file on a local disk: written whole by one writer, fingerprinted by size and time."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from daskflow.errors import ParameterError, StoreAccessError
+from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.stores import kvstore
+from daskflow.stores.base import Array, Store
+
+_SLAB_SECTIONS = 64
+_SLAB_BYTES = 256 * 2**20
+
+
+class FileStore(Store):
+    """The voxels in one local file, or in a directory of files; only read, because such files are written whole."""
+
+    format_name: ClassVar[str]
+
+    def __init__(self, url: str, spec: VolumeSpec, *, mip: int = 0) -> None:
+        super().__init__(url, (spec,), mip=mip)
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return local_file(self.url)
+
+    def _write(self, box: BoundingBox, array: Array) -> None:  # noqa: ARG002
+        raise StoreAccessError(f"{self.url} is a {self.format_name} file, which is written whole, not in part ({box})")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the location, and the size and time of the file, or of every file of a directory."""
+        return {"format": self.format_name, "url": self.url, "spec": repr(self.spec), **file_state(self.path)}
+
+    def check_writable(self) -> None:
+        """Raise StoreAccessError unless a file can be made beside this one."""
+        kvstore.check_writable(str(self.path.parent))
+
+
+def local_file(url: str) -> Path:
+    """Return the path of a local URL.
+
+    Raises:
+        StoreAccessError: the URL is on a server or in a bucket.
+    """
+    path = kvstore.local_path(url)
+    if path is None:
+        raise StoreAccessError(f"{kvstore.redact(url)} must be on a local disk for this format; copy it there first")
+    return path
+
+
+def file_state(path: Path) -> dict[str, int]:
+    """Return the size and modification time of a file."""
+    state = path.stat()
+    return {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
+
+
+def begins_with(url: str, magics: Sequence[bytes]) -> bool:
+    """Return whether a local file begins with one of some byte strings."""
+    path = kvstore.local_path(url)
+    if path is None or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(max(map(len, magics)))
+    except PermissionError:
+        return False
+    return any(start.startswith(magic) for magic in magics)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; the file made there takes its place, or is removed if the block raises.
+
+    Raises:
+        StoreAccessError: the directory cannot be made or written.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except PermissionError as error:
+        raise StoreAccessError(f"cannot write {path}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def slabs(spec: VolumeSpec, unit: int = 1) -> Iterator[BoundingBox]:
+    """Yield whole sections of a volume in order, `unit` of them or a multiple, as many as take little memory.
+
+    Raises:
+        ParameterError: the volume is empty.
+    """
+    box = spec.box
+    if box.empty:
+        raise ParameterError(f"box {box} holds no voxel; there is nothing to write")
+    section = spec.nbytes_of(BoundingBox(box.start, (box.start[0] + 1, *box.stop[1:])))
+    depth = unit * max(1, min(_SLAB_SECTIONS, _SLAB_BYTES // section) // unit)
+    for z in range(box.start[0], box.stop[0], depth):
+        yield BoundingBox((z, *box.start[1:]), (min(z + depth, box.stop[0]), *box.stop[1:]))
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts names as people count: ``z2`` before ``z10``."""
+    return [(int(digits or -1), text) for text, digits in re.findall(r"(\D*)(\d*)", name)]
+
+
+def deflate(level: int) -> Callable[[Any], bytes]:
+    """Return a function that compresses a buffer to zlib's format: by ISA-L up to level 3, which is much faster.
+
+    Raises:
+        ParameterError: a level outside 0 to 9.
+    """
+    from isal import isal_zlib
+
+    if not 0 <= level <= zlib.Z_BEST_COMPRESSION:
+        raise ParameterError(f"level {level} of zlib must be 0 to {zlib.Z_BEST_COMPRESSION}")
+    compress = isal_zlib.compress if level <= isal_zlib.Z_BEST_COMPRESSION else zlib.compress
+    return lambda data: bytes(compress(data, level))

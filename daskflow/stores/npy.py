@@ -1,0 +1,103 @@
+"""NPY files: an array as numpy saves it; offset and voxel size are the opener's to say."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import numpy as np
+
+from daskflow.errors import CorruptChunkError, GeometryError, ParameterError, UnknownFormatError
+from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.stores import kvstore
+from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store
+from daskflow.stores.local_files import FileStore, begins_with, local_file, replacing, slabs
+
+_MAGIC = b"\x93NUMPY"
+
+
+class NpyStore(FileStore):
+    """An array in an NPY file, read by memory map: only the voxels of a box are read."""
+
+    format_name = "npy"
+
+    def _read(self, box: BoundingBox) -> Array:
+        mapped = _mapped(self.url)
+        if mapped.shape != self.spec.shape:
+            raise CorruptChunkError(
+                f"{self.url} now has shape {mapped.shape}; it had {self.spec.shape} when it was opened"
+            )
+        return np.array(mapped[(..., *box.slices(self.spec.box))], self.spec.dtype, order="C")
+
+
+def _mapped(url: str) -> Array:
+    path = local_file(url)
+    try:
+        mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise kvstore.missing(url) from None
+    except (ValueError, EOFError) as error:
+        kind = UnknownFormatError if "object" in str(error).lower() else CorruptChunkError
+        raise kind(f"cannot read {path} as NPY: {error}") from error
+    if not isinstance(mapped, np.memmap):
+        raise UnknownFormatError(f"{path} is no NPY file but an archive of several; save one array with numpy.save")
+    return mapped
+
+
+def open_npy(url: str, opening: Opening) -> Store:
+    """Open an NPY file of an array zyx or czyx.
+
+    Raises:
+        StoreNotFoundError: there is no such file.
+        CorruptChunkError: it is shorter than its header says.
+        UnknownFormatError: it holds Python objects.
+        GeometryError: the array has neither three nor four axes.
+    """
+    if opening.dataset is not None or opening.mip:
+        raise ParameterError(f"{url} holds one array; got dataset={opening.dataset!r}, mip={opening.mip}")
+    array = _mapped(url)
+    if array.ndim not in (3, 4):
+        raise GeometryError(f"{url} has {array.ndim} axes {array.shape}; a volume has zyx or czyx")
+    if array.dtype.kind not in "biuf":
+        raise UnknownFormatError(f"{url} holds {array.dtype}, which is no voxel type; save numbers")
+    spec = VolumeSpec(
+        BoundingBox.from_size(opening.voxel_offset or (0, 0, 0), array.shape[-3:]),
+        array.dtype.newbyteorder("="),
+        channels=None if array.ndim == 3 else array.shape[0],
+        voxel_size=opening.voxel_size or (1.0, 1.0, 1.0),
+        layer_type=opening.layer_type,
+    )
+    return NpyStore(url, spec)
+
+
+def write_npy(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout) -> None:
+    """Write a volume to an NPY file, slab by slab; the file appears when it is whole.
+
+    Raises:
+        ParameterError: a layout was asked for, which the format does not have; or the volume is empty.
+        StoreAccessError: the place cannot be written.
+    """
+    if (layout.compression or layout.encoding or "none") not in ("none", "raw"):
+        raise ParameterError(f"NPY files are not compressed; got {layout.compression or layout.encoding}")
+    parts = slabs(spec)
+    first = next(parts)
+    with replacing(local_file(url)) as path, path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(spec.dtype), "fortran_order": False, "shape": spec.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        start = file.tell()
+        for box in itertools.chain([first], parts):
+            voxels = np.ascontiguousarray(read(box), spec.dtype).reshape(spec.channels or 1, -1)
+            section = BoundingBox((box.start[0], *spec.box.start[1:]), spec.box.stop)
+            for channel, part in enumerate(voxels):
+                file.seek(start + ((channel + 1) * spec.box.size - section.size) * spec.dtype.itemsize)
+                file.write(part.data)
+
+
+FORMAT = Format(
+    name="npy",
+    open=open_npy,
+    recognises=functools.partial(begins_with, magics=(_MAGIC,)),
+    suffixes=(".npy",),
+    rank=60,
+    write_file=write_npy,
+)

@@ -1,0 +1,238 @@
+"""TIFF stacks: a file, or a directory with one file per section or per few sections."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from daskflow.errors import GeometryError, MissingChunkError, ParameterError, StoreAccessError, StoreNotFoundError
+from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.stores import kvstore
+from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store
+from daskflow.stores.counting import count
+from daskflow.stores.local_files import (
+    FileStore,
+    begins_with,
+    deflate,
+    file_state,
+    local_file,
+    natural_order,
+    replacing,
+    slabs,
+)
+from daskflow.stores.tiff_stack import TiffStack, stack_of
+from daskflow.stores.tiff_tags import is_ome, write_options
+
+logger = logging.getLogger(__name__)
+
+_SUFFIXES = (".tif", ".tiff")
+_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_STRIP_BYTES = 2**20
+_BIG = 2**32 - 2**25
+
+
+class TiffStore(FileStore):
+    """The pages of a TIFF file, or of the files of a directory in natural order; only the pages of a box are read.
+
+    Attributes:
+        per_file: sections in each file.
+    """
+
+    format_name = "tiff"
+
+    def __init__(self, url: str, spec: VolumeSpec, per_file: int, *, fill_missing: bool = False) -> None:
+        super().__init__(url, spec)
+        self.per_file = per_file
+        self.fill_missing = fill_missing
+
+    def _read(self, box: BoundingBox) -> Array:
+        inside = box.shift([-start for start in self.spec.box.start])
+        out = np.empty(self.spec.shape_of(box), self.spec.dtype)
+        files = _files(self.path)
+        z0, z1 = inside.start[0], inside.stop[0]
+        missing = 0
+        for number in range(z0 // self.per_file, -(-z1 // self.per_file)):
+            first = number * self.per_file
+            a, b = max(z0, first), min(z1, first + self.per_file)
+            stack = _stack(files, number, self.path)
+            self._check(stack)
+            part = BoundingBox((a - first, *inside.start[1:]), (b - first, *inside.stop[1:]))
+            voxels, unwritten = stack.read(part)
+            out[..., a - z0 : b - z0, :, :] = voxels
+            missing += unwritten
+        if missing and not self.fill_missing:
+            raise MissingChunkError(
+                f"{missing} strips or tiles of {self.url} in {box} were never written; fill_missing reads zeros"
+            )
+        if missing:
+            count("missing_chunks", missing)
+        return out
+
+    def _check(self, stack: TiffStack) -> None:
+        spec = self.spec
+        wanted = ((self.per_file, *spec.box.shape[1:]), spec.channels, spec.dtype)
+        found = (stack.shape, stack.channels, stack.dtype)
+        if found != wanted:
+            raise GeometryError(f"{stack.path} is {_words(*found)}; the others of {self.url} are {_words(*wanted)}")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the location, and the size and time of the file, or a hash of those of every file of a directory."""
+        if not self.path.is_dir():
+            return super().fingerprint()
+        listed = [(path.name, *file_state(path).values()) for path in _files(self.path)]
+        digest = hashlib.sha256(repr(listed).encode()).hexdigest()
+        return {"format": self.format_name, "url": self.url, "spec": repr(self.spec), "files": digest}
+
+
+def _words(shape: tuple[int, ...], channels: int | None, dtype: np.dtype[Any]) -> str:
+    return f"{' x '.join(map(str, shape))} (zyx) of {dtype}" + (f" with {channels} channels" if channels else "")
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = [entry for entry in path.iterdir() if entry.suffix.lower() in _SUFFIXES and not entry.name.startswith(".")]
+    return sorted(found, key=lambda entry: natural_order(entry.name))
+
+
+def _stack(files: list[Path], number: int, path: Path) -> TiffStack:
+    if number >= len(files):
+        raise MissingChunkError(f"{path} has only {len(files)} TIFF files now; it had more when it was opened")
+    try:
+        return stack_of(files[number], **file_state(files[number]))
+    except FileNotFoundError:
+        raise MissingChunkError(f"{files[number]} is gone; it was there when its directory was listed") from None
+
+
+def open_tiff(url: str, opening: Opening) -> Store:
+    """Open a TIFF file or a directory of them; what `opening` states wins over the tags.
+
+    The log says where the voxel size comes from: OME tags, ImageJ tags, ours, or nowhere (then 1 nm).
+
+    Raises:
+        StoreNotFoundError: there is no such file, or no TIFF file in the directory.
+        GeometryError: the axes are not those of a volume, or the files of a directory differ; the message says which.
+        CorruptChunkError: a file is truncated.
+    """
+    path = local_file(url)
+    if opening.dataset is not None or opening.mip:
+        raise ParameterError(f"{url} holds one stack; got dataset={opening.dataset!r}, mip={opening.mip}")
+    if not path.exists():
+        raise kvstore.missing(url)
+    files = _files(path)
+    if not files:
+        raise StoreNotFoundError(f"{url} is a directory without TIFF files")
+    try:
+        first = stack_of(files[0], **file_state(files[0]))
+    except PermissionError as error:
+        raise StoreAccessError(f"cannot read {files[0]}: {error}") from error
+    tags = first.tags
+    _tell(url, first, opening)
+    size = (first.shape[0] * len(files), *first.shape[1:])
+    spec = VolumeSpec(
+        BoundingBox.from_size(opening.voxel_offset or tags.voxel_offset or (0, 0, 0), size),
+        first.dtype,
+        channels=first.channels,
+        voxel_size=opening.voxel_size or tags.voxel_size or (1.0, 1.0, 1.0),
+        layer_type=opening.layer_type or tags.layer_type,
+        channel_names=tags.channel_names if len(tags.channel_names) == (first.channels or 1) else (),
+    )
+    store = TiffStore(url, spec, first.shape[0], fill_missing=opening.fill_missing)
+    with ThreadPoolExecutor(8) as pool:
+        for stack in pool.map(functools.partial(_stack, files, path=path), range(len(files))):
+            store._check(stack)
+    return store
+
+
+def _tell(url: str, stack: TiffStack, opening: Opening) -> None:
+    if opening.voxel_size is not None:
+        return
+    if stack.tags.voxel_size is not None:
+        logger.info("%s: voxel size %s nm zyx from %s", url, stack.tags.voxel_size, stack.tags.source)
+    else:
+        logger.info("%s: no voxel size (%s); taken as 1 nm unless voxel_size is given", url, stack.tags.source)
+
+
+def write_tiff(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout) -> None:
+    """Write a volume to a TIFF file, page by page; the file appears when it is whole and replaces an older one.
+
+    It is an OME-TIFF with voxel size, offset and channel names, axes ZYX or ZCYX, the dtype unchanged (64-bit integers
+    and float16, which OME has not, go with our own tags). Strips are compressed by zlib (ISA-L) unless the layout says
+    none; BigTIFF is used from 4 GB on.
+
+    Raises:
+        ParameterError: a dtype or compression that is not written, or an empty volume.
+        StoreAccessError: the place cannot be written.
+    """
+    import tifffile
+
+    options = write_options(spec)
+    level = _zlib_level(layout)
+    rows = max(1, min(spec.box.shape[1], _STRIP_BYTES // (spec.box.shape[2] * spec.dtype.itemsize or 1)))
+    parts = slabs(spec)
+    first = next(parts)
+    shape = (spec.box.shape[0], *(() if spec.channels is None else (spec.channels,)), *spec.box.shape[1:])
+    with (
+        replacing(local_file(url)) as path,
+        tifffile.TiffWriter(path, bigtiff=spec.nbytes > _BIG, ome=is_ome(spec), byteorder="<") as writer,
+    ):
+        pages = _pages(read, itertools.chain([first], parts), spec)
+        writer.write(
+            pages if level is None else _strips(pages, rows, level),
+            shape=shape,
+            dtype=spec.dtype,
+            rowsperstrip=rows,
+            compression=None if level is None else "zlib",
+            **options,
+        )
+
+
+def _zlib_level(layout: Layout) -> int | None:
+    name = layout.compression or layout.encoding or "zlib"
+    if name in ("none", "raw"):
+        return None
+    if name not in ("zlib", "deflate", "gzip"):
+        raise ParameterError(f"TIFF files are compressed by zlib or none; got {name!r}")
+    return 1 if layout.quality is None else layout.quality
+
+
+def _pages(read: ReadBox, parts: Iterator[BoundingBox], spec: VolumeSpec) -> Iterator[Array]:
+    dtype = spec.dtype.newbyteorder("<")
+    for box in parts:
+        voxels = read(box).reshape(spec.channels or 1, *box.shape)
+        for section in range(box.shape[0]):
+            for channel in voxels:
+                yield np.ascontiguousarray(channel[section], dtype)
+
+
+def _strips(pages: Iterator[Array], rows: int, level: int) -> Iterator[bytes]:
+    compress = deflate(level)
+    for page in pages:
+        for y in range(0, len(page), rows):
+            yield compress(page[y : y + rows].data)
+
+
+def _is_tiff(url: str) -> bool:
+    path = kvstore.local_path(url)
+    if path is not None and path.is_dir():
+        return bool(_files(path))
+    return begins_with(url, _MAGICS)
+
+
+FORMAT = Format(
+    name="tiff",
+    open=open_tiff,
+    recognises=_is_tiff,
+    suffixes=_SUFFIXES,
+    rank=70,
+    prefixes=("tif",),
+    write_file=write_tiff,
+)
