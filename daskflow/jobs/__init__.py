@@ -4,5 +4,6 @@ from daskflow.jobs.batch import Failure
 from daskflow.jobs.job import Job
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.report import Interrupted, Report
+from daskflow.jobs.sinks import merge
 
-__all__ = ["Failure", "Interrupted", "Job", "Plan", "Report"]
+__all__ = ["Failure", "Interrupted", "Job", "Plan", "Report", "merge"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ import numpy as np
 import daskflow
 from daskflow.errors import AlignmentError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
+from daskflow.jobs.job import Job
 from daskflow.stores import Layout, Store, kvstore
 from daskflow.stores.counting import counting
 from daskflow.stores.opening import create_store, write_file
@@ -118,7 +120,7 @@ class FileSink:
         return create_store(self.scratch, self.spec, format="zarr3", layout=layout)
 
     def check(self) -> None:
-        kvstore.check_writable(kvstore.join(kvstore.normalise(self.url), ".."))
+        kvstore.check_writable(self.url.rpartition("/")[0])
         self.scratch_store()
 
     def write(self, box: BoundingBox, array: Array) -> BlockResult:
@@ -130,8 +132,7 @@ class FileSink:
         return {"url": self.url, "format": self.format, "layout": layout, **_described(self.spec)}
 
     def bind(self, directory: str) -> FileSink:
-        name = kvstore.normalise(self.url).rstrip("/").rpartition("/")[2]
-        return dataclasses.replace(self, scratch=kvstore.join(directory, "scratch", f"{name}.zarr"))
+        return dataclasses.replace(self, scratch=kvstore.join(directory, "scratch", f"{safe_name(self.url)}.zarr"))
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,11 @@ class Assemble:
         return Assemble(self.sink.bind(directory))
 
 
+def safe_name(url: str) -> str:
+    """Return the last component of a URL, fit to name a stage or an object."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", url.rstrip("/").rpartition("/")[2]).strip(".") or "volume"
+
+
 def evaluate_stage(name: str, volume: Volume, sink: Sink, *, block: Zyx | None = None) -> Stage:
     """Return the stage that hands a volume to a sink.
 
@@ -235,6 +241,20 @@ def evaluate_stage(name: str, volume: Volume, sink: Sink, *, block: Zyx | None =
         AlignmentError: `block` is not whole units of the sink; the message names the nearest that is.
     """
     return Stage(name, _grid(volume.box, block, volume.block, [sink]), Evaluate(volume.expression, (sink,)))
+
+
+def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job:
+    """Return one job that does what several would, in which volumes over the same box share each block.
+
+    Args:
+        jobs: of sinks; the first one's directory is used.
+        command: the command line that made them, by which the job can be retried.
+
+    Raises:
+        ParameterError: no jobs.
+    """
+    job = Job.merge(jobs)
+    return dataclasses.replace(job, stages=fuse(job.stages), command=command)
 
 
 def fuse(stages: Sequence[Stage]) -> tuple[Stage, ...]:
@@ -268,7 +288,7 @@ def _fused(group: Sequence[Stage]) -> Stage:
     largest = max((stage.grid.block for stage in group), key=math.prod)
     expression = Expression([node for task in tasks for node in task.expression.outputs])
     grid = _grid(group[0].grid.box, None, largest, sinks)
-    return Stage(" + ".join(stage.name for stage in group), grid, Evaluate(expression, sinks))
+    return Stage("-and-".join(stage.name for stage in group), grid, Evaluate(expression, sinks))
 
 
 def _grid(box: BoundingBox, block: Zyx | None, preferred: Zyx, sinks: Sequence[Sink]) -> BlockGrid:

@@ -9,8 +9,7 @@ from typing import Annotated
 from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
-from daskflow.jobs.provenance import WriteProvenance
-from daskflow.jobs.sinks import Assemble, FileSink, LayerSink, evaluate_stage
+from daskflow.jobs.sinks import Assemble, FileSink, LayerSink, evaluate_stage, safe_name
 from daskflow.stores import Layout, kvstore
 from daskflow.stores.opening import open_store, target_format
 from daskflow.volume import Flag, Stage, Volume, operator
@@ -68,22 +67,21 @@ def save(
         compression=compression,
     )
     work = None if block is None else as_zyx(block, name="block")
-    name = f"save {location.rstrip('/').rpartition('/')[2]}"
+    leaf = safe_name(location)
     directory = f"{location.rstrip('/')}.daskflow/"
-    finish = (WriteProvenance(location, directory=target.create is not None),)
     if target.create is not None:
         layout = _completed(layout, volume.spec, location, target.name, mip)
         sink = LayerSink(location, volume.spec, mip, target.name, layout)
-        stages: tuple[Stage, ...] = (evaluate_stage(name, volume, sink, block=work),)
+        stages: tuple[Stage, ...] = (evaluate_stage(f"save-{leaf}", volume, sink, block=work),)
     else:
         if mip:
             raise ParameterError(f"{target.name} files have no mips; got mip={mip}")
         gathered = FileSink(location, volume.spec, target.name, layout, work or _within(volume.block, volume.box))
         stages = (
-            evaluate_stage(name, volume, gathered, block=work),
-            Stage(f"write {name.removeprefix('save ')}", _one_block(volume.box), Assemble(gathered)),
+            evaluate_stage(f"gather-{leaf}", volume, gathered, block=work),
+            Stage(f"write-{leaf}", _one_block(volume.box), Assemble(gathered)),
         )
-    return Job((*volume.expression.stages, *stages), directory, name=name, finish=finish)
+    return Job((*volume.expression.stages, *stages), directory, name=f"save-{leaf}")
 
 
 def _completed(layout: Layout, spec: VolumeSpec, location: str, format_name: str, mip: int) -> Layout:

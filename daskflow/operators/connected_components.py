@@ -1,0 +1,95 @@
+"""Connected components across the whole volume."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Annotated
+
+import numpy as np
+
+from daskflow.errors import ParameterError
+from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.jobs.fingerprint import token
+from daskflow.operators.labelling.blocks import Connectivity
+from daskflow.operators.labelling.scratch import Labelling
+from daskflow.operators.labelling.stages import labelling_stages, run_here
+from daskflow.operators.labelling.store import LabelledStore
+from daskflow.volume import Flag, Volume, operator
+
+_BLOCK_VOXELS = 2**23
+
+
+@operator(group="segmentation")
+def connected_components(
+    volume: Volume,
+    *,
+    threshold: Annotated[float | None, Flag("-t")] = None,
+    connectivity: Annotated[Connectivity, Flag("-c")] = 6,
+) -> Volume:
+    """Label connected components across the whole volume, the same for any blocks.
+
+    Voxels of different values never join, and 0 is background; with a threshold, the voxels above it are all alike.
+    Components are numbered 1 to n in the order of their first voxels, z slowest and x fastest. The result waits for
+    three passes, which a job runs by itself: label blocks, match their seams, number the whole. The last one holds
+    about 40 bytes for each component of each block in one worker's memory.
+
+    Args:
+        volume: an image, probabilities or a segmentation, with one channel.
+        threshold: voxels strictly above it are foreground; needed for floats, refused for a segmentation.
+        connectivity: 6 (voxels that share a face), 18 (or an edge) or 26 (or a corner).
+
+    Returns:
+        A segmentation, zyx; uint32, or uint64 if the volume has 2^32 voxels or more.
+
+    Raises:
+        ParameterError: several channels, floats without a threshold, a segmentation with one, or another connectivity.
+    """
+    _check(volume, threshold, connectivity)
+    grid = BlockGrid(volume.box, _block(volume), volume.spec.chunk_origin)
+    dtype = np.dtype(np.uint32 if volume.box.size < 2**32 else np.uint64)
+    spec = volume.spec.replace(
+        dtype=dtype, channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None
+    )
+    expression = volume.expression
+    key = token([expression.describe(), threshold, connectivity, grid.block, grid.origin])
+    labelling = Labelling(grid, connectivity, key)
+    stages = labelling_stages(labelling, expression, threshold, dtype)
+    store = functools.partial(LabelledStore, labelling=labelling, spec=spec)
+    return Volume.waiting(spec, store, (*expression.stages, *stages), run_here).with_block(grid.block)
+
+
+def _check(volume: Volume, threshold: float | None, connectivity: int) -> None:
+    if connectivity not in (6, 18, 26):
+        raise ParameterError(f"connectivity {connectivity} is none of 6, 18, 26")
+    if volume.channels not in (None, 1):
+        raise ParameterError(f"connected components takes one channel, not {volume.channels}; pick one first")
+    kind, size = volume.dtype.kind, volume.dtype.itemsize
+    if threshold is None:
+        if kind not in "bui":
+            raise ParameterError(f"connected components of {volume.dtype} values needs a threshold, e.g. threshold=0.5")
+        return
+    if math.isnan(threshold):
+        raise ParameterError("threshold is nan; give a number")
+    ids = kind in "ui" and size >= 4 and volume.layer_type is None
+    if volume.layer_type == "segmentation" or ids:
+        raise ParameterError(
+            f"threshold {threshold:g} for a segmentation ({volume.dtype}), whose values are names, not amounts;"
+            " leave the threshold out to label its values"
+        )
+
+
+def _block(volume: Volume) -> Zyx:
+    """Return blocks of at most 2^23 voxels: the volume's, halved where that reads no chunk and no halo twice."""
+    expression, block = volume.expression, list(volume.block)
+    start, stop = volume.grid[0].start, volume.grid[0].stop
+    middle = BoundingBox.from_size([(a + b) // 2 for a, b in zip(start, stop, strict=True)], (1, 1, 1))
+    if any(box != middle for box in expression.needed([middle]).values()):
+        return volume.block
+    units = [node.spec.chunk or (1, 1, 1) for node in expression.nodes]
+    while math.prod(block) > _BLOCK_VOXELS:
+        longest = max(range(3), key=lambda axis: block[axis])
+        if block[longest] % (2 * math.lcm(*(unit[longest] for unit in units))):
+            break
+        block[longest] //= 2
+    return block[0], block[1], block[2]

@@ -1,0 +1,101 @@
+"""A segmentation against the truth."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from daskflow.errors import GeometryError, ParameterError
+from daskflow.jobs import Job, Report
+from daskflow.jobs.fingerprint import token
+from daskflow.operators.evaluation.scores import scores
+from daskflow.operators.evaluation.stages import Tables, evaluation_stages
+from daskflow.stores import kvstore
+from daskflow.volume import Expression, Flag, Volume, operator
+
+
+@operator(group="segmentation")
+def evaluate_segmentation(
+    segmentation: Volume,
+    groundtruth: Volume,
+    *,
+    output: Annotated[str | None, Flag("-o")] = None,
+) -> Job:
+    """Score a segmentation against the truth: Rand, variation of information, Fowlkes-Mallows, edits.
+
+    The voxels that every two segments share are counted block by block, in exact integers, and the counts added up.
+    Rand, adjusted Rand and Fowlkes-Mallows take background (0) for a segment; variation of information, in bits, and
+    edits (overlaps above 1000 voxels) leave out voxels that are 0 in either. Of the two halves of the variation,
+    `vi_split` = H(segmentation | truth) grows where a true segment falls apart, `vi_merge` = H(truth | segmentation)
+    where a segment swallows several.
+
+    Args:
+        segmentation: what is judged; integers.
+        groundtruth: what is right, over the same box.
+        output: path or URL of a JSON file for the scores, which the report holds in any case. Workers on several
+            machines need one that all of them can reach; without it, counts are kept in this machine's temporary files.
+
+    Returns:
+        The job; ``run().results["scores"]`` has the scores by name: rand_index, adjusted_rand_index,
+        variation_of_information, vi_split, vi_merge, fowlkes_mallows_index, edit_merges, edit_splits.
+
+    Raises:
+        GeometryError: the volumes cover different boxes, or have voxels of different size.
+        ParameterError: a volume is not of integers, or has several channels.
+    """
+    _check(segmentation, groundtruth)
+    expression = Expression([segmentation.node, groundtruth.node])
+    key = token([expression.describe(), segmentation.grid.block, segmentation.grid.origin])
+    tables = Tables.over(segmentation.grid, key)
+    stages = (*expression.stages, *evaluation_stages(tables, expression))
+    location = None if output is None else kvstore.normalise(os.fspath(output))
+    directory = _temporary(key) if location is None else f"{location}.daskflow/"
+    finish = (Score(tables, location),)
+    return Job(stages, directory, name="evaluate segmentation", finish=finish)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Turn the table of the whole into scores, once a job has counted it.
+
+    Attributes:
+        tables: where it lies below the job's directory.
+        output: URL of the JSON file the scores are written to, or None.
+    """
+
+    tables: Tables
+    output: str | None
+
+    def __call__(self, report: Report, directory: str) -> None:
+        """Add the scores to the report of the job in `directory`."""
+        found = scores(self.tables.bound(directory).total())
+        report.results["scores"] = found
+        if self.output is not None:
+            kvstore.write_bytes(self.output, json.dumps(found, indent=1).encode())
+
+
+def _check(segmentation: Volume, groundtruth: Volume) -> None:
+    if segmentation.box != groundtruth.box:
+        raise GeometryError(
+            f"the segmentation covers {segmentation.box}, the ground truth {groundtruth.box} (z0-z1_y0-y1_x0-x1);"
+            " crop them to the same box"
+        )
+    if segmentation.voxel_size != groundtruth.voxel_size:
+        raise GeometryError(
+            f"voxels of the segmentation measure {segmentation.voxel_size} nm (zyx), of the ground truth"
+            f" {groundtruth.voxel_size}; open both at the same mip"
+        )
+    for name, volume in (("segmentation", segmentation), ("ground truth", groundtruth)):
+        if volume.dtype.kind not in "bui":
+            raise ParameterError(f"the {name} holds {volume.dtype}; segments are integers: label or threshold it first")
+        if volume.channels not in (None, 1):
+            raise ParameterError(f"the {name} has {volume.channels} channels; pick one first")
+
+
+def _temporary(key: str) -> str:
+    return str(Path(tempfile.gettempdir()) / f"daskflow-{getpass.getuser()}" / f"evaluate-{key}.daskflow")

@@ -1,0 +1,97 @@
+"""A convolutional net over a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+
+from daskflow.errors import ParameterError
+from daskflow.geometry import BoundingBox, VolumeSpec, as_zyx
+from daskflow.inference.blend import infer
+from daskflow.inference.network import ModelFile, Network
+from daskflow.inference.patches import PatchGrid
+from daskflow.volume import Flag, Volume, operator
+
+
+@operator(group="inference")
+def inference(
+    volume: Volume,
+    *,
+    input_patch_size: Annotated[Sequence[int], Flag("-s")],
+    output_patch_size: Annotated[Sequence[int] | None, Flag("-z")] = None,
+    output_patch_overlap: Annotated[Sequence[int], Flag("-v")] = (4, 64, 64),
+    output_crop_margin: Sequence[int] | None = None,
+    convnet_model: Annotated[str | None, Flag("-m")] = None,
+    convnet_weight_path: Annotated[str | None, Flag("-w")] = None,
+    num_output_channels: Annotated[int, Flag("-c")] = 3,
+    framework: Annotated[Literal["universal", "identity", "pytorch"], Flag("-f")] = "universal",
+    batch_size: Annotated[int, Flag("-b")] = 1,
+    dtype: Annotated[Literal["float32", "float16", "bfloat16"], Flag("-d")] = "float32",
+    device: str = "auto",
+    nan: Literal["error", "zero", "keep"] = "error",
+) -> Volume:
+    """Run a convolutional net over overlapping patches and blend its outputs.
+
+    Patches lie on a grid anchored to the volume, and their weights are normalised over the whole volume, so the result
+    does not depend on the blocks of work. Patches whose input is zero everywhere are not run and answer zeros. A volume
+    smaller than a patch is reflected at its edges. Integers reach the net divided by the greatest of their type.
+
+    Args:
+        volume: the image, zyx or czyx.
+        input_patch_size: voxels the net sees (zyx).
+        output_patch_size: voxels it answers for, from the middle of those it sees (zyx); as many unless given.
+        output_patch_overlap: voxels that the outputs of neighbouring patches share (zyx).
+        output_crop_margin: voxels left out at each side of the volume (zyx); unless given, those no patch answers for.
+        convnet_model: the model: a chunkflow model file (.py), TorchScript (.pt) or an exported program (.pt2).
+        convnet_weight_path: the weights of a Python model: .safetensors, or a state dict that torch saved.
+        num_output_channels: channels the net answers.
+        framework: what runs the model: a PatchInferencer file (universal), torch (pytorch), or nothing (identity).
+        batch_size: patches per call of the net.
+        dtype: what torch computes in where precision allows; the result is float32 always.
+        device: where torch computes: auto (a GPU if there is one), cpu, cuda, cuda:1.
+        nan: NaN and infinities of the net fail the block (error), become zero and are counted (zero), or stay (keep).
+
+    Returns:
+        A float32 volume czyx: an affinity map if it has three channels, else a probability map.
+
+    Raises:
+        ModelError: a file of the model cannot be read.
+        ParameterError: patch, overlap or margin sizes that do not fit together.
+    """
+    patch = as_zyx(input_patch_size, name="input_patch_size")
+    output = patch if output_patch_size is None else as_zyx(output_patch_size, name="output_patch_size")
+    grid = PatchGrid(volume.box, patch, output, as_zyx(output_patch_overlap, name="output_patch_overlap"))
+    network = Network(
+        framework,
+        patch,
+        output,
+        channels=num_output_channels,
+        input_channels=volume.channels or 1,
+        model=ModelFile.at(convnet_model) if convnet_model else None,
+        weights=ModelFile.at(convnet_weight_path) if convnet_weight_path else None,
+        batch_size=batch_size,
+        dtype=dtype,
+        device=device,
+    )
+    spec = VolumeSpec(
+        _result_box(grid, output_crop_margin),
+        np.dtype(np.float32),
+        channels=num_output_channels,
+        voxel_size=volume.voxel_size,
+        layer_type="affinity_map" if num_output_channels == 3 else "probability_map",
+    )
+    return volume.map_boxes(infer, reads=grid.reads, spec=spec, grid=grid, network=network, nan=nan)
+
+
+def _result_box(grid: PatchGrid, margin: Sequence[int] | None) -> BoundingBox:
+    if margin is None:
+        return grid.covered
+    box = grid.box.shrink(as_zyx(margin, name="output_crop_margin"))
+    if box.empty or box not in grid.covered:
+        raise ParameterError(
+            f"output_crop_margin {tuple(margin)} zyx leaves {box}; patches of this size answer for {grid.covered}"
+            " (z0-z1_y0-y1_x0-x1): leave it out to get that, or crop more"
+        )
+    return box
