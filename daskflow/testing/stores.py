@@ -47,12 +47,12 @@ def boxes_in(box: BoundingBox) -> st.SearchStrategy[BoundingBox]:
     ends = [
         st.tuples(st.integers(a, b), st.integers(a, b)).map(sorted) for a, b in zip(box.start, box.stop, strict=True)
     ]
-    return st.tuples(*ends).map(lambda e: BoundingBox([a for a, _ in e], [b for _, b in e]))
+    return st.tuples(*ends).map(lambda e: BoundingBox((e[0][0], e[1][0], e[2][0]), (e[0][1], e[1][1], e[2][1])))
 
 
 def triples(low: int, high: int) -> st.SearchStrategy[Zyx]:
     """Return a strategy of three integers from `low` to `high`."""
-    return st.tuples(*[st.integers(low, high)] * 3)  # type: ignore[return-value]
+    return st.tuples(*[st.integers(low, high)] * 3)
 
 
 def voxels(spec: VolumeSpec, seed: int = 0) -> Array:
