@@ -12,6 +12,7 @@ from typing import Annotated
 
 from daskflow.errors import GeometryError, ParameterError
 from daskflow.jobs import Job, Report
+from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
 from daskflow.operators.evaluation.scores import scores
 from daskflow.operators.evaluation.stages import Tables, evaluation_stages
@@ -73,7 +74,7 @@ class Score:
 
     def __call__(self, report: Report, directory: str) -> None:
         """Add the scores to the report of the job in `directory`."""
-        found = scores(self.tables.bound(directory).total())
+        found = scores(self.tables.bound(JobDirectory(directory).scratch).total())
         report.results["scores"] = found
         if self.output is not None:
             kvstore.write_bytes(self.output, json.dumps(found, indent=1).encode())

@@ -55,7 +55,7 @@ def label_block(
         return np.zeros(array.shape, np.uint16), NOTHING
     # masks as uint8: on one-voxel-thin bool arrays cc3d's own path for masks raises (4.1.1)
     voxels = np.ascontiguousarray(array.view(np.uint8) if array.dtype == bool else array)
-    labels, count = cc3d.connected_components(voxels, connectivity=connectivity, return_N=True)
+    labels, count = cc3d.connected_components(_writeable(voxels), connectivity=connectivity, return_N=True)
     labels = labels.astype(np.uint16 if count < 2**16 else np.uint32, copy=False)
     local = first_indices(labels, count)
     values = None if array.dtype == bool else array.ravel()[local]
@@ -88,6 +88,16 @@ def global_indices(local: npt.NDArray[np.int64], box: BoundingBox, whole: Boundi
     z, y, x = (p + (a - o) for p, a, o in zip(position, box.start, whole.start, strict=True))
     result: npt.NDArray[np.int64] = (z * whole.shape[1] + y) * whole.shape[2] + x
     return result
+
+
+def _writeable(array: Array) -> Array:
+    """Return the array as cc3d takes it, which changes nothing but refuses what it may not change."""
+    view = array.view()
+    try:
+        view.flags.writeable = True
+    except ValueError:
+        return array.copy()
+    return view
 
 
 def _planes(labels: Array, box: BoundingBox, whole: BoundingBox) -> dict[Side, Array]:

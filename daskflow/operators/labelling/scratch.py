@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from daskflow.errors import MissingChunkError
 from daskflow.geometry import BlockGrid
+from daskflow.operators._packing import pack, unpack
 from daskflow.operators.labelling.blocks import NOTHING, Components, Connectivity
-from daskflow.operators.labelling.packing import pack, unpack
 from daskflow.stores import kvstore
 
 Array = npt.NDArray[Any]
@@ -41,7 +41,7 @@ class Labelling:
 
     def bound(self, directory: str) -> Labelling:
         """Return the labelling with its scratch data below the URL `directory`."""
-        url = kvstore.join(directory, "scratch", f"components-{self.key}")
+        url = kvstore.join(directory, f"components-{self.key}")
         return Labelling(self.grid, self.connectivity, self.key, url)
 
     @functools.cached_property

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,7 +134,7 @@ class MatchSeams:
         """Nothing can fail that labelling the blocks has not met."""
 
     def describe(self) -> dict[str, Any]:
-        return {"seams": self.labelling.connectivity}
+        return {"labelling": self.labelling.key}
 
     def bind(self, directory: str) -> MatchSeams:
         return MatchSeams(self.labelling.bound(directory))
@@ -158,9 +157,7 @@ class NumberComponents:
 
     def compute(self, box: BoundingBox, inputs: list[Seams]) -> tuple[list[Array], list[Array], int]:  # noqa: ARG002
         counts = [seams.counts for seams in inputs]
-        members = np.array(
-            list(itertools.chain.from_iterable(map(self.labelling.members, range(len(inputs))))), np.int64
-        )
+        members = np.concatenate([np.array(self.labelling.members(group), np.int64) for group in range(len(inputs))])
         ends = np.cumsum(np.concatenate(counts))
         begins = np.empty(len(members), np.int64)
         begins[members] = ends - np.concatenate(counts)
@@ -183,7 +180,7 @@ class NumberComponents:
         """Nothing can fail that labelling the blocks has not met."""
 
     def describe(self) -> dict[str, Any]:
-        return {"numbers": self.dtype.name}
+        return {"labelling": self.labelling.key, "dtype": self.dtype.name}
 
     def bind(self, directory: str) -> NumberComponents:
         return NumberComponents(self.labelling.bound(directory), self.dtype)
@@ -195,9 +192,17 @@ def labelling_stages(
     """Return the stages of a labelling, in order; arguments as in their tasks."""
     box = labelling.grid.box
     whole = BlockGrid(box, box.shape)
-    name = f"components-{labelling.key[:6]}"
     return (
-        Stage(f"{name}-label", labelling.grid, LabelBlocks(labelling, expression, threshold)),
-        Stage(f"{name}-match", labelling.groups, MatchSeams(labelling)),
-        Stage(f"{name}-number", whole, NumberComponents(labelling, dtype)),
+        Stage("label-components", labelling.grid, LabelBlocks(labelling, expression, threshold)),
+        Stage("match-seams", labelling.groups, MatchSeams(labelling)),
+        Stage("number-components", whole, NumberComponents(labelling, dtype)),
     )
+
+
+def run_here(stages: Sequence[Stage], directory: str) -> None:
+    """Run stages in this process, block after block, with scratch data below the URL `directory`."""
+    for stage in stages:
+        task = stage.task.bind(directory)
+        task.check()
+        for box in stage.grid:
+            task.write(box, task.compute(box, task.read(box)))
