@@ -82,7 +82,7 @@ class Commands(click.Group):
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--plugin-file", multiple=True, metavar="FILE", help="Python file with operators of your own.")
 @click.pass_context
-def app(ctx: click.Context, plugin_file: tuple[str, ...], **_: Any) -> None:
+def app(ctx: click.Context, /, plugin_file: tuple[str, ...], **_: Any) -> None:
     """Set up what the commands share."""
     if plugin_file:
         from daskflow.volume import load_file
@@ -92,7 +92,7 @@ def app(ctx: click.Context, plugin_file: tuple[str, ...], **_: Any) -> None:
 
 @app.result_callback()
 @click.pass_context
-def finish(ctx: click.Context, steps: list[Step | None], **options: Any) -> None:
+def finish(ctx: click.Context, /, steps: list[Step | None], **options: Any) -> None:
     """Apply the commands in order, then run what the sinks have asked for in one job."""
     from daskflow.cli.running import Settings, run
 

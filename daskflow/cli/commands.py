@@ -97,7 +97,7 @@ def _again(ctx: click.Context, words: list[str], flag: str) -> None:
     from daskflow.cli.app import app
 
     with app.make_context("daskflow", list(words)) as fresh:
-        fresh.meta |= {flag: True, "daskflow.words": words}
+        fresh.meta.update({flag: True, "daskflow.words": words})
         app.invoke(fresh)
     ctx.exit(0)
 

@@ -13,7 +13,7 @@ from daskflow.cli.chain import Chain, Step
 from daskflow.cli.words import Numbers, gather_numbers
 from daskflow.volume import Operator, Parameter, Volume
 
-_SIMPLE: dict[Any, click.ParamType] = {int: click.INT, float: click.FLOAT, str: click.STRING}
+_SIMPLE: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
 
 
 class WordCommand(click.Command):
@@ -101,7 +101,7 @@ def _parameter(parameter: Parameter, operator: Operator) -> click.Parameter:
     return option
 
 
-def option_type(annotation: Any) -> tuple[click.ParamType, bool]:
+def option_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:
     """Return the type of an option, and whether it takes several values, from an annotation.
 
     Raises:

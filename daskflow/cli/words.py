@@ -12,7 +12,7 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _LABELLED = re.compile(r"(xyz|zyx):(.+)", re.IGNORECASE)
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType[tuple[float, ...]]):
     """Some numbers: ``64 512 512``, ``64,512,512``, ``zyx:64,512,512`` or ``xyz:512,512,64``.
 
     Attributes:
@@ -62,8 +62,8 @@ def gather_numbers(command: click.Command, args: Sequence[str]) -> list[str]:
             if arguments < 0:
                 break
         elif isinstance(option, click.Option) and not option.is_flag and not option.count:
-            word, rest = _value(rest, many=isinstance(option.type, Numbers))
-            joined += word
+            value, rest = _value(rest, many=isinstance(option.type, Numbers))
+            joined += value
     return [*joined, *rest]
 
 

@@ -260,24 +260,16 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
 def fuse(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """Return stages in which those that evaluate volumes over the same box have become one.
 
-    The stages that volumes wait for come first, each once; then evaluation; then what is left, in its order.
+    First come the stages that volumes wait for, then evaluation, then what makes files of it.
     """
-    order: dict[int, Stage] = {}
     groups: dict[tuple[BoundingBox, tuple[float, ...]], list[Stage]] = {}
     for stage in stages:
-        if not isinstance(stage.task, Evaluate):
-            order[id(stage)] = stage
-            continue
-        key = (stage.grid.box, stage.task.expression.outputs[0].spec.voxel_size)
-        groups.setdefault(key, []).append(stage)
-    waited = {id(s): s for group in groups.values() for one in group for s in _waited(one)}
-    fused = [_fused(group) for group in groups.values()]
-    return (*waited.values(), *fused, *(s for key, s in order.items() if key not in waited))
-
-
-def _waited(stage: Stage) -> tuple[Stage, ...]:
-    assert isinstance(stage.task, Evaluate)
-    return stage.task.expression.stages
+        if isinstance(stage.task, Evaluate):
+            key = (stage.grid.box, stage.task.expression.outputs[0].spec.voxel_size)
+            groups.setdefault(key, []).append(stage)
+    before = [stage for stage in stages if not isinstance(stage.task, Evaluate | Assemble)]
+    after = [stage for stage in stages if isinstance(stage.task, Assemble)]
+    return (*before, *(_fused(group) for group in groups.values()), *after)
 
 
 def _fused(group: Sequence[Stage]) -> Stage:

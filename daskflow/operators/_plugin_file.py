@@ -184,7 +184,7 @@ def _execute(path: str, source: str) -> Callable[..., Any]:
             exec(compile(source, path, "exec"), vars(module))  # noqa: S102 (running the user's file is the purpose)
     except Exception as error:
         raise ParameterError(f"plugin {path} does not run: {error!r}") from error
-    execute = getattr(module, "execute", None)
+    execute: Callable[..., Any] | None = getattr(module, "execute", None)
     if not callable(execute):
         raise ParameterError(f"plugin {path} defines no function execute")
     return execute

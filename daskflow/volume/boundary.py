@@ -121,5 +121,5 @@ def _inside(at: np.ndarray[Any, Any], first: int, last: int, edge: str) -> np.nd
         return first + (at - first) % (last - first)
     if edge == "nearest":
         return np.clip(at, first, last - 1)
-    at = np.where(at < first, 2 * first - 1 - at, at)
-    return np.where(at >= last, 2 * last - 1 - at, at)
+    mirrored = np.where(at < first, 2 * first - 1 - at, at)
+    return np.asarray(np.where(at >= last, 2 * last - 1 - at, mirrored))

@@ -170,7 +170,8 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
         raise ParameterError(f"{function.__qualname__} is no operator; mark it with @daskflow.operator(group=...)")
     hints = typing.get_type_hints(function, include_extras=True)
     helps = _sections(function)[1]
-    inputs, parameters = [], []
+    inputs: list[Parameter] = []
+    parameters: list[Parameter] = []
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue

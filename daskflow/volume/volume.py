@@ -25,7 +25,7 @@ from daskflow.volume.node import Array, Crop, DaskSource, Generated, Node, Store
 from daskflow.volume.stage import Stage
 
 
-class Volume(DaskMethodsMixin):
+class Volume(DaskMethodsMixin):  # type: ignore[misc]
     """A lazy 3D volume, zyx or czyx, with global coordinates, voxel size and meaning.
 
     A volume is a small expression: it knows its geometry and how to answer for any box. Nothing is read or computed
