@@ -15,7 +15,6 @@ from daskflow.jobs.batch import Failure
 from daskflow.jobs.fingerprint import changes
 from daskflow.jobs.report import Report
 from daskflow.stores import kvstore
-from daskflow.stores.kvstore import redact
 
 _FORMAT = 1
 
@@ -81,7 +80,7 @@ class JobDirectory:
             "daskflow": daskflow.__version__,
             "name": name,
             "user": user(),
-            "command": None if command is None else [redact(word) for word in command],
+            "command": None if command is None else without_secrets(command),
             "stages": description,
         }
         known = self.read("job.json")
@@ -111,6 +110,11 @@ class JobDirectory:
     def save_report(self, report: Report) -> None:
         """Store a report; its results must be JSON values."""
         self.write("report.json", report.to_json())
+
+
+def without_secrets(command: Sequence[str]) -> list[str]:
+    """Return the words of a command line, with the URLs among them stripped of passwords and signatures."""
+    return [kvstore.redact(word) if "://" in word else word for word in command]
 
 
 def load_grid(values: dict[str, Any]) -> BlockGrid:

@@ -1,4 +1,4 @@
-"""One run of a job: lock, compare, check, stream each stage, record, finish."""
+"""One run of a job: lock, compare, check, stream each stage, journal, finish."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.executor import Executor, executor_of
 from daskflow.jobs.fingerprint import describe_stages
 from daskflow.jobs.interrupt import Interrupts
+from daskflow.jobs.journal import Journal
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED
 from daskflow.jobs.lock import Lease
 from daskflow.jobs.plan import Plan, StagePlan
 from daskflow.jobs.progress import Progress, Snapshot, progress_of
-from daskflow.jobs.record import Record
 from daskflow.jobs.report import Interrupted, Report, StageReport, State
 from daskflow.jobs.stream import Policy, Stream
 from daskflow.stores import kvstore
@@ -53,14 +53,14 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
             directory.clear()
         directory.compare(description)
         stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
-        record = Record(directory, stages)
+        journal = Journal(directory, stages)
         earlier = directory.load_report()
-        _reopen(stages, record, options, scratch_gone=earlier is not None and earlier.ok)
+        _reopen(stages, journal, options, scratch_gone=earlier is not None and earlier.ok)
         progress = progress_of(options.progress)
         stack.callback(progress.close)
         for stage in stages:
             stage.task.check()
-        if options.verb == "run" and record.finished and earlier is not None and earlier.ok:
+        if options.verb == "run" and journal.finished and earlier is not None and earlier.ok:
             report = replace(earlier, already_done=True)
             progress.say(report.headline)
             return report
@@ -71,21 +71,21 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         executor = executor_of(client)
         stack.callback(executor.close)
         plan = job.plan(client)
-        run = _Run(job, stages, directory, record, executor, plan, progress, lease, options)
+        run = _Run(job, stages, directory, journal, executor, plan, progress, lease, options)
         return run.verify() if options.verb == "verify" else run.run()
 
 
-def _reopen(stages: list[Stage], record: Record, options: Options, *, scratch_gone: bool) -> None:
+def _reopen(stages: list[Stage], journal: Journal, options: Options, *, scratch_gone: bool) -> None:
     """Set back to pending what must run again although an earlier run had settled it."""
     for stage in stages:
         if options.retry_failed:
-            record.forget(stage.name, FAILED)
+            journal.forget(stage.name, FAILED)
         if not getattr(stage.task, "intact", lambda: True)():
-            record.forget(stage.name, DONE, EMPTY, FAILED)
+            journal.forget(stage.name, DONE, EMPTY, FAILED)
     if scratch_gone and options.verb == "run":
-        unfinished = [number for number, stage in enumerate(stages) if not record.ledgers[stage.name].finished]
+        unfinished = [number for number, stage in enumerate(stages) if not journal.ledgers[stage.name].finished]
         for stage in stages[: max(unfinished, default=0)]:
-            record.forget(stage.name, DONE, EMPTY, FAILED)
+            journal.forget(stage.name, DONE, EMPTY, FAILED)
 
 
 @dataclass
@@ -93,7 +93,7 @@ class _Run:
     job: Job
     stages: list[Stage]
     directory: JobDirectory
-    record: Record
+    journal: Journal
     executor: Executor
     planned: Plan
     progress: Progress
@@ -110,7 +110,7 @@ class _Run:
         kvstore.delete(kvstore.join(self.directory.url, "report.json"))
         state: State = "finished"
         for stage, plan in zip(self.stages, self.planned.stages, strict=True):
-            ledger = self.record.ledgers[stage.name]
+            ledger = self.journal.ledgers[stage.name]
             if not ledger.finished:
                 self._stream(stage, plan)
             if not ledger.finished:
@@ -139,7 +139,7 @@ class _Run:
             self.progress.say(line)
 
     def _stream(self, stage: Stage, plan: StagePlan) -> None:
-        ledger = self.record.ledgers[stage.name]
+        ledger = self.journal.ledgers[stage.name]
         skipped = ledger.count(DONE) + ledger.count(EMPTY)
         policy = Policy(
             retries=self.options.retries,
@@ -148,7 +148,7 @@ class _Run:
             verb=self.options.verb,
         )
         lost = self.executor.lost
-        stream = Stream(stage, self.executor, ledger, policy, self.record.counts[stage.name], self._tick)
+        stream = Stream(stage, self.executor, ledger, policy, self.journal.counts[stage.name], self._tick)
         try:
             with self.interrupts:
                 stream.run()
@@ -159,7 +159,7 @@ class _Run:
             raise type(error)(f"{error}\n{advice}") from error
         finally:
             self._take_failures(stream)
-            self.record.save(stage.name)
+            self.journal.save(stage.name)
             self.reports[stage.name] = self._reported(stream, plan, skipped, self.executor.lost - lost)
         if self.interrupts.requested:
             report = self._report("interrupted")
@@ -172,7 +172,7 @@ class _Run:
         if self.options.verb == "verify":
             self.damaged += failures
         else:
-            self.record.add_failures(failures)
+            self.journal.add_failures(failures)
 
     def _tick(self, stream: Stream) -> None:
         ledger = stream.ledger
@@ -189,7 +189,7 @@ class _Run:
             )
         )
         self._take_failures(stream)
-        self.record.save_soon(stream.stage.name)
+        self.journal.save_soon(stream.stage.name)
         if self.lease.lost is not None:
             raise LockedJobError(f"{self.directory.url} was taken over by {self.lease.lost}")
         if self.interrupts.requested and not stream.stopping:
@@ -197,7 +197,7 @@ class _Run:
             stream.stop()
 
     def _untouched(self, stage: Stage) -> StageReport:
-        ledger = self.record.ledgers[stage.name]
+        ledger = self.journal.ledgers[stage.name]
         done, empty = ledger.count(DONE), ledger.count(EMPTY)
         return StageReport(
             name=stage.name,
@@ -206,7 +206,7 @@ class _Run:
             empty=empty,
             failed=ledger.count(FAILED),
             skipped=done + empty,
-            counts=dict(self.record.counts[stage.name]),
+            counts=dict(self.journal.counts[stage.name]),
         )
 
     def _reported(self, stream: Stream, plan: StagePlan, skipped: int, lost: int) -> StageReport:
@@ -229,5 +229,5 @@ class _Run:
             directory=self.directory.url,
             state=state,
             stages=tuple(self.reports.values()),
-            failures=tuple(self.record.failures),
+            failures=tuple(self.journal.failures),
         )

@@ -20,7 +20,7 @@ _MOST_FAILURES = 10_000
 _MOST_TRACEBACKS = 100
 
 
-class Record:
+class Journal:
     """Ledgers, failures and sums of counts of all stages of a job.
 
     They are saved in the order failures, ledger, counts. A driver that dies in between leaves failures that the ledger

@@ -1,0 +1,59 @@
+"""Where data came from: what is stored beside them once they are complete."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import socket
+from datetime import UTC, datetime
+from typing import Any
+
+import daskflow
+from daskflow.jobs.directory import JobDirectory, user
+from daskflow.jobs.report import Report
+
+_PACKAGES = (
+    "numpy",
+    "dask",
+    "distributed",
+    "tensorstore",
+    "zarr",
+    "scipy",
+    "scikit-image",
+    "connected-components-3d",
+    "torch",
+)
+
+
+def provenance(report: Report) -> dict[str, Any]:
+    """Return who made the data of a finished job, when, with what, and how, as JSON values without secrets.
+
+    The parameters are the descriptions of the stages, as the job's fingerprint has them.
+    """
+    job = JobDirectory(report.directory).read("job.json") or {}
+    return {
+        "software": "daskflow",
+        "version": daskflow.__version__,
+        "packages": _versions(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "user": user(),
+        "host": socket.gethostname(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "job": report.name,
+        "command": job.get("command"),
+        "parameters": job.get("stages"),
+        "blocks": {stage.name: {"done": stage.done, "empty": stage.empty} for stage in report.stages},
+        "counts": report.counts,
+        "results": report.results,
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

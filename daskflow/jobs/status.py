@@ -1,0 +1,126 @@
+"""How a job stands, read from its directory by anybody, while it runs or afterwards."""
+
+from __future__ import annotations
+
+import html
+import shlex
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from daskflow.errors import StoreNotFoundError
+from daskflow.jobs.batch import Failure
+from daskflow.jobs.directory import JobDirectory, load_grid
+from daskflow.jobs.ledger import DONE, EMPTY, FAILED, Ledger
+from daskflow.jobs.lock import Holder, holder_of
+from daskflow.jobs.report import StageReport, causes
+from daskflow.jobs.table import html_table, text_table
+from daskflow.stores import kvstore
+
+_HEADER = ("stage", "blocks", "done", "empty", "failed", "pending", "part")
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a job stands, as of the last time its driver saved its ledger (every few seconds).
+
+    Attributes:
+        name: the job's.
+        directory: where it keeps its ledger.
+        state: running, finished, failed (blocks failed for good) or unfinished.
+        stages: blocks by state and sums of counts; the rest of each report is empty.
+        failures: the blocks that failed for good, as far as they are recorded.
+        command: the command line that made the job, None when it was made in Python.
+        holder: the driver that runs it, None when none does.
+        results: what the finished job found.
+    """
+
+    name: str
+    directory: str
+    state: Literal["running", "finished", "failed", "unfinished"]
+    stages: tuple[StageReport, ...]
+    failures: tuple[Failure, ...]
+    command: tuple[str, ...] | None
+    holder: Holder | None
+    results: dict[str, Any]
+
+    @property
+    def next_step(self) -> str:
+        """What to do next, for people."""
+        if self.state == "running":
+            return f"being run by {self.holder}"
+        if self.state == "finished":
+            return "nothing is left to do"
+        if self.state == "failed":
+            return f"to run the failed blocks again: daskflow retry {self.directory}"
+        again = shlex.join(self.command) if self.command else "run the job again in Python: job.run(client)"
+        return f"to go on: {again}"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows = []
+        for stage in self.stages:
+            part = (stage.done + stage.empty) / max(1, stage.blocks)
+            counts = (stage.blocks, stage.done, stage.empty, stage.failed, stage.pending)
+            rows.append((stage.name, *(f"{count:,}" for count in counts), f"{part:.1%}"))
+        return rows
+
+    def _notes(self) -> list[str]:
+        total: Counter[str] = Counter()
+        for stage in self.stages:
+            total.update(stage.counts)
+        notes = [f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(total.items()) if count]
+        notes += [f"{name}: {value}" for name, value in self.results.items()]
+        return [*notes, *causes(self.failures), self.next_step]
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.name}: {self.state}", text_table(_HEADER, self._rows()), *self._notes()])
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<div>{html.escape(note)}</div>" for note in self._notes())
+        return f"<b>{html.escape(self.name)}: {self.state}</b>{html_table(_HEADER, self._rows())}{notes}"
+
+
+def status(directory: str) -> Status:
+    """Return how the job of a directory stands; the URL of its output will do, too.
+
+    Raises:
+        StoreNotFoundError: no job was ever run there.
+    """
+    home = find(directory)
+    job = home.read("job.json")
+    counts = home.read("totals.json") or {}
+    stages = tuple(_stage(home, name, values["grid"], counts.get(name, {})) for name, values in job["stages"].items())
+    holder = holder_of(home.lock)
+    if holder is not None and holder.alive is False:
+        holder = None
+    report = home.load_report()
+    failed = any(stage.failed for stage in stages)
+    return Status(
+        name=job["name"],
+        directory=home.url,
+        state="running" if holder else "finished" if report and report.ok else "failed" if failed else "unfinished",
+        stages=stages,
+        failures=tuple(home.load_failures()),
+        command=None if job["command"] is None else tuple(job["command"]),
+        holder=holder,
+        results={} if report is None else report.results,
+    )
+
+
+def find(directory: str) -> JobDirectory:
+    """Return the job directory at a URL, or beside an output at that URL.
+
+    Raises:
+        StoreNotFoundError: no job was ever run there.
+    """
+    url = kvstore.normalise(directory)
+    for candidate in (url, f"{url}.daskflow"):
+        if kvstore.exists(kvstore.join(candidate, "job.json")):
+            return JobDirectory(candidate)
+    raise StoreNotFoundError(f"no job was run in {url} or {url}.daskflow: neither has a job.json")
+
+
+def _stage(home: JobDirectory, name: str, grid: dict[str, Any], counts: dict[str, int]) -> StageReport:
+    ledger = Ledger.load(home.ledger(name), load_grid(grid))
+    done, empty, failed = (ledger.count(state) for state in (DONE, EMPTY, FAILED))
+    return StageReport(name, len(ledger), done, empty, failed, skipped=done + empty, counts=counts)
