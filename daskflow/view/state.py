@@ -26,6 +26,7 @@ void main() {{
 """
 _COLORS = ("red", "green", "blue")
 _PANEL = 320
+_VOXELS_PER_PIXEL = 4
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ def viewer_state(layers: Sequence[Layer]) -> dict[str, Any]:
     first = layers[0]
     finest = min(first.spec.voxel_size)
     extent = [n * v / finest for n, v in zip(first.spec.box.shape, first.spec.voxel_size, strict=True)]
-    cheap = min(first.coarsest) / finest
+    widest = _VOXELS_PER_PIXEL * min(first.coarsest) / finest
     middle = [(a + b) / 2 for a, b in zip(first.spec.box.start, first.spec.box.stop, strict=True)]
     return {
         "dimensions": {axis: [size / 1e9, "m"] for axis, size in zip("xyz", first.spec.voxel_size[::-1], strict=True)},
         "position": middle[::-1],
-        "crossSectionScale": min(max(extent) / _PANEL, 2 * cheap),
-        "projectionScale": min(1.6 * max(extent), 2 * _PANEL * cheap),
+        "crossSectionScale": min(max(extent) / _PANEL, widest),
+        "projectionScale": 1.6 * min(max(extent), _PANEL * widest),
         "layers": [layer_state(layer) for layer in layers],
         "selectedLayer": {"layer": layers[-1].name},
         "layout": "4panel",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import ipaddress
 import logging
 import re
 import secrets
+import socket
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -124,12 +126,22 @@ def _listen(port: int, bind: str) -> Any:
         from neuroglancer.server import Server
     except ImportError as error:
         raise MissingDependencyError.of("neuroglancer", "view") from error
-    if bind not in (LOOPBACK, "localhost", "::1"):
+    if not _loopback(bind):
         _log.warning("listening on %s: other machines can connect, and look if they have the URL", bind)
+    if not 0 <= port < 2**16:
+        raise ParameterError(f"cannot listen on port {port}; give 1 to 65535, or 0 for a free one")
     try:
+        socket.create_server((bind, port), family=socket.AF_INET6 if ":" in bind else socket.AF_INET).close()
         return Server(bind_address=bind, bind_port=port)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ParameterError(f"cannot listen on {bind}, port {port}: {error}; port 0 takes a free one") from error
+
+
+def _loopback(bind: str) -> bool:
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return bind == "localhost"
 
 
 def _client(server: Any, state: dict[str, Any]) -> Any:
