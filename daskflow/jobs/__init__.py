@@ -6,7 +6,9 @@ from daskflow.jobs.plan import Plan
 from daskflow.jobs.provenance import provenance
 from daskflow.jobs.records import Reduce, read_record, write_record
 from daskflow.jobs.report import Interrupted, Report
-from daskflow.jobs.status import Status, status
+from daskflow.jobs.sinks import merge
+from daskflow.jobs.status import Status, saved_command, status
+from daskflow.jobs.verify import verify
 
 __all__ = [
     "Failure",
@@ -16,8 +18,11 @@ __all__ = [
     "Reduce",
     "Report",
     "Status",
+    "merge",
     "provenance",
     "read_record",
+    "saved_command",
     "status",
+    "verify",
     "write_record",
 ]

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 import daskflow
 from daskflow.errors import ChangedJobError, JobError
 from daskflow.geometry import BlockGrid, BoundingBox
@@ -56,7 +58,7 @@ class JobDirectory:
 
     def write(self, name: str, values: Any) -> None:
         """Store JSON values as an object, atomically."""
-        kvstore.write_bytes(kvstore.join(self.url, name), json.dumps(values, indent=1).encode())
+        kvstore.write_bytes(kvstore.join(self.url, name), json.dumps(values, indent=1, default=_plain).encode())
 
     def compare(self, description: dict[str, Any]) -> None:
         """See that the directory is not another job's; one of which no block has run gives way.
@@ -110,6 +112,11 @@ class JobDirectory:
     def save_report(self, report: Report) -> None:
         """Store a report; its results must be JSON values."""
         self.write("report.json", report.to_json())
+
+
+def _plain(value: Any) -> Any:
+    """Return numpy's numbers and arrays as JSON has them, and other things by their text."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
 def without_secrets(command: Sequence[str]) -> list[str]:

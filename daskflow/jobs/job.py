@@ -33,7 +33,8 @@ class Job:
     Running it again, after whatever ended the last run, goes on where that stopped, and gives the same result.
 
     Attributes:
-        stages: what is run, in this order; a stage begins when every block of the one before is done.
+        stages: what is run, in this order; a stage begins when every block of the one before is done. Those of the
+            same name are numbered, e.g. label-components, label-components-2.
         directory: URL where the job keeps its ledger, failures, report and scratch data.
         name: shown to people.
         finish: called in this process, once, when every block is done, with the report and the directory; what they
@@ -41,7 +42,7 @@ class Job:
         command: the command line that made the job, by which it can be retried.
 
     Raises:
-        ParameterError: no stage, or names that are not unique or not safe in URLs.
+        ParameterError: no stage, or names that are not safe in URLs.
     """
 
     stages: tuple[Stage, ...]
@@ -52,14 +53,13 @@ class Job:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        put(self, "stages", tuple(self.stages))
+        put(self, "stages", _told_apart(self.stages))
         put(self, "finish", tuple(self.finish))
         put(self, "directory", kvstore.normalise(self.directory))
-        names = [kvstore.check_name(stage.name) for stage in self.stages]
-        if not names:
+        if not self.stages:
             raise ParameterError(f"job {self.name} has no stage")
-        if len(set(names)) < len(names):
-            raise ParameterError(f"stages of job {self.name} must have different names: {', '.join(names)}")
+        for stage in self.stages:
+            kvstore.check_name(stage.name)
 
     @classmethod
     def merge(cls, jobs: Sequence[Job]) -> Self:
@@ -73,13 +73,9 @@ class Job:
         if not jobs:
             raise ParameterError("no jobs to merge")
         stages: dict[str, Stage] = {}
-        taken: set[str] = set()
         for stage in (stage for job in jobs for stage in job.stages):
             (description,) = describe_stages([stage]).values()
-            key = token(description)
-            if key not in stages:
-                stages[key] = dataclasses.replace(stage, name=_unused(stage.name, taken))
-                taken.add(stages[key].name)
+            stages.setdefault(token(description), stage)
         return cls(
             tuple(stages.values()),
             jobs[0].directory,
@@ -168,6 +164,10 @@ def _default_workers() -> Workers:
         return Workers(1, pool.threads, pool.threads, pool.memory)
 
 
-def _unused(name: str, taken: set[str]) -> str:
-    candidates = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))
-    return next(candidate for candidate in candidates if candidate not in taken)
+def _told_apart(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Return the stages, those whose name is taken by an earlier one with a number behind it."""
+    names: list[str] = []
+    for stage in stages:
+        numbered = (f"{stage.name}-{number}" for number in range(2, len(names) + 3))
+        names.append(next(name for name in (stage.name, *numbered) if name not in names))
+    return tuple(dataclasses.replace(stage, name=name) for stage, name in zip(stages, names, strict=True))

@@ -157,7 +157,7 @@ class Report:
     @property
     def headline(self) -> str:
         """The outcome in a line."""
-        if self.already_done:
+        if self.already_done and self.ok:
             return f"{self.name}: already done, nothing was run"
         done = sum(stage.done + stage.empty for stage in self.stages)
         blocks = sum(stage.blocks for stage in self.stages)

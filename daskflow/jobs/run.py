@@ -135,7 +135,8 @@ class _Run:
         return report
 
     def _say(self, report: Report) -> None:
-        for line in (report.headline, *report.notes):
+        self.progress.say(report.headline)
+        for line in () if report.ok else report.notes:
             self.progress.say(line)
 
     def _stream(self, stage: Stage, plan: StagePlan) -> None:

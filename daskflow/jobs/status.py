@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from daskflow.errors import StoreNotFoundError
+from daskflow.errors import JobError, StoreNotFoundError
 from daskflow.jobs.batch import Failure
 from daskflow.jobs.directory import JobDirectory, load_grid
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED, Ledger
@@ -118,6 +118,20 @@ def find(directory: str) -> JobDirectory:
         if kvstore.exists(kvstore.join(candidate, "job.json")):
             return JobDirectory(candidate)
     raise StoreNotFoundError(f"no job was run in {url} or {url}.daskflow: neither has a job.json")
+
+
+def saved_command(directory: str) -> list[str]:
+    """Return the words of the command line that made the job of a directory, for it to be run again.
+
+    Raises:
+        StoreNotFoundError: no job was ever run there.
+        JobError: it was made in Python.
+    """
+    home = find(directory)
+    command = home.read("job.json")["command"]
+    if command is None:
+        raise JobError(f"{home.url} was made in Python; call job.run(client, retry_failed=True) there")
+    return list(command)
 
 
 def _stage(home: JobDirectory, name: str, grid: dict[str, Any], counts: dict[str, int]) -> StageReport:
