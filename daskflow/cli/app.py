@@ -97,8 +97,9 @@ def finish(ctx: click.Context, /, steps: list[Step | None], **options: Any) -> N
     from daskflow.cli.running import Settings, run
 
     settings = Settings(
-        command=tuple(ctx.meta.get("daskflow.words", sys.argv[1:])),
-        retry_failed=bool(ctx.meta.get("daskflow.retry", False)),
+        command=("daskflow", *ctx.meta.get("daskflow.words", sys.argv[1:])),
+        verb=ctx.meta.get("daskflow.verb", "run"),
+        directory=ctx.meta.get("daskflow.directory"),
         **{name: value for name, value in options.items() if name != "plugin_file"},
     )
     chain = Chain()

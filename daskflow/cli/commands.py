@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from daskflow.cli.chain import Chain, Step
-from daskflow.errors import DaskflowError
+from daskflow.errors import DaskflowError, ParameterError
 
 
 @click.command(short_help="Show how far a job is, what failed, and what to type next.")
@@ -29,25 +29,19 @@ def retry(ctx: click.Context, job: str) -> None:
 
     JOB is the job's directory, OUTPUT.daskflow, or the output itself.
     """
-    from daskflow.jobs import saved_command
-
-    with _plain_errors():
-        words = saved_command(job)
-    _again(ctx, words, "daskflow.retry")
+    _again(ctx, job, "retry")
 
 
-@click.command(short_help="Read every chunk of a layer and list the missing and damaged ones.")
-@click.argument("url", metavar="URL")
-@click.option("-m", "--mip", type=int, default=0, show_default=True, help="Pyramid level.")
-def verify(url: str, mip: int) -> None:
-    """Read every chunk of a stored volume and list the missing and damaged ones; the exit status is 2 if any are."""
-    from daskflow.jobs import verify as read_all
+@click.command(short_help="Read back what a job stored, and list what is missing or damaged.")
+@click.argument("job", metavar="JOB")
+@click.pass_context
+def verify(ctx: click.Context, job: str) -> None:
+    """Read back all that a job stored, and list what is missing or damaged; the exit status is 2 if anything is.
 
-    with _plain_errors():
-        report = read_all(url, mip=mip)
-    click.echo(str(report))
-    if not report.ok:
-        raise SystemExit(2)
+    Damaged blocks are marked as not done: the job's own command line, run again, makes them anew. JOB is the job's
+    directory, OUTPUT.daskflow, or the output itself.
+    """
+    _again(ctx, job, "verify")
 
 
 @click.command(short_help="Show volumes in Neuroglancer, served from this machine.")
@@ -93,11 +87,18 @@ def demo(directory: str, workers: int | None, view: bool) -> None:
 COMMANDS = {command.name: command for command in (demo, neuroglancer, retry, status, verify) if command.name}
 
 
-def _again(ctx: click.Context, words: list[str], flag: str) -> None:
+def _again(ctx: click.Context, job: str, verb: str) -> None:
+    """Go through the command line that made a job, and do `verb` in the end."""
     from daskflow.cli.app import app
+    from daskflow.jobs import status as read_status
 
+    with _plain_errors():
+        state = read_status(job)
+        if state.command is None:
+            raise ParameterError(f"{job} was made in Python: build the job again there, and call its {verb}")
+    words = list(state.command[1:])
     with app.make_context("daskflow", list(words)) as fresh:
-        fresh.meta.update({flag: True, "daskflow.words": words})
+        fresh.meta.update({"daskflow.verb": verb, "daskflow.words": words, "daskflow.directory": state.directory})
         app.invoke(fresh)
     ctx.exit(0)
 

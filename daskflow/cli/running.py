@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -28,7 +28,8 @@ class Settings:
         retries: how often a block may fail again.
         fail_fast: stop at the first block that fails.
         quiet: no progress.
-        retry_failed: run the blocks again that failed before.
+        verb: run the job, retry its failed blocks too, or verify what it stored.
+        directory: of the job that is retried or verified, to know it again.
     """
 
     command: tuple[str, ...]
@@ -40,7 +41,8 @@ class Settings:
     retries: int
     fail_fast: bool
     quiet: bool
-    retry_failed: bool
+    verb: Literal["run", "retry", "verify"]
+    directory: str | None
 
 
 def run(chain: Chain, settings: Settings) -> int:
@@ -61,20 +63,27 @@ def run(chain: Chain, settings: Settings) -> int:
 
 
 def _run_job(job: Job, settings: Settings) -> int:
+    if settings.directory is not None and job.directory != settings.directory:
+        raise ParameterError(
+            f"from here the command line means {job.directory}, not {settings.directory}:"
+            " go to the directory where it was typed first"
+        )
     with _client(settings) as client:
         if settings.only_plan:
             click.echo(str(job.plan(client)))
             return 0
-        report = job.run(
-            client,
-            progress=not settings.quiet,
-            retries=settings.retries,
-            fail_fast=settings.fail_fast,
-            retry_failed=settings.retry_failed,
-        )
+        progress = False if settings.quiet else None
+        if settings.verb == "verify":
+            report = job.verify(client, progress=progress)
+        else:
+            report = job.run(
+                client,
+                progress=progress,
+                retries=settings.retries,
+                fail_fast=settings.fail_fast,
+                retry_failed=settings.verb == "retry",
+            )
     click.echo(str(report))
-    for result in report.results.values():
-        click.echo(str(result))
     return 0 if report.ok else 2
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import socket
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import daskflow
 from daskflow.jobs.directory import JobDirectory, user
 from daskflow.jobs.report import Report
+from daskflow.stores import kvstore
 
 _PACKAGES = (
     "numpy",
@@ -47,6 +50,31 @@ def provenance(report: Report) -> dict[str, Any]:
         "counts": report.counts,
         "results": report.results,
     }
+
+
+@dataclass(frozen=True)
+class WriteProvenance:
+    """Writes what `provenance` returns with the data: the last thing that a finished job does.
+
+    Precomputed layers have a file ``provenance`` in CloudVolume's form, to whose ``processing`` the job is added, other
+    data a file ``<name>.provenance.json`` beside them.
+
+    Attributes:
+        url: the layer or file.
+        inside: whether it is a precomputed layer.
+    """
+
+    url: str
+    inside: bool
+
+    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002 (what every finish is called with)
+        target = f"{self.url}/provenance" if self.inside else f"{self.url}.provenance.json"
+        known = json.loads(kvstore.read_bytes(target) or b"{}")
+        record = provenance(report)
+        entry = {"method": record, "by": record["user"], "date": record["finished"]}
+        whole = {"description": "", "owners": [], "sources": [], **known}
+        whole["processing"] = [*known.get("processing", []), entry]
+        kvstore.write_bytes(target, json.dumps(whole, indent=1).encode())
 
 
 def _versions() -> dict[str, str]:

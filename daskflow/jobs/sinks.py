@@ -17,7 +17,7 @@ from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.job import Job
 from daskflow.stores import Layout, Store, kvstore
 from daskflow.stores.counting import counting
-from daskflow.stores.opening import create_store, write_file
+from daskflow.stores.opening import create_store, open_store, write_file
 from daskflow.volume import BlockResult, Estimate, Expression, Stage, Volume
 from daskflow.volume.expression import Arrays
 from daskflow.volume.node import Array
@@ -35,6 +35,9 @@ class Sink(Protocol):
 
     def write(self, box: BoundingBox, array: Array) -> BlockResult:
         """Store one block."""
+
+    def verify(self, box: BoundingBox) -> None:
+        """Raise when what was stored for a block is missing or damaged."""
 
     def describe(self) -> dict[str, Any]:
         """Return all that the stored bytes depend on, the voxels apart, as JSON."""
@@ -80,6 +83,9 @@ class LayerSink:
     def write(self, box: BoundingBox, array: Array) -> BlockResult:
         self._store().write(box, array)
         return BlockResult(empty=not array.any())
+
+    def verify(self, box: BoundingBox) -> None:
+        self._store().read(box)
 
     def describe(self) -> dict[str, Any]:
         layout = dataclasses.asdict(self.layout)
@@ -127,6 +133,9 @@ class FileSink:
         self.scratch_store().write(box, array)
         return BlockResult(empty=not array.any())
 
+    def verify(self, box: BoundingBox) -> None:
+        """The scratch layer is gone once the file is written, which `Assemble` verifies."""
+
     def describe(self) -> dict[str, Any]:
         layout = dataclasses.asdict(self.layout)
         return {"url": self.url, "format": self.format, "layout": layout, **_described(self.spec)}
@@ -168,6 +177,11 @@ class Evaluate:
             counts |= {name: counts.get(name, 0) + n for name, n in result.counts.items()}
         return BlockResult(empty=all(result.empty for result in results), counts=counts)
 
+    def verify(self, box: BoundingBox) -> None:
+        """Raise when what the sinks stored for a block is missing or damaged."""
+        for sink in self.sinks:
+            sink.verify(box)
+
     def estimate(self, box: BoundingBox) -> Estimate:
         written = sum(node.spec.nbytes_of(box) for node in self.expression.outputs)
         return dataclasses.replace(self.expression.estimate(self._boxes(box)), bytes_written=written)
@@ -207,6 +221,15 @@ class Assemble:
         sink = self.sink
         write_file(sink.url, sink.spec, sink.scratch_store().read, format=sink.format, layout=sink.layout)
         return BlockResult()
+
+    def verify(self, box: BoundingBox) -> None:
+        """Raise when the file is missing or damaged."""
+        store = open_store(self.sink.url, format=self.sink.format)
+        height = self.sink.block[0]
+        for low in range(box.start[0], box.stop[0], height):
+            high = min(low + height, box.stop[0])
+            slab = BoundingBox((low, *box.start[1:]), (high, *box.stop[1:]))
+            store.read(slab.shift([a - b for a, b in zip(store.spec.box.start, box.start, strict=True)]))
 
     def estimate(self, box: BoundingBox) -> Estimate:
         size = self.sink.spec.nbytes_of(box)

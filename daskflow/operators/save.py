@@ -9,6 +9,7 @@ from typing import Annotated
 from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
+from daskflow.jobs.provenance import WriteProvenance
 from daskflow.jobs.sinks import Assemble, FileSink, LayerSink, evaluate_stage, safe_name
 from daskflow.stores import Layout, kvstore
 from daskflow.stores.opening import open_store, target_format
@@ -69,6 +70,7 @@ def save(
     work = None if block is None else as_zyx(block, name="block")
     leaf = safe_name(location)
     directory = f"{location.rstrip('/')}.daskflow/"
+    finish = (WriteProvenance(location, inside=target.name == "precomputed"),)
     if target.create is not None:
         layout = _completed(layout, volume.spec, location, target.name, mip)
         sink = LayerSink(location, volume.spec, mip, target.name, layout)
@@ -81,7 +83,7 @@ def save(
             evaluate_stage(f"gather-{leaf}", volume, gathered, block=work),
             Stage(f"write-{leaf}", _one_block(volume.box), Assemble(gathered)),
         )
-    return Job((*volume.expression.stages, *stages), directory, name=f"save-{leaf}")
+    return Job((*volume.expression.stages, *stages), directory, name=f"save-{leaf}", finish=finish)
 
 
 def _completed(layout: Layout, spec: VolumeSpec, location: str, format_name: str, mip: int) -> Layout:
