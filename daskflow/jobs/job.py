@@ -166,8 +166,9 @@ def _default_workers() -> Workers:
 
 def _told_apart(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """Return the stages, those whose name is taken by an earlier one with a number behind it."""
-    names: list[str] = []
+    told: dict[str, Stage] = {}
     for stage in stages:
-        numbered = (f"{stage.name}-{number}" for number in range(2, len(names) + 3))
-        names.append(next(name for name in (stage.name, *numbered) if name not in names))
-    return tuple(dataclasses.replace(stage, name=name) for stage, name in zip(stages, names, strict=True))
+        numbered = (f"{stage.name}-{number}" for number in range(2, len(told) + 3))
+        name = next(name for name in (stage.name, *numbered) if name not in told)
+        told[name] = stage if name == stage.name else dataclasses.replace(stage, name=name)
+    return tuple(told.values())

@@ -15,7 +15,7 @@ from daskflow.jobs import Job, Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
 from daskflow.operators.evaluation.scores import scores
-from daskflow.operators.evaluation.stages import Tables, evaluation_stages
+from daskflow.operators.evaluation.stages import Evaluation
 from daskflow.stores import kvstore
 from daskflow.volume import Expression, Flag, Volume, operator
 
@@ -51,13 +51,13 @@ def evaluate_segmentation(
     """
     _check(segmentation, groundtruth)
     expression = Expression([segmentation.node, groundtruth.node])
-    key = token([expression.describe(), segmentation.grid.block, segmentation.grid.origin])
-    tables = Tables.over(segmentation.grid, key)
-    stages = (*expression.stages, *evaluation_stages(tables, expression))
+    grid = segmentation.grid
+    key = token([expression.describe(), grid.block, grid.origin])[:8]
+    evaluation = Evaluation(expression, grid, key)
     location = None if output is None else kvstore.normalise(os.fspath(output))
     directory = _temporary(key) if location is None else f"{location}.daskflow/"
-    finish = (Score(tables, location),)
-    return Job(stages, directory, name="evaluate segmentation", finish=finish)
+    finish = (Score(evaluation, location),)
+    return Job((*expression.stages, *evaluation.stages), directory, name="evaluate segmentation", finish=finish)
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,16 @@ class Score:
     """Turn the table of the whole into scores, once a job has counted it.
 
     Attributes:
-        tables: where it lies below the job's directory.
+        evaluation: what was compared.
         output: URL of the JSON file the scores are written to, or None.
     """
 
-    tables: Tables
+    evaluation: Evaluation
     output: str | None
 
     def __call__(self, report: Report, directory: str) -> None:
         """Add the scores to the report of the job in `directory`."""
-        found = scores(self.tables.bound(JobDirectory(directory).scratch).total())
+        found = scores(self.evaluation.total(JobDirectory(directory).scratch))
         report.results["scores"] = found
         if self.output is not None:
             kvstore.write_bytes(self.output, json.dumps(found, indent=1).encode())

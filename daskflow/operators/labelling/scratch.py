@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from daskflow.errors import MissingChunkError
 from daskflow.geometry import BlockGrid
-from daskflow.operators._packing import pack, unpack
 from daskflow.operators.labelling.blocks import NOTHING, Components, Connectivity
+from daskflow.operators.labelling.packing import pack, unpack
 from daskflow.stores import kvstore
 
 Array = npt.NDArray[Any]

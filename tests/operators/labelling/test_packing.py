@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from daskflow.errors import CorruptChunkError
-from daskflow.operators import _packing as packing
+from daskflow.operators.labelling import packing
 
 ARRAYS = npst.arrays(
     st.sampled_from([np.uint8, np.uint16, np.uint32, np.uint64, np.int64, np.bool_]),
