@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from daskflow.cli.app import app
-from daskflow.volume import Operator, Parameter, load_operator, operator_names
+from daskflow.volume import Operator, Parameter, Volume, load_operator, operator_names
 
 PAGE = Path(__file__).with_name("operators.md")
 HEADER = """# Operators
@@ -42,14 +42,14 @@ def page() -> str:
     for group, members in grouped.items():
         parts.append(f"## {group.capitalize()}\n")
         parts += [entry(one) for one in members]
-    return "\n".join(parts)
+    return re.sub(r"(?<!`)``(?!`)", "`", "\n".join(parts))
 
 
 def entry(operator: Operator) -> str:
     """Return the entry of one operator."""
     sections = docstring_sections(operator)
-    lines = [f"### {operator.command}", "", operator.description, "", "```text", usage(operator), "```", ""]
-    lines += ["```text", python_call(operator), "```", ""]
+    lines = [f"### {operator.command}", "", operator.description, ""]
+    lines += ["```text", usage(operator), python_call(operator), "```", ""]
     parameters = [*operator.inputs, *operator.parameters]
     if parameters:
         lines += ["| Python | command line | type | default | |", "|---|---|---|---|---|"]
@@ -88,9 +88,8 @@ def python_call(operator: Operator) -> str:
 
 def row(operator: Operator, parameter: Parameter) -> str:
     """Return a parameter's row of the table."""
-    default = "" if parameter.required else f"`{shown_default(parameter.default)}`"
     words, kind = options(operator, parameter), type_name(parameter.annotation)
-    cells = [f"`{parameter.name}`", words, kind, default, parameter.help]
+    cells = [f"`{parameter.name}`", words, kind, shown_default(parameter), parameter.help]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -100,7 +99,9 @@ def options(operator: Operator, parameter: Parameter) -> str:
         if option.name == parameter.name:
             if isinstance(option, click.Argument):
                 return f"`{parameter.name.upper()}`"
-            return " ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
+            if isinstance(option, click.Option) and option.hidden:
+                return "`-i`, after a comma"
+            return " ".join(f"`{name}`" for name in [*option.opts[:2], *option.secondary_opts])
     return ""
 
 
@@ -115,14 +116,12 @@ def command_of(operator: Operator) -> click.Command:
 
 def type_name(annotation: object) -> str:
     """Return a type as people say it."""
-    if annotation is type(None):
-        return "None"
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is None:
         return getattr(annotation, "__name__", str(annotation))
     if origin is typing.Literal:
         return ", ".join(f"`{choice}`" for choice in arguments)
-    inner = [type_name(argument) for argument in arguments if argument is not Ellipsis]
+    inner = [type_name(argument) for argument in arguments if argument not in {Ellipsis, type(None)}]
     if origin in {typing.Union, types.UnionType}:
         return " or ".join(inner)
     if origin in {tuple, Sequence}:
@@ -130,9 +129,12 @@ def type_name(annotation: object) -> str:
     return str(annotation)
 
 
-def shown_default(default: object) -> str:
+def shown_default(parameter: Parameter) -> str:
     """Return a default as the command line takes it."""
-    return " ".join(f"{number:g}" for number in default) if isinstance(default, tuple) else str(default)
+    if parameter.required:
+        return "" if parameter.annotation is Volume else "required"
+    value = parameter.default
+    return "" if value is None else f"`{' '.join(f'{n:g}' for n in value) if isinstance(value, tuple) else value}`"
 
 
 def docstring_sections(operator: Operator) -> dict[str, str]:

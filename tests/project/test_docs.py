@@ -15,21 +15,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
-BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"^`([\w.]+)`:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^(?:`([\w.]+)`:\n\n)?```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def script(page: Path) -> Iterator[tuple[str, str]]:
-    """The page's examples in order: Python to run, files to write and command lines."""
-    text = page.read_text()
-    for path, body in FILE.findall(text):
-        yield path, body
-    for kind, body in BLOCK.findall(FILE.sub("", text)):
-        yield kind, body
+def examples(page: Path) -> Iterator[tuple[str, str, str]]:
+    """The page's examples in order: the file that one is to be written to, its language, its text."""
+    yield from BLOCK.findall(page.read_text())
 
 
 def run(words: list[str] | str, directory: Path) -> None:
@@ -52,26 +47,17 @@ def test_links_lead_somewhere(page):
     assert [target for target in local if not (page.parent / target).exists()] == []
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(script(page))], ids=name)
+@pytest.mark.parametrize("page", [page for page in PAGES if any(examples(page))], ids=name)
 def test_examples_run(page, tmp_path):
-    steps = list(script(page))
-    for kind, body in steps:
-        if kind not in ("python", "console"):
-            (tmp_path / kind).write_text(body)
-    python = "\n".join(body for kind, body in steps if kind == "python")
-    for kind, body in steps:
-        if kind == "console":
-            lines = body.replace("\\\n", " ").splitlines()
-            for command in [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]:
-                run(command, tmp_path)
-        elif kind == "python" and python:
-            (tmp_path / "_page.py").write_text(f"if __name__ == '__main__':\n{indented(python)}")
-            run([sys.executable, "_page.py"], tmp_path)
-            python = ""
-
-
-def indented(code: str) -> str:
-    return "".join(f"    {line}" if line.strip() else line for line in code.splitlines(keepends=True))
+    for file, language, text in examples(page):
+        if file:
+            (tmp_path / file).write_text(text)
+        elif language == "python":
+            run([sys.executable, "-c", text], tmp_path)
+        else:
+            for line in text.replace("\\\n", " ").splitlines():
+                if line.startswith("$ "):
+                    run(line[2:], tmp_path)
 
 
 def test_the_architecture_page_draws_the_house_that_the_import_contract_keeps():
