@@ -54,7 +54,7 @@ def normalise(url: str | os.PathLike[str]) -> str:
 
 def redact(url: str) -> str:
     """Return the URL without user, password and query, for people to read."""
-    return re.sub(r"\?.*", "?...", re.sub(r"//[^/@]*@", "//", url))
+    return re.sub(r"\?\S*", "?...", re.sub(r"//[^/@]*@", "//", url))
 
 
 def local_path(url: str) -> Path | None:
@@ -133,6 +133,8 @@ def _s3_options() -> dict[str, Any]:
         options["aws_region"] = region
     if env.get("AWS_NO_SIGN_REQUEST", "").lower() in ("1", "true", "yes"):
         options["aws_credentials"] = {"type": "anonymous"}
+    elif env.get("AWS_ACCESS_KEY_ID"):
+        options["aws_credentials"] = {"type": "environment"}
     return options
 
 
@@ -148,11 +150,15 @@ def _locate(url: str) -> tuple[Any, str]:
     return _opened(json.dumps(spec, sort_keys=True)), key
 
 
-_CODES: tuple[tuple[str, type[StoreError]], ...] = (
+_Codes = tuple[tuple[str, type[StoreError]], ...]
+_ACCESS_CODES: _Codes = (
     ("PERMISSION_DENIED", StoreAccessError),
     ("UNAUTHENTICATED", StoreAccessError),
     ("Read-only file system", StoreAccessError),
     ("Not a directory", StoreAccessError),
+)
+_OBJECT_CODES: _Codes = (("NOT_FOUND", StoreNotFoundError),)
+_CHUNK_CODES: _Codes = (
     ("NOT_FOUND", MissingChunkError),
     ("DATA_LOSS", CorruptChunkError),
     ("INVALID_ARGUMENT", CorruptChunkError),
@@ -168,15 +174,28 @@ def plain_message(error: Exception) -> str:
 
 
 @contextmanager
-def translated(url: str, verb: str) -> Iterator[None]:
-    """Turn tensorstore's errors inside the block into daskflow's; `verb` says what was tried, e.g. "read"."""
+def translated(url: str, verb: str, *, chunks: bool = True) -> Iterator[None]:
+    """Turn tensorstore's errors inside the block into daskflow's.
+
+    Args:
+        url: what was accessed, for the message.
+        verb: what was tried, e.g. "read".
+        chunks: whether voxels were accessed, so that what is absent or damaged is a chunk.
+
+    Raises:
+        StoreAccessError: the location refuses.
+        MissingChunkError: a chunk was never written (StoreNotFoundError when not `chunks`).
+        CorruptChunkError: a chunk cannot be decoded.
+        StoreError: anything else.
+    """
     try:
         yield
     except (ValueError, NotImplementedError, IndexError, KeyError) as error:
         if isinstance(error, DaskflowError):
             raise
         text = plain_message(error)
-        kind = next((kind for code, kind in _CODES if code in text), StoreError)
+        codes = _ACCESS_CODES + (_CHUNK_CODES if chunks else _OBJECT_CODES)
+        kind = next((kind for code, kind in codes if code in text), StoreError)
         raise kind(f"cannot {verb} {redact(url)}: {text}") from error
 
 
@@ -197,7 +216,7 @@ def read_bytes(url: str) -> bytes | None:
         StoreAccessError: the location refuses.
         StoreError: it cannot be reached.
     """
-    with translated(url, "read"):
+    with translated(url, "read", chunks=False):
         store, key = _locate(url)
         result = store.read(key).result()
     return bytes(result.value) if result.state == "value" else None
@@ -210,7 +229,7 @@ def write_bytes(url: str, data: bytes) -> None:
         StoreAccessError: the location refuses.
     """
     refuse_http(url)
-    with translated(url, "write"):
+    with translated(url, "write", chunks=False):
         store, key = _locate(url)
         store.write(key, data).result()
 
@@ -222,7 +241,7 @@ def write_if_absent(url: str, data: bytes) -> bool:
         StoreAccessError: the location refuses.
     """
     refuse_http(url)
-    with translated(url, "write"):
+    with translated(url, "write", chunks=False):
         store, key = _locate(url)
         absent = store.read(key).result()
         if absent.state == "value":
@@ -244,7 +263,7 @@ def list_names(url: str, prefix: str = "") -> list[str]:
     """
     if normalise(url).startswith(("http://", "https://")):
         raise StoreAccessError(f"cannot list {redact(url)}: http has no listings")
-    with translated(url, "list"):
+    with translated(url, "list", chunks=False):
         store, key = _locate(url)
         base = f"{key}/" if key else ""
         keys = store.list(_below(base + prefix), strip_prefix_length=len(base.encode())).result()
@@ -254,7 +273,7 @@ def list_names(url: str, prefix: str = "") -> list[str]:
 def delete(url: str) -> None:
     """Remove the object at `url`; nothing happens when there is none."""
     refuse_http(url)
-    with translated(url, "delete"):
+    with translated(url, "delete", chunks=False):
         store, key = _locate(url)
         store.write(key, None).result()
 
@@ -273,7 +292,7 @@ def delete_tree(url: str) -> None:
         if path.exists():
             shutil.rmtree(path)
         return
-    with translated(url, "delete"):
+    with translated(url, "delete", chunks=False):
         store, key = _locate(url)
         if not key:
             raise ParameterError(f"will not delete all of {url}")

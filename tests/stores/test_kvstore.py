@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daskflow.errors import ParameterError, StoreAccessError
+from daskflow.stores import kvstore
+
+
+@pytest.fixture(params=["file", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path) if request.param == "file" else f"memory://test-kvstore/{tmp_path.name}"
+
+
+def test_objects_are_written_read_listed_and_deleted(root: str) -> None:
+    for name, data in {"a": b"1", "b/c": b"2", "b/d": b"", "bb": b"3"}.items():
+        kvstore.write_bytes(kvstore.join(root, name), data)
+    assert kvstore.read_bytes(f"{root}/b/c") == b"2"
+    assert kvstore.read_bytes(f"{root}/b/d") == b""
+    assert kvstore.list_names(root) == ["a", "b/c", "b/d", "bb"]
+    assert kvstore.list_names(root, "b/") == ["b/c", "b/d"]
+    assert kvstore.list_names(f"{root}/b") == ["c", "d"]
+    kvstore.delete(f"{root}/a")
+    kvstore.delete_tree(f"{root}/b")
+    assert kvstore.list_names(root) == ["bb"]
+
+
+def test_what_is_absent_reads_as_none_and_is_no_error_to_delete(root: str) -> None:
+    assert kvstore.read_bytes(f"{root}/nothing") is None
+    assert not kvstore.exists(f"{root}/nothing")
+    assert kvstore.list_names(f"{root}/nothing") == []
+    kvstore.delete(f"{root}/nothing")
+    kvstore.delete_tree(f"{root}/nothing")
+
+
+def test_a_directory_is_no_object(tmp_path: Path) -> None:
+    kvstore.write_bytes(str(tmp_path / "a" / "b"), b"1")
+    assert not kvstore.exists(str(tmp_path / "a"))
+    assert kvstore.exists(str(tmp_path / "a" / "b"))
+
+
+def test_of_many_writers_one_finds_the_object_absent(root: str) -> None:
+    url = f"{root}/lock"
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda i: kvstore.write_if_absent(url, b"%d" % i), range(8)))
+    assert sum(won) == 1
+    assert kvstore.read_bytes(url) == b"%d" % won.index(True)
+
+
+def test_of_many_processes_one_finds_the_object_absent(tmp_path: Path) -> None:
+    code = "import sys; from daskflow.stores import kvstore; print(kvstore.write_if_absent(sys.argv[1], b'x'))"
+    running = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    assert sorted(process.communicate(timeout=60)[0].strip() for process in running) == ["False", "False", "True"]
+
+
+def test_readers_see_the_old_object_or_the_new_never_a_part(tmp_path: Path) -> None:
+    url, old, new = str(tmp_path / "object"), b"a" * 2**20, b"b" * 2**20
+    kvstore.write_bytes(url, old)
+    seen: set[bytes | None] = set()
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            seen.add(Path(url).read_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(20):
+        kvstore.write_bytes(url, new)
+        kvstore.write_bytes(url, old)
+    stop.set()
+    watcher.join()
+    assert seen <= {old, new}
+
+
+@pytest.mark.parametrize(
+    ("given_url", "expected"),
+    [
+        ("/a/b/", "file:///a/b"),
+        ("/a/../c", "file:///c"),
+        ("file:///a b/c%20d/", "file:///a b/c%20d"),
+        ("s3://bucket/key/", "s3://bucket/key"),
+        ("gs://bucket", "gs://bucket"),
+        ("https://host:80/x", "https://host:80/x"),
+        ("memory://m/", "memory://m"),
+    ],
+)
+def test_urls_are_normalised(given_url: str, expected: str) -> None:
+    assert kvstore.normalise(given_url) == expected
+
+
+def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert kvstore.normalise("layer") == f"file://{tmp_path}/layer"
+    assert kvstore.normalise("~").startswith("file:///")
+    assert kvstore.local_path("layer") == tmp_path / "layer"
+
+
+@pytest.mark.parametrize("url", ["", "a\0b", "ftp://host/x", "s3://", "http:///x"])
+def test_urls_that_cannot_be_are_refused(url: str) -> None:
+    with pytest.raises(ParameterError):
+        kvstore.normalise(url)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../b", "/abs", "a//b", "", ".", "a\0", "..%2f", "a b", "é", "a\n"])
+def test_names_that_could_lead_elsewhere_are_refused(name: str) -> None:
+    with pytest.raises(ParameterError, match="safe name"):
+        kvstore.join("memory://m", name)
+
+
+@given(st.text(max_size=12))
+def test_joined_names_stay_below_the_root(name: str) -> None:
+    try:
+        joined = kvstore.join("/root/of/all", name)
+    except ParameterError:
+        return
+    assert kvstore.normalise(joined).startswith("file:///root/of/all/")
+
+
+@pytest.mark.parametrize("path", ["with space", "per%20cent", "ünï", "plus+and&"])
+def test_paths_are_taken_as_they_are(tmp_path: Path, path: str) -> None:
+    kvstore.write_bytes(str(tmp_path / path / "x"), b"1")
+    assert (tmp_path / path / "x").read_bytes() == b"1"
+    assert kvstore.list_names(str(tmp_path / path)) == ["x"]
+
+
+def test_secrets_in_urls_are_not_shown() -> None:
+    assert kvstore.redact("https://user:pass@host/key?X-Amz-Signature=abc") == "https://host/key?..."
+
+
+def test_writing_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreAccessError, match="cannot write"):
+        kvstore.check_writable(str(tmp_path / "file" / "layer"))
+
+
+def test_a_directory_without_write_permission_is_noticed_at_once(
+    open_directory: Path, run_unprivileged: Callable[..., str]
+) -> None:
+    code = (
+        "import sys, time; from daskflow.stores import kvstore; from daskflow.errors import StoreAccessError\n"
+        "begin = time.monotonic()\n"
+        "try: kvstore.check_writable(sys.argv[1])\n"
+        "except StoreAccessError as error: print(time.monotonic() - begin, error)\n"
+    )
+    open_directory.chmod(0o555)
+    seconds, message = run_unprivileged(code, str(open_directory)).split(" ", 1)
+    assert float(seconds) < 1
+    assert "cannot write" in message
+    assert str(open_directory) in message
+
+
+def test_checking_a_writable_place_is_quick_and_leaves_nothing(tmp_path: Path) -> None:
+    begin = time.monotonic()
+    kvstore.check_writable(str(tmp_path / "new"))
+    assert time.monotonic() - begin < 1
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("url", ["/", "file:///", "s3://bucket", "gs://bucket"])
+def test_whole_roots_are_not_deleted(url: str) -> None:
+    with pytest.raises(ParameterError, match="will not delete all"):
+        kvstore.delete_tree(url)
+
+
+def test_http_is_read_only() -> None:
+    for refused in (kvstore.write_bytes, kvstore.write_if_absent):
+        with pytest.raises(StoreAccessError, match="read-only"):
+            refused("http://127.0.0.1:1/x", b"")
+    with pytest.raises(StoreAccessError, match="no listings"):
+        kvstore.list_names("http://127.0.0.1:1/x")
+
+
+def test_s3_is_configured_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert kvstore.kvstore_spec("s3://b/k") == {"driver": "s3", "bucket": "b", "path": "k/"}
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9000")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
+    assert kvstore.kvstore_spec("s3://b") == {
+        "driver": "s3",
+        "bucket": "b",
+        "path": "",
+        "endpoint": "http://localhost:9000",
+        "aws_region": "eu-central-1",
+        "aws_credentials": {"type": "anonymous"},
+    }
