@@ -22,7 +22,8 @@ CHROMIUM = next(
 )
 FLAGS = [
     "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
+    "--ignore-gpu-blocklist", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run",
 ]  # fmt: skip
 WIDTH, HEIGHT = 900, 700
 MIDDLE = (WIDTH // 4, 210)  # x, y on the screen of the xy panel's middle, where the volume's middle is shown

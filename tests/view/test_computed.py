@@ -30,7 +30,7 @@ def stored(layer: ComputedLayer):
     return [ts.open({**spec, "scale_index": mip}, context=context).result().T for mip in range(len(layer.levels))]
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 70), st.integers(1, 80), st.integers(1, 80)),
     offset=st.tuples(*[st.integers(-100, 100)] * 3),

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
@@ -22,6 +22,7 @@ def decoded(png: bytes) -> np.ndarray:
         return np.asarray(image)
 
 
+@settings(deadline=None)
 @given(
     npst.arrays(np.uint8, st.tuples(st.integers(1, 30), st.integers(1, 30)))
     | npst.arrays(np.uint8, st.tuples(st.integers(1, 30), st.integers(1, 30), st.just(3)))
@@ -30,6 +31,7 @@ def test_png_decodes_to_the_pixels_that_were_encoded(pixels):
     assert np.array_equal(decoded(encode_png(pixels)), pixels)
 
 
+@settings(deadline=None)
 @given(
     npst.arrays(
         st.sampled_from(["u1", "u2", "i2", "u4", "i8", "u8", "f4", "f8", "?"]).map(np.dtype),
@@ -80,6 +82,7 @@ def test_affinities_become_red_green_blue_in_the_order_of_channels():
     assert section_pixels(section[1:2], "probability_map")[0, 0].tolist() == [128, 128, 128]
 
 
+@settings(deadline=None)
 @given(npst.arrays(np.uint64, (4, 4)), npst.arrays(np.uint64, (3, 5)))
 def test_label_has_one_colour_wherever_it_appears(first, second):
     def by_label(labels):
