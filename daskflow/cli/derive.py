@@ -113,7 +113,7 @@ def option_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:
         return Numbers(float if float in typing.get_args(several[0]) else int), True
     (member,) = members[:1]
     if typing.get_origin(member) is Literal:
-        return click.Choice([str(choice) for choice in typing.get_args(member)]), False
+        return click.Choice(typing.get_args(member)), False
     if member is bool:
         return click.BOOL, False
     if member in _SIMPLE:
