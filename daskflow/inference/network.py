@@ -145,7 +145,8 @@ class Network:
 
     def describe(self) -> dict[str, Any]:
         """Return what the answers depend on, as JSON: not the batch size, nor where they are computed."""
-        return {name: value for name, value in asdict(self).items() if name not in ("batch_size", "device")}
+        described = {name: value for name, value in asdict(self).items() if name not in ("batch_size", "device")}
+        return described | {"input_patch": list(self.input_patch), "output_patch": list(self.output_patch)}
 
     def _load(self) -> Engine:
         if self.framework == "identity":

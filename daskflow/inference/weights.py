@@ -49,14 +49,15 @@ def share(patch: Zyx, neighbours: tuple[Offsets, Offsets, Offsets]) -> Array:
     counts = [_summed(np.ones(n), offsets) for n, offsets in zip(patch, neighbours, strict=True)]
     own, all_, flat = _Outer(exponentials, scale), _Outer(sums, scale), _Outer(counts, constant)
     result = np.empty(patch, np.float32)
-    total, floor = np.empty((2, *patch[1:]), np.float32)
+    # float64: on small patches the constant is near the negative of the product
+    weight, total, floor = np.empty((3, *patch[1:]))
     for z, section in enumerate(result):
-        own.section(z, section)
-        section += np.float32(constant)
+        own.section(z, weight)
+        weight += constant
         all_.section(z, total)
         flat.section(z, floor)
         total += floor
-        section /= total
+        np.divide(weight, total, out=section, casting="same_kind")
     return result
 
 
@@ -110,12 +111,12 @@ def _rescaling(exponentials: list[Array]) -> tuple[float, float]:
 
 
 class _Outer:
-    """The product of one vector per axis and a factor, float32, a section at a time to stay in the cache."""
+    """The product of one vector per axis and a factor, a section at a time to stay in the cache."""
 
     def __init__(self, axes: list[Array], factor: float) -> None:
         z, y, x = axes
-        self._columns = (factor * z[:, None] * y).astype(np.float32)[:, :, None]
-        self._rows = x.astype(np.float32)
+        self._columns = (factor * z[:, None] * y)[:, :, None]
+        self._rows = x
 
     def section(self, z: int, out: Array) -> None:
         np.multiply(self._columns[z], self._rows, out=out)

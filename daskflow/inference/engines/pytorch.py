@@ -68,7 +68,7 @@ class TorchEngine:
         self.batch_size = -(-len(patches) // 2)
         logger.warning("%s ran out of memory; batches are halved to %d patches", self.device, self.batch_size)
         self.release()
-        return torch.cat([self._run(patches[: self.batch_size]), self._run(patches[self.batch_size :])])
+        return torch.cat([self(patches[: self.batch_size]), self(patches[self.batch_size :])])
 
     def accumulator(self, channels: int, shape: Zyx) -> TorchAccumulator:
         return TorchAccumulator(channels, shape, self.device, self._shares)

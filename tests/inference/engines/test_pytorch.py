@@ -1,0 +1,211 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from daskflow.errors import ModelError
+from daskflow.geometry import BoundingBox
+from daskflow.inference.blend import infer
+from daskflow.inference.network import ModelFile, Network
+from daskflow.inference.patches import PatchGrid
+
+PATCH = (4, 6, 6)
+NET = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv3d(1, 2, 3, padding=1)
+        torch.nn.init.constant_(self.conv.weight, 0.1)
+        torch.nn.init.constant_(self.conv.bias, 0.5)
+
+    def forward(self, x):
+        {body}
+
+InstantiatedModel = Net()
+"""
+
+
+@pytest.fixture
+def declare(tmp_path):
+    """Declare a torch network by the body of its forward function."""
+
+    def declare(body="return self.conv(x)", extra="", **options):
+        path = tmp_path / "net.py"
+        path.write_text(NET.format(body=body) + extra)
+        options = {"output_patch": PATCH, "channels": 2, "device": "cpu"} | options
+        return Network("pytorch", PATCH, model=ModelFile.at(path), **options)
+
+    return declare
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def noise(batch=1, seed=0):
+    return np.random.default_rng(seed).random((batch, 1, *PATCH), np.float32)
+
+
+def run(network, array, overlap=(2, 3, 3), **options):
+    grid = PatchGrid(BoundingBox((0, 0, 0), array.shape), network.input_patch, network.output_patch, overlap)
+    return infer(array, box=grid.covered, read_box=grid.box, grid=grid, network=network, **options)
+
+
+def test_outputs_are_those_of_the_network(declare):
+    patches = noise(3)
+    kernel = torch.full((2, 1, 3, 3, 3), 0.1)
+    expected = torch.nn.functional.conv3d(torch.from_numpy(patches), kernel, torch.full((2,), 0.5), padding=1)
+    torch.testing.assert_close(declare().engine()(patches), expected)
+
+
+def test_no_gradient_is_recorded(declare):
+    output = declare().engine()(noise())
+    assert not output.requires_grad
+    assert output.is_inference()
+
+
+def test_outputs_of_the_input_size_are_cropped_and_outputs_of_the_output_size_are_not(declare):
+    patches = noise(2)
+    small = {"output_patch": (2, 4, 4)}
+    cropped = declare(**small).engine()(patches)
+    torch.testing.assert_close(cropped, declare().engine()(patches)[:, :, 1:3, 1:5, 1:5])
+    valid = declare("return self.conv(x)[:, :, 1:3, 1:5, 1:5]", **small).engine()(patches)
+    torch.testing.assert_close(valid, cropped)
+
+
+def test_hooks_stand_around_the_network(declare):
+    hooks = """
+def pre_process(patch):
+    assert patch.dtype == "float32" and patch.ndim == 5
+    return {"image": torch.from_numpy(patch) * 2}
+
+def post_process(net_output):
+    return net_output["answer"]
+"""
+    network = declare("return {'answer': torch.cat([x['image']] * 2, 1)}", hooks)
+    patches = noise()
+    np.testing.assert_allclose(network.engine()(patches)[:, 1].numpy(), patches[:, 0] * 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "match"),
+    [
+        ("return self.conv(x)[:, :1]", r"shape \(1, 1, 4, 6, 6\).*expected \(1, 2, 4, 6, 6\).*num_output_channels"),
+        ("return torch.cat([self.conv(x)] * 2, 1)", r"shape \(1, 4, 4, 6, 6\)"),
+        ("return self.conv(x)[..., 1:]", r"shape \(1, 2, 4, 6, 5\).*output_patch_size"),
+        ("return self.conv(x)[0]", r"shape \(2, 4, 6, 6\)"),
+        ("return [self.conv(x)]", "answered list.*post_process"),
+        ("raise ValueError('odd patch')", r"failed on patches of shape \(1, 1, 4, 6, 6\).*odd patch"),
+        ("return self.conv(x[0, 0])", "failed on patches"),
+    ],
+)
+def test_answers_that_break_the_declaration_are_found_by_a_check(declare, body, match):
+    network = declare(body)
+    with pytest.raises(ModelError, match=match) as caught:
+        network.check()
+    assert "net.py" in str(caught.value)
+
+
+def test_the_batch_size_changes_neither_result_nor_leaves_stale_patches(declare):
+    array = np.random.default_rng(0).integers(1, 255, (9, 13, 14), dtype=np.uint8)
+    alone = run(declare(), array)
+    for batch in (2, 5, 100):
+        np.testing.assert_allclose(run(declare(batch_size=batch), array), alone, rtol=1e-5)
+
+
+def test_networks_that_write_into_their_input_do_no_harm(declare):
+    array = np.random.default_rng(0).integers(1, 255, (9, 13, 14), dtype=np.uint8)
+    np.testing.assert_allclose(
+        run(declare("return self.conv(x.mul_(0.5)) * 2"), array), run(declare("return self.conv(x * 0.5) * 2"), array)
+    )
+
+
+def test_lower_precision_is_used_inside_and_float32_outside(declare):
+    network = declare("y = self.conv(x); assert y.dtype == torch.bfloat16; return y", dtype="bfloat16")
+    output = network.engine()(noise())
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, declare().engine()(noise()), rtol=0.02, atol=0.02)
+
+
+def test_non_finite_answers_are_found_and_great_finite_ones_pass(declare):
+    array = np.ones((4, 6, 9), np.float32)
+    with pytest.raises(ModelError, match=r"net\.py answered NaN or infinity in 4 of 432 values"):
+        run(declare("y = self.conv(x); y[:, :, 0, 0, 0] = float('nan'); return y"), array, overlap=(0, 0, 3))
+    zeroed = run(declare("y = self.conv(x); y[:, :, 0, 0, 0] = float('inf'); return y"), array, (0, 0, 3), nan="zero")
+    assert (zeroed == 0).sum() == 4
+    assert run(declare("return self.conv(x) * 0 + 3e38"), array).min() > 2e38
+
+
+def test_exported_programs_of_one_batch_size_run_at_any(tmp_path):
+    net = torch.nn.Conv3d(1, 2, 3, padding=1).eval()
+    torch.export.save(torch.export.export(net, (torch.rand(2, 1, *PATCH),)), tmp_path / "m.pt2")
+    network = Network("pytorch", PATCH, PATCH, 2, model=ModelFile.at(tmp_path / "m.pt2"), batch_size=3, device="cpu")
+    for batch in (1, 2, 3):
+        patches = noise(batch)
+        with torch.inference_mode():
+            torch.testing.assert_close(network.engine()(patches), net(torch.from_numpy(patches)))
+
+
+def test_a_device_that_is_not_there_is_refused(declare):
+    with pytest.raises(ModelError, match="none that torch knows"):
+        declare(device="abacus").engine()
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelError, match="finds no GPU"):
+            declare(device="cuda").engine()
+
+
+class TestOutOfMemory:
+    body = "if len(x) > 2: raise torch.OutOfMemoryError('full')\n        return self.conv(x)"
+
+    def test_halves_the_batch_once_and_stays_halved(self, declare, caplog):
+        array = np.random.default_rng(0).integers(1, 255, (4, 6, 30), dtype=np.uint8)
+        network = declare(self.body, batch_size=4)
+        with caplog.at_level(logging.WARNING):
+            result = run(network, array)
+            again = run(network, array)
+        np.testing.assert_array_equal(result, again)
+        np.testing.assert_allclose(result, run(declare(), array), rtol=1e-5)
+        assert [r.getMessage() for r in caplog.records if "halved to 2" in r.getMessage()] == [
+            "cpu ran out of memory; batches are halved to 2 patches"
+        ]
+        assert network.engine().batch_size == 2
+
+    def test_a_second_time_fails_with_what_to_do(self, declare):
+        network = declare(self.body, batch_size=8)
+        with pytest.raises(ModelError, match=r"too little memory for 4 patches of \(4, 6, 6\) zyx.*batch_size"):
+            network.engine()(noise(8))
+
+    def test_of_a_single_patch_fails(self, declare):
+        network = declare("raise torch.OutOfMemoryError('full')")
+        with pytest.raises(ModelError, match="too little memory for 1 patches"):
+            network.check()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
+class TestOnAGpu:
+    def test_results_are_those_of_the_cpu(self, declare):
+        array = np.random.default_rng(0).integers(1, 255, (20, 40, 41), dtype=np.uint8)
+        for batch in (1, 3):
+            result = run(declare(device="cuda", batch_size=batch), array)
+            np.testing.assert_allclose(result, run(declare(), array), rtol=1e-3, atol=1e-3)
+
+    def test_a_repeated_block_gives_the_same_bytes(self, declare):
+        array = np.random.default_rng(0).integers(1, 255, (20, 40, 41), dtype=np.uint8)
+        network = declare(device="cuda", batch_size=2)
+        np.testing.assert_array_equal(run(network, array), run(network, array))
+
+    def test_half_precision_stays_near(self, declare):
+        array = np.random.default_rng(0).integers(1, 255, (8, 12, 12), dtype=np.uint8)
+        result = run(declare(device="cuda", dtype="float16"), array)
+        np.testing.assert_allclose(result, run(declare(), array), rtol=0.02, atol=0.02)
+
+    def test_auto_takes_it(self, declare):
+        assert declare(device="auto").engine().device.type == "cuda"
