@@ -86,10 +86,11 @@ def _block(volume: Volume) -> Zyx:
     middle = BoundingBox.from_size([(a + b) // 2 for a, b in zip(start, stop, strict=True)], (1, 1, 1))
     if any(box != middle for box in expression.needed([middle]).values()):
         return volume.block
-    units = [node.spec.chunk or (1, 1, 1) for node in expression.nodes]
+    chunks = [node.spec.chunk or (1, 1, 1) for node in expression.nodes]
+    units = [math.lcm(*(chunk[axis] for chunk in chunks)) for axis in range(3)]
     while math.prod(block) > _BLOCK_VOXELS:
-        longest = max(range(3), key=lambda axis: block[axis])
-        if block[longest] % (2 * math.lcm(*(unit[longest] for unit in units))):
+        even = [axis for axis in range(3) if block[axis] % (2 * units[axis]) == 0]
+        if not even:
             break
-        block[longest] //= 2
+        block[max(even, key=lambda axis: block[axis])] //= 2
     return block[0], block[1], block[2]

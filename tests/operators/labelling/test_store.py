@@ -1,0 +1,62 @@
+import cc3d
+import numpy as np
+import pytest
+
+from daskflow.errors import CorruptChunkError, MissingChunkError, StoreAccessError
+from daskflow.operators.connected_components import connected_components
+from daskflow.operators.labelling.stages import run_here
+from daskflow.volume import Volume
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Voxels, the volume of their components after its stages ran, and the directory of the scratch data."""
+    voxels = np.random.default_rng(0).integers(0, 2, (8, 8, 8)).astype(np.uint8)
+    voxels[:4, :4, :4] = 0
+    volume = connected_components(Volume.from_array(voxels).with_block(4))
+    run_here(volume.expression.stages, str(tmp_path))
+    (scratch,) = tmp_path.iterdir()
+    return voxels, volume.expression.bind(str(tmp_path)), scratch
+
+
+def test_what_the_stages_left_is_read_again_and_again(labelled):
+    voxels, expression, _ = labelled
+
+    for _ in range(2):
+        assert np.array_equal(
+            expression.evaluate([expression.outputs[0].spec.box])[0], cc3d.connected_components(voxels, connectivity=6)
+        )
+
+
+def test_a_block_without_foreground_leaves_no_labels(labelled):
+    _, _, scratch = labelled
+
+    assert sorted(int(path.name) for path in (scratch / "labels").iterdir()) == list(range(1, 8))
+
+
+def test_lost_labels_are_an_error_and_never_background(labelled):
+    _, expression, scratch = labelled
+    (scratch / "labels" / "3").unlink()
+
+    with pytest.raises(MissingChunkError, match="labels/3"):
+        expression.evaluate([expression.outputs[0].spec.box])
+
+
+def test_damaged_labels_are_an_error(labelled):
+    _, expression, scratch = labelled
+    data = bytearray((scratch / "labels" / "3").read_bytes())
+    data[-1] ^= 255
+    (scratch / "labels" / "3").write_bytes(data)
+
+    with pytest.raises(CorruptChunkError, match="labels/3"):
+        expression.evaluate([expression.outputs[0].spec.box])
+
+
+def test_scratch_data_are_not_written_by_others(labelled):
+    _, expression, _ = labelled
+    store = expression.outputs[0].store
+
+    with pytest.raises(StoreAccessError):
+        store.check_writable()
+    with pytest.raises(StoreAccessError):
+        store.write(store.spec.box, store.read(store.spec.box))
