@@ -1,0 +1,106 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from daskflow.errors import GeometryError, ModelError, ParameterError
+from daskflow.geometry import BoundingBox
+from daskflow.operators.inference import inference
+from daskflow.volume import Volume
+
+
+def image(shape, offset=(0, 0, 0), seed=0, **options):
+    array = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    return array, Volume.from_array(array, voxel_offset=offset, **options)
+
+
+def pass_through(volume, **options):
+    options = {"input_patch_size": (4, 16, 16), "output_patch_overlap": (2, 8, 8), "framework": "identity"} | options
+    return inference(volume, **options)
+
+
+def test_identity_gives_the_scaled_image_at_its_place():
+    array, volume = image((7, 29, 27), (10, 20, 30), voxel_size=(40, 8, 8))
+    result = pass_through(volume, num_output_channels=1)
+    assert result.box == volume.box
+    assert result.shape == (1, 7, 29, 27)
+    assert result.voxel_size == (40, 8, 8)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result.read()[0], array / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("channels", "layer_type"), [(3, "affinity_map"), (1, "probability_map"), (4, "probability_map")]
+)
+def test_three_channels_make_an_affinity_map(channels, layer_type):
+    result = pass_through(image((4, 16, 16))[1], num_output_channels=channels)
+    assert (result.channels, result.layer_type) == (channels, layer_type)
+
+
+@pytest.mark.parametrize("options", [{}, {"output_crop_margin": (1, 4, 4)}, {"output_crop_margin": (2, 8, 8)}])
+def test_outputs_smaller_than_inputs_leave_out_what_no_patch_answers_for(options):
+    array, volume = image((8, 32, 32), (5, 5, 5))
+    result = pass_through(
+        volume, input_patch_size=(6, 24, 24), output_patch_size=(4, 16, 16), num_output_channels=1, **options
+    )
+    z, y, x = options.get("output_crop_margin", (1, 4, 4))
+    assert result.box == volume.box.shrink((z, y, x))
+    np.testing.assert_allclose(result.read()[0], array[z:-z, y:-y, x:-x] / 255, atol=1e-6)
+
+
+def test_a_crop_margin_leaves_out_the_shell_of_an_exact_result():
+    array, volume = image((6, 24, 24), (1, 2, 3))
+    result = pass_through(volume, output_crop_margin=(2, 8, 8))
+    assert result.box == BoundingBox((3, 10, 11), (5, 18, 19))
+    np.testing.assert_allclose(result.read(), np.stack([array[2:-2, 8:-8, 8:-8] / 255] * 3), atol=1e-6)
+
+
+def test_a_volume_smaller_than_the_patch_works():
+    array, volume = image((3, 10, 40))
+    np.testing.assert_allclose(pass_through(volume).read()[2], array / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [(4, 16, 16), (3, 7, 11), (100, 100, 100)])
+def test_blocks_of_any_size_compute_the_same(block):
+    array, volume = image((9, 40, 33), (1, -7, 3))
+    result = pass_through(volume.with_block(block))
+    np.testing.assert_allclose(result.data.compute(), np.stack([array / 255] * 3), atol=1e-6)
+    box = BoundingBox((2, 0, 10), (7, 20, 21))
+    np.testing.assert_array_equal(result.read(box), result.read()[(slice(None), *box.slices(result.box))])
+
+
+def test_nothing_is_loaded_before_a_voxel_is_asked_for(tmp_path):
+    model = tmp_path / "model.py"
+    model.write_text("raise RuntimeError('loaded')")
+    result = pass_through(image((4, 16, 16))[1], framework="universal", convnet_model=str(model))
+    with pytest.raises(ModelError, match="loaded"):
+        result.read()
+
+
+def test_the_description_holds_the_hashes_of_model_and_weights(tmp_path):
+    for name in ("model.py", "weights.pt"):
+        (tmp_path / name).write_text(name)
+    options = {"convnet_model": str(tmp_path / "model.py"), "convnet_weight_path": str(tmp_path / "weights.pt")}
+    described = str(pass_through(image((4, 16, 16))[1], framework="universal", **options).expression.describe())
+    for name in ("model.py", "weights.pt"):
+        assert hashlib.sha256(name.encode()).hexdigest() in described
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"output_patch_overlap": (4, 8, 8)}, ParameterError, r"overlap \(4, 8, 8\)"),
+        ({"output_patch_size": (4, 16, 17)}, ParameterError, r"output patch \(4, 16, 17\)"),
+        ({"output_patch_size": (2, 8, 8), "output_patch_overlap": (0, 0, 0), "output_crop_margin": (0, 4, 4)},
+         ParameterError, r"output_crop_margin \(0, 4, 4\).*1-7_4-28_4-28"),
+        ({"output_crop_margin": (4, 1, 1)}, ParameterError, "output_crop_margin"),
+        ({"output_crop_margin": (5, 1, 1)}, GeometryError, "inverted"),
+        ({"framework": "pytorch"}, ParameterError, "convnet_model"),
+        ({"framework": "universal", "convnet_model": "absent.py"}, ModelError, "absent"),
+        ({"batch_size": 0}, ParameterError, "batch_size"),
+        ({"num_output_channels": 0}, ParameterError, "channels 0"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_fit_are_refused_at_once(options, error, match):
+    with pytest.raises(error, match=match):
+        pass_through(image((8, 32, 32))[1], **options)
