@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from daskflow.errors import ParameterError, StoreAccessError, StoreError, StoreNotFoundError, UnknownFormatError
+from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.stores import kvstore, opening
+from daskflow.stores.base import Format, Layout, Opening, Store
+from daskflow.stores.memory import ArrayStore
+from daskflow.stores.opening import create_store, open_store, target_format, write_file
+from daskflow.stores.precomputed import PrecomputedStore
+
+SPEC = VolumeSpec(box=BoundingBox((-1, 2, 3), (7, 10, 11)), dtype=np.dtype("uint8"), layer_type="image")
+
+
+def a_layer(url: str | Path) -> Store:
+    store = create_store(url, SPEC, layout=Layout(chunk=(8, 8, 8)))
+    store.write(SPEC.box, np.ones(SPEC.shape, np.uint8))
+    return store
+
+
+@pytest.fixture
+def extra_format(monkeypatch: pytest.MonkeyPatch) -> Iterator[Format]:
+    """A format declared by an installed package."""
+
+    def open_extra(url: str, how: Opening) -> Store:
+        return ArrayStore(np.ones(SPEC.shape, np.uint8), SPEC)
+
+    extra = Format(
+        name="extra",
+        open=open_extra,
+        recognises=lambda url: kvstore.exists(f"{url}/extra.json"),
+        suffixes=(".extra",),
+        datasets=True,
+    )
+
+    class EntryPoint:
+        def load(self) -> Format:
+            return extra
+
+    monkeypatch.setattr(opening, "entry_points", lambda group: [EntryPoint()] if group == "daskflow.stores" else [])
+    opening.formats.cache_clear()
+    yield extra
+    opening.formats.cache_clear()
+
+
+def test_the_format_is_found_by_content(tmp_path: Path) -> None:
+    a_layer(tmp_path / "layer")
+    store = open_store(tmp_path / "layer")
+    assert isinstance(store, PrecomputedStore)
+    assert store.read(SPEC.box).all()
+
+
+@pytest.mark.parametrize("form", ["{}", "{}/", "file://{}", "precomputed://{}", "precomputed://file://{}"])
+def test_a_location_may_be_written_in_several_ways(tmp_path: Path, form: str) -> None:
+    a_layer(tmp_path / "layer")
+    store = open_store(form.format(tmp_path / "layer"))
+    assert store.url == f"file://{tmp_path}/layer"
+    assert store.spec.box == SPEC.box
+
+
+def test_a_relative_path_still_works_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_layer(tmp_path / "layer")
+    monkeypatch.chdir(tmp_path)
+    store = open_store("layer")
+    monkeypatch.chdir("/")
+    assert store.read(SPEC.box).all()
+
+
+@pytest.mark.parametrize("name", ["nothing", "nothing.zarr", "nothing.h5", "nothing.tif", "nothing.npy"])
+def test_nothing_there_is_said_so(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreNotFoundError, match=f"{tmp_path}/{name}"):
+        open_store(tmp_path / name)
+
+
+def test_nothing_there_is_said_so_where_nothing_can_be_listed() -> None:
+    with pytest.raises(StoreNotFoundError, match="memory://nothing-here"):
+        open_store("memory://nothing-here")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "directory"])
+def test_what_no_format_knows_is_named_with_the_formats(tmp_path: Path, name: str) -> None:
+    place = tmp_path / name
+    if name == "directory":
+        place.mkdir()
+    else:
+        place.write_text("hello")
+    with pytest.raises(UnknownFormatError, match=f"{name} is in no known format .*precomputed"):
+        open_store(place)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"scales": 3}', '{"scales": [{}]}', '{"scales": [3]}', "\0"])
+def test_an_info_that_is_none_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "info").write_text(text)
+    with pytest.raises(StoreError, match=f"{tmp_path}/info"):
+        open_store(tmp_path)
+
+
+def test_two_words_for_the_format_must_agree(tmp_path: Path) -> None:
+    a_layer(tmp_path / "layer")
+    assert open_store(f"precomputed://{tmp_path}/layer", format="precomputed").spec.box == SPEC.box
+    with pytest.raises(ParameterError, match="says precomputed, format= says npy"):
+        open_store(f"precomputed://{tmp_path}/layer", format="npy")
+
+
+@pytest.mark.parametrize("url", ["nosuch://x", "layer"])
+def test_an_unknown_format_is_named_with_those_known(url: str) -> None:
+    with pytest.raises(ParameterError, match=r"no format 'nosuch'; known are .*precomputed"):
+        open_store(url, format=None if "://" in url else "nosuch")
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [{"voxel_size": (1, 1, 1)}, {"voxel_offset": (0, 0, 0)}, {"dataset": "main"}],
+    ids=lambda stated: next(iter(stated)),
+)
+def test_what_the_layer_states_itself_cannot_be_overridden(tmp_path: Path, stated: dict[str, object]) -> None:
+    a_layer(tmp_path / "layer")
+    with pytest.raises(ParameterError, match=next(iter(stated))):
+        open_store(tmp_path / "layer", **stated)
+
+
+def test_the_meaning_can_be_stated(tmp_path: Path) -> None:
+    a_layer(tmp_path / "layer")
+    assert open_store(tmp_path / "layer", layer_type="probability_map").spec.layer_type == "probability_map"
+
+
+def test_an_installed_package_can_add_a_format(tmp_path: Path, extra_format: Format) -> None:
+    (tmp_path / "extra.json").write_text("{}")
+    assert open_store(tmp_path).read(SPEC.box).all()
+    assert opening.format_named("extra") is extra_format
+
+
+def test_a_dataset_may_follow_the_file_name(tmp_path: Path, extra_format: Format) -> None:
+    assert opening.split_dataset("/a/b.extra:volumes/raw") == ("/a/b.extra", "volumes/raw")
+    assert opening.split_dataset("/a/b.extra") == ("/a/b.extra", None)
+    assert opening.split_dataset("gs://a/b") == ("gs://a/b", None)
+
+
+def test_a_format_that_writes_nothing_is_not_chosen_for_writing(extra_format: Format) -> None:
+    with pytest.raises(UnknownFormatError, match="no format writes"):
+        target_format("/a/b.extra")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("/a/layer", "precomputed"),
+        ("s3://bucket/layer.v2", "precomputed"),
+        ("/a/x.zarr", "ome-zarr"),
+        ("/a/x.ZARR/", "ome-zarr"),
+        ("/a/x.h5", "hdf5"),
+        ("/a/x.h5:volumes/raw", "hdf5"),
+        ("/a/x.tif", "tiff"),
+        ("/a/x.npy", "npy"),
+        ("zarr://x", "ome-zarr"),
+        ("precomputed://x.zarr", "precomputed"),
+    ],
+)
+def test_the_ending_chooses_the_format_of_a_new_layer(url: str, expected: str) -> None:
+    assert target_format(url)[0].name == expected
+
+
+def test_files_and_chunks_are_not_mixed_up(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="written whole by one writer"):
+        create_store(tmp_path / "x.npy", SPEC)
+    with pytest.raises(ParameterError, match="chunk by chunk"):
+        write_file(tmp_path / "layer", SPEC, lambda box: np.zeros(box.shape, np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_without_write_permission_is_refused_before_anything_is_written(
+    open_directory: Path, run_unprivileged: Callable[..., str]
+) -> None:
+    a_layer(open_directory / "layer")
+    for path in (open_directory, *open_directory.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    code = (
+        "import sys, time; from daskflow.errors import StoreAccessError\n"
+        "store = o.open_store(sys.argv[1])\n"
+        "assert store.read(store.spec.box).all()\n"
+        "begin = time.monotonic()\n"
+        "try: store.check_writable()\n"
+        "except StoreAccessError: print(time.monotonic() - begin)\n"
+        "try: store.write(store.spec.box, store.read(store.spec.box))\n"
+        "except StoreAccessError as error: print(error)\n"
+        "try: o.create_store(sys.argv[1] + '2', store.spec)\n"
+        "except StoreAccessError as error: print(error)\n"
+    )
+    seconds, *messages = run_unprivileged(code, str(open_directory / "layer")).splitlines()
+    assert float(seconds) < 1
+    assert len(messages) == 2
+    assert all(str(open_directory) in message for message in messages)
+
+
+def test_a_place_without_read_permission_is_no_missing_layer(
+    open_directory: Path, run_unprivileged: Callable[..., str]
+) -> None:
+    a_layer(open_directory / "layer")
+    (open_directory / "layer" / "info").chmod(0o000)
+    code = (
+        "import sys; from daskflow.errors import StoreAccessError\n"
+        "try: o.open_store(sys.argv[1])\n"
+        "except StoreAccessError as error: print(error)\n"
+    )
+    assert f"{open_directory}/layer/info" in run_unprivileged(code, str(open_directory / "layer"))
+
+
+def test_writing_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreAccessError):
+        create_store(tmp_path / "file" / "layer", SPEC)
+
+
+def test_looking_for_formats_loads_no_storage_library() -> None:
+    code = (
+        "import sys; from daskflow.stores import opening; assert opening.formats()\n"
+        "print([m for m in ('tensorstore', 'zarr', 'h5py', 'tifffile', 'dask', 'isal') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_fingerprint_shows_no_secret(tmp_path: Path) -> None:
+    info = json.loads(a_layer(tmp_path / "layer") and (tmp_path / "layer" / "info").read_text())
+    store = PrecomputedStore.from_info("https://user:secret@host/layer", info)
+    assert "secret" not in json.dumps(store.fingerprint())
