@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -53,8 +53,9 @@ def gather_numbers(command: click.Command, args: Sequence[str]) -> list[str]:
     options = {name: param for param in command.params for name in (*param.opts, *param.secondary_opts)}
     arguments = sum(isinstance(param, click.Argument) for param in command.params)
     joined: list[str] = []
-    rest = iter(list(args))
-    for word in rest:
+    rest = list(args)
+    while rest:
+        word = rest.pop(0)
         option = options.get(word)
         joined.append(word)
         if option is None and not word.startswith("-"):
@@ -67,13 +68,10 @@ def gather_numbers(command: click.Command, args: Sequence[str]) -> list[str]:
     return [*joined, *rest]
 
 
-def _value(rest: Iterator[str], *, many: bool) -> tuple[list[str], Iterator[str]]:
-    words = list(rest)
-    if not many:
-        return words[:1], iter(words[1:])
+def _value(words: list[str], *, many: bool) -> tuple[list[str], list[str]]:
     count = 0
-    while count < len(words) and _NUMBER.fullmatch(words[count]):
+    while many and count < len(words) and _NUMBER.fullmatch(words[count]):
         count += 1
     if count == 0:
-        return words[:1], iter(words[1:])
-    return [",".join(words[:count])], iter(words[count:])
+        return words[:1], words[1:]
+    return [",".join(words[:count])], words[count:]
