@@ -6,6 +6,8 @@ memory, under their plain names, from which tensorstore decodes every encoding; 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import json
 import os
@@ -21,6 +23,7 @@ from daskflow.errors import (
     MissingChunkError,
     MissingDependencyError,
     StoreAccessError,
+    StoreError,
     UnknownFormatError,
 )
 from daskflow.geometry import BoundingBox, VolumeSpec
@@ -70,7 +73,7 @@ def peek_compression(files: ChunkFiles) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StoreAccessError(f"cannot list {files.directory}: {error}") from error
+        raise _refusal("list", files.directory, error) from error
     if found is None:
         return None
     if (found[1] or "") not in SUFFIXES.values():
@@ -176,7 +179,13 @@ def _load(path: Path) -> bytes:
     except ValueError as error:
         raise CorruptChunkError(f"cannot decompress {path}: {error}") from error
     except OSError as error:
-        raise StoreAccessError(f"cannot read {path}: {error}") from error
+        raise _refusal("read", path, error) from error
+
+
+def _refusal(verb: str, path: Path, error: OSError) -> StoreError:
+    """Build the error for what the operating system refused: an access error, or another such as a full disk."""
+    refused = isinstance(error, PermissionError | NotADirectoryError | FileExistsError) or error.errno == errno.EROFS
+    return (StoreAccessError if refused else StoreError)(f"cannot {verb} {path}: {error}")
 
 
 def _replace(directory: Path, name: str, suffix: str, data: bytes) -> None:
@@ -191,8 +200,9 @@ def _replace(directory: Path, name: str, suffix: str, data: bytes) -> None:
             if other != suffix:
                 (directory / f"{name}{other}").unlink(missing_ok=True)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreAccessError(f"cannot write {path}: {error}") from error
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise _refusal("write", path, error) from error
 
 
 @functools.cache
