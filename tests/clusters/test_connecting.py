@@ -1,0 +1,45 @@
+import socket
+import time
+
+import pytest
+
+from daskflow.clusters import Threads, connect
+from daskflow.clusters.connecting import targets
+from daskflow.errors import JobError, ParameterError
+
+
+def test_threads_is_a_pool_in_this_process():
+    with connect("threads", workers=2, threads=3, memory="1GB") as pool:
+        assert isinstance(pool, Threads)
+        assert (pool.threads, pool.memory) == (6, 10**9)
+
+
+def test_names_are_the_modules_of_the_package():
+    assert {"local", "threads"} <= set(targets())
+    assert "connecting" not in targets()
+
+
+@pytest.mark.parametrize("target", ["nowhere", "connecting", "../local", ""])
+def test_unknown_name_is_refused_with_the_known_ones(target):
+    with pytest.raises(ParameterError, match="local, threads or an address"):
+        connect(target)
+
+
+@pytest.mark.parametrize("option", ["workers", "threads"])
+def test_no_workers_are_refused(option):
+    with pytest.raises(ParameterError, match=f"{option} 0 must be at least 1"):
+        connect("local", **{option: 0})
+
+
+def test_workers_at_an_address_cannot_be_chosen():
+    with pytest.raises(ParameterError, match="workers, memory cannot be chosen for tcp://host:1"):
+        connect("tcp://host:1", workers=2, memory="1GB")
+
+
+def test_address_without_a_scheduler_is_an_error_in_time():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        began = time.monotonic()
+        with pytest.raises(JobError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1"):
+            connect(f"tcp://127.0.0.1:{taken.getsockname()[1]}", timeout=1)
+    assert time.monotonic() - began < 10

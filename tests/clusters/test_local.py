@@ -1,0 +1,50 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from daskflow.clusters import connect
+
+
+@pytest.fixture(scope="module")
+def client():
+    with connect("local", workers=2, threads=1, memory="500MB") as client:
+        yield client
+
+
+def test_workers_are_as_asked_for(client):
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    assert [(worker["nthreads"], worker["memory_limit"]) for worker in workers] == [(1, 500 * 10**6)] * 2
+
+
+def test_everything_listens_on_this_machine_only(client):
+    import psutil
+
+    pids = [os.getpid(), *client.run(os.getpid).values()]
+    listening = [c.laddr.ip for pid in pids for c in psutil.Process(pid).net_connections() if c.status == "LISTEN"]
+    assert len(listening) >= 3
+    assert set(listening) == {"127.0.0.1"}
+
+
+def test_worker_holds_no_block_it_does_not_run(client):
+    assert client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.WORKER_SATURATION) == 1.0
+
+
+def test_workers_leave_ctrl_c_to_the_driver(client):
+    assert set(client.run(signal.getsignal, signal.SIGINT).values()) == {signal.SIG_IGN}
+
+
+def test_closing_the_client_ends_the_workers():
+    with connect("local", workers=1) as client:
+        (pid,) = client.run(os.getpid).values()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_script_without_a_main_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("from daskflow.clusters import connect\nconnect('local', workers=1)\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    assert 'if __name__ == "__main__"' in done.stderr

@@ -1,0 +1,119 @@
+import time
+
+import numpy as np
+import pytest
+from blockfiles import WriteFiles, grid, job
+
+from daskflow.clusters import Threads
+from daskflow.errors import ParameterError
+from daskflow.jobs.batch import Batch
+from daskflow.jobs.executor import executor_of
+from daskflow.volume.stage import Stage
+
+
+@pytest.fixture(params=["threads", "distributed"])
+def executor(request):
+    executor = executor_of(request.getfixturevalue({"threads": "threads", "distributed": "client"}[request.param]))
+    yield executor
+    executor.close()
+
+
+def gather(executor, count, seconds=30):
+    settled, end = [], time.monotonic() + seconds
+    while len(settled) < count:
+        settled += executor.collect(0.1)
+        assert time.monotonic() < end
+    return settled
+
+
+def opened(executor, folder, **options):
+    task = WriteFiles(folder / "out", **options)
+    task.check()
+    executor.open(Stage("files", grid(8), task), overlap=True, verb="run")
+    return task
+
+
+def test_every_batch_comes_back(executor, tmp_path):
+    task = opened(executor, tmp_path)
+    batches = [Batch(np.arange(first, first + 2)) for first in range(0, 8, 2)]
+    executor.submit(batches)
+    settled = gather(executor, 4)
+    assert {one.batch for one in settled} == set(batches)
+    assert all(one.deaths == 0 and len(one.result.states) == 2 for one in settled)
+    assert len(task.outputs()) == 8
+    assert executor.collect(0) == []
+
+
+def test_workers_are_counted_and_limited(executor):
+    workers = executor.workers
+    assert workers.threads == 2
+    assert workers.memory > 0
+
+
+def test_batches_nobody_began_can_be_withdrawn(executor, tmp_path):
+    task = opened(executor, tmp_path, seconds=0.5)
+    batches = [Batch([block]) for block in range(8)]
+    executor.submit(batches)
+    time.sleep(0.3)
+    taken = executor.withdraw()
+    assert 4 <= len(taken) <= 7
+    left = gather(executor, 8 - len(taken))
+    assert {one.batch for one in left} | set(taken) == set(batches)
+    time.sleep(0.2)
+    assert len(task.outputs()) <= len(left) + 2  # a worker may begin one while it is withdrawn
+
+
+def test_running_batches_can_be_let_go(executor, tmp_path):
+    opened(executor, tmp_path, seconds=0.3)
+    executor.submit([Batch([block]) for block in range(4)])
+    assert len(executor.withdraw(running=True)) == 4
+    time.sleep(0.8)
+    assert executor.collect(0) == []
+
+
+def test_large_stage_reaches_every_worker(client):
+    heavy = Stage("files", grid(8), Heavy(np.zeros(10**6, np.uint8)))
+    executor = executor_of(client)
+    executor.open(heavy, overlap=False, verb="run")
+    executor.submit([Batch([block]) for block in range(8)])
+    assert all(not one.result.failures for one in gather(executor, 8))
+    executor.close()
+
+
+class Heavy:
+    def __init__(self, array):
+        self.array = array
+
+    def read(self, box):
+        return self.array
+
+    def compute(self, box, inputs):
+        return inputs
+
+    def write(self, box, outputs):
+        from daskflow.volume.stage import BlockResult
+
+        assert len(outputs) == 10**6
+        return BlockResult()
+
+
+def test_job_on_processes_equals_job_on_threads(client, threads, tmp_path):
+    one, task = job(tmp_path / "threads", blocks=100)
+    other, task2 = job(tmp_path / "processes", blocks=100)
+    assert one.run(threads, progress=False).counts == other.run(client, progress=False).counts
+    assert task.outputs() == task2.outputs()
+    assert task2.calls() == 100
+
+
+def test_other_things_are_refused():
+    with pytest.raises(ParameterError, match="runs no jobs"):
+        executor_of("tcp://127.0.0.1:1")
+
+
+def test_closed_pool_is_refused(tmp_path):
+    from daskflow.errors import JobError
+
+    pool = Threads(1)
+    pool.close()
+    with pytest.raises(JobError, match="closed"):
+        job(tmp_path)[0].run(pool, progress=False)

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from daskflow.errors import JobError
+from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs.ledger import DONE, EMPTY, FAILED, PENDING, STATES, Ledger
+from daskflow.stores import kvstore
+
+grids = st.builds(
+    lambda start, shape, block: BlockGrid(BoundingBox.from_size(start, shape), block),
+    st.tuples(*[st.integers(-20, 20)] * 3),
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.tuples(*[st.integers(1, 4)] * 3),
+)
+
+
+@st.composite
+def ledgers(draw):
+    grid = draw(grids)
+    return Ledger(grid, draw(hnp.arrays(np.uint8, len(grid), elements=st.integers(0, 3))))
+
+
+@given(ledgers())
+def test_ledger_comes_back_as_it_was_saved(ledger):
+    url = "memory://ledger/any"
+    kvstore.delete_tree(url)
+    ledger.save(url)
+    back = Ledger.load(url, ledger.grid)
+    assert [back.state(i) for i in range(len(back))] == [ledger.state(i) for i in range(len(ledger))]
+    assert [back.count(s) for s in range(4)] == [ledger.count(s) for s in range(4)]
+
+
+@given(ledgers(), st.data())
+def test_counts_follow_every_mark(ledger, data):
+    for _ in range(3):
+        blocks = data.draw(st.lists(st.integers(0, len(ledger) - 1), unique=True, min_size=1))
+        states = bytes(data.draw(st.lists(st.integers(0, 3), min_size=len(blocks), max_size=len(blocks))))
+        ledger.mark(blocks, states)
+        assert [ledger.state(i) for i in blocks] == list(states)
+    now = [ledger.state(i) for i in range(len(ledger))]
+    assert [ledger.count(s) for s in range(4)] == [now.count(s) for s in range(4)]
+    assert ledger.finished == (set(now) <= {DONE, EMPTY})
+
+
+@given(ledgers(), st.sets(st.integers(0, 3), min_size=1))
+def test_blocks_yields_exactly_those_in_the_states(ledger, states):
+    found = [int(b) for part in ledger.blocks(*states) for b in part]
+    assert found == [i for i in range(len(ledger)) if ledger.state(i) in states]
+
+
+@given(ledgers(), st.sets(st.integers(0, 3), min_size=1))
+def test_reset_leaves_the_other_states(ledger, states):
+    before = [ledger.state(i) for i in range(len(ledger))]
+    assert ledger.reset(*states) == sum(s in states for s in before)
+    assert [ledger.state(i) for i in range(len(ledger))] == [PENDING if s in states else s for s in before]
+    assert ledger.count(PENDING) == sum(s in states or s == PENDING for s in before)
+
+
+def test_stored_ledger_is_a_coarse_volume(tmp_path):
+    grid = BlockGrid(BoundingBox((-8, 0, 4), (8, 10, 12)), (8, 5, 4))
+    ledger = Ledger(grid)
+    ledger.mark([grid.index((1, 0, 1))], FAILED)
+    ledger.save(str(tmp_path / "ledger"))
+    array = zarr.open_array(tmp_path / "ledger", mode="r")
+    assert array.shape == (2, 2, 2)
+    assert array[:].tolist() == [[[0, 0], [0, 0]], [[0, FAILED], [0, 0]]]
+    assert array.attrs["voxel_size"] == [8, 5, 4]
+    assert array.attrs["voxel_offset"] == [0, 0, 0]
+    assert array.attrs["states"] == list(STATES)
+
+
+def test_ledger_never_saved_is_all_pending(tmp_path):
+    ledger = Ledger.load(str(tmp_path / "nothing"), BlockGrid(BoundingBox((0, 0, 0), (4, 4, 4)), (2, 2, 2)))
+    assert ledger.count(PENDING) == len(ledger) == 8
+
+
+@pytest.mark.parametrize("data", [b"", b"torn", b"\x1f\x8b\x08"])
+def test_damaged_ledger_is_refused(data, tmp_path):
+    grid = BlockGrid(BoundingBox((0, 0, 0), (4, 4, 4)), (2, 2, 2))
+    url = str(tmp_path / "ledger")
+    kvstore.write_bytes(kvstore.join(url, "c/0/0/0"), data)
+    with pytest.raises(JobError, match=r"damaged|is not one of 8 blocks"):
+        Ledger.load(url, grid)
+
+
+def test_ledger_of_another_grid_is_refused(tmp_path):
+    url = str(tmp_path / "ledger")
+    Ledger(BlockGrid(BoundingBox((0, 0, 0), (4, 4, 4)), (2, 2, 2))).save(url)
+    with pytest.raises(JobError, match="is not one of 64 blocks"):
+        Ledger.load(url, BlockGrid(BoundingBox((0, 0, 0), (4, 4, 4)), (1, 1, 1)))
+
+
+def test_empty_grid_is_finished():
+    assert Ledger(BlockGrid(BoundingBox((0, 0, 0), (0, 4, 4)), (2, 2, 2))).finished
+
+
+def test_copy_keeps_its_states():
+    ledger = Ledger(BlockGrid(BoundingBox((0, 0, 0), (4, 4, 4)), (2, 2, 2)))
+    copy = ledger.copy()
+    ledger.mark([0, 1], DONE)
+    assert copy.count(DONE) == 0
+    assert ledger.count(DONE) == 2

@@ -1,0 +1,98 @@
+import dataclasses
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from daskflow.errors import LockedJobError
+from daskflow.jobs.lock import Holder, Lease, holder_of
+from daskflow.stores import kvstore
+
+
+@pytest.fixture
+def url(tmp_path):
+    return kvstore.join(str(tmp_path), "lock")
+
+
+def put(url, holder):
+    kvstore.write_bytes(url, json.dumps(dataclasses.asdict(holder)).encode())
+
+
+def test_lease_is_held_and_given_back(url):
+    with Lease(url):
+        assert holder_of(url).alive
+    assert holder_of(url) is None
+
+
+def test_second_driver_is_refused_with_the_first_named(url):
+    with Lease(url), pytest.raises(LockedJobError, match=r"is being run by .* process"), Lease(url):
+        pass
+
+
+def test_lease_of_a_dead_process_of_this_machine_is_taken_at_once(url):
+    script = f"from daskflow.jobs.lock import Lease; import os; Lease({url!r}).__enter__(); os._exit(9)"
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert holder_of(url).alive is False
+    began = time.monotonic()
+    with Lease(url):
+        assert holder_of(url).alive
+    assert time.monotonic() - began < 1
+
+
+def test_process_number_used_again_is_not_the_holder(url):
+    put(url, dataclasses.replace(Holder.here(), started=Holder.here().started - 1000))
+    with Lease(url):
+        assert holder_of(url).beat == 0
+
+
+def test_lease_of_another_machine_is_taken_when_it_stands_still(url):
+    put(url, dataclasses.replace(Holder.here(), host="elsewhere"))
+    with Lease(url, interval=0.05):
+        assert holder_of(url).host != "elsewhere"
+
+
+def test_lease_of_another_machine_that_is_renewed_is_refused(url):
+    holder = dataclasses.replace(Holder.here(), host="elsewhere")
+    put(url, holder)
+    end = threading.Event()
+
+    def renew():
+        beat = 0
+        while not end.wait(0.02):
+            beat += 1
+            put(url, dataclasses.replace(holder, beat=beat))
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    try:
+        with pytest.raises(LockedJobError, match="on elsewhere"), Lease(url, interval=0.2):
+            pass
+    finally:
+        end.set()
+        thread.join()
+
+
+def test_holder_renews_and_notices_that_it_lost_the_lease(url):
+    with Lease(url, interval=0.02) as lease:
+        until(lambda: holder_of(url).beat >= 2)
+        assert lease.lost is None
+        put(url, dataclasses.replace(Holder.here(), host="thief"))
+        until(lambda: lease.lost is not None)
+        assert "thief" in lease.lost
+    assert holder_of(url).host == "thief"
+
+
+def test_damaged_lock_is_taken_over(url):
+    kvstore.write_bytes(url, b"torn")
+    with Lease(url, interval=0.02):
+        assert holder_of(url).alive
+
+
+def until(condition, seconds=5.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

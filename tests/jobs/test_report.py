@@ -1,0 +1,51 @@
+import dataclasses
+import json
+
+import pytest
+
+from daskflow.jobs.batch import Failure
+from daskflow.jobs.report import Interrupted, Report, StageReport, causes
+
+STAGE = StageReport("copy", 10, 6, 1, 2, 3, {"missing_chunks": 4}, 2.5, 10**7, 100, 50, 2, 1, 10**8)
+FAILURE = Failure("copy", 3, "0-1_0-1_0-1", "ValueError", "no luck\nsecond line", "Traceback", 3, "node:1")
+REPORT = Report("job", "memory://job", "failed", (STAGE,), (FAILURE,), {"score": 0.5})
+
+
+def test_report_survives_json():
+    assert Report.from_json(json.loads(json.dumps(REPORT.to_json()))) == REPORT
+
+
+def test_report_fits_a_screen():
+    lines = str(REPORT).splitlines()
+    assert lines[0] == "job: failed, 7 of 10 blocks done, 2 failed, 2.5 s"
+    assert max(map(len, lines[:3])) <= 120
+    assert len(lines) <= 10
+    assert "4 missing chunks" in lines
+    assert "ValueError: no luck" in str(REPORT)
+    assert "second line" not in str(REPORT)
+    assert "no luck" in REPORT._repr_html_()
+
+
+@pytest.mark.parametrize("state", ["failed", "stopped", "interrupted"])
+def test_only_a_finished_report_is_ok(state):
+    assert not dataclasses.replace(REPORT, state=state).ok
+    assert dataclasses.replace(REPORT, state="finished").ok
+
+
+def test_causes_are_grouped_with_the_most_frequent_first():
+    failures = [dataclasses.replace(FAILURE, index=i, exception="OSError" if i % 3 else "ValueError") for i in range(9)]
+    lines = causes(failures)
+    assert lines[0].startswith("6 blocks of copy failed: OSError")
+    assert lines[1].startswith("3 blocks of copy failed: ValueError")
+
+
+def test_many_causes_are_cut_to_a_screen():
+    lines = causes([dataclasses.replace(FAILURE, exception=f"Error{i}") for i in range(30)])
+    assert len(lines) == 9
+    assert lines[-1] == "and 22 more causes, in failures.json"
+
+
+def test_interrupted_says_how_to_go_on():
+    error = Interrupted(dataclasses.replace(REPORT, state="interrupted"))
+    assert isinstance(error, KeyboardInterrupt)
+    assert "run the same again" in str(error)
