@@ -1,0 +1,144 @@
+"""What holds for every operator, by a table of example arguments; an operator that is missing from it fails a test."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daskflow.geometry import BoundingBox
+from daskflow.jobs import Job
+from daskflow.volume import Volume, load_operator, operator_names
+
+SHAPE = (9, 20, 24)
+
+PLUGIN = """
+from chunkflow.chunk import Chunk
+
+def execute(chunk, factor=2):
+    assert chunk.voxel_offset is not None
+    return Chunk(chunk.array * factor)
+"""
+
+# dtype of the input, its channels, arguments
+TRANSFORMS = {
+    "connected_components": ("uint8", None, {"connectivity": 26}),
+    "crop_margin": ("uint8", None, {"margin_size": (1, 2, 3)}),
+    "gaussian_filter": ("float32", 2, {"sigma": (0.5, 1, 1)}),
+    "inference": (
+        "uint8",
+        None,
+        {"input_patch_size": (4, 8, 8), "output_patch_overlap": (2, 4, 4), "framework": "identity"},
+    ),
+    "normalize_intensity": ("uint8", None, {}),
+    "plugin": ("float32", None, {"file": "twice.py"}),
+    "threshold": ("float32", 1, {"threshold": 0.4}),
+}
+SOURCES = {"create_chunk": {"size": SHAPE, "pattern": "random", "dtype": "float32"}}
+NEEDS_FILES = {"load_h5", "load_npy", "load_precomputed", "load_tif", "load_zarr", "open"}
+SINKS = {
+    "evaluate_segmentation": {},
+    "save": {"url": "layer"},
+    "save_h5": {"file_name": "a.h5"},
+    "save_npy": {"file_name": "a.npy"},
+    "save_precomputed": {"volume_path": "layer"},
+    "save_tif": {"file_name": "a.tif"},
+    "save_zarr": {"store": "a.zarr"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _plugin(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "twice.py").write_text(PLUGIN)
+
+
+def example(name, fill="random"):
+    dtype, channels, arguments = TRANSFORMS[name]
+    shape = SHAPE if channels is None else (channels, *SHAPE)
+    random = np.random.default_rng(0)
+    if fill != "random":
+        array = np.full(shape, fill, dtype)
+    else:
+        array = random.integers(0, 3 if name == "connected_components" else 255, shape).astype(dtype)
+        array = array / np.float32(255) if dtype == "float32" else array
+    volume = Volume.from_array(array, voxel_offset=(-4, 6, 0), voxel_size=(30, 4, 4)).with_block((4, 7, 9))
+    return array, load_operator(name).function(volume, **arguments)
+
+
+def test_every_operator_is_in_the_table():
+    assert set(operator_names()) == {*TRANSFORMS, *SOURCES, *NEEDS_FILES, *SINKS}
+
+
+@pytest.mark.parametrize("name", operator_names())
+def test_operator_says_what_it_does(name):
+    operator = load_operator(name)
+    assert operator.summary.endswith(".")
+    assert len(operator.summary) <= 100
+    undescribed = [p.name for p in (*operator.inputs, *operator.parameters) if not p.help]
+    assert not undescribed
+    assert operator.returns in (Volume, Job)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("fill", ["random", 0, 1])
+def test_result_is_as_declared_and_the_input_untouched(name, fill):
+    array, result = example(name, fill)
+    before = array.copy()
+    values = result.read()
+    assert (values.shape, values.dtype) == (result.shape, result.dtype)
+    np.testing.assert_array_equal(array, before)
+    assert result.voxel_size == (30.0, 4.0, 4.0)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@settings(max_examples=8)
+@given(data=st.data())
+def test_any_box_alone_equals_the_same_box_cut_from_the_whole(name, data):
+    _, result = example(name)
+    start = [data.draw(st.integers(a, b - 1)) for a, b in zip(result.box.start, result.box.stop, strict=True)]
+    stop = [data.draw(st.integers(a + 1, b)) for a, b in zip(start, result.box.stop, strict=True)]
+    box = BoundingBox(tuple(start), tuple(stop))
+    whole = result.read()[(..., *box.slices(result.box))]
+    np.testing.assert_allclose(result.read(box), whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_dask_blocks_equal_the_whole(name):
+    _, result = example(name)
+    blocks = result.with_block((3, 8, 10)).data.compute(scheduler="synchronous")
+    np.testing.assert_allclose(blocks, result.read(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_sinks_return_a_job_and_write_nothing(name, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    volume = Volume.from_array(np.ones(SHAPE, np.uint8))
+    operator = load_operator(name)
+    job = operator.function(*[volume] * len(operator.inputs), **SINKS[name])
+    assert isinstance(job, Job)
+    str(job.plan())
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", operator_names())
+def test_help_of_every_command(name):
+    from click.testing import CliRunner
+
+    from daskflow.cli.app import app
+
+    result = CliRunner().invoke(app, [load_operator(name).command, "--help"])
+    assert result.exit_code == 0, result.output
+    assert load_operator(name).summary.split()[0] in result.output
+
+
+def test_importing_the_operators_loads_no_heavy_package():
+    code = (
+        "import sys\nfrom daskflow.volume import load_operator, operator_names\n"
+        "[load_operator(name) for name in operator_names()]\n"
+        "print([m for m in ('torch', 'cupy', 'neuroglancer', 'h5py', 'kimimaro', 'zmesh') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
