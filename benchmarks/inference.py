@@ -1,0 +1,152 @@
+"""What inference costs beyond the network: patches, blending, checks, and a whole command line.
+
+Prints, with CPU seconds of one thread (the least of some repetitions, taken in turn):
+
+* a small U-Net (recipes/affinity_unet.py): the whole operator over the bare forward passes of the same patches, beside
+  MONAI's `sliding_window_inference` with the same net, patches and Gaussian blending; at most 1.10 is wanted;
+* a pass-through net with three channels: volume voxels per second that are cut out, blended and checked, net apart; at
+  least 100 Mvoxel/s is wanted (MONAI 60, chunkflow 14-29);
+* the command that loads 104x416x416 uint8 voxels, infers with identity and saves three float32 channels, start-up
+  apart: at most 2 s are wanted (chunkflow 14.7).
+
+Patches overlap by a quarter on each axis. MONAI is given float32 tensors, daskflow uint8 arrays to scale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from daskflow.geometry import BoundingBox, Zyx
+from daskflow.inference.blend import infer
+from daskflow.inference.network import ModelFile, Network
+from daskflow.inference.patches import PatchGrid
+
+UNET = Path(__file__).parents[1] / "recipes" / "affinity_unet.py"
+PASS_THROUGH = """
+import torch
+
+class PassThrough(torch.nn.Module):
+    def forward(self, image):
+        return image.repeat(1, 3, 1, 1, 1)
+
+InstantiatedModel = PassThrough()
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--small", action="store_true", help="tiny data, to see that it runs")
+    parser.add_argument("--repeat", type=int, default=5, help="repetitions of each measurement")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    repeat = 1 if options.small else options.repeat
+    with tempfile.TemporaryDirectory() as folder:
+        through = Path(folder) / "pass_through.py"
+        through.write_text(PASS_THROUGH)
+        if options.small:
+            compare("U-Net", UNET, (16, 40, 40), (8, 16, 16), repeat)
+            compare("pass-through", through, (16, 40, 40), (8, 16, 16), repeat)
+            command_line(Path(folder), (16, 40, 40), (8, 16, 16), repeat)
+        else:
+            compare("U-Net", UNET, (56, 168, 168), (32, 96, 96), repeat)
+            compare("pass-through", through, (104, 416, 416), (32, 128, 128), 4 * repeat)
+            command_line(Path(folder), (104, 416, 416), (32, 128, 128), repeat)
+
+
+def compare(name: str, model: Path, shape: Zyx, patch: Zyx, repeat: int) -> None:
+    """Print what daskflow and MONAI take beyond the forward passes of one network."""
+    array = smooth_noise(shape)
+    box = BoundingBox((0, 0, 0), shape)
+    grid = PatchGrid(box, patch, patch, tuple(n // 4 for n in patch))
+    network = Network("pytorch", patch, patch, model=ModelFile.at(model), device="cpu")
+    engine = network.engine()
+    patches = [array[p.input.slices(box)][None, None] / np.float32(255) for p in grid.patches(box)]
+    tensor = torch.from_numpy(array / np.float32(255))[None, None]
+    net = engine._model.net
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for voxels in patches:
+                net(torch.from_numpy(voxels).contiguous(memory_format=torch.channels_last_3d))
+
+    best = least(
+        repeat,
+        bare=bare,
+        daskflow=lambda: infer(array, box=box, read_box=box, grid=grid, network=network),
+        MONAI=lambda: monai_inference(tensor, patch, net),
+    )
+    print(f"{name}: {grid.box} in {len(grid)} patches of {patch}, overlap {grid.overlap} zyx, 3 channels, one thread")
+    print(f"  bare forward passes  {best['bare']:7.3f} s")
+    for who in ("daskflow", "MONAI"):
+        beyond = best[who] - best["bare"]
+        rate = f"{array.size / beyond / 1e6:.0f} Mvoxel/s" if beyond > 0 else "too little to measure"
+        print(f"  {who:20} {best[who]:7.3f} s, {best[who] / best['bare']:.3f} of bare; beyond it {rate}")
+
+
+def monai_inference(tensor: torch.Tensor, patch: Zyx, net: Callable[..., Any]) -> torch.Tensor:
+    """Return what MONAI answers for the whole volume."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from monai.inferers import sliding_window_inference
+    with torch.inference_mode():
+        result: torch.Tensor = sliding_window_inference(tensor, patch, 1, net, overlap=0.25, mode="gaussian")
+    return result
+
+
+def command_line(folder: Path, shape: Zyx, patch: Zyx, repeat: int) -> None:
+    """Print the CPU time of a whole command, and without that of the same command on almost nothing."""
+    cost = {}
+    for name, voxels in (("whole", smooth_noise(shape)), ("start", smooth_noise((2, 4, 4)))):
+        np.save(folder / f"{name}.npy", voxels)
+        cost[name] = min(command_seconds(folder / f"{name}.npy", folder / f"{name}{i}", patch) for i in range(repeat))
+    work = cost["whole"] - cost["start"]
+    print(f"command line: load-npy {shape} uint8, inference -f identity -s {patch}, save-precomputed 3 x float32")
+    print(f"  CPU {cost['whole']:.2f} s, of it start-up {cost['start']:.2f} s, work {work:.2f} s (chunkflow 14.7 s)")
+
+
+def command_seconds(image: Path, output: Path, patch: Zyx) -> float:
+    """Return the CPU seconds of one command in a process of its own."""
+    words = ["--quiet", "--cluster", "threads", "load-npy", "-f", str(image)]
+    words += ["inference", "-f", "identity", "-s", *map(str, patch), "-v", *(str(n // 4) for n in patch)]
+    words += ["save-precomputed", "-v", str(output)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = "import sys; from daskflow.cli import main; sys.exit(main())"
+    subprocess.run([sys.executable, "-c", code, *words], check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def smooth_noise(shape: Zyx) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return a seeded image without zeros, uint8 zyx."""
+    coarse = np.random.default_rng(0).integers(1, 256, [-(-n // 4) for n in shape], dtype=np.uint8)
+    for axis, size in enumerate(shape):
+        coarse = coarse.repeat(4, axis).take(range(size), axis)
+    return coarse
+
+
+def least(repeat: int, **works: Callable[[], Any]) -> dict[str, float]:
+    """Return the least CPU seconds of each work over some rounds, after one to warm up."""
+    best = dict.fromkeys(works, float("inf"))
+    for turn in range(repeat + 1):
+        for name, work in works.items():
+            start = time.process_time()
+            work()
+            if turn:
+                best[name] = min(best[name], time.process_time() - start)
+    return best
+
+
+if __name__ == "__main__":
+    main()
