@@ -45,33 +45,32 @@ class Numbers(click.ParamType[tuple[float, ...]]):
 
 
 def gather_numbers(command: click.Command, args: Sequence[str]) -> list[str]:
-    """Return the arguments with the numbers after each option of type `Numbers` joined to one word.
+    """Return the words with this command's options first, and the numbers after each joined to one word.
 
-    Only the words of this command are touched: in a chain, the next command begins at the first word that is neither an
-    option, nor an option's value, nor an argument.
+    Only the words of this command are touched: in a chain, the next command begins at the first word that is neither
+    an option, nor an option's value, nor an argument.
     """
-    options = {name: param for param in command.params for name in (*param.opts, *param.secondary_opts)}
-    arguments = sum(isinstance(param, click.Argument) for param in command.params)
-    joined: list[str] = []
-    rest = list(args)
-    while rest:
-        word = rest.pop(0)
-        option = options.get(word)
-        joined.append(word)
-        if option is None and not word.startswith("-"):
-            arguments -= 1
-            if arguments < 0:
+    known = {name: param for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    missing = sum(isinstance(param, click.Argument) for param in command.params)
+    options: list[str] = []
+    arguments: list[str] = []
+    words = list(args)
+    while words:
+        if not words[0].startswith("-"):
+            if len(arguments) == missing:
                 break
-        elif isinstance(option, click.Option) and not option.is_flag and not option.count:
-            value, rest = _value(rest, many=isinstance(option.type, Numbers))
-            joined += value
-    return [*joined, *rest]
+            arguments.append(words.pop(0))
+            continue
+        option = known.get(words[0])
+        options.append(words.pop(0))
+        if isinstance(option, click.Option) and not option.is_flag and not option.count and words:
+            taken = _numbers(words) if isinstance(option.type, Numbers) else 1
+            options.append(",".join(words[:taken]))
+            del words[:taken]
+    return [*options, *arguments, *words]
 
 
-def _value(words: list[str], *, many: bool) -> tuple[list[str], list[str]]:
-    count = 0
-    while many and count < len(words) and _NUMBER.fullmatch(words[count]):
-        count += 1
-    if count == 0:
-        return words[:1], words[1:]
-    return [",".join(words[:count])], words[count:]
+def _numbers(words: Sequence[str]) -> int:
+    """Return how many words at the beginning are numbers, at least one."""
+    count = next((at for at, word in enumerate(words) if not _NUMBER.fullmatch(word)), len(words))
+    return max(1, count)

@@ -56,7 +56,7 @@ def run(directory: str, *, workers: int | None, view: bool, say: Say) -> dict[st
             convnet_weight_path=str(_HERE / "boundary_net.safetensors"),
             num_output_channels=1,
             framework="pytorch",
-            batch_size=4,
+            batch_size=2,
         )
         _step(interior.save(home / "interior", chunk=_CHUNK, block=_BLOCK), client, say)
         say("\nWhat is likelier inside than not is cut into connected components, over the whole volume.")

@@ -22,8 +22,8 @@ from daskflow.volume import Expression, Flag, Volume, operator
 
 @operator(group="segmentation")
 def evaluate_segmentation(
-    segmentation: Volume,
-    groundtruth: Volume,
+    segmentation: Annotated[Volume, Flag("-s")],
+    groundtruth: Annotated[Volume, Flag("-g")],
     *,
     output: Annotated[str | None, Flag("-o")] = None,
 ) -> Job:

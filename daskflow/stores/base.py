@@ -45,6 +45,8 @@ class Layout:
         for name in ("chunk", "shard"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, as_zyx(getattr(self, name), name=name))
+                if min(getattr(self, name)) < 1:
+                    raise GeometryError(f"{name} {getattr(self, name)} zyx must be at least 1 on every axis")
 
 
 class Store(ABC):

@@ -1,0 +1,5 @@
+"""``python -m daskflow``."""
+
+from daskflow.cli import main
+
+main()

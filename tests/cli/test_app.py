@@ -1,0 +1,179 @@
+"""The command line as people type it, in a process of its own only where that matters."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import daskflow
+from daskflow.cli.app import app
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def line(words, *, code=0):
+    words = words.split()
+    arguments = ["daskflow", *words]
+    previous, sys.argv = sys.argv, arguments
+    try:
+        result = CliRunner().invoke(app, words, prog_name="daskflow")
+    finally:
+        sys.argv = previous
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def image(shape=(20, 30, 40)):
+    array = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    np.save("image.npy", array)
+    return array
+
+
+def test_chain_reads_left_to_right_over_named_volumes():
+    array = image()
+    line("--quiet open image.npy -o em threshold -i em -t 100 -o bright save -i bright bright.npy save -i em em.npy")
+    np.testing.assert_array_equal(np.load("bright.npy"), (array > 100).astype(np.uint8))
+    np.testing.assert_array_equal(np.load("em.npy"), array)
+
+
+def test_names_default_to_chunk_as_in_chunkflow():
+    array = image()
+    line("load-npy -f image.npy -t 1 2 3 normalize-intensity save-h5 -f a.h5")
+    result = daskflow.open("a.h5")
+    assert result.box.start == (1, 2, 3)
+    np.testing.assert_allclose(result.read(), array / 127.5 - 1, atol=1e-6)
+
+
+def test_all_sinks_run_in_one_job_that_shares_each_block():
+    image()
+    output = line("open image.npy gaussian-filter save a save b save-h5 -f c.h5")
+    assert "save-a-and-save-b-and-gather-c.h5" in output
+    np.testing.assert_array_equal(daskflow.open("a").read(), daskflow.open("c.h5").read())
+
+
+def test_evaluation_prints_its_scores():
+    image()
+    output = line(
+        "open image.npy threshold -t 99 -o a open image.npy threshold -t 99 -o b evaluate-segmentation -s a -g b"
+    )
+    assert "rand_index" in output.replace(" ", "_")
+
+
+def test_plan_shows_what_would_be_done_and_does_nothing():
+    image()
+    output = line("--plan open image.npy connected-components save labels")
+    assert "Plan of save-labels" in output
+    assert "label-components" in output
+    assert [path.name for path in Path().iterdir()] == ["image.npy"]
+
+
+def test_status_verify_and_retry_know_the_job_by_its_output():
+    image()
+    line("open image.npy save layer -c 8 16 16")
+    assert "finished" in line("status layer")
+    assert "finished" in line("verify layer")
+    chunk = next(path for path in Path("layer").rglob("*") if path.is_file() and path.name[0].isdigit())
+    chunk.unlink()
+    assert chunk.name in line("verify layer", code=2)
+    line("open image.npy save layer -c 8 16 16")
+    assert "finished" in line("verify layer")
+    np.testing.assert_array_equal(daskflow.open("layer").read(), np.load("image.npy"))
+
+
+def test_failed_blocks_end_in_status_2_and_retry_runs_only_those(tmp_path):
+    image((8, 8, 8))
+    (tmp_path / "flaky.py").write_text(
+        "import os\n"
+        "def execute(chunk):\n"
+        "    if chunk.voxel_offset[0] == 4 and chunk.shape[0] == 4 and not os.path.exists('mended'):\n"
+        "        raise ValueError('broken there')\n"
+        "    return chunk + 1\n"
+    )
+    words = "--retries 0 open image.npy plugin -f flaky.py save layer -c 4 8 8 -b 4 8 8"
+    output = line(words, code=2)
+    assert "broken there" in output
+    assert "daskflow retry" in line("status layer")
+    (tmp_path / "mended").touch()
+    output = line("retry layer")
+    assert "finished" in output
+    np.testing.assert_array_equal(daskflow.open("layer").read(), np.load("image.npy") + 1)
+
+
+def test_changed_parameters_are_refused_by_name():
+    image()
+    line("open image.npy threshold -t 10 save layer")
+    output = line("open image.npy threshold -t 20 save layer", code=1)
+    assert "threshold" in output
+    assert "10" in output
+    assert "20" in output
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        ("open missing.npy save a", 1, "open: nothing is stored at"),
+        ("open image.npy sav a", 2, "did you mean 'save'"),
+        ("cutout -v x", 2, "'load-precomputed' here"),
+        ("threshold save a", 1, "there is no volume 'chunk'"),
+        ("open image.npy threshold -i other save a", 1, "there is no volume 'other'; there are: chunk"),
+        ("open image.npy", 1, "computes nothing"),
+        ("open image.npy save a -c 0 8 8", 1, "chunk"),
+        ("open image.npy save a -c 8 8 8 -b 12 8 8", 1, "nearest is (16, 8, 8)"),
+        ("open image.npy save a -c 8 8", 1, "chunk"),
+        ("open image.npy -m 3 save a", 1, "mip 3"),
+        ("open image.npy save a.h5 -m 1", 1, "no mips"),
+        ("open image.npy crop-margin -m 10 15 20 save a", 1, "leave nothing"),
+        ("open image.npy save a -e nothing", 1, "nothing"),
+        ("--cluster nowhere open image.npy save a", 1, "nowhere"),
+        ("--memory lots open image.npy save a", 1, "lots"),
+        ("status nothing", 1, "nothing"),
+        ("retry nothing", 1, "nothing"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_writes_nothing(words, code, complaint):
+    image()
+    output = line(words, code=code)
+    assert complaint in output
+    assert "Traceback" not in output
+    left = [path.name for path in Path().rglob("*")]
+    assert [name for name in left if name != "a.daskflow"] == ["image.npy"]
+
+
+def test_plugin_operators_become_commands(tmp_path):
+    array = image()
+    (tmp_path / "own.py").write_text(
+        "import numpy as np\nimport daskflow\nfrom daskflow import Volume\n"
+        "@daskflow.operator(group='own')\n"
+        "def invert(volume: Volume, *, top: int = 255) -> Volume:\n"
+        "    '''Invert grey values.\n\n    Args:\n        volume: an image.\n        top: the greatest.\n    '''\n"
+        "    return volume.map_blocks(lambda a: (top - a).astype(np.uint8), dtype=np.uint8)\n"
+    )
+    line("--plugin-file own.py open image.npy invert --top 255 save-npy -f out.npy")
+    np.testing.assert_array_equal(np.load("out.npy"), 255 - array)
+    assert "no command 'invert'" in line("open image.npy invert save-npy -f out.npy", code=2)
+
+
+def test_help_lists_the_commands_in_groups_in_under_half_a_second():
+    began = time.perf_counter()
+    result = subprocess.run([sys.executable, "-m", "daskflow", "--help"], capture_output=True, text=True, check=True)
+    once = time.perf_counter() - began
+    assert min(once, *(_time_of_help() for _ in range(2))) < 0.5
+    for word in ("Stores:", "Segmentation:", "connected-components", "inference", "demo", "neuroglancer"):
+        assert word in result.stdout
+
+
+def _time_of_help():
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "daskflow", "--help"], capture_output=True, check=True)
+    return time.perf_counter() - began
+
+
+def test_version():
+    assert daskflow.__version__ in line("--version")
