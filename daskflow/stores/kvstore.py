@@ -265,9 +265,9 @@ def list_names(url: str, prefix: str = "") -> list[str]:
         raise StoreAccessError(f"cannot list {redact(url)}: http has no listings")
     with translated(url, "list", chunks=False):
         store, key = _locate(url)
-        base = f"{key}/" if key else ""
-        keys = store.list(_below(base + prefix), strip_prefix_length=len(base.encode())).result()
-    return sorted(name for name in (bytes(key).decode() for key in keys) if not name.endswith(".__lock"))
+        keys = _keys_below(store, f"{key}/{prefix}" if key else prefix)
+    names = (name.decode()[len(key) + 1 if key else 0 :] for name in keys)
+    return sorted(name for name in names if not name.endswith(".__lock"))
 
 
 def delete(url: str) -> None:
@@ -296,7 +296,8 @@ def delete_tree(url: str) -> None:
         store, key = _locate(url)
         if not key:
             raise ParameterError(f"will not delete all of {url}")
-        store.delete_range(_below(f"{key}/")).result()
+        for deletion in [store.write(name, None) for name in _keys_below(store, f"{key}/")]:
+            deletion.result()
 
 
 def check_writable(url: str) -> None:
@@ -307,7 +308,7 @@ def check_writable(url: str) -> None:
     """
     probe = join(url, f".daskflow-probe-{uuid.uuid4().hex}")
     try:
-        write_bytes(probe, b"")
+        write_bytes(probe, b"probe")
         delete(probe)
     except StoreAccessError:
         raise
@@ -315,12 +316,13 @@ def check_writable(url: str) -> None:
         raise StoreAccessError(f"cannot write below {redact(url)}: {error}") from error
 
 
-def _below(prefix: str) -> Any:
-    """Return the range of all keys that begin with `prefix`."""
+def _keys_below(store: Any, prefix: str) -> list[bytes]:
+    """Return the keys that begin with `prefix`, whatever else a server lists that knows no ranges."""
     import tensorstore as ts
 
     first = prefix.encode()
-    return ts.KvStore.KeyRange(first, first[:-1] + bytes([first[-1] + 1]) if first else b"")
+    past = first[:-1] + bytes([first[-1] + 1]) if first else b""
+    return [key for key in store.list(ts.KvStore.KeyRange(first, past)).result() if key.startswith(first)]
 
 
 def missing(url: str) -> StoreNotFoundError:

@@ -1,8 +1,9 @@
 """Chunks of zeros and missing chunks inside precomputed shards, which tensorstore does not tell apart.
 
-Its precomputed driver (0.1.86) drops chunks of zeros from the shards that it writes and reads chunks that were never
-written as zeros, whatever `store_data_equal_to_fill_value` and `fill_missing_data_reads` say. Chunks with a voxel other
-than zero are certain to exist; the others are looked up in, or put into, the shards by their ids.
+Its precomputed driver (0.1.86) drops chunks of zeros from shards that it writes, and in shards with the identity hash
+reads chunks that were never written as zeros, whatever `store_data_equal_to_fill_value` and `fill_missing_data_reads`
+say. Chunks with a voxel other than zero are certain to exist; the others are looked up in, or put into, the shards by
+their ids.
 """
 
 from __future__ import annotations

@@ -63,8 +63,9 @@ def s3(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_REGION", raising=False)
-    request = urllib.request.Request(f"{moto}/bucket", method="PUT", headers={"Authorization": "AWS4-HMAC-SHA256 x"})
-    urllib.request.urlopen(request).close()
+    import boto3
+
+    boto3.client("s3", endpoint_url=moto).create_bucket(Bucket="bucket")
     return "s3://bucket"
 
 

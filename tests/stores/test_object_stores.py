@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from daskflow.errors import CorruptChunkError, MissingChunkError, StoreAccessError, StoreError, StoreNotFoundError
+from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.stores import kvstore
+from daskflow.stores.base import Layout
+from daskflow.stores.counting import counting
+from daskflow.stores.opening import create_store, open_store
+from daskflow.testing.stores import voxels, write_all
+
+BOX = BoundingBox((5, 3, -7), (18, 24, 26))
+SPEC = VolumeSpec(box=BOX, dtype="uint8", voxel_size=(40, 4, 4), layer_type="image")
+LAYOUTS = {
+    "chunks": Layout(chunk=(8, 16, 16)),
+    "shards": Layout(chunk=(8, 16, 16), shard=(16, 32, 32)),
+    "png": Layout(chunk=(8, 16, 16), encoding="png"),
+}
+
+
+@pytest.fixture(params=["s3", "gcs"])
+def bucket(request: pytest.FixtureRequest) -> str:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layers_in_buckets_are_written_and_read(bucket: str, layout: str) -> None:
+    if layout == "shards" and bucket.startswith("gs://"):
+        pytest.skip("the GCS emulator answers byte ranges without the generation that reading inside shards needs")
+    url = f"{bucket}/written-{layout}"
+    store = create_store(url, SPEC, layout=LAYOUTS[layout])
+    array = voxels(SPEC)
+    array[:8, :16, :16] = 0
+    write_all(store, array)
+    store.check_writable()
+    opened = open_store(url)
+    assert opened.spec == store.spec
+    np.testing.assert_array_equal(opened.read(BOX), array)
+    inside = BoundingBox((6, 5, -3), (17, 20, 20))
+    np.testing.assert_array_equal(opened.read(inside), array[inside.slices(BOX)])
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_missing_chunks_in_buckets_are_noticed(bucket: str, layout: str) -> None:
+    url = f"{bucket}/missing-{layout}"
+    store = create_store(url, SPEC, layout=LAYOUTS[layout])
+    first = BoundingBox.from_size(BOX.start, store.spec.write_unit or (0, 0, 0)).clip(BOX)
+    store.write(first, voxels(SPEC)[first.slices(BOX)])
+    with pytest.raises(MissingChunkError, match="fill_missing"):
+        store.read(BOX)
+    with counting() as counts:
+        found = open_store(url, fill_missing=True).read(BOX)
+    assert np.count_nonzero(found) == first.size
+    assert counts["missing_chunks"] == {"chunks": 11, "shards": 4, "png": 11}[layout]
+
+
+@pytest.mark.emulator
+def test_objects_in_buckets_are_written_listed_and_deleted(bucket: str) -> None:
+    root = f"{bucket}/objects"
+    for name in ("a", "b/c", "b/d"):
+        kvstore.write_bytes(f"{root}/{name}", name.encode())
+    assert kvstore.list_names(root) == ["a", "b/c", "b/d"]
+    assert kvstore.read_bytes(f"{root}/b/c") == b"b/c"
+    assert kvstore.exists(f"{root}/a")
+    assert not kvstore.exists(f"{root}/b")
+    kvstore.delete_tree(f"{root}/b")
+    kvstore.delete(f"{root}/nothing")
+    assert kvstore.list_names(root) == ["a"]
+
+
+@pytest.mark.emulator
+def test_of_many_writers_to_s3_one_finds_the_object_absent(s3: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        won = list(pool.map(lambda i: kvstore.write_if_absent(f"{s3}/lock", b"%d" % i), range(4)))
+    assert sum(won) == 1
+    assert kvstore.read_bytes(f"{s3}/lock") == b"%d" % won.index(True)
+
+
+@pytest.mark.emulator
+def test_nothing_in_a_bucket_is_said_so(bucket: str) -> None:
+    with pytest.raises(StoreNotFoundError, match=f"{bucket}/nothing"):
+        open_store(f"{bucket}/nothing")
+
+
+@pytest.mark.emulator
+def test_a_bucket_that_does_not_exist_is_an_error(s3: str) -> None:
+    with pytest.raises(StoreError, match="s3://no-such-bucket"):
+        create_store("s3://no-such-bucket/layer", SPEC)
+    with pytest.raises(StoreAccessError, match="s3://no-such-bucket"):
+        kvstore.check_writable("s3://no-such-bucket/layer")
+
+
+@pytest.mark.emulator
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("compress", ["gzip", "br", False])
+def test_what_cloudvolume_writes_to_s3_is_read_and_back(s3: str, compress: str | bool) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from cloudvolume import CloudVolume
+    array = np.random.default_rng(0).integers(1, 255, (20, 17, 9), dtype=np.uint8)
+    url = f"{s3}/cloudvolume-{compress}"
+    CloudVolume.from_numpy(
+        array, vol_path=url, resolution=(4, 4, 40), chunk_size=(8, 8, 4), compress=compress, progress=False
+    )
+    store = open_store(url)
+    np.testing.assert_array_equal(store.read(store.spec.box), array.T)
+    ours = create_store(f"{url}-ours", store.spec, layout=Layout(chunk=(4, 8, 8)))
+    write_all(ours, array.T)
+    np.testing.assert_array_equal(np.asarray(CloudVolume(f"{url}-ours", progress=False)[:])[..., 0], array)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layers_on_a_web_server_are_read(http_files: tuple[str, Path], layout: str) -> None:
+    base, directory = http_files
+    write_all(create_store(directory / "layer", SPEC, layout=LAYOUTS[layout]), voxels(SPEC))
+    store = open_store(f"{base}/layer")
+    np.testing.assert_array_equal(store.read(BOX), voxels(SPEC))
+    with pytest.raises(StoreAccessError, match="read-only"):
+        store.write(BOX, voxels(SPEC))
+    with pytest.raises(StoreAccessError, match="read-only"):
+        store.check_writable()
+    with pytest.raises(StoreAccessError, match="read-only"):
+        create_store(f"{base}/new", SPEC)
+
+
+def test_a_chunk_missing_on_a_web_server_is_noticed(http_files: tuple[str, Path]) -> None:
+    base, directory = http_files
+    write_all(create_store(directory / "layer", SPEC, layout=LAYOUTS["chunks"]), voxels(SPEC))
+    (directory / "layer" / "4_4_40" / "-7-9_3-19_5-13").unlink()
+    with pytest.raises(MissingChunkError, match="-7-9_3-19_5-13"):
+        open_store(f"{base}/layer").read(BOX)
+    with counting() as counts:
+        found = open_store(f"{base}/layer", fill_missing=True).read(BOX)
+    assert counts == {"missing_chunks": 1}
+    assert not found[:8, :16, :16].any()
+    np.testing.assert_array_equal(found[8:], voxels(SPEC)[8:])
+
+
+def test_a_chunk_cut_short_on_a_web_server_is_noticed(http_files: tuple[str, Path]) -> None:
+    base, directory = http_files
+    write_all(create_store(directory / "layer", SPEC, layout=LAYOUTS["chunks"]), voxels(SPEC))
+    chunk = directory / "layer" / "4_4_40" / "-7-9_3-19_5-13"
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    with pytest.raises(CorruptChunkError, match="-7-9_3-19_5-13"):
+        open_store(f"{base}/layer", fill_missing=True).read(BOX)
+
+
+def test_what_a_web_server_refuses_or_lacks_is_told_apart(http_files: tuple[str, Path]) -> None:
+    base, _ = http_files
+    with pytest.raises(StoreNotFoundError, match=f"{base}/nothing"):
+        open_store(f"{base}/nothing")
+    with pytest.raises(StoreAccessError, match=f"{base}/forbidden/layer"):
+        open_store(f"{base}/forbidden/layer")
+
+
+def test_layers_in_memory_are_shared_in_this_process() -> None:
+    url = "memory://test-object-stores/layer"
+    write_all(create_store(url, SPEC, layout=LAYOUTS["chunks"]), voxels(SPEC))
+    np.testing.assert_array_equal(open_store(url).read(BOX), voxels(SPEC))
+    kvstore.delete_tree(url)
+    with pytest.raises(StoreNotFoundError):
+        open_store(url)
