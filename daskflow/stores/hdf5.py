@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from daskflow.errors import (
 )
 from daskflow.geometry import LAYER_TYPES, BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx
 from daskflow.stores import kvstore
-from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, touched_units
+from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip, touched_units
 from daskflow.stores.counting import count
 from daskflow.stores.local_files import FileStore, begins_with, deflate, file_state, local_file, replacing, slabs
 from daskflow.stores.placement import whole_voxels
@@ -126,8 +126,7 @@ def open_hdf5(url: str, opening: Opening) -> Store:
         GeometryError: the dataset has neither three nor four axes.
         UnknownFormatError: it holds no numbers.
     """
-    if opening.mip:
-        raise StoreNotFoundError(f"{url} has no mip {opening.mip}; HDF5 files have only mip 0")
+    check_mip(opening.mip, 1, url)
     with _file(url) as file:
         name = _choose(file, opening.dataset, url)
         dataset = file[name]
@@ -214,6 +213,7 @@ def write_hdf5(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout) -> Non
     match = _INSIDE.fullmatch(url)
     url, name = (match[1], match[2].strip("/")) if match else (url, _MAIN)
     level = _gzip_level(layout)
+    compress = None if level is None else deflate(level)
     z, y, x = (min(c, s) for c, s in zip(layout.chunk or spec.chunk or _DEFAULT_CHUNK, spec.box.shape, strict=True))
     ids = np.zeros(0, spec.dtype) if spec.layer_type == "segmentation" and name == _MAIN else None
     parts = slabs(spec, z or 1)
@@ -226,7 +226,7 @@ def write_hdf5(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout) -> Non
         _describe(dataset, spec)
         for box in itertools.chain([first], parts):
             voxels = read(box)
-            _write_slab(dataset, voxels, box.start[0] - spec.box.start[0], level)
+            _write_slab(dataset, voxels, box.start[0] - spec.box.start[0], compress)
             ids = None if ids is None else _merged(ids, voxels)
         if ids is not None:
             file.create_dataset("unique_nonzeros", data=ids)
@@ -255,12 +255,11 @@ def _describe(dataset: Any, spec: VolumeSpec) -> None:
         dataset.attrs["offset"] = np.array(spec.box.start) * np.array(spec.voxel_size)
 
 
-def _write_slab(dataset: Any, voxels: Array, z: int, level: int | None) -> None:
+def _write_slab(dataset: Any, voxels: Array, z: int, compress: Callable[[Any], bytes] | None) -> None:
     """Store sections from `z` on; with gzip chunk by chunk, compressed here because ISA-L is much faster than HDF5."""
-    if level is None:
+    if compress is None:
         dataset[..., z : z + voxels.shape[-3], :, :] = voxels
         return
-    compress = deflate(level)
     corners = (range(0, n, c) for n, c in zip(voxels.shape, dataset.chunks, strict=True))
     for at in itertools.product(*corners):
         part = voxels[tuple(slice(a, a + c) for a, c in zip(at, dataset.chunks, strict=True))]

@@ -111,9 +111,9 @@ def slabs(spec: VolumeSpec, unit: int = 1) -> Iterator[BoundingBox]:
         yield BoundingBox((z, *box.start[1:]), (min(z + depth, box.stop[0]), *box.stop[1:]))
 
 
-def natural_order(name: str) -> list[tuple[int, str]]:
+def natural_order(name: str) -> list[tuple[str, int]]:
     """Return a key that sorts names as people count: ``z2`` before ``z10``."""
-    return [(int(digits or -1), text) for text, digits in re.findall(r"(\D*)(\d*)", name)]
+    return [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def deflate(level: int) -> Callable[[Any], bytes]:

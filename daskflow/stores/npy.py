@@ -10,7 +10,7 @@ import numpy as np
 from daskflow.errors import CorruptChunkError, GeometryError, ParameterError, UnknownFormatError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
-from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store
+from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip
 from daskflow.stores.local_files import FileStore, begins_with, local_file, replacing, slabs
 
 _MAGIC = b"\x93NUMPY"
@@ -53,8 +53,9 @@ def open_npy(url: str, opening: Opening) -> Store:
         UnknownFormatError: it holds Python objects.
         GeometryError: the array has neither three nor four axes.
     """
-    if opening.dataset is not None or opening.mip:
-        raise ParameterError(f"{url} holds one array; got dataset={opening.dataset!r}, mip={opening.mip}")
+    check_mip(opening.mip, 1, url)
+    if opening.dataset is not None:
+        raise ParameterError(f"{url} holds one array; drop dataset={opening.dataset!r}")
     array = _mapped(url)
     if array.ndim not in (3, 4):
         raise GeometryError(f"{url} has {array.ndim} axes {array.shape}; a volume has zyx or czyx")

@@ -23,6 +23,7 @@ from daskflow.stores.ome_metadata import (
 )
 from daskflow.stores.placement import whole_voxels
 from daskflow.stores.zarr_arrays import (
+    OWN_KEY,
     StoredArray,
     ZarrStore,
     array_spec,
@@ -125,9 +126,10 @@ def _starts(image: Image, axes: Axes, opening: Opening, url: str) -> list[Zyx]:
 
 
 def _layer_type(node: Node) -> LayerType | None:
-    stated = stated_layer_type(node.attributes)
+    if OWN_KEY in node.attributes:
+        return stated_layer_type(node.attributes)
     ome = ome_of(node.attributes, node.version)
-    return stated or ("segmentation" if "image-label" in ome else "image" if "omero" in ome else None)
+    return "segmentation" if "image-label" in ome else "image" if "omero" in ome else None
 
 
 def _channel_names(node: Node) -> tuple[str, ...]:

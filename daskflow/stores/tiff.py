@@ -16,7 +16,7 @@ import numpy as np
 from daskflow.errors import GeometryError, MissingChunkError, ParameterError, StoreAccessError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
-from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store
+from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip
 from daskflow.stores.counting import count
 from daskflow.stores.local_files import (
     FileStore,
@@ -123,8 +123,9 @@ def open_tiff(url: str, opening: Opening) -> Store:
         CorruptChunkError: a file is truncated.
     """
     path = local_file(url)
-    if opening.dataset is not None or opening.mip:
-        raise ParameterError(f"{url} holds one stack; got dataset={opening.dataset!r}, mip={opening.mip}")
+    check_mip(opening.mip, 1, url)
+    if opening.dataset is not None:
+        raise ParameterError(f"{url} holds one stack; drop dataset={opening.dataset!r}")
     if not path.exists():
         raise kvstore.missing(url)
     files = _files(path)

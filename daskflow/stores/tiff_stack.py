@@ -27,7 +27,7 @@ from daskflow.stores.base import Array
 from daskflow.stores.tiff_tags import Tags, read_tags
 
 _SEGMENT_BYTES = 2**31
-_DAMAGE = (ValueError, RuntimeError, IndexError, TypeError, KeyError, struct.error, zlib.error)
+_DAMAGE = (ValueError, RuntimeError, IndexError, TypeError, KeyError, SyntaxError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -196,18 +196,14 @@ def _stack(path: Path, size: int, tif: Any) -> TiffStack:
         )
     tags = read_tags(tif)
     axes, depth, channels = _axes(series, path)
+    if channels is None and tags.channels is not None:
+        axes, depth, channels = "ZCYX", depth // tags.channels, tags.channels
     expected = tags.pages
     if expected is not None and depth * (channels or 1) not in (expected, expected * key.samplesperpixel):
         raise CorruptChunkError(f"{path} is truncated: it says {expected} pages and has {depth * (channels or 1)}")
     shape = (depth, key.imagelength, key.imagewidth)
     stored = series.dtype.newbyteorder(tif.byteorder)
-    common = (
-        path,
-        shape,
-        1 if channels is None and tags.channel_axis else channels,
-        series.dtype.newbyteorder("="),
-        tags,
-    )
+    common = (path, shape, channels, series.dtype.newbyteorder("="), tags)
     if series.dataoffset is not None:
         end = series.dataoffset + math.prod(shape) * (channels or 1) * stored.itemsize
         if end > size:
@@ -245,7 +241,8 @@ def _axes(series: Any, path: Path) -> tuple[str, int, int | None]:
 
     Sections may be called Z, or time, or nothing at all where there is no Z; of two unnamed axes the first is channels.
     """
-    sizes = [(axis, n) for axis, n in zip(series.axes, series.shape, strict=True) if n > 1 or axis in "YX"]
+    stored = zip(series.get_axes(squeeze=False), series.get_shape(squeeze=False), strict=True)
+    sizes = [(axis, n) for axis, n in stored if n > 1 or axis in "YX"]
     lead = [axis for axis, _ in sizes if axis not in "YXS"]
     named = "CZ" if lead == ["Q", "Q"] else "".join(axis if axis == "C" else "Z" for axis in lead)
     samples = "S" if sizes[-1][0] == "S" else ""

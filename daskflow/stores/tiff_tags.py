@@ -16,6 +16,7 @@ from daskflow.stores.placement import nm_per
 logger = logging.getLogger(__name__)
 
 _NAMESPACE = "daskflow"
+_OWN = f'{{"{_NAMESPACE}": '
 _OME_DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 _PLAIN_DTYPES = ("int64", "uint64", "float16")
 _CENTIMETER_NM = 1e7
@@ -32,7 +33,7 @@ class Tags:
         voxel_offset: zyx.
         layer_type: image, segmentation, ..., or None.
         channel_names: one per channel, or empty.
-        channel_axis: whether there is a channel axis even for one channel.
+        channels: size of the channel axis, in files that we wrote; None for all others.
     """
 
     voxel_size: tuple[float, float, float] | None
@@ -41,7 +42,7 @@ class Tags:
     voxel_offset: Zyx | None = None
     layer_type: LayerType | None = None
     channel_names: tuple[str, ...] = ()
-    channel_axis: bool = False
+    channels: int | None = None
 
 
 def read_tags(tif: Any) -> Tags:
@@ -50,9 +51,9 @@ def read_tags(tif: Any) -> Tags:
         return _ome(tif.ome_metadata)
     if tif.is_imagej:
         return _imagej(tif)
-    shaped = tif.shaped_metadata
-    if shaped:
-        note = dict(shaped[0].get(_NAMESPACE, {}))
+    description = tif.pages[0].description
+    if description.startswith(_OWN):
+        note = json.loads(description)[_NAMESPACE]
         return _with_note(Tags(_triple(note.get("voxel_size")), "our own tags"), note)
     return _plain(tif.pages[0])
 
@@ -92,7 +93,7 @@ def _with_note(tags: Tags, note: dict[str, Any]) -> Tags:
         voxel_offset=None if offset is None else as_zyx(offset, name="voxel_offset"),
         layer_type=next((known for known in LAYER_TYPES if known == note.get("layer_type")), None),
         channel_names=tuple(note.get("channel_names", tags.channel_names)),
-        channel_axis=bool(note.get("channel_axis", False)),
+        channels=note.get("channels") or None,
     )
 
 
@@ -134,22 +135,24 @@ def write_options(spec: VolumeSpec) -> dict[str, Any]:
     """
     if spec.dtype.name not in _OME_DTYPES + _PLAIN_DTYPES:
         raise ParameterError(f"TIFF files here cannot hold {spec.dtype}; cast with astype('uint8')")
-    note: dict[str, Any] = {"voxel_offset": list(spec.box.start), "layer_type": spec.layer_type}
-    if spec.channels is not None:
-        note["channel_axis"] = True
+    note: dict[str, Any] = {"voxel_offset": spec.box.start, "layer_type": spec.layer_type, "channels": spec.channels}
     if spec.channel_names:
-        note["channel_names"] = list(spec.channel_names)
-    axes = "ZYX" if spec.channels is None else "ZCYX"
+        note["channel_names"] = spec.channel_names
     y, x = (_CENTIMETER_NM / size for size in spec.voxel_size[1:])
     common = {"resolution": (x, y), "resolutionunit": "CENTIMETER", "photometric": "minisblack"}
     if spec.dtype.name in _PLAIN_DTYPES:
-        return {**common, "metadata": {"axes": axes, _NAMESPACE: {**note, "voxel_size": list(spec.voxel_size)}}}
+        said = json.dumps({_NAMESPACE: {**note, "voxel_size": spec.voxel_size}})
+        return {**common, "metadata": None, "description": said}
     physical = {f"PhysicalSize{axis}": size for axis, size in zip("ZYX", spec.voxel_size, strict=True)}
     units = {f"PhysicalSize{axis}Unit": "nm" for axis in "ZYX"}
-    said = {"Namespace": _NAMESPACE, **{key: json.dumps(value) for key, value in note.items()}}
+    axes = "ZYX" if spec.channels is None else "ZCYX"
+    annotation = {"Namespace": _NAMESPACE, **{key: json.dumps(value) for key, value in note.items()}}
     names = {"Channel": {"Name": list(spec.channel_names)}} if spec.channel_names else {}
     same = str(uuid.uuid5(uuid.NAMESPACE_URL, repr(spec)))
-    return {**common, "metadata": {"axes": axes, "UUID": same, **physical, **units, **names, "MapAnnotation": said}}
+    return {
+        **common,
+        "metadata": {"axes": axes, "UUID": same, **physical, **units, **names, "MapAnnotation": annotation},
+    }
 
 
 def is_ome(spec: VolumeSpec) -> bool:

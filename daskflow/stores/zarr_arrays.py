@@ -16,12 +16,11 @@ from daskflow.errors import (
     MetadataMismatchError,
     MissingChunkError,
     ParameterError,
-    StoreNotFoundError,
     UnknownFormatError,
 )
 from daskflow.geometry import LAYER_TYPES, BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx
 from daskflow.stores import kvstore
-from daskflow.stores.base import Array, Format, Layout, Opening, Store, refuse_mismatch
+from daskflow.stores.base import Array, Format, Layout, Opening, Store, check_mip, refuse_mismatch
 from daskflow.stores.counting import count
 from daskflow.stores.placement import nm_per, parse_length, whole_voxels
 from daskflow.stores.zarr_metadata import (
@@ -37,7 +36,7 @@ from daskflow.stores.zarr_metadata import (
 )
 
 DEFAULT_CHUNK = (64, 64, 64)
-_KEY = "daskflow"
+OWN_KEY = "daskflow"
 
 
 @dataclass(frozen=True)
@@ -177,8 +176,7 @@ def open_zarr(url: str, opening: Opening) -> Store:
         raise kvstore.missing(at)
     if node.kind == "group":
         node = _only_array(node)
-    if opening.mip:
-        raise StoreNotFoundError(f"{kvstore.redact(at)} has no mip {opening.mip}; a bare zarr array has only mip 0")
+    check_mip(opening.mip, 1, kvstore.redact(at))
     shape = array_shape(node)
     axes = find_axes(shape.shape, shape.names, kvstore.redact(node.url))
     spec = bare_spec(node, shape, axes, opening)
@@ -242,7 +240,7 @@ def array_spec(
 
 def own(attributes: dict[str, Any]) -> dict[str, Any]:
     """Return what daskflow itself keeps in the attributes of a node."""
-    content = attributes.get(_KEY)
+    content = attributes.get(OWN_KEY)
     return content if isinstance(content, dict) else {}
 
 
@@ -253,7 +251,7 @@ def own_attributes(spec: VolumeSpec) -> dict[str, Any]:
         content["layer_type"] = spec.layer_type
     if spec.channel_names:
         content["channel_names"] = list(spec.channel_names)
-    return {_KEY: content}
+    return {OWN_KEY: content}
 
 
 def stated_layer_type(attributes: dict[str, Any]) -> LayerType | None:
@@ -363,14 +361,14 @@ def check_same(store: Store, spec: VolumeSpec, layout: Layout) -> None:
         MetadataMismatchError: with one line per field that differs.
     """
     there = store.spec
-    wanted: dict[str, Any] = {"box": str(spec.box), "dtype": spec.dtype.name, "channels": spec.channels}
+    wanted: dict[str, Any] = {"shape": spec.shape, "voxel_offset": spec.box.start, "dtype": spec.dtype.name}
     if not np.allclose(there.voxel_size, spec.voxel_size, rtol=1e-9, atol=0):
         wanted["voxel_size"] = spec.voxel_size
     wanted |= {name: value for name in ("layer_type", "channel_names") if (value := getattr(spec, name))}
     if layout.chunk or spec.chunk:
         wanted["chunk"], wanted["shard"] = chosen_chunks(spec, layout)
-    stored = {name: getattr(there, name) for name in wanted}
-    stored |= {"box": str(there.box), "dtype": there.dtype.name}
+    stored = {name: getattr(there, name, None) for name in wanted}
+    stored |= {"voxel_offset": there.box.start, "dtype": there.dtype.name}
     refuse_mismatch(f"mip {store.mip} of {kvstore.redact(store.url)}", stored, wanted)
 
 
