@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -166,9 +167,11 @@ class Evaluate:
 
     def compute(self, box: BoundingBox, inputs: tuple[Arrays, dict[str, int]]) -> tuple[list[Array], dict[str, int]]:
         needed = self.expression.needed(self._boxes(box))
-        values = self.expression.compute(needed, inputs[0])
+        with counting() as counts:
+            values = self.expression.compute(needed, inputs[0])
         places = [self.expression[node] for node in self.expression.outputs]
-        return [np.ascontiguousarray(values[at][(..., *box.slices(needed[at]))]) for at in places], inputs[1]
+        arrays = [np.ascontiguousarray(values[at][(..., *box.slices(needed[at]))]) for at in places]
+        return arrays, dict(counts + Counter(inputs[1]))
 
     def write(self, box: BoundingBox, outputs: tuple[list[Array], dict[str, int]]) -> BlockResult:
         results = [sink.write(box, array) for sink, array in zip(self.sinks, outputs[0], strict=True)]

@@ -3,9 +3,11 @@ import hashlib
 import numpy as np
 import pytest
 
-from daskflow.errors import GeometryError, ModelError, ParameterError
+from daskflow.clusters import Threads
+from daskflow.errors import DaskflowError, GeometryError, ModelError, ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.operators.inference import inference
+from daskflow.operators.save import save
 from daskflow.volume import Volume
 
 
@@ -104,3 +106,48 @@ def test_the_description_holds_the_hashes_of_model_and_weights(tmp_path):
 def test_options_that_do_not_fit_are_refused_at_once(options, error, match):
     with pytest.raises(error, match=match):
         pass_through(image((8, 32, 32))[1], **options)
+
+
+NAN_MODEL = """
+class PatchInferencer:
+    def __init__(self, weight_path, output_patch_mask):
+        pass
+
+    def __call__(self, patches):
+        answer = patches.copy()
+        answer[patches == 1] = float("nan")
+        return answer
+"""
+
+
+class TestJobs:
+    def saved(self, tmp_path, text, *, nan="error", channels=1):
+        (tmp_path / "model.py").write_text(text)
+        array = np.full((8, 32, 32), 100, np.uint8)
+        array[1, 2, 3] = 255
+        volume = pass_through(
+            Volume.from_array(array).with_block((8, 16, 16)),
+            framework="universal",
+            convnet_model=str(tmp_path / "model.py"),
+            output_patch_overlap=(0, 0, 0),
+            num_output_channels=channels,
+            nan=nan,
+        )
+        return save(volume, str(tmp_path / "out.zarr"), chunk=(8, 16, 16))
+
+    def test_a_block_with_nan_fails_naming_the_model_and_the_others_finish(self, tmp_path):
+        report = self.saved(tmp_path, NAN_MODEL).run(Threads(1), progress=False, retries=0)
+        assert not report.ok
+        assert (report.stages[0].done, report.stages[0].failed) == (3, 1)
+        assert "model.py answered NaN or infinity in 1 of 2048 values of box 0-8_0-16_0-16" in str(report.failures)
+
+    def test_zeroed_nans_are_counted_in_the_report(self, tmp_path):
+        report = self.saved(tmp_path, NAN_MODEL, nan="zero").run(Threads(1), progress=False)
+        assert report.ok
+        assert report.counts["non_finite_voxels"] == 1
+
+    @pytest.mark.parametrize(("text", "channels"), [("1 / 0", 1), (NAN_MODEL, 2)])
+    def test_a_model_that_breaks_its_declaration_is_refused_before_anything_runs(self, tmp_path, text, channels):
+        with pytest.raises(DaskflowError, match=r"model\.py"):
+            self.saved(tmp_path, text, channels=channels).run(Threads(1), progress=False)
+        assert not (tmp_path / "out.zarr").exists()
