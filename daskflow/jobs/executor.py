@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import queue
@@ -62,7 +63,9 @@ class Workers:
 class Executor(ABC):
     """Runs batches of one stage at a time."""
 
-    lost = 0
+    @abstractmethod
+    def count_lost(self) -> int:
+        """Return how many workers went away since this was made."""
 
     @property
     @abstractmethod
@@ -116,6 +119,9 @@ class ThreadsExecutor(Executor):
         self._settled: queue.SimpleQueue[tuple[Batch, Future[BatchResult]]] = queue.SimpleQueue()
         self._futures: dict[Batch, Future[BatchResult]] = {}
 
+    def count_lost(self) -> int:
+        return 0
+
     @property
     def workers(self) -> Workers:
         return Workers(1, self._pool.threads, self._pool.threads, self._pool.memory)
@@ -154,6 +160,7 @@ class DistributedExecutor(Executor):
         self._run = uuid.uuid4().hex
         self._settled: queue.SimpleQueue[tuple[Batch, BatchResult | BaseException]] = queue.SimpleQueue()
         self._futures: dict[Batch, Any] = {}
+        self._lost = 0
         self._seen: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
         self._watch = asyncio.run_coroutine_threadsafe(self._watch_workers(), client.loop.asyncio_loop)
 
@@ -166,12 +173,18 @@ class DistributedExecutor(Executor):
     async def _watch_workers(self) -> None:
         while True:
             await asyncio.sleep(_WATCH)
-            try:
-                now = (await self._client.scheduler.identity(n_workers=-1))["workers"]
-            except OSError:
-                continue  # `collect` sees whether the client found the scheduler again
-            self.lost += len(self._seen.keys() - now.keys())
-            self._seen = now
+            with contextlib.suppress(OSError):  # `collect` sees whether the client found the scheduler again
+                self._look((await self._client.scheduler.identity(n_workers=-1))["workers"])
+
+    def _look(self, workers: dict[str, dict[str, Any]]) -> None:
+        self._lost += len(self._seen.keys() - workers.keys())
+        self._seen = workers
+
+    def count_lost(self) -> int:
+        if self._client.status == "running":
+            with contextlib.suppress(OSError):
+                self._look(self._client.scheduler_info(n_workers=-1)["workers"])
+        return self._lost
 
     def open(self, stage: Stage, *, overlap: bool, verb: Verb) -> None:
         import dask

@@ -148,7 +148,7 @@ class _Run:
             overlap=self.planned.overlaps(plan),
             verb=self.options.verb,
         )
-        lost = self.executor.lost
+        lost = self.executor.count_lost()
         stream = Stream(stage, self.executor, ledger, policy, self.journal.counts[stage.name], self._tick)
         try:
             with self.interrupts:
@@ -161,7 +161,7 @@ class _Run:
         finally:
             self._take_failures(stream)
             self.journal.save(stage.name)
-            self.reports[stage.name] = self._reported(stream, plan, skipped, self.executor.lost - lost)
+            self.reports[stage.name] = self._reported(stream, plan, skipped, self.executor.count_lost() - lost)
         if self.interrupts.requested:
             report = self._report("interrupted")
             self.directory.save_report(report)

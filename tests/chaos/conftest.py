@@ -1,0 +1,15 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from daskflow.clusters import connect
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))  # for blockfiles, which workers import by name
+
+
+@pytest.fixture(scope="session")
+def client():
+    """Two worker processes, replaced when they die."""
+    with connect("local", workers=2, threads=1) as client:
+        yield client

@@ -1,0 +1,164 @@
+"""Drivers that die or are interrupted, and what the next one makes of it."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from blockfiles import WriteFiles, grid, job
+
+from daskflow.clusters import Threads
+from daskflow.errors import JobError, LockedJobError
+from daskflow.jobs import status
+from daskflow.jobs.ledger import DONE, Ledger
+
+BLOCKS = 60
+
+
+def start(folder, *options):
+    """Start a driver at the head of a process group, as a shell does."""
+    command = [sys.executable, str(Path(__file__).parent / "driver.py"), str(folder), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def kill(driver):
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.communicate(timeout=30)
+
+
+@pytest.mark.slow
+def test_driver_killed_at_ten_random_points_leaves_nothing_wrong(tmp_path):
+    dice = random.Random(7)
+    files, task = job(tmp_path, blocks=BLOCKS)
+    boxes = [str(box) for box in grid(BLOCKS)]
+    recorded = {}
+    for _ in range(10):
+        finished = len(task.outputs())
+        driver = start(tmp_path)
+        until(lambda driver=driver, done=finished: len(task.outputs()) > done or driver.poll() is not None)
+        time.sleep(dice.uniform(0, 0.12))
+        kill(driver)
+        ledger = Ledger.load(files.home.ledger("files"), grid(BLOCKS))
+        for index, box in enumerate(boxes):
+            if box in recorded:
+                assert task.calls("read", box) == recorded[box]
+            if ledger.state(index) == DONE:
+                recorded[box] = task.calls("read", box)
+        assert set(recorded) <= set(task.outputs())
+    assert 0 < len(recorded) < BLOCKS
+    with Threads(2) as pool:
+        report = files.run(pool, progress=False)
+    assert report.ok
+    assert report.stages[0].skipped == len(recorded)
+    assert task.outputs() == {box: f"1 {box}".encode() for box in boxes}
+    assert all(task.calls("read", box) == calls for box, calls in recorded.items())
+
+
+def test_second_driver_is_refused_until_the_first_is_killed(tmp_path):
+    files, task = job(tmp_path, blocks=BLOCKS)
+    driver = start(tmp_path, "--seconds", "0.2")
+    until(lambda: len(task.outputs()) > 2)
+    with Threads(2) as pool:
+        with pytest.raises(LockedJobError, match=f"process {driver.pid}"):
+            files.run(pool, progress=False)
+        assert status(files.directory).state == "running"
+        kill(driver)
+        assert status(files.directory).state == "unfinished"
+        began = time.monotonic()
+        assert files.run(pool, progress=False).ok
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(("cluster", "number"), [("local", signal.SIGINT), ("threads", signal.SIGTERM)])
+def test_first_interrupt_finishes_what_runs_and_says_how_to_go_on(tmp_path, cluster, number):
+    _, task = job(tmp_path)
+    driver = start(tmp_path, "--cluster", cluster, "--seconds", "0.1")
+    until(lambda: len(task.outputs()) > 3)
+    if number == signal.SIGINT:
+        os.killpg(driver.pid, number)  # the terminal sends it to all, workers included
+    else:
+        driver.send_signal(number)
+    out, err = driver.communicate(timeout=60)
+    assert driver.returncode == 130, err
+    assert "run the same again" in out
+    files, _ = job(tmp_path, blocks=BLOCKS)
+    done = status(files.directory)
+    assert done.state == "unfinished"
+    assert done.stages[0].done == len(task.outputs()) < BLOCKS
+    assert task.calls() <= done.stages[0].done + 1  # a block may have been read ahead
+    with Threads(2) as pool:
+        report = files.run(pool, progress=False)
+    assert report.ok
+    assert report.stages[0].skipped == done.stages[0].done
+
+
+def test_second_interrupt_stops_at_once(tmp_path):
+    _, task = job(tmp_path)
+    driver = start(tmp_path, "--seconds", "60")
+    until(lambda: task.folder.exists() and task.calls() > 0)
+    driver.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert driver.poll() is None
+    driver.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    out, err = driver.communicate(timeout=30)
+    assert time.monotonic() - began < 10
+    assert driver.returncode == 130, err
+    assert "run the same again" in out
+    assert not task.outputs()
+    assert status(str(tmp_path / "out")).state == "unfinished"
+
+
+def test_lost_scheduler_ends_the_run_and_the_next_goes_on(tmp_path):
+    from distributed import Client
+
+    cluster = subprocess.Popen(
+        [sys.executable, str(Path(__file__).parent / "scheduler.py")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    files, task = job(tmp_path, blocks=BLOCKS, seconds=0.05)
+
+    class Killer:
+        def update(self, snapshot):
+            if snapshot.done > 3:
+                cluster.kill()
+
+        def say(self, line):
+            pass
+
+        def close(self):
+            pass
+
+    client = Client(cluster.stdout.readline().strip(), timeout=5)
+    try:
+        began = time.monotonic()
+        with pytest.raises(JobError, match=r"(?s)lost the Dask scheduler.*run the same again"):
+            files.run(client, progress=Killer())
+        assert time.monotonic() - began < 30
+    finally:
+        client.close(timeout=1)
+        os.killpg(cluster.pid, signal.SIGKILL)
+        cluster.communicate(timeout=30)
+    done = status(files.directory)
+    assert done.state == "unfinished"
+    assert done.stages[0].done > 3
+    healthy = WriteFiles(task.folder)
+    with Threads(2) as pool:
+        report = job(tmp_path, blocks=BLOCKS)[0].run(pool, progress=False)
+    assert report.ok
+    assert report.stages[0].skipped == done.stages[0].done
+    assert len(healthy.outputs()) == BLOCKS

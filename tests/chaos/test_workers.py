@@ -1,0 +1,74 @@
+"""Workers that die: by chance, by their block, or by their block's fault but not that block's neighbours'."""
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from blockfiles import WriteFiles, grid, job
+
+from daskflow.errors import JobError
+from daskflow.jobs.batch import Batch, run_batch
+from daskflow.jobs.ledger import DONE
+from daskflow.volume.stage import Stage
+
+BOXES = [str(box) for box in grid(12)]
+
+
+def expected(boxes=BOXES):
+    return {box: f"1 {box}".encode() for box in boxes}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_worker_that_dies_costs_nothing_but_time(client, tmp_path, number):
+    files, task = job(tmp_path, blocks=12, kills={BOXES[6]: 1}, signal=number, seconds=0.02)
+    report = files.run(client, progress=False, retries=0)
+    assert report.ok
+    assert task.outputs() == expected()
+    assert task.calls("killed") == 1
+    assert report.stages[0].lost_workers >= 1
+    assert report.counts == {"missing_chunks": 12}
+
+
+@pytest.fixture
+def allowed_failures(request, client):
+    """A scheduler that blames a task after so many deaths of its workers, as clusters of others may."""
+
+    def allow(dask_scheduler, count):
+        before, dask_scheduler.allowed_failures = dask_scheduler.allowed_failures, count
+        return before
+
+    before = client.run_on_scheduler(allow, count=request.param)
+    yield request.param
+    client.run_on_scheduler(allow, count=before)
+
+
+@pytest.mark.parametrize("allowed_failures", [0, 1], indirect=True)
+def test_block_that_kills_its_worker_is_blamed_and_its_neighbours_are_not(client, tmp_path, allowed_failures):
+    poison = BOXES[3]
+    files, task = job(tmp_path, blocks=12, kills={poison: -1}, signal=signal.SIGSEGV, seconds=0.02)
+    report = files.run(client, progress=False, retries=1)
+    (failure,) = report.failures
+    assert (failure.box, failure.exception) == (poison, "KilledWorker")
+    assert "estimated to need 1 kB" in failure.message
+    assert task.outputs() == expected([box for box in BOXES if box != poison])
+    shared, alone = allowed_failures + 1, 2
+    assert task.calls("killed") == shared + alone
+    assert "daskflow retry" in str(report)
+
+
+@pytest.mark.parametrize("allowed_failures", [0], indirect=True)
+def test_operator_that_kills_every_worker_stops_at_the_rehearsal(client, tmp_path, allowed_failures):
+    files, _ = job(tmp_path, blocks=2, kills={str(box): -1 for box in grid(2)}, signal=signal.SIGSEGV)
+    with pytest.raises(JobError, match=r"first two blocks.*KilledWorker"):
+        files.run(client, progress=False)
+
+
+def test_blocks_run_twice_at_once_leave_the_same_bytes(tmp_path):
+    task = WriteFiles(tmp_path / "out", seconds=0.005)
+    task.check()
+    stage = Stage("files", grid(12), task)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: run_batch(Batch(list(range(12))), stage=stage), range(4)))
+    assert all(result.states == bytes([DONE]) * 12 for result in results)
+    assert task.outputs() == expected()
+    assert not list(task.folder.glob("*.tmp"))
