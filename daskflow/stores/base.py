@@ -14,6 +14,7 @@ import numpy.typing as npt
 from daskflow.errors import (
     AlignmentError,
     BoundsError,
+    GeometryError,
     MetadataMismatchError,
     ParameterError,
     StoreNotFoundError,
