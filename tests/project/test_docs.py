@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+NOTEBOOKS = sorted((ROOT / "docs").glob("*.ipynb"))
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 BLOCK = re.compile(r"^(?:`([\w.]+)`:\n\n)?```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -47,6 +48,7 @@ def test_links_lead_somewhere(page):
     assert [target for target in local if not (page.parent / target).exists()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if any(examples(page))], ids=name)
 def test_examples_run(page, tmp_path):
     for file, language, text in examples(page):
@@ -68,3 +70,13 @@ def test_the_architecture_page_draws_the_house_that_the_import_contract_keeps():
     assert [first or second for first, second in drawn] == rooms
     picture = (ROOT / "docs/house.svg").read_text()
     assert re.findall(r'font-weight="bold">([^<]+)<', picture) == rooms
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name)
+def test_notebooks_run(notebook, tmp_path):
+    code = f"""
+import nbclient, nbformat
+nbclient.NotebookClient(nbformat.read({str(notebook)!r}, 4), timeout=200).execute()
+"""
+    run([sys.executable, "-c", code], tmp_path)
