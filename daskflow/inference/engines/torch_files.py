@@ -104,7 +104,7 @@ def _python_model(model: ModelFile, weights: ModelFile | None, device: torch.dev
             " for a file with PatchInferencer, pass framework='universal'"
         )
     if isinstance(net, torch.nn.Module):
-        net = _channels_last(net.to(device).eval())
+        net = net.to(device).eval()
     elif not callable(net):
         raise ModelError(f"load_model of {model.path} returned {type(net).__name__}; expected a network to call")
     return TorchModel(net, getattr(module, "pre_process", None), getattr(module, "post_process", None))
@@ -118,15 +118,6 @@ def _fill(net: torch.nn.Module, state: dict[str, torch.Tensor], model: str, weig
         missing, surplus = sorted(expected - set(state)), sorted(set(state) - expected)
         keys = f"missing {missing[:4]}, not in the model {surplus[:4]}" if missing or surplus else str(error)
         raise ModelError(f"weights {weights} do not fit the model {model}: {keys}") from error
-
-
-def _channels_last(net: torch.nn.Module) -> torch.nn.Module:
-    """Lay out 3D kernels with channels innermost, which convolves faster; other tensors stay."""
-    if not isinstance(net, torch.jit.ScriptModule):
-        for parameter in net.parameters():
-            if parameter.dim() == 5:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
-    return net
 
 
 def _torchscript(path: Path, device: torch.device) -> TorchModel:

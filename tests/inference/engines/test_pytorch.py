@@ -127,6 +127,17 @@ def test_networks_that_write_into_their_input_do_no_harm(declare):
     )
 
 
+def test_kernels_are_laid_out_channels_last_where_the_network_takes_it(declare):
+    engine = declare().engine()
+    assert engine._model.net.conv.weight.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_networks_that_take_views_of_their_features_run(declare):
+    patches = noise(2)
+    viewing = "y = self.conv(x); return y.view(len(x), 2, -1).view(y.shape)"
+    torch.testing.assert_close(declare(viewing).engine()(patches), declare().engine()(patches))
+
+
 def test_lower_precision_is_used_inside_and_float32_outside(declare):
     network = declare("y = self.conv(x); assert y.dtype == torch.bfloat16; return y", dtype="bfloat16")
     output = network.engine()(noise())
