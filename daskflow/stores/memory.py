@@ -1,44 +1,76 @@
-"""An array in memory as a store."""
+"""A numpy array as a store."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from daskflow.errors import ParameterError, StoreAccessError
 from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.stores.base import Array, Store
+from daskflow.stores.base import Array, Layout, Store
+from daskflow.stores.kvstore import join
+
+_TRAVELS = 2**20
+_CHUNK = (128, 128, 128)
 
 
 class ArrayStore(Store):
-    """The voxels of a numpy array; reading copies, writing changes the array.
+    """The voxels of an array in this process.
 
-    Args:
-        array: voxels, zyx or czyx as `spec` says; it travels along when the store is pickled.
-        spec: geometry and meaning, of the array's shape and dtype.
+    A large array does not travel with every task: where a scratch directory is known, it is written there when the
+    store is first pickled, and other processes read it from there.
+
+    Attributes:
+        array: zyx or czyx, as `spec.shape` says; None in a process that reads the scratch directory.
 
     Raises:
         ParameterError: the array has another shape or dtype than `spec`.
     """
 
-    def __init__(self, array: Array, spec: VolumeSpec) -> None:
+    def __init__(self, array: Array, spec: VolumeSpec, *, scratch: str | None = None) -> None:
         if array.shape != spec.shape or array.dtype != spec.dtype:
             raise ParameterError(f"array {array.shape} {array.dtype} for a volume of {spec.shape} {spec.dtype}")
-        super().__init__("memory array", [spec])
-        self.array = array
+        super().__init__("array", [spec])
+        self.array: Array | None = array
+        self._scratch = scratch
+        self._written = False
+
+    def with_scratch(self, directory: str) -> Self:
+        """Return the store of the same array, which may be written below the URL `directory` to travel."""
+        assert self.array is not None
+        name = f"array-{hashlib.sha256(repr(self.fingerprint()).encode()).hexdigest()[:16]}.zarr"
+        return type(self)(self.array, self.spec, scratch=join(directory, name))
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.array is None or self._scratch is None or self.array.nbytes <= _TRAVELS:
+            return self.__dict__
+        if not self._written:
+            self._layer().write(self.spec.box, self.array)
+            self._written = True
+        return {**self.__dict__, "array": None}
+
+    def _layer(self) -> Store:
+        from daskflow.stores.opening import create_store
+
+        assert self._scratch is not None
+        return create_store(self._scratch, self.spec, format="zarr3", layout=Layout(chunk=_CHUNK, encoding="raw"))
 
     def _read(self, box: BoundingBox) -> Array:
+        if self.array is None:
+            return self._layer().read(box)
         return np.array(self.array[(..., *box.slices(self.spec.box))], order="C")
 
     def _write(self, box: BoundingBox, array: Array) -> None:
+        assert self.array is not None
         self.array[(..., *box.slices(self.spec.box))] = array
 
     def fingerprint(self) -> dict[str, Any]:
+        assert self.array is not None
         digest = hashlib.sha256(np.ascontiguousarray(self.array).data).hexdigest()
-        return {"format": "array", "dtype": self.spec.dtype.name, "box": str(self.spec.box), "sha256": digest}
+        return {"array": digest, "dtype": self.spec.dtype.name, "box": str(self.spec.box)}
 
     def check_writable(self) -> None:
-        if not self.array.flags.writeable:
+        if self.array is not None and not self.array.flags.writeable:
             raise StoreAccessError("the array is read-only; write into a copy")

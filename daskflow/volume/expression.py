@@ -56,6 +56,8 @@ class Expression:
         for node in self.nodes:
             if isinstance(node, Waiting):
                 fresh[id(node)] = node.bound(directory)
+            elif isinstance(node, Stored) and isinstance(node.store, ArrayStore):
+                fresh[id(node)] = Stored(node.spec, node.store.with_scratch(directory))
             else:
                 inputs = tuple(fresh[id(i)] for i in node.inputs)
                 changed = any(new is not old for new, old in zip(inputs, node.inputs, strict=True))

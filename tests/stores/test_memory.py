@@ -78,3 +78,14 @@ def test_a_read_only_array_says_so() -> None:
     array.flags.writeable = False
     with pytest.raises(StoreAccessError, match="read-only"):
         ArrayStore(array, SPEC).check_writable()
+
+
+def test_a_large_array_travels_as_a_scratch_layer(tmp_path):
+    array = np.random.default_rng(0).integers(0, 255, (130, 128, 128)).astype(np.uint8)
+    spec = VolumeSpec(BoundingBox.from_size((-1, 2, 3), array.shape), array.dtype)
+    store = ArrayStore(array, spec).with_scratch(str(tmp_path))
+    data = pickle.dumps(store)
+    assert len(data) < 10_000
+    box = BoundingBox((120, 100, 100), (129, 130, 131))
+    np.testing.assert_array_equal(pickle.loads(data).read(box), store.read(box))
+    assert pickle.dumps(ArrayStore(array, spec)).count(array.tobytes()) == 1
