@@ -152,7 +152,7 @@ class TorchEngine:
             )
         if shape[2:] != network.output_patch:
             outputs = outputs[(slice(None), slice(None), *network.middle)]
-        result: torch.Tensor = outputs.to(self.device, torch.float32, memory_format=torch.contiguous_format)
+        result: torch.Tensor = outputs.to(self.device, torch.float32)
         return result
 
 
