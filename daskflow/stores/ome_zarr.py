@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -36,6 +37,8 @@ from daskflow.stores.zarr_arrays import (
 )
 from daskflow.stores.zarr_metadata import Axes, Node, array_shape, find_axes, new_group, read_node, write_node
 
+_LAYOUT = "bioformats2raw.layout"
+
 
 def open_ome(url: str, opening: Opening) -> Store:
     """Open an OME-Zarr image, or a bare zarr array when there is no image.
@@ -50,17 +53,50 @@ def open_ome(url: str, opening: Opening) -> Store:
     node = read_node(at)
     if node is None:
         raise kvstore.missing(at)
+    node = _only_series(node)
+    if node.kind == "array":
+        level = _level_of(node.url)
+        return _open_level(*level, opening) if level else open_zarr(url, opening)
     image = _image(node)
     if image is None:
         return open_zarr(url, opening)
     return _open_image(node, image, opening)
 
 
+def _only_series(node: Node) -> Node:
+    """Return the one image in a group as bioformats2raw lays it out, where image ``0`` may be followed by others."""
+    if _LAYOUT not in ome_of(node.attributes, node.version):
+        return node
+    if read_node(kvstore.join(node.url, "1"), node.version):
+        raise ParameterError(f"{kvstore.redact(node.url)} holds several images; choose one with dataset='0', '1', ...")
+    first = read_node(kvstore.join(node.url, "0"), node.version)
+    if first is None:
+        raise kvstore.missing(kvstore.join(node.url, "0"))
+    return first
+
+
+def _level_of(url: str) -> tuple[Node, Image, int] | None:
+    """Return the image that an array is a level of, and which; None for a bare array."""
+    parent, _, name = url.rpartition("/")
+    group = read_node(parent) if parent.partition("://")[2] else None
+    image = group and _image(group)
+    if not group or not image:
+        return None
+    return next(((group, image, mip) for mip, level in enumerate(image.levels) if level.path == name), None)
+
+
+def _open_level(group: Node, image: Image, mip: int, opening: Opening) -> Store:
+    """Open one level of an image by the URL of its array: alone, but where the image places it."""
+    check_mip(opening.mip, 1, kvstore.redact(f"{group.url}/{image.levels[mip].path}"))
+    store = _open_image(group, image, dataclasses.replace(opening, mip=mip))
+    return ZarrStore(store.array.url, (store.spec,), store.array, fill_missing=opening.fill_missing)
+
+
 def _image(node: Node) -> Image | None:
     return None if node.kind == "array" else parse_image(node.attributes, node.version, kvstore.redact(node.url))
 
 
-def _open_image(node: Node, image: Image, opening: Opening) -> Store:
+def _open_image(node: Node, image: Image, opening: Opening) -> ZarrStore:
     check_mip(opening.mip, len(image.levels), kvstore.redact(node.url))
     arrays = [_level_node(node, level.path) for level in image.levels]
     shapes = [array_shape(array) for array in arrays]
@@ -242,7 +278,11 @@ def _list_label(label: Node) -> None:
 
 def _is_image(url: str) -> bool:
     node = read_node(url)
-    return node is not None and node.kind == "group" and bool(ome_of(node.attributes, node.version).get("multiscales"))
+    if node is None:
+        return False
+    if node.kind == "array":
+        return _level_of(url) is not None
+    return not {"multiscales", _LAYOUT}.isdisjoint(ome_of(node.attributes, node.version))
 
 
 FORMATS = (

@@ -97,8 +97,11 @@ def _words(shape: tuple[int, ...], channels: int | None, dtype: np.dtype[Any]) -
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
+    return _listed(path, path.stat().st_mtime_ns) if path.is_dir() else [path]
+
+
+@functools.lru_cache(maxsize=8)
+def _listed(path: Path, mtime_ns: int) -> list[Path]:  # noqa: ARG001 (a changed directory is another list)
     found = [entry for entry in path.iterdir() if entry.suffix.lower() in _SUFFIXES and not entry.name.startswith(".")]
     return sorted(found, key=lambda entry: natural_order(entry.name))
 

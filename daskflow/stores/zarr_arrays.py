@@ -30,6 +30,7 @@ from daskflow.stores.zarr_metadata import (
     Node,
     array_metadata,
     array_shape,
+    arrays_below,
     find_axes,
     read_node,
     write_node,
@@ -149,6 +150,7 @@ class ZarrStore(Store):
         return voxels
 
     def _write(self, box: BoundingBox, array: Array) -> None:
+        kvstore.refuse_http(self.array.url)
         part = self.array.view()[(..., *box.slices(self.spec.box))]
         with kvstore.translated(self.array.url, "write"):
             part.write(array, can_reference_source_data_indefinitely=True).result()
@@ -184,16 +186,14 @@ def open_zarr(url: str, opening: Opening) -> Store:
 
 
 def _only_array(group: Node) -> Node:
-    names = kvstore.list_names(group.url)
-    ending = "zarr.json" if group.version == 3 else ".zarray"
-    arrays = [name.removesuffix(f"/{ending}") for name in names if name.endswith(f"/{ending}")]
-    nodes = [node for name in arrays if (node := read_node(kvstore.join(group.url, name))) and node.kind == "array"]
-    if len(nodes) != 1:
-        listed = ", ".join(node.url.removeprefix(f"{group.url}/") for node in nodes) or "none"
-        raise ParameterError(
-            f"{kvstore.redact(group.url)} is a zarr group; choose an array with dataset= among: {listed}"
-        )
-    return nodes[0]
+    names = arrays_below(group)
+    if names is None or len(names) != 1:
+        listed = "" if names is None else f" among: {', '.join(names) or 'none'}"
+        raise ParameterError(f"{kvstore.redact(group.url)} is a zarr group; choose an array with dataset={listed}")
+    node = read_node(kvstore.join(group.url, names[0]))
+    if node is None:
+        raise kvstore.missing(kvstore.join(group.url, names[0]))
+    return node
 
 
 def bare_spec(node: Node, shape: ArrayShape, axes: Axes, opening: Opening) -> VolumeSpec:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -83,6 +84,34 @@ def new_group(url: str, version: int, attributes: dict[str, Any]) -> Node:
     """Return an empty group that is not stored yet."""
     metadata = {"zarr_format": 2} if version == 2 else {"zarr_format": 3, "node_type": "group"}
     return Node(url, version, "group", metadata, attributes)
+
+
+def arrays_below(group: Node) -> list[str] | None:
+    """Return the paths of the arrays below a group: from its consolidated metadata, or from a local directory.
+
+    None means that it cannot be told without listing every chunk in a bucket.
+    """
+    if group.version == 3:
+        consolidated = (group.metadata.get("consolidated_metadata") or {}).get("metadata")
+        found = consolidated and [path for path, node in consolidated.items() if node.get("node_type") == "array"]
+    else:
+        consolidated = (_read_json(kvstore.join(group.url, ".zmetadata")) or {}).get("metadata")
+        found = consolidated and [key.removesuffix("/.zarray") for key in consolidated if key.endswith("/.zarray")]
+    if found is not None:
+        return sorted(found)
+    top = kvstore.local_path(group.url)
+    return (
+        None if top is None else sorted(path.relative_to(top).as_posix() for path in _local_arrays(top, group.version))
+    )
+
+
+def _local_arrays(directory: Path, version: int) -> Iterator[Path]:
+    for child in directory.iterdir():
+        metadata = child / (".zarray" if version == 2 else "zarr.json")
+        if metadata.is_file() and (version == 2 or json.loads(metadata.read_bytes()).get("node_type") == "array"):
+            yield child
+        elif child.is_dir():
+            yield from _local_arrays(child, version)
 
 
 def _read_json(url: str) -> dict[str, Any] | None:

@@ -9,7 +9,15 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskflow.errors import CorruptChunkError, GeometryError, MetadataMismatchError, ParameterError, StoreNotFoundError
+from daskflow.errors import (
+    CorruptChunkError,
+    GeometryError,
+    MetadataMismatchError,
+    MissingChunkError,
+    ParameterError,
+    StoreAccessError,
+    StoreNotFoundError,
+)
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.base import Layout
@@ -300,3 +308,65 @@ def test_multiscales_against_the_specification_are_refused(tmp_path, change, err
     group.attrs.update(content)
     with pytest.raises(error, match=message):
         open_store(tmp_path / "a.zarr")
+
+
+def test_the_array_of_a_level_opens_where_its_image_places_it(tmp_path):
+    translations = ((400.0, 16.0, -8.0), (400.0, 18.0, -6.0))
+    scales = ((40.0, 4.0, 4.0), (40.0, 8.0, 8.0))
+    group = peer_image(tmp_path / "a.zarr", units="nanometer", scales=scales, translations=translations)
+    level = open_store(tmp_path / "a.zarr/1")
+    assert (level.mip, level.mips) == (0, open_store(tmp_path / "a.zarr").mips[1:])
+    np.testing.assert_array_equal(level.read(level.spec.box), group["1"][:])
+    with pytest.raises(StoreNotFoundError, match="only mip 0"):
+        open_store(tmp_path / "a.zarr/1", mip=1)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_the_one_image_that_bioformats2raw_wraps_is_opened(tmp_path, version):
+    layout = {"bioformats2raw.layout": 3}
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2 if version == "0.4" else 3)
+    group.attrs.update(layout if version == "0.4" else {"ome": {"version": "0.5", **layout}})
+    peer_image(tmp_path / "a.zarr/0", version=version)
+    assert open_store(tmp_path / "a.zarr").spec == open_store(tmp_path / "a.zarr/0").spec
+    peer_image(tmp_path / "a.zarr/1", version=version)
+    with pytest.raises(ParameterError, match="several images"):
+        open_store(tmp_path / "a.zarr")
+    assert open_store(tmp_path / "a.zarr", dataset="1").spec.voxel_size == (40, 4, 4)
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize("bucket", ["s3", "gcs"])
+@pytest.mark.parametrize("kind", ["ome-zarr", "ome-zarr-0.4"])
+def test_images_in_buckets_are_written_and_read(request, bucket, kind):
+    url = f"{request.getfixturevalue(bucket)}/images/{kind}.zarr"
+    spec = SPEC.replace(channels=2)
+    write_all(create_store(url, spec, format=kind, layout=SMALL), voxels(spec))
+    store = open_store(url)
+    np.testing.assert_array_equal(store.read(spec.box), voxels(spec))
+    kvstore.delete(f"{url}/0/0/0/0/0" if kind == "ome-zarr-0.4" else f"{url}/0/c/0/0/0/0")
+    with pytest.raises(MissingChunkError):
+        store.read(spec.box)
+
+
+@pytest.mark.parametrize("kind", ["ome-zarr", "ome-zarr-0.4"])
+def test_images_on_a_web_server_are_read_and_never_written(http_files, kind):
+    url, directory = http_files
+    write_all(create_store(directory / "a.zarr", SPEC, format=kind, layout=SMALL), voxels(SPEC))
+    store = open_store(f"{url}/a.zarr")
+    assert store.spec == SPEC.replace(chunk=(4, 4, 4))
+    np.testing.assert_array_equal(store.read(SPEC.box), voxels(SPEC))
+    with pytest.raises(StoreAccessError, match="http is read-only"):
+        store.write(SPEC.box, voxels(SPEC))
+    with pytest.raises(StoreAccessError, match="http is read-only"):
+        create_store(f"{url}/b.zarr", SPEC, format=kind, layout=SMALL)
+
+
+def test_a_place_without_write_permission_is_refused_at_once(open_directory, run_unprivileged):
+    create_store(open_directory / "a.zarr", SPEC, layout=SMALL)
+    code = (
+        "import sys\n"
+        "from daskflow.errors import StoreAccessError\n"
+        "try: o.open_store(sys.argv[1]).check_writable()\n"
+        "except StoreAccessError as error: print('refused', error)"
+    )
+    assert run_unprivileged(code, str(open_directory / "a.zarr")).startswith("refused")

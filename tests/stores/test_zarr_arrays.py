@@ -20,9 +20,11 @@ from daskflow.errors import (
     UnknownFormatError,
 )
 from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.stores import kvstore
 from daskflow.stores.base import Layout
 from daskflow.stores.counting import counting
 from daskflow.stores.opening import create_store, open_store
+from daskflow.stores.zarr_metadata import new_group, write_node
 from daskflow.testing.stores import StoreSuite, triples, voxels, write_all
 
 ALL_DTYPES = (
@@ -270,6 +272,26 @@ def test_a_group_opens_its_only_array_and_else_lists_them(tmp_path):
     store = open_store(tmp_path / "g.zarr", dataset="volumes/labels/ids")
     assert store.spec.dtype == np.uint64
     assert store.read(store.spec.box).max() == 6
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("consolidated", [False, True])
+def test_the_arrays_of_a_group_are_found_in_either_version(tmp_path, version, consolidated):
+    group = zarr.open_group(tmp_path / "g.zarr", mode="w", zarr_format=version)
+    for name in ("b/c", "a"):
+        group.create_array(name, shape=(4, 4, 4), dtype="uint8")
+    if consolidated:
+        zarr.consolidate_metadata(tmp_path / "g.zarr")
+    with pytest.raises(ParameterError, match="among: a, b/c"):
+        open_store(tmp_path / "g.zarr")
+
+
+def test_a_group_in_a_bucket_asks_for_the_array_without_listing_every_chunk(monkeypatch):
+    write_node(new_group("memory://group-only/g.zarr", 3, {}))
+    monkeypatch.setattr(kvstore, "list_names", None)
+    with pytest.raises(ParameterError, match="choose an array with dataset="):
+        open_store("memory://group-only/g.zarr")
 
 
 @pytest.mark.parametrize("version", [2, 3])
