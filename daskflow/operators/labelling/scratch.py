@@ -21,6 +21,7 @@ Array = npt.NDArray[Any]
 
 _GROUP = 4
 _READERS = 8
+_PER_FOLDER = 4096
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class Labelling:
 
     def _place(self, kind: str, index: int) -> str:
         assert self.url is not None, "a labelling without scratch"
-        return kvstore.join(self.url, kind, str(index))
+        folder, number = divmod(index, _PER_FOLDER)
+        return kvstore.join(self.url, kind, str(folder), str(number))
 
     def _write(self, kind: str, index: int, arrays: dict[str, Array]) -> None:
         kvstore.write_bytes(self._place(kind, index), pack(arrays))

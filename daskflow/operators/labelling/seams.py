@@ -74,11 +74,15 @@ def _border(components: Components, step: Zyx) -> Array:
 
 
 def _alike(mine: Array, theirs: Array, a: Components, b: Components) -> npt.NDArray[np.bool_]:
-    both: npt.NDArray[np.bool_] = (mine != 0) & (theirs != 0)
-    if a.values is not None and b.values is not None:
-        at = np.nonzero(both)
-        both[at] = a.values[mine[at].astype(np.intp) - 1] == b.values[theirs[at].astype(np.intp) - 1]
-    return both
+    """Return where both are foreground and, unless in a mask, of one value."""
+    if a.values is None or b.values is None:
+        return np.asarray((mine != 0) & (theirs != 0))
+    here, there = _with_background(a.values).take(mine), _with_background(b.values).take(theirs)
+    return np.asarray((here == there) & (here != 0))
+
+
+def _with_background(values: Array) -> Array:
+    return np.concatenate((np.zeros(1, values.dtype), values))
 
 
 def _packed(mine: Array, theirs: Array) -> npt.NDArray[np.uint64]:

@@ -31,24 +31,24 @@ def test_what_the_stages_left_is_read_again_and_again(labelled):
 def test_a_block_without_foreground_leaves_no_labels(labelled):
     _, _, scratch = labelled
 
-    assert sorted(int(path.name) for path in (scratch / "labels").iterdir()) == list(range(1, 8))
+    assert sorted(int(path.name) for path in (scratch / "labels" / "0").iterdir()) == list(range(1, 8))
 
 
 def test_lost_labels_are_an_error_and_never_background(labelled):
     _, expression, scratch = labelled
-    (scratch / "labels" / "3").unlink()
+    (scratch / "labels" / "0" / "3").unlink()
 
-    with pytest.raises(MissingChunkError, match="labels/3"):
+    with pytest.raises(MissingChunkError, match="labels/0/3"):
         expression.evaluate([expression.outputs[0].spec.box])
 
 
 def test_damaged_labels_are_an_error(labelled):
     _, expression, scratch = labelled
-    data = bytearray((scratch / "labels" / "3").read_bytes())
+    data = bytearray((scratch / "labels" / "0" / "3").read_bytes())
     data[-1] ^= 255
-    (scratch / "labels" / "3").write_bytes(data)
+    (scratch / "labels" / "0" / "3").write_bytes(data)
 
-    with pytest.raises(CorruptChunkError, match="labels/3"):
+    with pytest.raises(CorruptChunkError, match="labels/0/3"):
         expression.evaluate([expression.outputs[0].spec.box])
 
 
