@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 import daskflow
-from daskflow.errors import AlignmentError
+from daskflow.errors import AlignmentError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.job import Job
 from daskflow.stores import Layout, Store, kvstore
@@ -36,6 +36,9 @@ class Sink(Protocol):
 
     def write(self, box: BoundingBox, array: Array) -> BlockResult:
         """Store one block."""
+
+    def intact(self) -> bool:
+        """Return whether what earlier runs wrote is still there."""
 
     def verify(self, box: BoundingBox) -> None:
         """Raise when what was stored for a block is missing or damaged."""
@@ -80,6 +83,13 @@ class LayerSink:
                 f"{self.url} stores chunks of {store.spec.chunk} and shards of {store.spec.shard} voxels (zyx),"
                 f" not {self.unit} as planned; pass them as chunk= and shard="
             )
+
+    def intact(self) -> bool:
+        try:
+            open_store(self.url, mip=self.mip, format=self.format)
+        except StoreNotFoundError:
+            return False
+        return True
 
     def write(self, box: BoundingBox, array: Array) -> BlockResult:
         self._store().write(box, array)
@@ -129,6 +139,9 @@ class FileSink:
     def check(self) -> None:
         kvstore.check_writable(self.url.rpartition("/")[0])
         self.scratch_store()
+
+    def intact(self) -> bool:
+        return True
 
     def write(self, box: BoundingBox, array: Array) -> BlockResult:
         self.scratch_store().write(box, array)
@@ -180,6 +193,10 @@ class Evaluate:
             counts |= {name: counts.get(name, 0) + n for name, n in result.counts.items()}
         return BlockResult(empty=all(result.empty for result in results), counts=counts)
 
+    def intact(self) -> bool:
+        """Return whether what earlier runs wrote is still there; if not, every block runs again."""
+        return all(sink.intact() for sink in self.sinks)
+
     def verify(self, box: BoundingBox) -> None:
         """Raise when what the sinks stored for a block is missing or damaged."""
         for sink in self.sinks:
@@ -224,6 +241,10 @@ class Assemble:
         sink = self.sink
         write_file(sink.url, sink.spec, sink.scratch_store().read, format=sink.format, layout=sink.layout)
         return BlockResult()
+
+    def intact(self) -> bool:
+        """Return whether the file is still there."""
+        return kvstore.exists(self.sink.url)
 
     def verify(self, box: BoundingBox) -> None:
         """Raise when the file is missing or damaged."""

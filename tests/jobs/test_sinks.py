@@ -1,0 +1,188 @@
+"""Saving volumes as jobs: what is written, resumed, fused, refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import daskflow
+from daskflow.clusters import Threads
+from daskflow.errors import AlignmentError, ChangedJobError, MetadataMismatchError, ParameterError, PlanError
+from daskflow.volume import Volume
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (20, 30, 40)).astype(np.uint8)
+
+
+def volume(array=IMAGE, **spec):
+    return daskflow.open(array, **{"voxel_size": (40, 4, 4), **spec})
+
+
+def plus_one(array):
+    return array + 1
+
+
+def counted(array, log):
+    with log.open("a") as file:
+        file.write(f"{array.shape}\n")
+    return array
+
+
+def quietly(job, client=None, **options):
+    report = job.run(client, progress=False, **options)
+    assert report.ok, str(report)
+    return report
+
+
+@pytest.mark.parametrize("name", ["layer", "a.zarr", "a.h5", "a.npy", "a.tif"])
+def test_every_format_gives_back_what_was_saved(tmp_path, name):
+    quietly(volume(voxel_offset=(5, 6, 7)).with_block((8, 16, 16)).save(tmp_path / name))
+    result = daskflow.open(tmp_path / name)
+    np.testing.assert_array_equal(result.read(), IMAGE)
+    if name not in ("a.npy", "a.tif"):
+        assert result.box.start == (5, 6, 7)
+    if name != "a.npy":
+        assert result.voxel_size == (40, 4, 4)
+
+
+@settings(max_examples=10)
+@given(
+    block=st.tuples(*[st.integers(1, 24)] * 3),
+    chunk=st.tuples(*[st.integers(4, 12)] * 3),
+    sharded=st.booleans(),
+    data=st.data(),
+)
+def test_stored_voxels_do_not_depend_on_blocks_and_chunks(tmp_path_factory, block, chunk, sharded, data):
+    home = tmp_path_factory.mktemp("grid")
+    shard = tuple(c * data.draw(st.integers(1, 3)) for c in chunk) if sharded else None
+    source = (
+        volume(voxel_offset=(-7, 3, 0))
+        .with_block(block)
+        .map_overlap(plus_one, depth=1, boundary="reflect", dtype=np.uint8)
+    )
+    quietly(source.save(home / "a.zarr", chunk=chunk, shard=shard))
+    np.testing.assert_array_equal(daskflow.open(home / "a.zarr").read(), IMAGE + 1)
+
+
+def test_sinks_over_the_same_box_share_every_block(tmp_path):
+    log = tmp_path / "log"
+    source = volume().map_blocks(counted, dtype=np.uint8, log=log)
+    jobs = [
+        source.save(tmp_path / "a", chunk=(10, 15, 20)),
+        source.map_blocks(plus_one).save(tmp_path / "b", chunk=(5, 30, 20)),
+        source.save(tmp_path / "c.h5"),
+    ]
+    report = quietly(daskflow.merge(jobs))
+    assert len(log.read_text().splitlines()) == report.stages[0].blocks
+    for name, expected in (("a", IMAGE), ("b", IMAGE + 1), ("c.h5", IMAGE)):
+        np.testing.assert_array_equal(daskflow.open(tmp_path / name).read(), expected)
+
+
+def test_waiting_volumes_run_their_stages_first(tmp_path):
+    labels = daskflow.connected_components(volume(), threshold=128)
+    report = quietly(labels.with_block((8, 16, 16)).save(tmp_path / "labels"))
+    assert report.stages[-1].name == "save-labels"
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "labels").read(), labels.read())
+
+
+def test_second_run_says_that_all_is_done_and_a_vanished_output_is_made_again(tmp_path):
+    job = volume().save(tmp_path / "layer")
+    quietly(job)
+    assert quietly(volume().save(tmp_path / "layer")).already_done
+    shutil.rmtree(tmp_path / "layer")
+    assert not quietly(job).already_done
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").read(), IMAGE)
+    file = volume().save(tmp_path / "a.h5")
+    quietly(file)
+    (tmp_path / "a.h5").unlink()
+    quietly(file)
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "a.h5").read(), IMAGE)
+
+
+def test_another_operation_into_the_same_output_is_refused(tmp_path):
+    quietly(daskflow.threshold(volume(), threshold=10).save(tmp_path / "layer"))
+    with pytest.raises(ChangedJobError, match="threshold"):
+        daskflow.threshold(volume(), threshold=20).save(tmp_path / "layer").run(progress=False)
+
+
+def test_existing_layer_gives_its_chunks_and_one_that_differs_is_refused(tmp_path):
+    quietly(volume().save(tmp_path / "layer", chunk=(10, 10, 10)))
+    shutil.rmtree(tmp_path / "layer.daskflow")
+    quietly(volume().map_blocks(plus_one).save(tmp_path / "layer"))
+    assert daskflow.open(tmp_path / "layer").spec.chunk == (10, 10, 10)
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").read(), IMAGE + 1)
+    shutil.rmtree(tmp_path / "layer.daskflow")
+    with pytest.raises(MetadataMismatchError, match="resolution"):
+        volume(voxel_size=(30, 4, 4)).save(tmp_path / "layer").run(progress=False)
+
+
+def test_block_that_shares_a_chunk_is_refused_with_the_nearest_grid(tmp_path):
+    with pytest.raises(AlignmentError, match=r"nearest is \(16, 16, 24\)"):
+        volume().save(tmp_path / "layer", chunk=(8, 8, 8), block=(12, 16, 20))
+    with pytest.raises(AlignmentError, match="nearest is"):
+        volume().save(tmp_path / "a.zarr", chunk=(4, 4, 4), shard=(8, 8, 8), block=(4, 8, 8))
+
+
+def test_what_a_store_cannot_hold_is_refused_before_anything_runs(tmp_path):
+    halves = volume(IMAGE.astype(np.float16))
+    with pytest.raises(ParameterError, match="float16"):
+        halves.save(tmp_path / "layer").run(progress=False)
+    with pytest.raises(ParameterError, match="no mips"):
+        volume().save(tmp_path / "a.h5", mip=1)
+    assert not (tmp_path / "layer").exists()
+
+
+def test_block_larger_than_the_memory_is_refused(tmp_path):
+    job = volume().save(tmp_path / "layer")
+    with Threads(1, memory=1000) as pool, pytest.raises(PlanError, match="memory"):
+        job.run(pool, progress=False)
+
+
+def test_provenance_says_how_the_data_were_made(tmp_path):
+    quietly(daskflow.threshold(volume(), threshold=42).save(tmp_path / "layer"))
+    quietly(volume().save(tmp_path / "a.h5"))
+    record = json.loads((tmp_path / "layer" / "provenance").read_text())
+    assert {"description", "owners", "processing", "sources"} <= set(record)
+    assert '"threshold": 42' in json.dumps(record["processing"])
+    assert json.loads((tmp_path / "a.h5.provenance.json").read_text())["processing"]
+
+
+def test_verify_finds_a_missing_chunk_and_the_next_run_mends_it(tmp_path):
+    job = volume().save(tmp_path / "layer", chunk=(10, 15, 20), block=(10, 15, 20))
+    quietly(job)
+    (tmp_path / "layer" / "4_4_40" / "20-40_0-15_0-10").unlink()
+    assert "20-40_0-15_0-10" in str(job.verify(progress=False))
+    report = quietly(job)
+    assert report.stages[0].skipped == 7
+    assert job.verify(progress=False).ok
+
+
+def test_missing_chunks_read_as_zeros_are_counted_in_the_report(tmp_path):
+    quietly(volume().save(tmp_path / "layer", chunk=(10, 15, 20)))
+    (tmp_path / "layer" / "4_4_40" / "0-20_0-15_0-10").unlink()
+    strict = daskflow.open(tmp_path / "layer").save(tmp_path / "strict.npy").run(progress=False, retries=0)
+    assert not strict.ok
+    filled = daskflow.open(tmp_path / "layer", fill_missing=True).save(tmp_path / "filled.npy")
+    assert quietly(filled).counts["missing_chunks"] == 1
+
+
+def test_array_sources_reach_worker_processes(tmp_path):
+    array = np.random.default_rng(0).integers(0, 255, (64, 128, 160)).astype(np.uint8)
+    with daskflow.connect("local", workers=1) as client:
+        quietly(volume(array).with_block((32, 64, 64)).map_blocks(plus_one).save(tmp_path / "layer"), client)
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").read(), array + 1)
+
+
+def test_dask_arrays_are_sources_of_jobs(tmp_path):
+    import dask.array as da
+
+    lazy = Volume.from_dask(da.from_array(IMAGE, chunks=(7, 9, 11)) + 1)
+    quietly(lazy.save(tmp_path / "layer"))
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").read(), IMAGE + 1)
+
+
+def test_merging_nothing_is_refused():
+    with pytest.raises(ParameterError, match="no jobs"):
+        daskflow.merge([])
