@@ -355,7 +355,7 @@ def create_bare(url: str, spec: VolumeSpec, mip: int, layout: Layout, *, version
 
 
 def check_same(store: Store, spec: VolumeSpec, layout: Layout) -> None:
-    """Raise unless an existing level is what would be created now; an unstated chunk or shard is taken as it is.
+    """Raise unless an existing level is what would be created now; what either does not state is taken as it is.
 
     Raises:
         MetadataMismatchError: with one line per field that differs.
@@ -364,7 +364,8 @@ def check_same(store: Store, spec: VolumeSpec, layout: Layout) -> None:
     wanted: dict[str, Any] = {"shape": spec.shape, "voxel_offset": spec.box.start, "dtype": spec.dtype.name}
     if not np.allclose(there.voxel_size, spec.voxel_size, rtol=1e-9, atol=0):
         wanted["voxel_size"] = spec.voxel_size
-    wanted |= {name: value for name in ("layer_type", "channel_names") if (value := getattr(spec, name))}
+    meaning = ("layer_type", "channel_names")
+    wanted |= {name: getattr(spec, name) for name in meaning if getattr(spec, name) and getattr(there, name)}
     if layout.chunk or spec.chunk:
         wanted["chunk"], wanted["shard"] = chosen_chunks(spec, layout)
     stored = {name: getattr(there, name, None) for name in wanted}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 
 import numpy as np
 import pytest
@@ -370,3 +371,19 @@ def test_a_place_without_write_permission_is_refused_at_once(open_directory, run
         "except StoreAccessError as error: print('refused', error)"
     )
     assert run_unprivileged(code, str(open_directory / "a.zarr")).startswith("refused")
+
+
+def test_stores_stay_small_with_many_mips(tmp_path):
+    spec = SPEC
+    for mip in range(8):
+        create_store(tmp_path / "a.zarr", spec, mip=mip, layout=Layout(chunk=(4, 4, 4), shard=(8, 8, 8)))
+        spec = spec.replace(box=spec.box.coarsen(2), voxel_size=[2 * v for v in spec.voxel_size], chunk_origin=None)
+    assert len(pickle.dumps(open_store(tmp_path / "a.zarr", mip=7))) < 4000
+
+
+def test_a_rewritten_image_is_read_anew(tmp_path):
+    store = create_store(tmp_path / "a.zarr", SPEC, layout=SMALL)
+    write_all(store, voxels(SPEC))
+    store.read(SPEC.box)
+    write_all(open_store(tmp_path / "a.zarr"), voxels(SPEC, seed=1))
+    np.testing.assert_array_equal(store.read(SPEC.box), voxels(SPEC, seed=1))

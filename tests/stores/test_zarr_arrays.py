@@ -358,6 +358,15 @@ def test_an_existing_layer_keeps_its_chunks_where_none_are_stated(tmp_path):
     assert create_store(tmp_path / "a.zarr", spec, format="zarr3").spec.chunk == (4, 8, 2)
 
 
+def test_a_meaning_is_not_held_against_a_layer_that_states_none(tmp_path):
+    spec = VolumeSpec(BoundingBox((0, 0, 0), (16, 16, 16)), np.dtype("uint8"))
+    create_store(tmp_path / "a.zarr", spec, format="zarr3")
+    create_store(tmp_path / "a.zarr", spec.replace(layer_type="segmentation"), format="zarr3")
+    create_store(tmp_path / "b.zarr", spec.replace(layer_type="image"), format="zarr3")
+    with pytest.raises(MetadataMismatchError, match="layer_type: stored 'image', wanted 'segmentation'"):
+        create_store(tmp_path / "b.zarr", spec.replace(layer_type="segmentation"), format="zarr3")
+
+
 def test_another_version_of_zarr_at_the_place_is_a_mismatch(tmp_path):
     spec = VolumeSpec(BoundingBox((0, 0, 0), (16, 16, 16)), np.dtype("uint8"))
     create_store(tmp_path / "a.zarr", spec, format="zarr2")
