@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import daskflow
 
 
@@ -17,3 +20,8 @@ def test_every_public_name_can_be_had():
 
 def test_dir_lists_every_public_name():
     assert set(daskflow.__all__) <= set(dir(daskflow))
+
+
+def test_an_operator_keeps_its_name_when_a_subpackage_of_that_name_is_imported():
+    code = "import daskflow; from daskflow.inference.network import Network; assert callable(daskflow.inference)"
+    subprocess.run([sys.executable, "-c", code], check=True)
