@@ -32,7 +32,7 @@ def connected_components(
     Voxels of different values never join, and 0 is background; with a threshold, the voxels above it are all alike.
     Components are numbered 1 to n in the order of their first voxels, z slowest and x fastest. The result waits for
     three passes, which a job runs by itself: label blocks, match their seams, number the whole. The last one holds
-    about 40 bytes for each component of each block in one worker's memory.
+    about 100 bytes for each component of each block in one worker's memory.
 
     Args:
         volume: an image, probabilities or a segmentation, with one channel.
