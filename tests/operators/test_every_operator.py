@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
+from daskflow.testing.operators import OperatorSuite
 from daskflow.volume import Volume, load_operator, operator_names
 
 SHAPE = (9, 20, 24)
@@ -55,17 +54,25 @@ def _plugin(tmp_path, monkeypatch):
     (tmp_path / "twice.py").write_text(PLUGIN)
 
 
-def example(name, fill="random"):
-    dtype, channels, arguments = TRANSFORMS[name]
-    shape = SHAPE if channels is None else (channels, *SHAPE)
-    random = np.random.default_rng(0)
-    if fill != "random":
-        array = np.full(shape, fill, dtype)
-    else:
-        array = random.integers(0, 3 if name == "connected_components" else 255, shape).astype(dtype)
-        array = array / np.float32(255) if dtype == "float32" else array
-    volume = Volume.from_array(array, voxel_offset=(-4, 6, 0), voxel_size=(30, 4, 4)).with_block((4, 7, 9))
-    return array, load_operator(name).function(volume, **arguments)
+class Example(OperatorSuite):
+    """The suite of one row of the table."""
+
+    name: ClassVar[str]
+
+    def apply(self, volume):
+        return load_operator(self.name).function(volume, **TRANSFORMS[self.name][2])
+
+    def values(self, random):
+        return (
+            random.integers(0, 3, self.shape, "uint8")
+            if self.name == "connected_components"
+            else super().values(random)
+        )
+
+
+for _name, (_dtype, _channels, _) in TRANSFORMS.items():
+    _title = "Test" + _name.title().replace("_", "")
+    globals()[_title] = type(_title, (Example,), {"name": _name, "dtype": _dtype, "channels": _channels})
 
 
 def test_every_operator_is_in_the_table():
@@ -80,36 +87,6 @@ def test_operator_says_what_it_does(name):
     undescribed = [p.name for p in (*operator.inputs, *operator.parameters) if not p.help]
     assert not undescribed
     assert operator.returns in (Volume, Job)
-
-
-@pytest.mark.parametrize("name", TRANSFORMS)
-@pytest.mark.parametrize("fill", ["random", 0, 1])
-def test_result_is_as_declared_and_the_input_untouched(name, fill):
-    array, result = example(name, fill)
-    before = array.copy()
-    values = result.read()
-    assert (values.shape, values.dtype) == (result.shape, result.dtype)
-    np.testing.assert_array_equal(array, before)
-    assert result.voxel_size == (30.0, 4.0, 4.0)
-
-
-@pytest.mark.parametrize("name", TRANSFORMS)
-@settings(max_examples=8)
-@given(data=st.data())
-def test_any_box_alone_equals_the_same_box_cut_from_the_whole(name, data):
-    _, result = example(name)
-    start = [data.draw(st.integers(a, b - 1)) for a, b in zip(result.box.start, result.box.stop, strict=True)]
-    stop = [data.draw(st.integers(a + 1, b)) for a, b in zip(start, result.box.stop, strict=True)]
-    box = BoundingBox(tuple(start), tuple(stop))
-    whole = result.read()[(..., *box.slices(result.box))]
-    np.testing.assert_allclose(result.read(box), whole, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", TRANSFORMS)
-def test_dask_blocks_equal_the_whole(name):
-    _, result = example(name)
-    blocks = result.with_block((3, 8, 10)).data.compute(scheduler="synchronous")
-    np.testing.assert_allclose(blocks, result.read(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SINKS)
