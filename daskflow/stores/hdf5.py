@@ -26,7 +26,7 @@ from daskflow.errors import (
 )
 from daskflow.geometry import LAYER_TYPES, BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx
 from daskflow.stores import kvstore
-from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip, touched_units
+from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip
 from daskflow.stores.counting import count
 from daskflow.stores.local_files import FileStore, begins_with, deflate, file_state, local_file, replacing, slabs
 from daskflow.stores.placement import whole_voxels
@@ -86,7 +86,8 @@ class Hdf5Store(FileStore):
 
     def _check_written(self, dataset: Any, box: BoundingBox) -> None:
         """Raise, or count, when HDF5 would make up chunks that were never written."""
-        missing = _missing(dataset, box, self.spec)
+        path = self.path
+        missing = 0 if _is_whole(path, **file_state(path), name=self.dataset) else _missing(dataset, box, self.spec)
         if missing and not self.fill_missing:
             raise MissingChunkError(
                 f"{missing} chunks of {self.url}:{self.dataset} in box {box} were never written; "
@@ -100,15 +101,23 @@ class Hdf5Store(FileStore):
         return {**super().fingerprint(), "dataset": self.dataset}
 
 
-def _missing(dataset: Any, box: BoundingBox, spec: VolumeSpec) -> int:
+@functools.lru_cache(maxsize=64)
+def _is_whole(path: Path, size: int, mtime_ns: int, name: str) -> bool:
+    """Return whether every chunk of a dataset was written; counting them can take long in a large file."""
+    dataset = _handle(path, size, mtime_ns)[name]
     if dataset.chunks is None:
-        unwritten = dataset.id.get_storage_size() == 0 and not dataset.external and not dataset.is_virtual
-        return int(unwritten)
+        return bool(dataset.id.get_storage_size() or dataset.external or dataset.is_virtual)
+    chunks = (math.ceil(n / c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+    return bool(dataset.id.get_num_chunks() == math.prod(chunks))
+
+
+def _missing(dataset: Any, box: BoundingBox, spec: VolumeSpec) -> int:
+    """Return how many chunks of a box were never written; 1 for the whole of a dataset without chunks."""
+    if dataset.chunks is None:
+        return 1
     lead = [math.ceil(n / c) for n, c in zip(dataset.shape[:-3], dataset.chunks[:-3], strict=True)]
     chunk = dataset.chunks[-3:]
     origin = spec.box.start
-    if dataset.id.get_num_chunks() == math.prod(lead) * touched_units(spec.box, chunk, origin):
-        return 0
     corners = [piece.align(chunk, origin).shift([-o for o in origin]).start for piece in BlockGrid(box, chunk, origin)]
     channels = [(c * dataset.chunks[0],) for c in range(lead[0])] if lead else [()]
     addresses = (dataset.id.get_chunk_info_by_coord((*c, *at)).byte_offset for c in channels for at in corners)
