@@ -178,15 +178,17 @@ def touched_units(box: BoundingBox, unit: Zyx, origin: Zyx) -> int:
 
 @dataclass(frozen=True)
 class Opening:
-    """How a caller wants a layer opened; formats that state a field themselves refuse another value for it.
+    """How a caller wants a layer opened; what is given wins over what a file says, which is often wrong.
+
+    A precomputed layer, whose info is the format itself, refuses another voxel size or offset.
 
     Attributes:
         mip: level, 0 is the finest.
         fill_missing: read missing chunks as zeros and count them.
         dataset: name inside a file that holds several arrays.
-        voxel_size: nm (zyx), for files that do not say.
-        voxel_offset: global coordinates of the first voxel (zyx), for files that do not say.
-        layer_type: meaning of the voxels, for files that do not say.
+        voxel_size: nm (zyx).
+        voxel_offset: global coordinates of the first voxel (zyx).
+        layer_type: meaning of the voxels.
     """
 
     mip: int = 0
