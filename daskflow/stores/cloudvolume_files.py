@@ -1,7 +1,8 @@
 """Chunk files as CloudVolume names them on local disk: ``0-64_0-64_0-64.gz``, ``.br``, or plain.
 
-tensorstore knows the plain names alone. A box is read by decompressing its chunk files into a key-value store in
-memory, under their plain names, from which tensorstore decodes every encoding; a write goes the other way.
+tensorstore knows the plain names alone. Raw chunks are placed as they are; a box of any other encoding is read by
+decompressing its chunk files into a key-value store in memory, under their plain names, from which tensorstore decodes
+them. A write goes the other way.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import json
 import os
 import re
 import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from daskflow.errors import (
     CorruptChunkError,
@@ -51,18 +56,22 @@ class ChunkFiles:
     spec: VolumeSpec
     metadata: str
 
-    @property
-    def key(self) -> str:
-        """The scale's name, which is its directory below the layer."""
-        key: str = json.loads(self.metadata)["scale_metadata"]["key"]
-        return key
+    @functools.cached_property
+    def _scale(self) -> dict[str, Any]:
+        scale: dict[str, Any] = json.loads(self.metadata)["scale_metadata"]
+        return scale
 
     @property
+    def encoding(self) -> str:
+        """How voxels become bytes, before compression."""
+        return str(self._scale["encoding"])
+
+    @functools.cached_property
     def directory(self) -> Path:
         """Where the files are."""
         path = kvstore.local_path(self.url)
         assert path is not None
-        return path / self.key
+        return path / str(self._scale["key"])
 
 
 def peek_compression(files: ChunkFiles) -> str | None:
@@ -90,22 +99,43 @@ def read(files: ChunkFiles, box: BoundingBox, *, fill_missing: bool) -> Array:
         MissingChunkError: a chunk has no file, and `fill_missing` is off.
         CorruptChunkError: a file is truncated or cannot be decoded; the message names it.
     """
-    names = [chunk_name(chunk) for chunk in chunks_of(files.spec, box)]
-    found = list(_pool().map(functools.partial(_find, files.directory), names))
-    missing = [name for name, path in zip(names, found, strict=True) if path is None]
+    chunks = chunks_of(files.spec, box)
+    found = list(_pool().map(functools.partial(_find, files.directory), map(chunk_name, chunks)))
+    paths = {chunk: path for chunk, path in zip(chunks, found, strict=True) if path is not None}
+    missing = [chunk for chunk in chunks if chunk not in paths]
     if missing and not fill_missing:
-        raise MissingChunkError(
-            f"chunk {files.directory / missing[0]} (or .gz, .br) is missing; fill_missing reads such chunks as zeros"
-        )
+        name = files.directory / chunk_name(missing[0])
+        raise MissingChunkError(f"chunk {name} (or .gz, .br) is missing; fill_missing reads such chunks as zeros")
     count("missing_chunks", len(missing))
-    paths = {name: path for name, path in zip(names, found, strict=True) if path is not None}
+    return _read_raw(files, box, paths) if files.encoding == "raw" else _read_encoded(files, box, paths)
+
+
+def _read_raw(files: ChunkFiles, box: BoundingBox, paths: dict[BoundingBox, Path]) -> Array:
+    """Place the chunks as they are: raw Fortran-ordered xyzc is C-ordered czyx."""
+    spec = files.spec
+    out = np.zeros(spec.shape_of(box), spec.dtype)
+
+    def place(chunk: BoundingBox) -> None:
+        data = _load(paths[chunk])
+        if len(data) != spec.nbytes_of(chunk):
+            raise CorruptChunkError(f"{paths[chunk]} holds {len(data)} bytes instead of {spec.nbytes_of(chunk)}")
+        array = np.frombuffer(data, spec.dtype.newbyteorder("<")).reshape(spec.shape_of(chunk))
+        inside = chunk.clip(box)
+        out[(..., *inside.slices(box))] = array[(..., *inside.slices(chunk))]
+
+    deque(_pool().map(place, paths), maxlen=0)
+    return out
+
+
+def _read_encoded(files: ChunkFiles, box: BoundingBox, paths: dict[BoundingBox, Path]) -> Array:
+    names = {chunk_name(chunk): path for chunk, path in paths.items()}
     with view_in_memory(files.metadata, files.spec) as (memory, view):
-        for name, data in zip(paths, _pool().map(_load, paths.values()), strict=True):
+        for name, data in zip(names, _pool().map(_load, names.values()), strict=True):
             memory.write(name, data).result()
         try:
             return read_box(view, files.spec, box)
         except ValueError as error:
-            named = next((path for name, path in paths.items() if f'/{name}"' in str(error)), files.directory)
+            named = next((path for name, path in names.items() if f'/{name}"' in str(error)), files.directory)
             reason = kvstore.plain_message(error).rpartition(": ")[2]
             raise CorruptChunkError(f"cannot decode {named}: {reason}") from error
 
@@ -117,16 +147,28 @@ def write(files: ChunkFiles, box: BoundingBox, array: Array, compression: str) -
         StoreAccessError: the directory refuses.
         MissingDependencyError: br without the brotli package.
     """
-    names = [chunk_name(chunk) for chunk in chunks_of(files.spec, box)]
+    try:
+        files.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refusal("write", files.directory, error) from error
+    with _encoded(files, box, array) as encode:
+
+        def store(chunk: BoundingBox) -> None:
+            _replace(files.directory, chunk_name(chunk), SUFFIXES[compression], compress(encode(chunk), compression))
+
+        deque(_pool().map(store, chunks_of(files.spec, box)), maxlen=0)
+
+
+@contextlib.contextmanager
+def _encoded(files: ChunkFiles, box: BoundingBox, array: Array) -> Iterator[Callable[[BoundingBox], bytes]]:
+    """Yield a function that returns the encoded bytes of one chunk in `box`."""
+    if files.encoding == "raw":
+        little = array.astype(files.spec.dtype.newbyteorder("<"), copy=False)
+        yield lambda chunk: little[(..., *chunk.slices(box))].tobytes()
+        return
     with view_in_memory(files.metadata, files.spec) as (memory, view):
         write_box(view, files.spec, box, array)
-
-        def store(name: str) -> None:
-            data = compress(bytes(memory.read(name).result().value), compression)
-            _replace(files.directory, name, SUFFIXES[compression], data)
-
-        for _ in _pool().map(store, names):
-            pass
+        yield lambda chunk: memory.read(chunk_name(chunk)).result().value
 
 
 def compress(data: bytes, compression: str) -> bytes:
@@ -193,7 +235,6 @@ def _replace(directory: Path, name: str, suffix: str, data: bytes) -> None:
     path = directory / f"{name}{suffix}"
     temporary = directory / f".{path.name}.{uuid.uuid4().hex}"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)
         temporary.replace(path)
         for other in SUFFIXES.values():
