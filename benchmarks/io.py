@@ -1,0 +1,175 @@
+"""Read and write rates of the stores over the library below them, alone, on the same data and disk.
+
+    python benchmarks/io.py            # 512^3 voxels, some minutes
+    python benchmarks/io.py --small    # a trial of 64^3, whose figures mean nothing
+
+Each line is the best of some repetitions, taken in turn, on files in the page cache: Mvoxel/s by the clock, and how
+daskflow compares by the clock and in CPU seconds of all threads. At least 0.8 of tensorstore alone is wanted. For gzip
+the reference is ISA-L on the same chunks, contiguous in memory, to and from files of the same size.
+
+A case is one entry of `CASES`; `alone` gives the two calls to compare with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorstore as ts
+from isal import igzip_lib
+from scipy.ndimage import gaussian_filter
+
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
+from daskflow.stores.base import Array, Layout
+from daskflow.stores.opening import create_store, open_store
+
+CHUNK = (64, 64, 64)
+Calls = tuple[Callable[[], object], Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One layout of one store.
+
+    Attributes:
+        name: what is shown.
+        data: "image" (uint8) or "labels" (uint64).
+        format: as in `create_store`.
+        layout: as in `create_store`.
+        alone: (directory, spec as created, voxels) -> the calls that write and read the same without daskflow.
+    """
+
+    name: str
+    data: str
+    format: str
+    layout: Layout
+    alone: Callable[[Path, VolumeSpec, Array], Calls]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--small", action="store_true", help="tiny data, to see that it runs")
+    parser.add_argument("--repeat", type=int, default=5, help="repetitions of each measurement")
+    parser.add_argument("--only", default="", help="run the cases whose names contain this")
+    options = parser.parse_args()
+    size, repeat = (64, 1) if options.small else (512, options.repeat)
+    volumes = {"image": image(size), "labels": labels(size // 2)}
+    print(f"{'':44} {'Mvoxel/s':>9} {'alone':>9} {'ratio':>7} {'CPU ratio':>10}")
+    for case in CASES:
+        if options.only in case.name:
+            with tempfile.TemporaryDirectory() as folder:
+                measure(case, Path(folder), volumes[case.data], repeat)
+
+
+def measure(case: Case, folder: Path, array: Array, repeat: int) -> None:
+    """Print the rates of writing and reading one volume whole, ours beside the library's alone."""
+    layer_type = "segmentation" if case.data == "labels" else "image"
+    spec = VolumeSpec(
+        box=BoundingBox((0, 0, 0), array.shape), dtype=array.dtype, voxel_size=(40, 4, 4), layer_type=layer_type
+    )
+    ours, theirs = folder / "daskflow", folder / "alone"
+    store = create_store(ours, spec, format=case.format, layout=case.layout)
+    write, read = case.alone(theirs, store.spec, array)
+    pairs = {
+        "write": (lambda: store.write(spec.box, array), write),
+        "read": (lambda: open_store(ours).read(spec.box), read),
+    }
+    for verb, (mine, alone) in pairs.items():
+        mine()
+        alone()
+        times = np.array([[timed(mine), timed(alone)] for _ in range(repeat)]).min(axis=0)
+        rates, ratios = array.size / times[:, 0] / 1e6, times[1] / times[0]
+        print(f"{case.name:38} {verb:>5} {rates[0]:9.0f} {rates[1]:9.0f} {ratios[0]:7.2f} {ratios[1]:10.2f}")
+    if not (open_store(ours).read(spec.box) == array).all():
+        raise SystemExit(f"{case.name}: what was read is not what was written")
+
+
+def timed(call: Callable[[], object]) -> tuple[float, float]:
+    """Return seconds by the clock and CPU seconds of all threads."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    call()
+    return time.perf_counter() - clock, time.process_time() - cpu
+
+
+def image(size: int) -> Array:
+    """Return a volume like an EM image: smooth structures and noise."""
+    rng = np.random.default_rng(0)
+    tile = gaussian_filter(rng.random((64, 64, 64), np.float32), 2, mode="wrap")
+    tile = 128 + 700 * (tile - 0.5) + rng.normal(0, 12, tile.shape)
+    return np.tile(np.clip(tile, 1, 255).astype(np.uint8), (-(-size // 64),) * 3)[:size, :size, :size].copy()
+
+
+def labels(size: int) -> Array:
+    """Return a volume like a segmentation: compact objects, each with its own number, some background."""
+    values = gaussian_filter(np.random.default_rng(1).random((64, 64, 64), np.float32), 4, mode="wrap")
+    tile = np.digitize(values, np.quantile(values, np.linspace(0.1, 0.9, 9))).astype(np.uint64)
+    array = np.tile(tile, (-(-size // 64),) * 3)[:size, :size, :size].copy()
+    for number, box in enumerate(BlockGrid(BoundingBox((0, 0, 0), array.shape), CHUNK)):
+        part = array[box.slices(BoundingBox((0, 0, 0), array.shape))]
+        part[part > 0] += np.uint64(100 * number)
+    return array
+
+
+def precomputed_alone(folder: Path, spec: VolumeSpec, array: Array) -> Calls:
+    """Write and read by tensorstore, as it is fastest: through the transposed view, without fsync."""
+    assert spec.channels is None
+    shutil.copytree(folder.with_name("daskflow"), folder)
+    request = {"driver": "neuroglancer_precomputed", "kvstore": {"driver": "file", "path": f"{folder}/"}}
+    context = ts.Context({"file_io_sync": False})
+    view = ts.open(request, open=True, context=context).result()[..., 0].T
+    return lambda: view.write(array).result(), lambda: view.read(order="C").result()
+
+
+def isal_alone(folder: Path, spec: VolumeSpec, array: Array) -> Calls:
+    """Compress chunks that lie ready in memory into files, and decompress them, on as many threads."""
+    folder.mkdir()
+    chunks = [np.ascontiguousarray(array[box.slices(spec.box)]).tobytes() for box in BlockGrid(spec.box, CHUNK)]
+    pool = ThreadPoolExecutor()
+
+    def write_one(number: int) -> None:
+        path = folder / f"{number}.partial"
+        path.write_bytes(igzip_lib.compress(chunks[number], 1, igzip_lib.COMP_GZIP))
+        path.replace(folder / f"{number}.gz")
+
+    def read_one(number: int) -> int:
+        data = (folder / f"{number}.gz").read_bytes()
+        return len(igzip_lib.decompress(data, igzip_lib.DECOMP_GZIP, bufsize=len(chunks[number])))
+
+    def each(function: Callable[[int], object]) -> Callable[[], object]:
+        return lambda: deque(pool.map(function, range(len(chunks))), maxlen=0)
+
+    return each(write_one), each(read_one)
+
+
+def precomputed() -> Iterator[Case]:
+    """Yield the cases of precomputed layers."""
+    whole = (512, 512, 512)
+    for name, data, layout in [
+        ("raw, uint8", "image", Layout(chunk=CHUNK, encoding="raw")),
+        ("raw, uint8, sharded", "image", Layout(chunk=CHUNK, encoding="raw", shard=whole)),
+        ("raw, uint64", "labels", Layout(chunk=CHUNK, encoding="raw")),
+        ("compressed_segmentation, uint64", "labels", Layout(chunk=CHUNK, encoding="compressed_segmentation")),
+        (
+            "compressed_segmentation, uint64, sharded",
+            "labels",
+            Layout(chunk=CHUNK, encoding="compressed_segmentation", shard=whole),
+        ),
+    ]:
+        yield Case(f"precomputed {name}", data, "precomputed", layout, precomputed_alone)
+    for data in ("image", "labels"):
+        layout = Layout(chunk=CHUNK, encoding="raw", compression="gzip")
+        yield Case(f"precomputed raw .gz, {data}, over ISA-L", data, "precomputed", layout, isal_alone)
+
+
+CASES: list[Case] = [*precomputed()]
+
+if __name__ == "__main__":
+    main()
