@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daskflow.geometry import BoundingBox, Zyx
@@ -73,7 +73,7 @@ class OperatorSuite:
         assert (voxels.shape, voxels.dtype) == (result.shape, result.dtype)
         np.testing.assert_array_equal(array, before)
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     @given(data=st.data())
     def test_any_box_alone_equals_the_same_box_cut_from_the_whole(self, data: st.DataObject) -> None:
         """What is computed for a voxel does not depend on the box it is asked in."""
