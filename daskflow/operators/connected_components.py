@@ -8,6 +8,7 @@ from typing import Annotated
 
 import numpy as np
 
+from daskflow import __version__
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.fingerprint import token
@@ -52,7 +53,7 @@ def connected_components(
         dtype=dtype, channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None
     )
     expression = volume.expression
-    key = token([expression.describe(), threshold, connectivity, grid.block, grid.origin])
+    key = token([__version__, expression.describe(), threshold, connectivity, grid.block, grid.origin])
     labelling = Labelling(grid, connectivity, key)
     stages = labelling_stages(labelling, expression, threshold, dtype)
     store = functools.partial(LabelledStore, labelling=labelling, spec=spec)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from daskflow import __version__
 from daskflow.errors import GeometryError, ParameterError
 from daskflow.jobs import Job, Report
 from daskflow.jobs.directory import JobDirectory
@@ -52,7 +53,7 @@ def evaluate_segmentation(
     _check(segmentation, groundtruth)
     expression = Expression([segmentation.node, groundtruth.node])
     grid = segmentation.grid
-    key = token([expression.describe(), grid.block, grid.origin])[:8]
+    key = token([__version__, expression.describe(), grid.block, grid.origin])[:8]
     evaluation = Evaluation(expression, grid, key)
     location = None if output is None else kvstore.normalise(os.fspath(output))
     directory = _temporary(key) if location is None else f"{location}.daskflow/"

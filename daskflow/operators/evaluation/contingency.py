@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+_HALF = np.uint64(32)
+
 
 @dataclass(frozen=True)
 class Contingency:
@@ -35,7 +37,10 @@ class Contingency:
         changes |= tru[1:] != tru[:-1]
         starts = np.concatenate((np.zeros(min(seg.size, 1), np.int64), np.flatnonzero(changes) + 1))
         lengths = np.diff(starts, append=seg.size)
-        return _summed(seg[starts].astype(np.uint64), tru[starts].astype(np.uint64), lengths)
+        segments, truths = seg[starts].astype(np.uint64), tru[starts].astype(np.uint64)
+        if segments.size and not (segments.max() | truths.max()) >> _HALF:
+            segments, truths, lengths = _hashed(segments, truths, lengths)
+        return _summed(segments, truths, lengths)
 
     @classmethod
     def sum(cls, tables: Iterable[Contingency]) -> Contingency:
@@ -62,6 +67,18 @@ class Contingency:
     def truth_sizes(self) -> npt.NDArray[np.int64]:
         """Voxels of each segment of the second segmentation that occurs, by rising id."""
         return _totals(self.truths, self.counts)
+
+
+def _hashed(
+    segments: npt.NDArray[np.uint64], truths: npt.NDArray[np.uint64], counts: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """Return each pair of ids below 2^32 once, in any order, with the sum of its counts, which must be below 2^53."""
+    import fastremap
+
+    numbers, names = fastremap.renumber(segments << _HALF | truths, preserve_zero=False)
+    pairs = np.fromiter(names.keys(), np.uint64, len(names))
+    sums = np.bincount(numbers, counts)[np.fromiter(names.values(), np.int64, len(names))]
+    return pairs >> _HALF, pairs & np.uint64(2**32 - 1), sums.astype(np.int64)
 
 
 def _summed(

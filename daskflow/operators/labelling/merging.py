@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 
 def number_components(
@@ -23,6 +21,9 @@ def number_components(
     Returns:
         The number of each part's component, and n.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     leader = np.arange(len(firsts), dtype=np.int64)
     if len(pairs):
         parts, ends = np.unique(pairs, return_inverse=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import daskflow
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.operators.labelling.blocks import Components, label_block
 from daskflow.operators.labelling.merging import number_components
@@ -71,6 +72,7 @@ class LabelBlocks:
 
     def describe(self) -> dict[str, Any]:
         return {
+            "daskflow": daskflow.__version__,
             "expression": self.expression.describe(),
             "threshold": self.threshold,
             "connectivity": self.labelling.connectivity,

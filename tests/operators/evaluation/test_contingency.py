@@ -12,8 +12,9 @@ SHAPES = npst.array_shapes(min_dims=3, max_dims=3, max_side=7)
 
 
 def labels(shape):
-    names = st.sampled_from([0, 1, 2, 7, 2**40, 2**64 - 1])
-    return npst.arrays(np.uint64, shape, elements=names)
+    """Arrays of ids that fit into half of 64 bits, and of any."""
+    small, wide = [0, 1, 2, 2**32 - 1], [0, 1, 2**32, 2**64 - 1]
+    return st.one_of(npst.arrays(np.uint64, shape, elements=st.sampled_from(names)) for names in (small, wide))
 
 
 def entries(table):
