@@ -27,6 +27,10 @@ SCHEMES = ("file", "s3", "gs", "http", "https", "memory")
 _NAME = re.compile(r"[A-Za-z0-9._:-]+")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
 _RETRIES = {"max_retries": 6, "initial_delay": "250ms", "max_delay": "8s"}
+_SILENCE = {  # a server that sends nothing for so long is given up, and asked again
+    "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": "30",
+    "TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES": "1",
+}
 
 
 def normalise(url: str | os.PathLike[str]) -> str:
@@ -94,6 +98,8 @@ def kvstore_spec(url: str) -> dict[str, Any]:
 @functools.cache
 def context() -> Any:
     """Return the one tensorstore context of this process: what `memory://` holds, thread pools, retries."""
+    for name, value in _SILENCE.items():
+        os.environ.setdefault(name, value)
     import tensorstore as ts
 
     return ts.Context(

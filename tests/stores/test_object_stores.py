@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -157,6 +159,58 @@ def test_what_a_web_server_refuses_or_lacks_is_told_apart(http_files: tuple[str,
         open_store(f"{base}/nothing")
     with pytest.raises(StoreAccessError, match=f"{base}/forbidden/layer"):
         open_store(f"{base}/forbidden/layer")
+
+
+FAULTY = """
+import socket, sys, threading, time
+from daskflow.errors import StoreError
+from daskflow.stores import kvstore
+
+answer = sys.argv[1].encode()
+kvstore._RETRIES.update(max_retries=2, initial_delay="50ms", max_delay="100ms")
+kvstore._SILENCE["TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS"] = "1"
+server = socket.create_server(("127.0.0.1", 0))
+asked, kept = [], []
+
+def serve():
+    while True:
+        connection, _ = server.accept()
+        kept.append(connection)
+        connection.recv(65536)
+        asked.append(1)
+        if answer:
+            connection.sendall(b"HTTP/1.1 " + answer + b"\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
+            connection.close()
+
+threading.Thread(target=serve, daemon=True).start()
+begin = time.monotonic()
+try:
+    kvstore.read_bytes(f"http://127.0.0.1:{server.getsockname()[1]}/layer/info")
+except StoreError as error:
+    print(type(error).__name__, len(asked), time.monotonic() - begin)
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "asked"),
+    [
+        ("500 Internal Server Error", "StoreError", 3),
+        ("503 Service Unavailable", "StoreError", 3),
+        ("429 Too Many Requests", "StoreError", 3),
+        ("", "StoreError", 3),
+        ("401 Unauthorized", "StoreAccessError", 1),
+        ("403 Forbidden", "StoreAccessError", 1),
+    ],
+    ids=lambda value: str(value) or "silence",
+)
+def test_a_faulty_server_is_asked_again_a_few_times_and_never_waited_for_long(
+    answer: str, expected: str, asked: int
+) -> None:
+    done = subprocess.run([sys.executable, "-c", FAULTY, answer], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    kind, requests, seconds = done.stdout.split()
+    assert (kind, int(requests)) == (expected, asked)
+    assert float(seconds) < 15
 
 
 def test_layers_in_memory_are_shared_in_this_process() -> None:
