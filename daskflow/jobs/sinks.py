@@ -70,6 +70,7 @@ class LayerSink:
 
     @property
     def unit(self) -> Zyx | None:
+        """The shard, else the chunk."""
         return self.layout.shard or self.layout.chunk
 
     def _store(self) -> Store:
@@ -128,6 +129,7 @@ class FileSink:
 
     @property
     def unit(self) -> Zyx | None:
+        """The chunk of the scratch layer."""
         return self.block
 
     def scratch_store(self) -> Store:
