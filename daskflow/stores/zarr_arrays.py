@@ -153,7 +153,7 @@ class ZarrStore(Store):
         kvstore.refuse_http(self.array.url)
         part = self.array.view()[(..., *box.slices(self.spec.box))]
         with kvstore.translated(self.array.url, "write"):
-            part.write(array, can_reference_source_data_indefinitely=True).result()
+            part.write(array).result()
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the location, the level, and a hash of what the metadata say."""

@@ -162,6 +162,7 @@ class StoreSuite:
         )
 
     plain_layout: ClassVar[Layout] = Layout(chunk=(4, 4, 4))
+    uncompressed_layout: ClassVar[Layout] = Layout(chunk=(4, 8, 8), encoding="raw")
 
     @_shared
     @given(data=st.data())
@@ -199,6 +200,15 @@ class StoreSuite:
             plain = opened.spec.replace(chunk=None, shard=None, chunk_origin=None)
             assert plain == spec.replace(chunk=None, shard=None, chunk_origin=None)
             assert opened.spec.chunk == layout.chunk
+
+    def test_changing_an_array_after_it_was_written_changes_nothing_stored(self) -> None:
+        spec = self.plain_spec((8, 8, 8))
+        with self.location() as url:
+            store = self.create(url, spec, self.uncompressed_layout)
+            array = voxels(spec)
+            store.write(spec.box, array)
+            array[:] = 0
+            np.testing.assert_array_equal(open_store(url).read(spec.box), voxels(spec))
 
     def test_zeros_are_stored_like_any_other_voxel(self) -> None:
         if self.zeros_are_missing:
