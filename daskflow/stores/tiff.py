@@ -55,7 +55,7 @@ class TiffStore(FileStore):
 
     def _read(self, box: BoundingBox) -> Array:
         inside = box.shift([-start for start in self.spec.box.start])
-        out = np.empty(self.spec.shape_of(box), self.spec.dtype)
+        out = np.zeros(self.spec.shape_of(box), self.spec.dtype)
         files = _files(self.path)
         z0, z1 = inside.start[0], inside.stop[0]
         missing = 0
@@ -65,9 +65,7 @@ class TiffStore(FileStore):
             stack = _stack(files, number, self.path)
             self._check(stack)
             part = BoundingBox((a - first, *inside.start[1:]), (b - first, *inside.stop[1:]))
-            voxels, unwritten = stack.read(part)
-            out[..., a - z0 : b - z0, :, :] = voxels
-            missing += unwritten
+            missing += stack.read_into(out[..., a - z0 : b - z0, :, :], part)
         if missing and not self.fill_missing:
             raise MissingChunkError(
                 f"{missing} strips or tiles of {self.url} in {box} were never written; fill_missing reads zeros"

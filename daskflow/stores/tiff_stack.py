@@ -73,18 +73,19 @@ class TiffStack:
     start: int | None
     segments: Segments | None
 
-    def read(self, box: BoundingBox) -> tuple[Array, int]:
-        """Return the voxels of a box, counted from the first voxel, and how many segments in it were never written."""
+    def read_into(self, out: Array, box: BoundingBox) -> int:
+        """Read a box, counted from the first voxel, into an array; return how many segments were never written."""
         if self.start is not None:
-            return self._map(box), 0
-        out = np.zeros((self.channels or 1, *box.shape), self.dtype)
+            out[...] = self._map(box)
+            return 0
+        out = out[np.newaxis] if self.channels is None else out
         missing = 0
         with self.path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             for channel, page, section in self._pages(box):
                 for number in self._segments_in(box):
                     missing += self._decode_into(out, file.fileno(), size, (channel, page, section, number), box)
-        return (out[0] if self.channels is None else out), missing
+        return missing
 
     def _map(self, box: BoundingBox) -> Array:
         sizes = {
@@ -98,7 +99,8 @@ class TiffStack:
         lead = "".join(axis for axis in "CS" if axis in self.axes)
         voxels: Any = mapped.transpose([self.axes.index(axis) for axis in f"{lead}ZYX"])
         inside = tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))
-        return np.array(voxels[(..., *inside)], self.dtype, order="C")
+        found: Array = voxels[(..., *inside)]
+        return found
 
     def _pages(self, box: BoundingBox) -> Iterator[tuple[int | None, int, int]]:
         """Yield channel, page and section; the channel is None when a page holds all of them."""
