@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.errors import MissingChunkError, ParameterError, StoreNotFoundError
+from daskflow.errors import MissingChunkError, ParameterError, StoreError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.stores import cloudvolume_files, kvstore, precomputed_shards
 from daskflow.stores.base import Array, Format, Layout, Opening, Store, check_mip
@@ -119,6 +119,16 @@ class PrecomputedStore(Store):
     def _view(self) -> Any:
         return shared_view(self.url, self._metadata, self.spec)
 
+    def check_units(self) -> None:
+        """Make sure that the driver writes the shards that the spec promises.
+
+        Raises:
+            StoreError: it does not.
+        """
+        unit = self._view.chunk_layout.write_chunk.shape[-3:]
+        if tuple(unit) != self.spec.write_unit:
+            raise StoreError(f"{self} would be written in units of {unit} zyx instead of {self.spec.write_unit}")
+
     def fingerprint(self) -> dict[str, Any]:
         digest = hashlib.sha256(self._metadata.encode()).hexdigest()
         return {"format": "precomputed", "url": kvstore.redact(self.url), "mip": self.mip, "metadata": digest}
@@ -156,7 +166,9 @@ def create_precomputed(url: str, spec: VolumeSpec, mip: int, layout: Layout) -> 
     wanted = add_scale(info, spec, mip, layout, url)
     if wanted != info:
         save_info(url, wanted)
-    return PrecomputedStore.from_info(url, wanted, mip=mip)
+    store = PrecomputedStore.from_info(url, wanted, mip=mip)
+    store.check_units()
+    return store
 
 
 def is_precomputed(url: str) -> bool:

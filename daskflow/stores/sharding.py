@@ -60,11 +60,13 @@ def sharding_spec(size: Zyx, chunk: Zyx, shard: Zyx, *, data_encoding: str = "ra
 def shard_shape(size: Zyx, chunk: Zyx, sharding: dict[str, Any]) -> Zyx:
     """Return the voxels (zyx) of one shard, at most the volume rounded up to whole chunks.
 
-    With another hash than identity a shard takes chunks from everywhere, so one writer must own the whole volume.
+    With another hash than identity, or too few bits for the volume, a shard takes chunks from everywhere, so one writer
+    must own the whole volume.
     """
     grid = _grid(size, chunk)
     bits = sharding.get("preshift_bits", 0) + sharding["minishard_bits"]
-    span = _span(grid, bits) if sharding["hash"] == "identity" else grid
+    in_one_place = sharding["hash"] == "identity" and bits + sharding["shard_bits"] >= sum(_bits(grid))
+    span = _span(grid, bits) if in_one_place else grid
     z, y, x = (min(s, g) for s, g in zip(span, grid, strict=True))
     return _times((z, y, x), chunk)
 
