@@ -6,7 +6,9 @@ import importlib.util
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import JobError
@@ -20,6 +22,7 @@ _CONFIG = {
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.allowed-failures": 1,
 }
+_PRELOAD = ("distributed.nanny", "daskflow.volume.stage")
 
 
 def start(*, workers: int | None, threads: int | None, memory: int | None) -> Client:
@@ -46,11 +49,39 @@ def start(*, workers: int | None, threads: int | None, memory: int | None) -> Cl
     }
     if memory is not None:
         options["memory_limit"] = memory
-    with dask.config.set(_CONFIG):
+    with dask.config.set({**_CONFIG, **_forked()}):
         return Client(**options)
 
 
-def dask_setup(worker: Worker) -> None:  # noqa: ARG001 (the name and signature that dask looks for)
-    """Make a worker process leave Ctrl-C, which the terminal sends to all, to the driver."""
+def _forked() -> dict[str, str]:
+    """Have workers forked from one small process that imported what they need, which starts them several times faster.
+
+    Nothing where another way was configured, and on other systems than Linux.
+    """
+    import dask
+    from distributed.utils import get_mp_context
+
+    key = "distributed.worker.multiprocessing-method"
+    if sys.platform != "linux" or dask.config.get(key) != "spawn":
+        return {}
+    with dask.config.set({key: "forkserver"}):
+        get_mp_context().set_forkserver_preload(list(_PRELOAD))
+    return {key: "forkserver"}
+
+
+def dask_setup(worker: Worker) -> None:
+    """Make a worker process leave Ctrl-C to the driver, and run no block before its nanny knows it.
+
+    The terminal sends Ctrl-C to all. And a nanny whose worker dies before it has heard of it does not start another.
+    Dask looks for this function by its name, in the modules that are preloaded.
+    """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for _ in range(worker.state.nthreads):
+        worker.executors["default"].submit(_wait_until_known, worker)
+
+
+def _wait_until_known(worker: Worker) -> None:
+    while worker.status.name in ("init", "starting", "undefined"):
+        time.sleep(0.01)
+    time.sleep(0.1)

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import itertools
 import queue
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ _T = TypeVar("_T")
 
 _INLINE = 64_000  # bytes of a pickled stage that travel with every task; larger ones are kept on the workers
 _WATCH = 1.0
+_LOCAL_PATIENCE = 60.0  # other clusters may be queued for hours
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,8 @@ class DistributedExecutor(Executor):
         self._settled: queue.SimpleQueue[tuple[Batch, BatchResult | BaseException]] = queue.SimpleQueue()
         self._futures: dict[Batch, Any] = {}
         self._lost = 0
+        self._seen_at = time.monotonic()
+        self._local = type(client.cluster).__name__ == "LocalCluster"
         self._seen: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
         self._watch = asyncio.run_coroutine_threadsafe(self._watch_workers(), client.loop.asyncio_loop)
 
@@ -173,17 +177,19 @@ class DistributedExecutor(Executor):
     async def _watch_workers(self) -> None:
         while True:
             await asyncio.sleep(_WATCH)
-            with contextlib.suppress(OSError):  # `collect` sees whether the client found the scheduler again
-                self._look((await self._client.scheduler.identity(n_workers=-1))["workers"])
+            await self._look()
+            if self._seen:
+                self._seen_at = time.monotonic()
 
-    def _look(self, workers: dict[str, dict[str, Any]]) -> None:
-        self._lost += len(self._seen.keys() - workers.keys())
-        self._seen = workers
+    async def _look(self) -> None:
+        with contextlib.suppress(OSError):  # `collect` sees whether the client found the scheduler again
+            now = (await self._client.scheduler.identity(n_workers=-1))["workers"]
+            self._lost += len(self._seen.keys() - now.keys())
+            self._seen = now
 
     def count_lost(self) -> int:
         if self._client.status == "running":
-            with contextlib.suppress(OSError):
-                self._look(self._client.scheduler_info(n_workers=-1)["workers"])
+            self._client.sync(self._look)
         return self._lost
 
     def open(self, stage: Stage, *, overlap: bool, verb: Verb) -> None:
@@ -240,6 +246,8 @@ class DistributedExecutor(Executor):
                 ) from outcome
         if self._client.status not in ("running", "newly-created"):
             raise JobError(f"lost the Dask scheduler {self._address}: the client is {self._client.status}")
+        if self._local and time.monotonic() - self._seen_at > _LOCAL_PATIENCE:
+            raise JobError("all worker processes on this machine are gone, and none came back")
         return settled
 
     @property

@@ -22,7 +22,7 @@ _TASK_SECONDS = 1.0  # a task costs about 1.5 ms of scheduler and client, so it 
 _OVERLAP_BLOCKS = 4  # reading ahead and writing behind need several blocks in a batch
 _OVERLAP_SECONDS = 30.0
 _MOST_BLOCKS = 10_000
-_SMALLEST_WINDOW = 8
+_SMALLEST_WINDOW = 32
 _TICK = 0.2
 _HOPELESS = 100
 
@@ -135,7 +135,10 @@ class Stream:
         if self._alone and self._flying:
             return True
         self._alone = False
-        room = self._window() - len(self._flying)
+        window = self._window()
+        room = window - len(self._flying)
+        if room < window // 4:  # tasks cost less when several are submitted together
+            return True
         batches = [Batch([block]) for block in self._retries.due(room)]
         while len(batches) < room and len(blocks := self._source.take(self._size())):
             batches.append(Batch(blocks, self._budget(len(blocks))))
