@@ -59,5 +59,10 @@ def describe_function(function: Callable[..., Any]) -> str:
 
 
 def _code(code: types.CodeType) -> tuple[Any, ...]:
-    constants = tuple(_code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts)
-    return code.co_code, constants, code.co_names
+    return code.co_code, tuple(map(_constant, code.co_consts)), code.co_names
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, types.CodeType):
+        return _code(value)
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
