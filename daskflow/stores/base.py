@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from daskflow.errors import (
     StoreNotFoundError,
 )
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
+from daskflow.stores import kvstore
 
 Array = npt.NDArray[Any]
 
@@ -63,14 +63,14 @@ class Store(ABC):
     """
 
     def __init__(self, url: str, mips: Sequence[VolumeSpec], *, mip: int = 0, fill_missing: bool = False) -> None:
-        check_mip(mip, len(mips), url)
+        check_mip(mip, len(mips), kvstore.redact(url))
         self.url = url
         self.mips = tuple(mips)
         self.mip = mip
         self.fill_missing = fill_missing
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r}, mip={self.mip})"
+        return f"{type(self).__name__}({kvstore.redact(self.url)!r}, mip={self.mip})"
 
     @property
     def spec(self) -> VolumeSpec:
@@ -88,7 +88,8 @@ class Store(ABC):
         """
         if box not in self.spec.box:
             raise BoundsError(
-                f"box {box} is not inside {self.spec.box} (z0-z1_y0-y1_x0-x1) of mip {self.mip} of {self.url}"
+                f"box {box} is not inside {self.spec.box} (z0-z1_y0-y1_x0-x1) "
+                f"of mip {self.mip} of {kvstore.redact(self.url)}"
             )
         if box.empty:
             return np.empty(self.spec.shape_of(box), self.spec.dtype)
@@ -104,12 +105,12 @@ class Store(ABC):
             StoreAccessError: the location refuses.
         """
         spec = self.spec
-        check_aligned(box, spec, self.url)
+        check_aligned(box, spec, kvstore.redact(self.url))
         if array.shape != spec.shape_of(box):
             raise ParameterError(f"array of shape {array.shape} for box {box}, which takes {spec.shape_of(box)}")
         if array.dtype != spec.dtype:
             raise ParameterError(
-                f"array of {array.dtype} for {self.url}, which holds {spec.dtype}; "
+                f"array of {array.dtype} for {kvstore.redact(self.url)}, which holds {spec.dtype}; "
                 f"cast it with astype({spec.dtype.name!r})"
             )
         if not box.empty:
@@ -166,14 +167,6 @@ def check_aligned(box: BoundingBox, spec: VolumeSpec, url: str = "the volume") -
             f"box {box} (z0-z1_y0-y1_x0-x1) is not whole {kind} of {unit} voxels (zyx) from {spec.chunk_origin} "
             f"in {url}; nearest is {nearest}"
         )
-
-
-def touched_units(box: BoundingBox, unit: Zyx, origin: Zyx) -> int:
-    """Return how many units of one size, counted from `origin`, share a voxel with a box."""
-    if box.empty:
-        return 0
-    z, y, x = box.shift(tuple(map(operator.neg, origin))).coarsen(unit).shape
-    return z * y * x
 
 
 @dataclass(frozen=True)
