@@ -6,6 +6,7 @@
 Each line is the best of some repetitions, taken in turn, on files in the page cache: Mvoxel/s by the clock, and how
 daskflow compares by the clock and in CPU seconds of all threads. At least 0.8 of tensorstore alone is wanted. For gzip
 the reference is ISA-L on the same chunks, contiguous in memory, to and from files of the same size.
+For HDF5 and TIFF the references are h5py and tifffile.
 
 A case is one entry of `CASES`; `alone` gives the two calls to compare with.
 """
@@ -29,7 +30,7 @@ from scipy.ndimage import gaussian_filter
 
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.stores.base import Array, Layout
-from daskflow.stores.opening import create_store, open_store
+from daskflow.stores.opening import create_store, format_named, open_store, write_file
 
 CHUNK = (64, 64, 64)
 Calls = tuple[Callable[[], object], Callable[[], object]]
@@ -42,8 +43,8 @@ class Case:
     Attributes:
         name: what is shown.
         data: "image" (uint8) or "labels" (uint64).
-        format: as in `create_store`.
-        layout: as in `create_store`.
+        format: as in `create_store` or `write_file`.
+        layout: as there.
         alone: (directory, spec as created, voxels) -> the calls that write and read the same without daskflow.
     """
 
@@ -76,20 +77,32 @@ def measure(case: Case, folder: Path, array: Array, repeat: int) -> None:
         box=BoundingBox((0, 0, 0), array.shape), dtype=array.dtype, voxel_size=(40, 4, 4), layer_type=layer_type
     )
     ours, theirs = folder / "daskflow", folder / "alone"
-    store = create_store(ours, spec, format=case.format, layout=case.layout)
-    write, read = case.alone(theirs, store.spec, array)
+    mine, spec = writer(case, ours, spec, array)
+    write, read = case.alone(theirs, spec, array)
     pairs = {
-        "write": (lambda: store.write(spec.box, array), write),
+        "write": (mine, write),
         "read": (lambda: open_store(ours).read(spec.box), read),
     }
-    for verb, (mine, alone) in pairs.items():
-        mine()
+    for verb, (call, alone) in pairs.items():
+        call()
         alone()
-        times = np.array([[timed(mine), timed(alone)] for _ in range(repeat)]).min(axis=0)
+        times = np.array([[timed(call), timed(alone)] for _ in range(repeat)]).min(axis=0)
         rates, ratios = array.size / times[:, 0] / 1e6, times[1] / times[0]
         print(f"{case.name:38} {verb:>5} {rates[0]:9.0f} {rates[1]:9.0f} {ratios[0]:7.2f} {ratios[1]:10.2f}")
     if not (open_store(ours).read(spec.box) == array).all():
         raise SystemExit(f"{case.name}: what was read is not what was written")
+
+
+def writer(case: Case, ours: Path, spec: VolumeSpec, array: Array) -> tuple[Callable[[], object], VolumeSpec]:
+    """Return the call that writes the whole by daskflow, and the spec as created."""
+    if format_named(case.format).create is not None:
+        store = create_store(ours, spec, format=case.format, layout=case.layout)
+        return lambda: store.write(spec.box, array), store.spec
+
+    def read(box: BoundingBox) -> Array:
+        return array[box.slices(spec.box)]
+
+    return lambda: write_file(ours, spec, read, format=case.format, layout=case.layout), spec
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float]:
@@ -169,7 +182,64 @@ def precomputed() -> Iterator[Case]:
         yield Case(f"precomputed raw .gz, {data}, over ISA-L", data, "precomputed", layout, isal_alone)
 
 
-CASES: list[Case] = [*precomputed()]
+def zarr_alone(folder: Path, spec: VolumeSpec, array: Array) -> Calls:  # noqa: ARG001
+    """Write and read by tensorstore, without fsync."""
+    shutil.copytree(folder.with_name("daskflow"), folder)
+    path = folder / "0" if (folder / "0").is_dir() else folder
+    driver = "zarr3" if (path / "zarr.json").exists() else "zarr"
+    request = {
+        "driver": driver,
+        "kvstore": {"driver": "file", "path": f"{path}/"},
+        "store_data_equal_to_fill_value": True,
+    }
+    view = ts.open(request, open=True, context=ts.Context({"file_io_sync": False})).result()
+    return lambda: view.write(array).result(), lambda: view.read(order="C").result()
+
+
+def zarr() -> Iterator[Case]:
+    """Yield the cases of zarr arrays and OME-Zarr images."""
+    sharded = Layout(chunk=CHUNK, shard=(256, 256, 256))
+    for name, layout in [("zarr3", Layout(chunk=CHUNK)), ("zarr3", sharded), ("zarr2", Layout(chunk=CHUNK))]:
+        shown = f"{name} zstd, uint8{', sharded' if layout.shard else ''}"
+        yield Case(shown, "image", name, layout, zarr_alone)
+    yield Case("ome-zarr zstd, uint64", "labels", "ome-zarr", Layout(chunk=CHUNK), zarr_alone)
+    yield Case("zarr3 raw, uint8", "image", "zarr3", Layout(chunk=CHUNK, encoding="raw"), zarr_alone)
+
+
+def hdf5_alone(folder: Path, spec: VolumeSpec, array: Array) -> Calls:  # noqa: ARG001
+    """Write and read by h5py, gzip level 1."""
+    import h5py
+
+    chunk = tuple(map(min, CHUNK, array.shape))
+
+    def write() -> None:
+        with h5py.File(folder, "w") as file:
+            file.create_dataset("main", data=array, chunks=chunk, compression="gzip", compression_opts=1)
+
+    def read() -> Array:
+        with h5py.File(folder) as file:
+            voxels: Array = file["main"][:]
+        return voxels
+
+    return write, read
+
+
+def tiff_alone(folder: Path, spec: VolumeSpec, array: Array) -> Calls:  # noqa: ARG001
+    """Write and read by tifffile, zlib level 1."""
+    import tifffile
+
+    options = {"compression": "zlib", "compressionargs": {"level": 1}, "photometric": "minisblack"}
+    return lambda: tifffile.imwrite(folder, array, **options), lambda: tifffile.imread(folder)
+
+
+def files() -> Iterator[Case]:
+    """Yield the cases of files that one writer makes; the references are h5py and tifffile."""
+    for data in ("image", "labels"):
+        yield Case(f"hdf5 gzip, {data}, over h5py", data, "hdf5", Layout(chunk=CHUNK), hdf5_alone)
+    yield Case("tiff zlib, image, over tifffile", "image", "tiff", Layout(), tiff_alone)
+
+
+CASES: list[Case] = [*precomputed(), *zarr(), *files()]
 
 if __name__ == "__main__":
     main()
