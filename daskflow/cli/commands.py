@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from daskflow.cli.chain import Chain, Step
-from daskflow.errors import DaskflowError, ParameterError
+from daskflow.errors import DaskflowError, StoreNotFoundError
 
 
 @click.command(short_help="Show how far a job is, what failed, and what to type next.")
@@ -32,16 +32,29 @@ def retry(ctx: click.Context, job: str) -> None:
     _again(ctx, job, "retry")
 
 
-@click.command(short_help="Read back what a job stored, and list what is missing or damaged.")
-@click.argument("job", metavar="JOB")
+@click.command(short_help="Read back all that is stored, and list what is missing or damaged.")
+@click.argument("output", metavar="OUTPUT")
+@click.option("-m", "--mip", type=int, default=0, show_default=True, help="Pyramid level of a layer.")
 @click.pass_context
-def verify(ctx: click.Context, job: str) -> None:
-    """Read back all that a job stored, and list what is missing or damaged; the exit status is 2 if anything is.
+def verify(ctx: click.Context, output: str, mip: int) -> None:
+    """Read back all that is stored, and list what is missing or damaged; the exit status is 2 if anything is.
 
-    Damaged blocks are marked as not done: the job's own command line, run again, makes them anew. JOB is the job's
-    directory, OUTPUT.daskflow, or the output itself.
+    OUTPUT is what a command line of daskflow has written: damaged blocks are marked as not done, and the same line, run
+    again, makes them anew. Or it is any other layer, whose chunks are read one by one.
     """
-    _again(ctx, job, "verify")
+    from daskflow.jobs import status as read_status
+    from daskflow.jobs import verify as read_layer
+
+    with _plain_errors():
+        try:
+            made_here = read_status(output).command is not None
+        except StoreNotFoundError:
+            made_here = False
+        if made_here:
+            _again(ctx, output, "verify")
+        report = read_layer(output.removesuffix("/").removesuffix(".daskflow"), mip=mip)
+    click.echo(str(report))
+    ctx.exit(0 if report.ok else 2)
 
 
 @click.command(short_help="Show volumes in Neuroglancer, served from this machine.")
@@ -90,15 +103,14 @@ COMMANDS = {command.name: command for command in (demo, neuroglancer, retry, sta
 def _again(ctx: click.Context, job: str, verb: str) -> None:
     """Go through the command line that made a job, and do `verb` in the end."""
     from daskflow.cli.app import app
+    from daskflow.jobs import saved_command
     from daskflow.jobs import status as read_status
 
     with _plain_errors():
-        state = read_status(job)
-        if state.command is None:
-            raise ParameterError(f"{job} was made in Python: build the job again there, and call its {verb}")
-    words = list(state.command[1:])
+        words = saved_command(job)[1:]
+        directory = read_status(job).directory
     with app.make_context("daskflow", list(words)) as fresh:
-        fresh.meta.update({"daskflow.verb": verb, "daskflow.words": words, "daskflow.directory": state.directory})
+        fresh.meta.update({"daskflow.verb": verb, "daskflow.words": words, "daskflow.directory": directory})
         app.invoke(fresh)
     ctx.exit(0)
 

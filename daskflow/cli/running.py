@@ -87,7 +87,9 @@ def _run_job(job: Job, settings: Settings) -> int:
     for name, value in report.results.items():
         rows = value.items() if isinstance(value, dict) else [(name, value)]
         for label, number in rows:
-            click.echo(f"  {label.replace('_', ' '):<28}{number:.6g}" if isinstance(number, float) else f"  {label}: {number}")
+            click.echo(
+                f"  {label.replace('_', ' '):<28}{number:.6g}" if isinstance(number, float) else f"  {label}: {number}"
+            )
     return 0 if report.ok else 2
 
 

@@ -1,5 +1,6 @@
 """The command line as people type it, in a process of its own only where that matters."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -85,6 +86,17 @@ def test_status_verify_and_retry_know_the_job_by_its_output():
     line("open image.npy save layer -c 8 16 16")
     assert "finished" in line("verify layer")
     np.testing.assert_array_equal(daskflow.open("layer").read(), np.load("image.npy"))
+
+
+def test_verify_reads_any_layer_chunk_by_chunk():
+    image()
+    line("open image.npy save layer -c 8 16 16")
+    shutil.rmtree("layer.daskflow")
+    assert "finished" in line("verify layer")
+    chunk = next(path for path in Path("layer").rglob("*") if path.is_file() and path.name[0].isdigit())
+    chunk.unlink()
+    assert chunk.name in line("verify layer", code=2)
+    assert "nowhere" in line("verify nowhere", code=1)
 
 
 def test_failed_blocks_end_in_status_2_and_retry_runs_only_those(tmp_path):
