@@ -298,10 +298,10 @@ def delete_tree(url: str) -> None:
         if path.exists():
             shutil.rmtree(path)
         return
+    if not _split(normalise(url))[1]:
+        raise ParameterError(f"will not delete all of {url}")
     with translated(url, "delete", chunks=False):
         store, key = _locate(url)
-        if not key:
-            raise ParameterError(f"will not delete all of {url}")
         for deletion in [store.write(name, None) for name in _keys_below(store, f"{key}/")]:
             deletion.result()
 

@@ -198,3 +198,16 @@ def test_s3_is_configured_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
         "aws_region": "eu-central-1",
         "aws_credentials": {"type": "anonymous"},
     }
+
+
+def test_silent_servers_are_given_up_unless_the_user_says_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import os; from daskflow.stores import kvstore; kvstore.context()\n"
+        "print(os.environ['TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS'])"
+    )
+    for stated, expected in (("", "30"), ("7", "7")):
+        monkeypatch.delenv("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", raising=False)
+        if stated:
+            monkeypatch.setenv("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", stated)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
