@@ -14,7 +14,7 @@ from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.fingerprint import token
 from daskflow.operators.labelling.blocks import Connectivity
 from daskflow.operators.labelling.scratch import Labelling
-from daskflow.operators.labelling.stages import labelling_stages, run_here
+from daskflow.operators.labelling.stages import labelling_stages
 from daskflow.operators.labelling.store import LabelledStore
 from daskflow.volume import Flag, Volume, operator
 
@@ -57,7 +57,7 @@ def connected_components(
     labelling = Labelling(grid, connectivity, key)
     stages = labelling_stages(labelling, expression, threshold, dtype)
     store = functools.partial(LabelledStore, labelling=labelling, spec=spec)
-    return Volume.waiting(spec, store, (*expression.stages, *stages), run_here).with_block(grid.block)
+    return Volume.waiting(spec, store, (*expression.stages, *stages)).with_block(grid.block)
 
 
 def _check(volume: Volume, threshold: float | None, connectivity: int) -> None:

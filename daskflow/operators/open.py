@@ -17,7 +17,7 @@ from daskflow.volume import Flag, Volume, operator
 
 @operator(group="stores")
 def open(  # noqa: A001
-    url: str,
+    url: str | os.PathLike[str] | np.ndarray[Any, Any] | da.Array,
     *,
     mip: Annotated[int, Flag("-m")] = 0,
     fill_missing: bool = False,
@@ -54,7 +54,7 @@ def open(  # noqa: A001
             url, voxel_size=voxel_size, voxel_offset=voxel_offset, layer_type=layer_type, mip=mip, dataset=dataset
         )
     store = open_store(
-        os.fspath(url),
+        url,
         mip=mip,
         fill_missing=fill_missing,
         format=format,

@@ -21,7 +21,7 @@ _CHUNK: Zyx = (64, 64, 64)
 @operator(group="stores")
 def save(
     volume: Volume,
-    url: str,
+    url: str | os.PathLike[str],
     *,
     mip: Annotated[int, Flag("-m")] = 0,
     format: str | None = None,  # noqa: A002
@@ -57,7 +57,6 @@ def save(
         ParameterError: the format cannot hold the volume.
         MetadataMismatchError: when the job is planned or run, if the layer exists and differs.
     """
-    url = os.fspath(url)
     target, rest = target_format(url, format)
     location = kvstore.normalise(rest)
     layout = Layout(

@@ -118,8 +118,8 @@ def extend(
 
 def _inside(at: np.ndarray[Any, Any], first: int, last: int, edge: str) -> np.ndarray[Any, Any]:
     if edge == "periodic":
-        return first + (at - first) % (last - first)
+        return np.asarray(first + (at - first) % (last - first))
     if edge == "nearest":
-        return np.clip(at, first, last - 1)
+        return np.asarray(np.clip(at, first, last - 1))
     mirrored = np.where(at < first, 2 * first - 1 - at, at)
     return np.asarray(np.where(at >= last, 2 * last - 1 - at, mirrored))

@@ -16,7 +16,7 @@ import numpy as np
 from daskflow.geometry import BoundingBox
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume.node import Array, DaskSource, Held, Node, Source, Step, Stored, Waiting
-from daskflow.volume.stage import Estimate, Stage
+from daskflow.volume.stage import Estimate, Stage, run_here
 
 Boxes = dict[int, BoundingBox]
 Arrays = dict[int, Array]
@@ -66,9 +66,7 @@ class Expression:
 
     def resolved(self, directory: str) -> Expression:
         """Return the expression after running, in this process, the stages it waits for."""
-        for node in self.nodes:
-            if isinstance(node, Waiting):
-                node.run(node.stages, directory)
+        run_here(self.stages, directory)
         return self.bind(directory)
 
     def needed(self, boxes: Sequence[BoundingBox | None]) -> Boxes:

@@ -108,12 +108,10 @@ class Waiting(Source):
     Attributes:
         store: gives the store once the URL of the scratch directory is known.
         stages: what must run first, in order.
-        run: runs the stages in this process, given the scratch directory; for looking without a job.
     """
 
     store: Callable[[str], Store]
     stages: tuple[Stage, ...]
-    run: Callable[[tuple[Stage, ...], str], None]
 
     def bound(self, directory: str) -> Stored:
         """Return the node that reads what the stages left below `directory`."""

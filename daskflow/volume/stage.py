@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -79,3 +80,12 @@ class Stage:
     name: str
     grid: BlockGrid
     task: StageTask
+
+
+def run_here(stages: Sequence[Stage], directory: str) -> None:
+    """Run stages in this process, block after block, with scratch data below the URL `directory`."""
+    for stage in stages:
+        task = stage.task.bind(directory)
+        task.check()
+        for box in stage.grid:
+            task.write(box, task.compute(box, task.read(box)))

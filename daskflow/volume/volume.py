@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -77,7 +78,6 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
         spec: VolumeSpec,
         store: Callable[[str], Store],
         stages: Sequence[Stage],
-        run: Callable[[tuple[Stage, ...], str], None],
     ) -> Volume:
         """Return the volume that some stages leave in scratch data.
 
@@ -85,9 +85,8 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
             spec: what the volume will be.
             store: gives its store, once the URL of the scratch directory is known; picklable.
             stages: what must run first, in order: those of the volumes it is made from, then its own.
-            run: runs stages in this process, given the scratch directory.
         """
-        return cls(Waiting(spec, store, tuple(stages), run))
+        return cls(Waiting(spec, store, tuple(stages)))
 
     @property
     def spec(self) -> VolumeSpec:
@@ -288,7 +287,7 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
         """Return the volume with its voxels computed and held by the Dask workers."""
         return self._holding(self.data.persist(**options))
 
-    def save(self, url: str, **options: Any) -> Any:
+    def save(self, url: str | os.PathLike[str], **options: Any) -> Any:
         """Return the job that writes the volume to `url`; see `daskflow.save`."""
         from daskflow.volume.registry import load_operator
 

@@ -17,7 +17,7 @@ from daskflow.stores.memory import ArrayStore
 from daskflow.stores.opening import create_store, open_store
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.view import neuroglancer
-from daskflow.volume import Volume
+from daskflow.volume import Stage, Volume
 
 
 def small(**spec):
@@ -216,13 +216,28 @@ def test_stages_of_a_volume_run_once_before_it_is_shown():
     runs = []
     spec = small(layer_type="image").spec
 
-    def run(stages, directory):
-        runs.append(directory)
+    class Labelling:
+        def bind(self, directory):
+            return self
+
+        def check(self):
+            pass
+
+        def read(self, box):
+            return None
+
+        def compute(self, box, inputs):
+            return None
+
+        def write(self, box, outputs):
+            runs.append(box)
+
+    stage = Stage("labelling", BlockGrid(spec.box, spec.box.shape), Labelling())
 
     def filled(directory):
         return ArrayStore(np.full(spec.shape, 7, np.uint8), spec)
 
-    waiting = Volume.waiting(spec, filled, stages=("labelling",), run=run)
+    waiting = Volume.waiting(spec, filled, stages=(stage,))
     with neuroglancer({"image": small(), "labels": waiting}) as viewer:
         base = source(viewer, 1).removeprefix("precomputed://")
         for _ in range(3):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -199,12 +199,3 @@ def labelling_stages(
         Stage("match-seams", labelling.groups, MatchSeams(labelling)),
         Stage("number-components", whole, NumberComponents(labelling, dtype)),
     )
-
-
-def run_here(stages: Sequence[Stage], directory: str) -> None:
-    """Run stages in this process, block after block, with scratch data below the URL `directory`."""
-    for stage in stages:
-        task = stage.task.bind(directory)
-        task.check()
-        for box in stage.grid:
-            task.write(box, task.compute(box, task.read(box)))

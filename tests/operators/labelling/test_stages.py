@@ -3,9 +3,9 @@ import pytest
 
 from daskflow.jobs.fingerprint import describe_stages
 from daskflow.operators.connected_components import connected_components
-from daskflow.operators.labelling.stages import run_here
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume import Volume
+from daskflow.volume.stage import run_here
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 
 from daskflow.errors import CorruptChunkError, MissingChunkError, StoreAccessError
 from daskflow.operators.connected_components import connected_components
-from daskflow.operators.labelling.stages import run_here
 from daskflow.volume import Volume
+from daskflow.volume.stage import run_here
 
 
 @pytest.fixture
