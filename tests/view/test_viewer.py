@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from daskflow.errors import MissingDependencyError, ParameterError
+from daskflow.geometry import BlockGrid
 from daskflow.stores.memory import ArrayStore
 from daskflow.stores.opening import create_store, open_store
 from daskflow.stores.precomputed import PrecomputedStore
