@@ -12,6 +12,7 @@ the offset.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -133,12 +134,22 @@ def offsets_of(image: Image, axes: Axes, url: str) -> list[Zyx]:
     """Return the voxel offset of every level (zyx); what lies between voxels is rounded, and warned of in the log."""
     scales = scales_of(image, axes)
     offsets = []
-    for level, scale in zip(image.levels, scales, strict=True):
-        along = zip(level.translation, *image.outer, strict=True)
-        translation = _zyx([t * s + by for t, s, by in along], axes)
+    for level, translation, scale in zip(image.levels, _translations(image, axes), scales, strict=True):
         corners = [_corner(t, s, s0) for t, s, s0 in zip(translation, scale, scales[0], strict=True)]
         offsets.append(whole_voxels(corners, f"{url}/{level.path}"))
     return offsets
+
+
+def _translations(image: Image, axes: Axes) -> list[Triple]:
+    """Return where the centre of the first voxel of every level lies, zyx, in the units of the axes."""
+    levels = (zip(level.translation, *image.outer, strict=True) for level in image.levels)
+    return [_zyx([t * s + by for t, s, by in along], axes) for along in levels]
+
+
+def _left_over(image: Image, axes: Axes) -> list[float]:
+    """Return how far the origin of an image lies from the corner of a whole voxel, zyx, in the units of the axes."""
+    first = zip(_translations(image, axes)[0], scales_of(image, axes)[0], strict=True)
+    return [t - s * math.floor(t / s + 0.5) if not is_whole(t / s) else 0.0 for t, s in first]
 
 
 def _corner(translation: float, scale: float, finest: float) -> float:
@@ -168,11 +179,11 @@ def level_json(path: str, spec: VolumeSpec, image: Image | None, axes: Axes) -> 
     nm = (nm_per_unit(image, axes) if image else None) or (1.0, 1.0, 1.0)
     finest = scales_of(image, axes)[0] if image else spec.voxel_size
     outer = [_zyx(values, axes) for values in image.outer] if image else [(1.0,) * 3, (0.0,) * 3]
-    scale, translation = [], []
-    for size, unit, s0, offset, by, plus in zip(spec.voxel_size, nm, finest, spec.box.start, *outer, strict=True):
-        total = size / unit
-        scale.append(total / by)
-        translation.append((translation_of(offset, total, s0) - plus) / by)
+    left = _left_over(image, axes) if image else (0.0,) * 3
+    total = [size / unit for size, unit in zip(spec.voxel_size, nm, strict=True)]
+    at = [translation_of(o, s, s0) + r for o, s, s0, r in zip(spec.box.start, total, finest, left, strict=True)]
+    scale = [s / by for s, by in zip(total, outer[0], strict=True)]
+    translation = [(t - plus) / by for t, by, plus in zip(at, *outer, strict=True)]
     lead = [] if spec.channels is None else [1.0]
     steps = [
         {"type": "scale", "scale": [*lead, *scale]},

@@ -134,6 +134,15 @@ def test_an_origin_between_voxels_is_rounded_and_warned_of(tmp_path, caplog):
     assert "0.25" in caplog.text
 
 
+def test_a_level_added_to_an_image_between_voxels_lies_between_voxels_too(tmp_path):
+    peer_image(tmp_path / "a.zarr", units="nanometer", scales=((40.0, 4.0, 4.0),), translations=((40.0, 5.0, 0.0),))
+    fine = open_store(tmp_path / "a.zarr").spec
+    coarse = fine.replace(box=fine.box.coarsen((1, 2, 2)), voxel_size=(40, 8, 8), chunk_origin=None)
+    assert create_store(tmp_path / "a.zarr", coarse, mip=1, layout=SMALL).spec.box == coarse.box
+    datasets = json.loads((tmp_path / "a.zarr/.zattrs").read_text())["multiscales"][0]["datasets"]
+    assert datasets[1]["coordinateTransformations"][1]["translation"] == [40, (1 + 5) / 2, (0 + 4) / 2]
+
+
 @given(start=triples(-(10**7), 10**7), factor=triples(1, 5), fine=triples(1, 400))
 def test_offsets_and_voxel_sizes_come_back_exactly_at_every_level(start, factor, fine):
     url = "memory://ome-levels/a.zarr"
