@@ -8,13 +8,13 @@ import os
 import signal
 import sys
 import threading
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster, Worker
+from distributed.utils import get_mp_context
 
 from daskflow.errors import JobError
-
-if TYPE_CHECKING:
-    from distributed import Client, Worker
 
 # A local worker hardly ever dies but by its block, so a block is suspected after two deaths. A worker that holds no
 # block it does not run (saturation 1.0) drags no innocent one along when it dies.
@@ -22,7 +22,8 @@ _CONFIG = {
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.allowed-failures": 1,
 }
-_PRELOAD = ("distributed.nanny", "daskflow.volume.stage")
+_START_METHOD = "distributed.worker.multiprocessing-method"
+_FORKED_AFTER = ("distributed.nanny", "daskflow.volume.stage")
 
 
 def start(*, workers: int | None, threads: int | None, memory: int | None) -> Client:
@@ -35,9 +36,6 @@ def start(*, workers: int | None, threads: int | None, memory: int | None) -> Cl
         raise JobError(
             'worker processes import the script that starts them; put what it does below `if __name__ == "__main__":`'
         )
-    import dask
-    from distributed import Client
-
     cores = len(os.sched_getaffinity(0))
     threads = threads or 1
     options: dict[str, Any] = {
@@ -50,7 +48,38 @@ def start(*, workers: int | None, threads: int | None, memory: int | None) -> Cl
     if memory is not None:
         options["memory_limit"] = memory
     with dask.config.set({**_CONFIG, **_forked()}):
-        return Client(**options)
+        return _OwningClient(_PatientCluster(**options))
+
+
+def dask_setup(worker: Worker) -> None:  # noqa: ARG001
+    """Make a worker process leave Ctrl-C, which the terminal sends to all, to the driver.
+
+    Dask looks for this function by its name, in the modules that are preloaded.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _OwningClient(Client):  # type: ignore[misc]
+    """A client that stops its cluster when it is closed."""
+
+    def close(self, *args: Any, **kwargs: Any) -> None:
+        cluster = self.cluster
+        super().close(*args, **kwargs)
+        if cluster is not None:
+            cluster.close()
+
+
+class _PatientCluster(LocalCluster):  # type: ignore[misc]
+    """A cluster whose workers may die again and again.
+
+    `LocalCluster` looks 15 seconds after a worker has died whether its successor is there. When that one has just died
+    as well, and the next is on its way, it would give the place up for good.
+    """
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        with dask.config.set({"distributed.deploy.lost-worker-timeout": "1000 days"}):
+            super()._update_worker_status(op, msg)
 
 
 def _forked() -> dict[str, str]:
@@ -58,30 +87,8 @@ def _forked() -> dict[str, str]:
 
     Nothing where another way was configured, and on other systems than Linux.
     """
-    import dask
-    from distributed.utils import get_mp_context
-
-    key = "distributed.worker.multiprocessing-method"
-    if sys.platform != "linux" or dask.config.get(key) != "spawn":
+    if sys.platform != "linux" or dask.config.get(_START_METHOD) != "spawn":
         return {}
-    with dask.config.set({key: "forkserver"}):
-        get_mp_context().set_forkserver_preload(list(_PRELOAD))
-    return {key: "forkserver"}
-
-
-def dask_setup(worker: Worker) -> None:
-    """Make a worker process leave Ctrl-C to the driver, and run no block before its nanny knows it.
-
-    The terminal sends Ctrl-C to all. And a nanny whose worker dies before it has heard of it does not start another.
-    Dask looks for this function by its name, in the modules that are preloaded.
-    """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for _ in range(worker.state.nthreads):
-        worker.executors["default"].submit(_wait_until_known, worker)
-
-
-def _wait_until_known(worker: Worker) -> None:
-    while worker.status.name in ("init", "starting", "undefined"):
-        time.sleep(0.01)
-    time.sleep(0.1)
+    with dask.config.set({_START_METHOD: "forkserver"}):
+        get_mp_context().set_forkserver_preload(list(_FORKED_AFTER))
+    return {_START_METHOD: "forkserver"}

@@ -157,6 +157,8 @@ class DistributedExecutor(Executor):
     """Runs batches as Dask tasks; their futures are released as soon as they are done."""
 
     def __init__(self, client: Client) -> None:
+        from distributed import LocalCluster
+
         self._client = client
         self._numbers = itertools.count()
         self._run = uuid.uuid4().hex
@@ -164,7 +166,7 @@ class DistributedExecutor(Executor):
         self._futures: dict[Batch, Any] = {}
         self._lost = 0
         self._seen_at = time.monotonic()
-        self._local = type(client.cluster).__name__ == "LocalCluster"
+        self._local = isinstance(client.cluster, LocalCluster)
         self._seen: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
         self._watch = asyncio.run_coroutine_threadsafe(self._watch_workers(), client.loop.asyncio_loop)
 

@@ -104,7 +104,7 @@ class Ledger:
         if data is None:
             return cls(grid)
         try:
-            states = np.frombuffer(bytearray(gzip.decompress(data)), np.uint8)
+            states = np.frombuffer(gzip.decompress(data), np.uint8).copy()
         except (OSError, EOFError, zlib.error) as error:
             raise JobError(f"the ledger {url} is damaged ({error}); delete it to run every block again") from error
         if len(states) != len(grid) or (len(states) and int(states.max()) >= len(STATES)):
