@@ -289,14 +289,19 @@ def delete_tree(url: str) -> None:
 
     Raises:
         ParameterError: `url` is a whole file system, bucket or host.
+        StoreAccessError: the location refuses.
     """
     refuse_http(url)
     path = local_path(url)
     if path is not None:
         if path == Path(path.anchor):
             raise ParameterError(f"will not delete all of {url}")
-        if path.exists():
+        try:
             shutil.rmtree(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreAccessError(f"cannot delete {path}: {error}") from error
         return
     if not _split(normalise(url))[1]:
         raise ParameterError(f"will not delete all of {url}")

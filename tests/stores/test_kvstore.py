@@ -175,6 +175,20 @@ def test_whole_roots_are_not_deleted(url: str) -> None:
         kvstore.delete_tree(url)
 
 
+def test_a_tree_that_may_not_be_deleted_says_so(open_directory: Path, run_unprivileged: Callable[..., str]) -> None:
+    kvstore.write_bytes(str(open_directory / "layer" / "a"), b"1")
+    code = (
+        "import sys; from daskflow.stores import kvstore; from daskflow.errors import StoreAccessError\n"
+        "try: kvstore.delete_tree(sys.argv[1])\n"
+        "except StoreAccessError as error: print(error)\n"
+    )
+    open_directory.chmod(0o555)
+    (open_directory / "layer").chmod(0o555)
+    assert "cannot delete" in run_unprivileged(code, str(open_directory / "layer"))
+    (open_directory / "layer").chmod(0o755)
+    assert kvstore.read_bytes(str(open_directory / "layer" / "a")) == b"1"
+
+
 def test_http_is_read_only() -> None:
     for refused in (kvstore.write_bytes, kvstore.write_if_absent):
         with pytest.raises(StoreAccessError, match="read-only"):
