@@ -27,7 +27,6 @@ import h5py
 import numpy as np
 import tifffile
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -53,8 +52,6 @@ class Options:
 
     data: Path = HERE.parent.parent / "shared" / "data"
     output: Path = HERE / "affinity_unet.safetensors"
-    start: Path = Path()
-    """Weights to go on from, of an earlier run; an empty path begins anew."""
     minutes: float = 60.0
     steps: int = 0
     """Train this many steps whatever they take; 0 means as many as fit in `minutes`."""
@@ -225,14 +222,6 @@ def write_weights(net: nn.Module, path: Path, provenance: dict[str, str]) -> Non
     part.replace(path)
 
 
-def load_weights(net: nn.Module, path: Path) -> str:
-    """Load weights that `write_weights` wrote, and return how they were trained."""
-    with safe_open(path, framework="pt") as file:
-        net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no mapping)
-        made = file.metadata()
-    return f"{made['steps']} steps in {made['minutes']} minutes with seed {made['seed']}"
-
-
 class Trainer:
     """The state of one run: nets, optimiser, random numbers and the clock."""
 
@@ -246,9 +235,6 @@ class Trainer:
         self.labels = self.half.labels[:, :, : self.half.split].contiguous()
         self.same = float(affinities(erode(self.labels), (1,))[0].mean())
         self.net = AffinityUNet().to(memory_format=torch.channels_last_3d)
-        self.earlier = "none"
-        if options.start.is_file():
-            self.earlier = load_weights(self.net, options.start)
         self.average = copy.deepcopy(self.net)
         half_width = self.net.decode[0].first.in_channels
         self.far = nn.Conv3d(half_width, 3 * len(FAR), 1)
@@ -309,7 +295,6 @@ class Trainer:
             "threads": str(self.options.threads),
             "torch": torch.__version__,
             "date": self.options.date,
-            "earlier_runs": self.earlier,
             "validation_loss": f"{loss:.4f}",
             "validation_balanced_error": f"{error:.4f}",
         }
