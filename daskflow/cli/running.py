@@ -11,7 +11,7 @@ import click
 
 from daskflow.cli.chain import Chain
 from daskflow.errors import ParameterError
-from daskflow.jobs import Job, merge
+from daskflow.jobs import Interrupted, Job, merge
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Settings:
 
 
 def run(chain: Chain, settings: Settings) -> int:
-    """Run what the chain ended in; return the exit status: 0, or 2 when blocks failed.
+    """Run what the chain ended in; return the exit status: 0, 2 when blocks failed, 130 after Ctrl-C.
 
     Raises:
         ParameterError: the chain ends in nothing.
@@ -55,7 +55,10 @@ def run(chain: Chain, settings: Settings) -> int:
         raise ParameterError("the line computes nothing: end it with save, evaluate-segmentation or neuroglancer")
     code = 0
     if chain.jobs:
-        code = _run_job(merge(chain.jobs, command=settings.command), settings)
+        try:
+            code = _run_job(merge(chain.jobs, command=settings.command), settings)
+        except Interrupted:
+            return 130  # the progress has said how to go on
     if not settings.only_plan and code == 0:
         for show in chain.after:
             show()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
-import os
 import signal
 import sys
 import threading
@@ -14,6 +13,7 @@ import dask
 from distributed import Client, LocalCluster, Worker
 from distributed.utils import get_mp_context
 
+from daskflow.clusters.threads import cores
 from daskflow.errors import JobError
 
 # A local worker hardly ever dies but by its block, so a block is suspected after two deaths. A worker that holds no
@@ -36,10 +36,9 @@ def start(*, workers: int | None, threads: int | None, memory: int | None) -> Cl
         raise JobError(
             'worker processes import the script that starts them; put what it does below `if __name__ == "__main__":`'
         )
-    cores = len(os.sched_getaffinity(0))
     threads = threads or 1
     options: dict[str, Any] = {
-        "n_workers": workers or max(1, cores // threads),
+        "n_workers": workers or max(1, cores() // threads),
         "threads_per_worker": threads,
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0" if importlib.util.find_spec("bokeh") else None,

@@ -10,6 +10,7 @@ import pickle
 import queue
 import resource
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -32,6 +33,7 @@ from daskflow.volume.stage import BlockResult, Stage
 Verb = Literal["run", "verify"]
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _LONGEST_TRACEBACK = 20_000
 
 
@@ -177,7 +179,7 @@ class _Run:
             failures=tuple(self.failures),
             seconds=time.perf_counter() - started,
             voxels=self.voxels,
-            memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
             process=process_name(),
         )
 
