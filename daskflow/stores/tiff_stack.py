@@ -150,7 +150,9 @@ class TiffStack:
 
 def _translated(error: Exception, what: str) -> Exception:
     if "imagecodecs" in str(error):
-        return MissingDependencyError(f"{what} is compressed in a way that needs imagecodecs: pip install imagecodecs")
+        return MissingDependencyError(
+            f"{what} is compressed in a way that needs imagecodecs: pip install 'daskflow[tiff]'"
+        )
     return CorruptChunkError(f"cannot decode {what}: {error}")
 
 

@@ -14,6 +14,7 @@ EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(
 MODULES = {
     "torch": ("torch", "safetensors.torch"),
     "hdf5": ("h5py",),
+    "tiff": ("imagecodecs",),
     "brotli": ("brotli",),
     "view": ("neuroglancer", "PIL.Image", "bokeh"),
     "cloud": ("s3fs", "gcsfs"),
