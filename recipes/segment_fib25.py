@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 HELD_OUT = (125, 250)
 CHUNK = (25, 50, 50)
 BLOCK = (75, 150, 150)
-THRESHOLD = 0.9
+THRESHOLD = 0.92
 GROW = 12
 SCORES = ("vi_split", "vi_merge", "rand_index", "adjusted_rand_index")
 
