@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from daskflow.clusters import Threads
-from daskflow.errors import JobError, LockedJobError
+from daskflow.errors import DaskflowError, JobError, LockedJobError
 from daskflow.jobs.batch import Failure, Verb
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.executor import Executor, executor_of
@@ -155,18 +156,24 @@ class _Run:
                 stream.run()
         except KeyboardInterrupt:
             self.executor.withdraw(running=True)
-        except JobError as error:
+        except BaseException as error:
+            with contextlib.suppress(DaskflowError):  # what stopped the stage tells more
+                self._save(stream)
+            if not isinstance(error, JobError):
+                raise
             advice = f"What is done is recorded in {self.directory.url}; run the same again to go on."
             raise type(error)(f"{error}\n{advice}") from error
-        finally:
-            self._take_failures(stream)
-            self.journal.save(stage.name)
-            self.reports[stage.name] = self._reported(stream, plan, skipped, self.executor.count_lost() - lost)
+        self._save(stream)
+        self.reports[stage.name] = self._reported(stream, plan, skipped, self.executor.count_lost() - lost)
         if self.interrupts.requested:
             report = self._report("interrupted")
             self.directory.save_report(report)
             self._say(report)
             raise Interrupted(report)
+
+    def _save(self, stream: Stream) -> None:
+        self._take_failures(stream)
+        self.journal.save(stream.stage.name)
 
     def _take_failures(self, stream: Stream) -> None:
         failures, stream.failures = stream.failures, []

@@ -1,12 +1,17 @@
 """Workers that die: by chance, by their block, or by their block's fault but not that block's neighbours'."""
 
+import dataclasses
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from blockfiles import WriteFiles, grid, job
 
+from daskflow.clusters import connect
 from daskflow.errors import JobError
+from daskflow.jobs import Job
 from daskflow.jobs.batch import Batch, run_batch
 from daskflow.jobs.ledger import DONE
 from daskflow.volume.stage import Stage
@@ -61,6 +66,30 @@ def test_operator_that_kills_every_worker_stops_at_the_rehearsal(client, tmp_pat
     files, _ = job(tmp_path, blocks=2, kills={str(box): -1 for box in grid(2)}, signal=signal.SIGSEGV)
     with pytest.raises(JobError, match=r"first two blocks.*KilledWorker"):
         files.run(client, progress=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Glutton(WriteFiles):
+    def compute(self, box, inputs):
+        if str(box) == BOXES[1]:
+            hoard = []
+            for _ in range(100):
+                hoard.append(np.ones(5_000_000))
+                time.sleep(0.03)
+        return super().compute(box, inputs)
+
+
+@pytest.mark.slow
+def test_block_that_outgrows_its_worker_is_told_from_the_others(tmp_path):
+    task = Glutton(tmp_path / "out", memory=10**8)
+    files = Job((Stage("files", grid(6), task),), str(tmp_path / "out.daskflow"), name="files")
+    with connect("local", workers=1, memory="600MB") as client:
+        report = files.run(client, progress=False, retries=0)
+    (failure,) = report.failures
+    assert (failure.box, failure.exception) == (BOXES[1], "KilledWorker")
+    assert "ran out of memory" in failure.message
+    assert "estimated to need 100 MB; the worker may use 600 MB" in failure.message
+    assert report.stages[0].done == 5
 
 
 def test_blocks_run_twice_at_once_leave_the_same_bytes(tmp_path):

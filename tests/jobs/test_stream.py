@@ -1,0 +1,185 @@
+from collections import Counter, deque
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daskflow.errors import JobError
+from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs.batch import BatchResult, Failure
+from daskflow.jobs.executor import Executor, Settled, Workers
+from daskflow.jobs.ledger import DONE, EMPTY, FAILED, PENDING, Ledger
+from daskflow.jobs.stream import KILLED, Policy, Stream, rehearsal
+from daskflow.volume.stage import Estimate, Stage
+
+
+class Task:
+    def estimate(self, box):
+        return Estimate(memory=box.size)
+
+
+class Simulated(Executor):
+    """Runs batches in no time and says they took `seconds` per block; some blocks raise or kill their worker."""
+
+    def __init__(self, seconds=0.01, threads=2, raises=(), kills=(), deaths=2, tried=None):
+        self.seconds, self.threads, self.raises, self.kills, self.deaths = seconds, threads, raises, kills, deaths
+        self.tried = tried
+        self.flying, self.most, self.sizes, self.runs, self.alone = deque(), 0, [], Counter(), Counter()
+
+    def count_lost(self):
+        return 0
+
+    @property
+    def workers(self):
+        return Workers(self.threads, self.threads, 1, 10**9)
+
+    def open(self, stage, *, overlap, verb):
+        self.stage = stage
+
+    def submit(self, batches):
+        self.flying += batches
+        self.most = max(self.most, len(self.flying))
+        self.sizes += [len(batch.blocks) for batch in batches]
+
+    def withdraw(self, *, running=False):
+        taken, self.flying = list(self.flying), deque()
+        return taken
+
+    def collect(self, timeout):
+        if not self.flying:
+            return []
+        batch = self.flying.popleft()
+        blocks = [int(block) for block in batch.blocks]
+        if set(blocks) & set(self.kills):
+            self.alone.update(blocks if not self.flying and len(blocks) == 1 else ())
+            return [Settled(batch, None, self.deaths)]
+        blocks = blocks[: self.tried]
+        self.runs.update(blocks)
+        failures = tuple(Failure("stage", block, "", "ValueError", "no") for block in blocks if block in self.raises)
+        states = bytes(FAILED if block in self.raises else DONE for block in blocks)
+        return [Settled(batch, BatchResult(states, {"n": len(blocks)}, failures, len(blocks) * self.seconds, 0, 0, ""))]
+
+
+def stream(executor, blocks, tick=lambda _: None, **policy):
+    grid = BlockGrid(BoundingBox((0, 0, 0), (1, 1, blocks)), (1, 1, 1))
+    ledger = Ledger(grid)
+    counts = Counter()
+    return Stream(Stage("stage", grid, Task()), executor, ledger, Policy(**policy), counts, tick)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr("daskflow.jobs.retry._FIRST_DELAY", 0.0)
+
+
+@given(st.integers(0, 3000), st.floats(1e-5, 50), st.integers(1, 40), st.one_of(st.none(), st.integers(1, 5)))
+def test_every_block_runs_once_through_a_bounded_window(blocks, seconds, threads, tried):
+    executor = Simulated(seconds, threads, tried=tried)
+    run = stream(executor, blocks)
+    run.run()
+    assert run.ledger.count(DONE) == run.ran == blocks
+    assert executor.runs == Counter(range(blocks))
+    assert run.counts["n"] == blocks
+    assert executor.most <= max(32, 2 * threads + 2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size"), [(0.0001, 10_000), (0.001, 1000), (0.1, 10), (0.5, 4), (5.0, 4), (12.0, 2), (40.0, 1)]
+)
+def test_task_lasts_about_a_second_or_has_blocks_enough_to_overlap(seconds, size):
+    executor = Simulated(seconds)
+    stream(executor, 20 * 4 * size + 100).run()
+    usual = Counter(executor.sizes).most_common()
+    assert max(executor.sizes) <= size
+    assert any(abs(common - size) <= max(1, size // 20) for common, _ in usual[:3])
+
+
+def test_without_room_for_overlap_slow_blocks_travel_alone():
+    executor = Simulated(2.0)
+    stream(executor, 200, overlap=False).run()
+    assert set(executor.sizes) == {1}
+
+
+def test_last_blocks_are_spread_over_the_threads():
+    executor = Simulated(0.001, threads=8)
+    stream(executor, 10_000).run()
+    assert max(executor.sizes) <= 10_000 // 16
+    assert executor.sizes[-1] == 1
+
+
+@given(st.integers(2, 60), st.data())
+def test_blame_falls_on_all_that_kill_their_worker_and_on_nobody_else(blocks, data):
+    kills = data.draw(st.sets(st.integers(0, blocks - 1), max_size=4))
+    raises = data.draw(st.sets(st.integers(0, blocks - 1), max_size=4)) - kills
+    first = set(rehearsal(Ledger(BlockGrid(BoundingBox((0, 0, 0), (1, 1, blocks)), (1, 1, 1)))))
+    executor = Simulated(0.001, kills=kills, raises=raises, deaths=data.draw(st.integers(1, 5)))
+    run = stream(executor, blocks, retries=2)
+    if first <= kills or first <= raises:
+        with pytest.raises(JobError, match="first two blocks"):
+            run.run()
+        return
+    run.run()
+    assert {failure.index for failure in run.failures if failure.exception == KILLED} == kills
+    assert {failure.index for failure in run.failures if failure.exception == "ValueError"} == raises
+    assert all(run.ledger.state(block) == FAILED for block in kills | raises)
+    assert run.ledger.count(DONE) == blocks - len(kills | raises)
+    for failure in run.failures:
+        if failure.exception == KILLED:
+            assert failure.attempts > 2
+            assert failure.attempts - executor.deaths <= 2
+
+
+def test_nothing_is_submitted_after_a_stop():
+    executor = Simulated(0.01)
+
+    def tick(run):
+        if run.ran > 50:
+            run.stop()
+
+    run = stream(executor, 10_000, tick)
+    run.run()
+    assert 50 < run.ran < 10_000
+    assert run.ledger.count(PENDING) == 10_000 - run.ran
+    submitted = sum(executor.sizes)
+    run.stop()
+    assert sum(executor.sizes) == submitted
+
+
+def test_first_failure_stops_a_job_that_fails_fast():
+    executor = Simulated(0.01, raises={3})
+    run = stream(executor, 10_000, retries=0, fail_fast=True)
+    run.run()
+    assert [failure.index for failure in run.failures] == [3]
+    assert run.ledger.count(PENDING) > 9000
+
+
+def test_verify_reads_done_blocks_only_and_sets_damaged_ones_back():
+    executor = Simulated(0.01, raises={1, 5})
+    run = stream(executor, 10, verb="verify")
+    run.ledger.mark([0, 1, 2], DONE)
+    run.ledger.mark([5, 6], EMPTY)
+    run = Stream(run.stage, executor, run.ledger, Policy(verb="verify"), Counter(), lambda _: None)
+    run.run()
+    assert sorted(executor.runs) == [0, 1, 2, 5, 6]
+    assert [run.ledger.state(block) for block in (0, 1, 5, 6)] == [DONE, PENDING, PENDING, EMPTY]
+
+
+def test_done_and_failed_blocks_are_left_alone():
+    executor = Simulated()
+    run = stream(executor, 20)
+    run.ledger.mark(np.arange(5), DONE)
+    run.ledger.mark([7], FAILED)
+    run = Stream(run.stage, executor, run.ledger, Policy(), Counter(), lambda _: None)
+    run.run()
+    assert sorted(executor.runs) == [5, 6, *range(8, 20)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "blocks"), [((3, 3, 3), [13, 26]), ((1, 1, 2), [0, 1]), ((1, 1, 1), []), ((1, 4, 1), [2, 3])]
+)
+def test_rehearsal_takes_an_inner_and_a_corner_block(shape, blocks):
+    ledger = Ledger(BlockGrid(BoundingBox((0, 0, 0), shape), (1, 1, 1)))
+    assert rehearsal(ledger) == blocks
+    ledger.mark([0], DONE)
+    assert rehearsal(ledger) == []
