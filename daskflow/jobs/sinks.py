@@ -17,10 +17,9 @@ from daskflow.errors import AlignmentError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.job import Job
 from daskflow.stores import Layout, Store, kvstore
-from daskflow.stores.counting import counting
 from daskflow.stores.opening import create_store, open_store, write_file
 from daskflow.volume import BlockResult, Estimate, Expression, Stage, Volume
-from daskflow.volume.expression import Arrays
+from daskflow.volume.expression import Fetched
 from daskflow.volume.node import Array
 
 
@@ -157,7 +156,7 @@ class FileSink:
         return {"url": self.url, "format": self.format, "layout": layout, **_described(self.spec)}
 
     def bind(self, directory: str) -> FileSink:
-        return dataclasses.replace(self, scratch=kvstore.join(directory, "scratch", f"{safe_name(self.url)}.zarr"))
+        return dataclasses.replace(self, scratch=kvstore.join(directory, f"{safe_name(self.url)}.zarr"))
 
 
 @dataclass(frozen=True)
@@ -175,18 +174,12 @@ class Evaluate:
     def _boxes(self, box: BoundingBox) -> list[BoundingBox]:
         return [box] * len(self.sinks)
 
-    def read(self, box: BoundingBox) -> tuple[Arrays, dict[str, int]]:
-        with counting() as counts:
-            arrays = self.expression.fetch(self.expression.needed(self._boxes(box)))
-        return arrays, dict(counts)
+    def read(self, box: BoundingBox) -> Fetched:
+        return self.expression.fetch_counted(self._boxes(box))
 
-    def compute(self, box: BoundingBox, inputs: tuple[Arrays, dict[str, int]]) -> tuple[list[Array], dict[str, int]]:
-        needed = self.expression.needed(self._boxes(box))
-        with counting() as counts:
-            values = self.expression.compute(needed, inputs[0])
-        places = [self.expression[node] for node in self.expression.outputs]
-        arrays = [np.ascontiguousarray(values[at][(..., *box.slices(needed[at]))]) for at in places]
-        return arrays, dict(counts + Counter(inputs[1]))
+    def compute(self, box: BoundingBox, inputs: Fetched) -> tuple[list[Array], dict[str, int]]:
+        arrays, counts = self.expression.compute_counted(self._boxes(box), inputs)
+        return [np.ascontiguousarray(array) for array in arrays], counts
 
     def write(self, box: BoundingBox, outputs: tuple[list[Array], dict[str, int]]) -> BlockResult:
         results = [sink.write(box, array) for sink, array in zip(self.sinks, outputs[0], strict=True)]
@@ -209,10 +202,7 @@ class Evaluate:
         return dataclasses.replace(self.expression.estimate(self._boxes(box)), bytes_written=written)
 
     def check(self) -> None:
-        for node in self.expression.nodes:
-            for option in getattr(node, "options", {}).values():
-                if hasattr(option, "check"):
-                    option.check()
+        self.expression.check()
         for sink in self.sinks:
             sink.check()
 

@@ -14,12 +14,14 @@ from typing import Any, cast
 import numpy as np
 
 from daskflow.geometry import BoundingBox
+from daskflow.stores.counting import counting
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume.node import Array, DaskSource, Held, Node, Source, Step, Stored, Waiting
 from daskflow.volume.stage import Estimate, Stage, run_here
 
 Boxes = dict[int, BoundingBox]
 Arrays = dict[int, Array]
+Fetched = tuple[Arrays, dict[str, int]]
 
 
 class Expression:
@@ -114,14 +116,32 @@ class Expression:
                     del values[place]
         return {index: values[index] for index in keep if index in values}
 
+    def fetch_counted(self, boxes: Sequence[BoundingBox]) -> Fetched:
+        """Fetch what the outputs need for a box each, and what the stores counted on the way, e.g. missing chunks."""
+        with counting() as counts:
+            arrays = self.fetch(self.needed(boxes))
+        return arrays, dict(counts)
+
+    def compute_counted(self, boxes: Sequence[BoundingBox], fetched: Fetched) -> tuple[list[Array], dict[str, int]]:
+        """Return the voxels of each output's box from what `fetch_counted` gave, and all that was counted."""
+        needed = self.needed(boxes)
+        with counting() as counts:
+            values = self.compute(needed, fetched[0])
+        counts.update(fetched[1])
+        places = [self[node] for node in self.outputs]
+        arrays = [values[at][(..., *box.slices(needed[at]))] for at, box in zip(places, boxes, strict=True)]
+        return arrays, dict(counts)
+
     def evaluate(self, boxes: Sequence[BoundingBox]) -> list[Array]:
         """Return the voxels of each output's box."""
-        needed = self.needed(boxes)
-        values = self.compute(needed, self.fetch(needed))
-        return [
-            values[self[node]][(..., *box.slices(needed[self[node]]))]
-            for node, box in zip(self.outputs, boxes, strict=True)
-        ]
+        return self.compute_counted(boxes, self.fetch_counted(boxes))[0]
+
+    def check(self) -> None:
+        """Raise what can be known to fail before a voxel is read: options of functions that can check themselves."""
+        for node in self.nodes:
+            for option in getattr(node, "options", {}).values():
+                if hasattr(option, "check"):
+                    option.check()
 
     def estimate(self, boxes: Sequence[BoundingBox | None]) -> Estimate:
         """Predict what a block costs: every array of the block is counted as alive at once."""
