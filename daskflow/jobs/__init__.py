@@ -2,11 +2,11 @@
 
 from daskflow.jobs.batch import Failure
 from daskflow.jobs.job import Job
+from daskflow.jobs.merging import merge
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.provenance import provenance
 from daskflow.jobs.records import Reduce, read_record, write_record
 from daskflow.jobs.report import Interrupted, Report
-from daskflow.jobs.sinks import merge
 from daskflow.jobs.status import Status, saved_command, status
 from daskflow.jobs.verify import verify
 

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from daskflow.errors import ParameterError, StoreNotFoundError
-from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx, as_zyx
+from daskflow.geometry import BoundingBox, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
+from daskflow.jobs.merging import evaluate_stage, file_stages
 from daskflow.jobs.provenance import WriteProvenance
-from daskflow.jobs.sinks import Assemble, FileSink, LayerSink, evaluate_stage, safe_name
+from daskflow.jobs.sinks import FileSink, LayerSink, safe_name
 from daskflow.stores import Layout, kvstore
-from daskflow.stores.opening import open_store, target_format
+from daskflow.stores.opening import open_store, split_dataset, target_format
 from daskflow.volume import Flag, Stage, Volume, operator
+from daskflow.volume.node import Stored
 
 _CHUNK: Zyx = (64, 64, 64)
 
@@ -39,7 +41,7 @@ def save(
 
     Args:
         volume: what is written.
-        url: path or URL of the layer or file.
+        url: path or URL of the layer or file; ``file.h5:dataset`` names a dataset.
         mip: pyramid level that is written, 0 is the finest.
         format: name of the format, to override the ending.
         chunk: voxels per chunk (zyx); by default as in the existing layer or the source, else 64 64 64.
@@ -54,11 +56,13 @@ def save(
 
     Raises:
         AlignmentError: a block would share a chunk or shard with another.
-        ParameterError: the format cannot hold the volume.
+        ParameterError: the format cannot hold the volume, or it would overwrite what it is computed from.
         MetadataMismatchError: when the job is planned or run, if the layer exists and differs.
     """
     target, rest = target_format(url, format)
+    rest, dataset = split_dataset(rest)
     location = kvstore.normalise(rest)
+    _refuse_own_source(volume, location, mip)
     layout = Layout(
         chunk=None if chunk is None else as_zyx(chunk, name="chunk"),
         shard=None if shard is None else as_zyx(shard, name="shard"),
@@ -68,7 +72,7 @@ def save(
     )
     work = None if block is None else as_zyx(block, name="block")
     leaf = safe_name(location)
-    directory = f"{location.rstrip('/')}.daskflow/"
+    directory = f"{location}.daskflow/" if mip == 0 else f"{location}.mip{mip}.daskflow/"
     finish = (WriteProvenance(location, inside=target.name == "precomputed"),)
     if target.create is not None:
         layout = _completed(layout, volume.spec, location, target.name, mip)
@@ -77,12 +81,20 @@ def save(
     else:
         if mip:
             raise ParameterError(f"{target.name} files have no mips; got mip={mip}")
-        gathered = FileSink(location, volume.spec, target.name, layout, work or _within(volume.block, volume.box))
-        stages = (
-            evaluate_stage(f"gather-{leaf}", volume, gathered, block=work),
-            Stage(f"write-{leaf}", _one_block(volume.box), Assemble(gathered)),
-        )
+        gathered = FileSink(location, volume.spec, target.name, layout, dataset)
+        stages = file_stages(leaf, volume, gathered, block=work)
     return Job((*volume.expression.stages, *stages), directory, name=f"save-{leaf}", finish=finish)
+
+
+def _refuse_own_source(volume: Volume, location: str, mip: int) -> None:
+    """Refuse to write where the volume is read from: a block would read what its neighbour has overwritten."""
+    waited = (getattr(stage.task, "expression", None) for stage in volume.expression.stages)
+    expressions = [volume.expression, *(one for one in waited if one is not None)]
+    for node in (node for expression in expressions for node in expression.nodes):
+        if isinstance(node, Stored) and (node.store.url, node.store.mip) == (location, mip):
+            raise ParameterError(
+                f"{location} is what the volume is computed from; write to another layer or another mip"
+            )
 
 
 def _completed(layout: Layout, spec: VolumeSpec, location: str, format_name: str, mip: int) -> Layout:
@@ -100,7 +112,3 @@ def _completed(layout: Layout, spec: VolumeSpec, location: str, format_name: str
 def _within(block: Zyx, box: BoundingBox) -> Zyx:
     z, y, x = (max(1, min(b, s)) for b, s in zip(block, box.shape, strict=True))
     return z, y, x
-
-
-def _one_block(box: BoundingBox) -> BlockGrid:
-    return BlockGrid(box, _within(box.shape, box))

@@ -186,3 +186,68 @@ def test_dask_arrays_are_sources_of_jobs(tmp_path):
 def test_merging_nothing_is_refused():
     with pytest.raises(ParameterError, match="no jobs"):
         daskflow.merge([])
+
+
+def test_writing_where_the_volume_is_read_from_is_refused(tmp_path):
+    quietly(volume().save(tmp_path / "layer"))
+    source = daskflow.open(tmp_path / "layer")
+    with pytest.raises(ParameterError, match="computed from"):
+        daskflow.gaussian_filter(source).save(tmp_path / "layer")
+    with pytest.raises(ParameterError, match="computed from"):
+        daskflow.connected_components(source).save(tmp_path / "layer")
+
+
+def test_each_mip_of_a_layer_has_a_job_of_its_own(tmp_path):
+    def every_second(array):
+        return array[::2, ::2, ::2]
+
+    source = volume()
+    quietly(source.save(tmp_path / "layer", chunk=(10, 10, 10)))
+    coarse = source.map_blocks(every_second, factor=2)
+    quietly(coarse.with_block((10, 10, 10)).save(tmp_path / "layer", mip=1, chunk=(10, 10, 10)))
+    assert len(daskflow.open(tmp_path / "layer").mips) == 2
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "layer", mip=1).read(), IMAGE[::2, ::2, ::2])
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").read(), IMAGE)
+
+
+def test_block_that_was_asked_for_is_kept_when_sinks_share_it(tmp_path):
+    asked = volume().save(tmp_path / "a", chunk=(4, 5, 5), block=(8, 10, 20))
+    other = volume().save(tmp_path / "b.npy")
+    merged = daskflow.merge([asked, other])
+    assert merged.stages[0].grid.block == (8, 10, 20)
+    quietly(merged)
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), IMAGE)
+    clash = volume().save(tmp_path / "c", chunk=(4, 5, 5), block=(4, 10, 20))
+    with pytest.raises(ParameterError, match="different blocks"):
+        daskflow.merge([asked, clash])
+
+
+def test_file_sinks_do_not_make_shared_blocks_larger(tmp_path):
+    jobs = [
+        volume().with_block((7, 11, 13)).save(tmp_path / "a.npy"),
+        volume().with_block((16, 16, 16)).save(tmp_path / "b", chunk=(8, 8, 8)),
+    ]
+    assert daskflow.merge(jobs).stages[0].grid.block == (16, 16, 16)
+
+
+def test_a_file_of_somebody_else_is_not_replaced(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    with pytest.raises(MetadataMismatchError, match="was not written by this job"):
+        volume().save(tmp_path / "a.npy").run(progress=False)
+    assert np.load(tmp_path / "a.npy").shape == (3,)
+
+
+def test_what_lies_in_memory_is_not_sent_to_worker_processes():
+    job = volume().save("memory://sinks/layer")
+    with daskflow.connect("local", workers=1) as client, pytest.raises(PlanError, match="run in threads"):
+        job.run(client, progress=False)
+    quietly(job)
+    np.testing.assert_array_equal(daskflow.open("memory://sinks/layer").read(), IMAGE)
+
+
+def test_writing_a_large_file_needs_the_memory_of_a_slab_only(tmp_path):
+    from daskflow.geometry import BoundingBox, VolumeSpec
+
+    spec = VolumeSpec(BoundingBox((0, 0, 0), (2000, 6000, 6000)), np.uint8)
+    plan = Volume.from_function(np.zeros, spec).with_block((64, 512, 512)).save(tmp_path / "a.tif").plan()
+    assert plan.stages[-1].block_memory < 10**9

@@ -1,0 +1,113 @@
+"""From volumes and sinks to stages, and from several jobs to one that evaluates each block once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from daskflow.errors import AlignmentError, ParameterError
+from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.jobs.evaluate import Assemble, Evaluate
+from daskflow.jobs.job import Job
+from daskflow.jobs.sinks import FileSink, Sink
+from daskflow.volume import Expression, Stage, Volume
+
+_LONGEST_NAME = 80
+
+
+def evaluate_stage(name: str, volume: Volume, sink: Sink, *, block: Zyx | None = None) -> Stage:
+    """Return the stage that hands a volume to a sink.
+
+    Args:
+        name: of the stage.
+        volume: what is evaluated.
+        sink: where its blocks go.
+        block: voxels per block (zyx); by default the volume's, rounded up to whole units of the sink.
+
+    Raises:
+        AlignmentError: `block` is not whole units of the sink; the message names the nearest that is.
+    """
+    grid = _grid(volume.box, block, volume.block, [sink])
+    if isinstance(sink, FileSink):
+        sink = dataclasses.replace(sink, block=grid.block)
+    return Stage(name, grid, Evaluate(volume.expression, (sink,), block))
+
+
+def file_stages(name: str, volume: Volume, sink: FileSink, *, block: Zyx | None = None) -> tuple[Stage, Stage]:
+    """Return the stages that gather a volume's blocks and write a file of them; arguments as for `evaluate_stage`."""
+    gather = evaluate_stage(f"gather-{name}", volume, sink, block=block)
+    assert isinstance(gather.task, Evaluate)
+    (gathered,) = gather.task.sinks
+    assert isinstance(gathered, FileSink)
+    return gather, Stage(f"write-{name}", BlockGrid(volume.box, volume.box.shape), Assemble(gathered))
+
+
+def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job:
+    """Return one job that does what several would, in which volumes over the same box share each block.
+
+    Args:
+        jobs: of sinks; the first one's directory is used.
+        command: the command line that made them, by which the job can be retried.
+
+    Raises:
+        ParameterError: no jobs, or sinks over the same box that ask for different blocks.
+        AlignmentError: the block that a sink asks for is not whole chunks and shards of another.
+    """
+    job = Job.merge(jobs)
+    return dataclasses.replace(job, stages=fuse(job.stages), command=command)
+
+
+def fuse(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Return stages in which those that evaluate volumes over the same box have become one.
+
+    First come the stages that volumes wait for, then evaluation, then what makes files of it.
+    """
+    groups: dict[tuple[BoundingBox, tuple[float, ...]], list[Stage]] = {}
+    for stage in stages:
+        if isinstance(stage.task, Evaluate):
+            key = (stage.grid.box, stage.task.expression.outputs[0].spec.voxel_size)
+            groups.setdefault(key, []).append(stage)
+    before = [stage for stage in stages if not isinstance(stage.task, Evaluate | Assemble)]
+    fused = [_fused(group) for group in groups.values()]
+    gathered = {sink.url: sink for stage in fused if isinstance(stage.task, Evaluate) for sink in stage.task.sinks}
+    after = [
+        dataclasses.replace(stage, task=Assemble(gathered[stage.task.sink.url]))  # type: ignore[arg-type]
+        for stage in stages
+        if isinstance(stage.task, Assemble)
+    ]
+    return (*before, *fused, *after)
+
+
+def _fused(group: Sequence[Stage]) -> Stage:
+    if len(group) == 1:
+        return group[0]
+    tasks = [stage.task for stage in group if isinstance(stage.task, Evaluate)]
+    asked = {task.block for task in tasks if task.block is not None}
+    if len(asked) > 1:
+        raise ParameterError(
+            f"sinks over the same box ask for different blocks: {sorted(asked)} zyx; give all the same"
+        )
+    block = next(iter(asked), None)
+    sinks = [sink for task in tasks for sink in task.sinks]
+    largest = max((stage.grid.block for stage in group), key=math.prod)
+    grid = _grid(group[0].grid.box, block, largest, sinks)
+    placed = tuple(dataclasses.replace(s, block=grid.block) if isinstance(s, FileSink) else s for s in sinks)
+    expression = Expression([node for task in tasks for node in task.expression.outputs])
+    name = "-and-".join(stage.name for stage in group)
+    return Stage(
+        name if len(name) < _LONGEST_NAME else f"{len(group)}-sinks", grid, Evaluate(expression, placed, block)
+    )
+
+
+def _grid(box: BoundingBox, block: Zyx | None, preferred: Zyx, sinks: Sequence[Sink]) -> BlockGrid:
+    units = [(1, 1, 1), *(sink.unit for sink in sinks if sink.unit is not None)]
+    z, y, x = (math.lcm(*(unit[axis] for unit in units)) for axis in range(3))
+    nearest = [-(-b // u) * u for b, u in zip(block or preferred, (z, y, x), strict=True)]
+    covers = [b >= s for b, s in zip(block or preferred, box.shape, strict=True)]
+    if block is not None and any(b != n and not c for b, n, c in zip(block, nearest, covers, strict=True)):
+        raise AlignmentError(
+            f"block {block} zyx is not a multiple of {(z, y, x)}, the chunks or shards it writes;"
+            f" nearest is {tuple(nearest)}"
+        )
+    return BlockGrid(box, (nearest[0], nearest[1], nearest[2]))
