@@ -36,8 +36,10 @@ def as_depths(depth: DepthLike) -> Depths:
 
     Raises:
         GeometryError: a negative depth, or not one entry per axis.
+        ParameterError: a mapping with other axes than 0, 1, 2.
     """
     if isinstance(depth, Mapping):
+        _check_axes(depth, "depth")
         depth = [depth.get(axis, 0) for axis in range(3)]
     entries = [depth] * 3 if isinstance(depth, int | np.integer) else list(depth)
     if len(entries) != 3:
@@ -53,9 +55,10 @@ def as_boundaries(boundary: BoundaryLike) -> Boundaries:
     """Return what stands beyond the edge of each axis from dask's ways of saying it.
 
     Raises:
-        ParameterError: a name that is none of none, reflect, nearest, periodic.
+        ParameterError: a name that is none of none, reflect, nearest, periodic, or another axis than 0, 1, 2.
     """
     if isinstance(boundary, Mapping):
+        _check_axes(boundary, "boundary")
         entries = [boundary.get(axis) for axis in range(3)]
     elif isinstance(boundary, Sequence) and not isinstance(boundary, str):
         entries = list(boundary)
@@ -68,6 +71,15 @@ def as_boundaries(boundary: BoundaryLike) -> Boundaries:
     if len(edges) != 3:
         raise ParameterError(f"boundary {boundary!r} has {len(edges)} entries; give one, or one per axis (zyx)")
     return cast(Boundaries, tuple(edges))
+
+
+def _check_axes(mapping: Mapping[int, Any], name: str) -> None:
+    unknown = [axis for axis in mapping if axis not in (0, 1, 2)]
+    if unknown:
+        raise ParameterError(
+            f"{name} {dict(mapping)!r} has axes {', '.join(map(repr, unknown))}; the axes are z 0, y 1 and x 2,"
+            " also where there are channels"
+        )
 
 
 def check_depths(depth: Depths, boundary: Boundaries, shape: Zyx) -> None:

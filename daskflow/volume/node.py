@@ -75,7 +75,7 @@ class Stored(Source):
         return self.store.read(box)
 
     def describe(self) -> dict[str, Any]:
-        return {"store": self.store.fingerprint()}
+        return {"store": self.store.fingerprint(), "fill_missing": self.store.fill_missing}
 
 
 @dataclass(frozen=True, eq=False)

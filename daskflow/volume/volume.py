@@ -36,9 +36,14 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
         spec: box, dtype, channels, voxel size (nm, zyx), layer type and channel names.
         mips: the pyramid levels of the layer it was opened from, finest first; itself alone otherwise.
         block: voxels per block of work (zyx).
+
+    Raises:
+        GeometryError: an axis of size 0.
     """
 
     def __init__(self, node: Node, *, block: Zyx | None = None, mips: Sequence[VolumeSpec] = ()) -> None:
+        if node.spec.box.empty:
+            raise GeometryError(f"a volume of shape {node.spec.shape} over {node.spec.box} holds no voxel")
         self.node = node
         self.block: Zyx = block if block is not None else default_block(node.spec)
         self.mips: tuple[VolumeSpec, ...] = tuple(mips) or (node.spec,)
@@ -64,8 +69,8 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
         """Return a volume over a dask array (zyx or czyx); keywords as for `from_array`."""
         if any(np.isnan(size) for size in array.shape):
             raise GeometryError(f"dask array of unknown shape {array.shape}; call compute_chunk_sizes() on it first")
-        block = as_zyx([int(c[0]) for c in array.chunks[-3:]]) if array.size else (1, 1, 1)
-        return cls(DaskSource(_array_spec(array, **spec), array), block=block)
+        source = DaskSource(_array_spec(array, **spec), array)
+        return cls(source, block=as_zyx([int(c[0]) for c in array.chunks[-3:]]))
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], spec: VolumeSpec, **options: Any) -> Volume:

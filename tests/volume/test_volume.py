@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+import daskflow
 from daskflow.errors import BoundsError, GeometryError, ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.volume import Volume
@@ -304,3 +305,27 @@ def test_notebook_view_shows_facts_and_a_picture_only_when_it_is_cheap():
     huge = Volume.from_function(np.zeros, spec)
     assert "data:image/png" not in huge._repr_html_()
     assert "65,536" in huge._repr_html_()
+
+
+@pytest.mark.parametrize("key", [3, -1, "z"])
+def test_mappings_of_other_axes_are_refused(key):
+    volume = Volume.from_array(np.zeros((2, 4, 4, 4)))
+    with pytest.raises(ParameterError, match=r"depth .* the axes are z 0, y 1 and x 2"):
+        volume.map_overlap(double, depth={0: 1, key: 2})
+    with pytest.raises(ParameterError, match=r"boundary .* the axes are z 0, y 1 and x 2"):
+        volume.map_overlap(double, depth=1, boundary={key: "reflect"})
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (4, 0, 4), (2, 4, 4, 0)])
+def test_volume_without_voxels_is_refused(shape):
+    with pytest.raises(GeometryError, match="holds no voxel"):
+        Volume.from_array(np.zeros(shape))
+    with pytest.raises(GeometryError, match="holds no voxel"):
+        Volume.from_dask(da.zeros(shape))
+
+
+def test_strict_and_filling_volumes_are_told_apart(tmp_path):
+    Volume.from_array(np.ones((4, 4, 4), np.uint8)).save(tmp_path / "a.zarr").run(progress=False)
+    strict, filling = daskflow.open(tmp_path / "a.zarr"), daskflow.open(tmp_path / "a.zarr", fill_missing=True)
+    assert strict.data.name != filling.data.name
+    assert strict.data.name == daskflow.open(tmp_path / "a.zarr").data.name
