@@ -62,15 +62,17 @@ class WriteProvenance:
     Attributes:
         url: the layer or file.
         inside: whether it is a precomputed layer.
+        mip: the level that was written; what other levels are read for does not change with it.
     """
 
     url: str
     inside: bool
+    mip: int = 0
 
     def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002 (what every finish is called with)
         target = f"{self.url}/provenance" if self.inside else f"{self.url}.provenance.json"
         known = json.loads(kvstore.read_bytes(target) or b"{}")
-        record = provenance(report)
+        record = {**provenance(report), "mip": self.mip}
         entry = {"method": record, "by": record["user"], "date": record["finished"]}
         whole = {"description": "", "owners": [], "sources": [], **known}
         whole["processing"] = [*known.get("processing", []), entry]

@@ -73,7 +73,7 @@ def save(
     work = None if block is None else as_zyx(block, name="block")
     leaf = safe_name(location)
     directory = f"{location}.daskflow/" if mip == 0 else f"{location}.mip{mip}.daskflow/"
-    finish = (WriteProvenance(location, inside=target.name == "precomputed"),)
+    finish = (WriteProvenance(location, inside=target.name == "precomputed", mip=mip),)
     if target.create is not None:
         layout = _completed(layout, volume.spec, location, target.name, mip)
         sink = LayerSink(location, volume.spec, mip, target.name, layout)

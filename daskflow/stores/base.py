@@ -126,7 +126,14 @@ class Store(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Return, as JSON, what changes when other voxels would be read: location, metadata, files' sizes and times."""
+        """Return, as JSON, what changes when other voxels would be read; reading changes nothing of it.
+
+        Of files it is location, size and time. Of layers of chunks it is the location, what the metadata say, the
+        provenance that every job of daskflow rewrites and, on a local disk, the times of the directories of the chunks
+        (at most 32 per level of directories, so a change of few chunks in a large nested array may go unnoticed);
+        elsewhere the generation or ETag of the metadata, so that chunks which another program overwrites in a bucket
+        without touching metadata go unnoticed.
+        """
 
     @abstractmethod
     def check_writable(self) -> None:

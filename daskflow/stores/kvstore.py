@@ -7,9 +7,10 @@ import json
 import os
 import re
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,17 @@ def kvstore_spec(url: str) -> dict[str, Any]:
     return {**spec, "path": spec.get("path", "") + (f"{key}/" if key else "")}
 
 
-@functools.cache
+_context_lock = threading.Lock()
+
+
 def context() -> Any:
     """Return the one tensorstore context of this process: what `memory://` holds, thread pools, retries."""
+    with _context_lock:
+        return _new_context()
+
+
+@functools.cache
+def _new_context() -> Any:
     for name, value in _SILENCE.items():
         os.environ.setdefault(name, value)
     import tensorstore as ts
@@ -228,6 +237,18 @@ def read_bytes(url: str) -> bytes | None:
     return bytes(result.value) if result.state == "value" else None
 
 
+def generation(url: str) -> bytes | None:
+    """Return what the store says of the version of the object at `url`, an ETag or a number; None without an object.
+
+    Raises:
+        StoreAccessError: the location refuses.
+    """
+    with translated(url, "read", chunks=False):
+        store, key = _locate(url)
+        result = store.read(key).result()
+    return bytes(result.stamp.generation) if result.state == "value" else None
+
+
 def write_bytes(url: str, data: bytes) -> None:
     """Store an object atomically: a reader sees the old bytes or the new ones, never a part.
 
@@ -314,13 +335,20 @@ def delete_tree(url: str) -> None:
 def check_writable(url: str) -> None:
     """Raise unless objects can be written below `url`, by writing and removing a probe.
 
+    A directory keeps its time, by which changed data are noticed.
+
     Raises:
         StoreAccessError: the location refuses.
     """
     probe = join(url, f".daskflow-probe-{uuid.uuid4().hex}")
+    directory = local_path(url)
+    before = directory.stat() if directory is not None and directory.is_dir() else None
     try:
         write_bytes(probe, b"probe")
         delete(probe)
+        if directory is not None and before is not None:
+            with suppress(OSError):
+                os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
     except StoreAccessError:
         raise
     except StoreError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +10,20 @@ import numpy as np
 
 from daskflow.errors import MissingChunkError, ParameterError, StoreError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
-from daskflow.stores import cloudvolume_files, kvstore, precomputed_shards
+from daskflow.stores import cloudvolume_files, kvstore, precomputed_shards, stamps
 from daskflow.stores.base import Array, Format, Layout, Opening, Store, check_mip
 from daskflow.stores.counting import count
 from daskflow.stores.precomputed_driver import part, read_box, shared_view, write_box
-from daskflow.stores.precomputed_info import add_scale, driver_metadata, info_url, load_info, save_info, specs_of
+from daskflow.stores.precomputed_info import (
+    add_scale,
+    driver_metadata,
+    info_stamp,
+    info_url,
+    load_info,
+    save_info,
+    specs_of,
+    with_stamps,
+)
 
 
 class PrecomputedStore(Store):
@@ -130,8 +138,25 @@ class PrecomputedStore(Store):
             raise StoreError(f"{self} would be written in units of {unit} zyx instead of {self.spec.write_unit}")
 
     def fingerprint(self) -> dict[str, Any]:
-        digest = hashlib.sha256(self._metadata.encode()).hexdigest()
-        return {"format": "precomputed", "url": kvstore.redact(self.url), "mip": self.mip, "metadata": digest}
+        """Return the location, the level, a hash of what the ``info`` says, and what changes when it is rewritten.
+
+        A further mip changes nothing here: on a local disk the directory of the scale is looked at; elsewhere the
+        ``info``, in which `create_precomputed` keeps how it looked before a mip was added.
+        """
+        key = json.loads(self._metadata)["scale_metadata"]["key"]
+        written = {"provenance": stamps.provenance_stamp(kvstore.join(self.url, "provenance"), self.mip)}
+        directory = kvstore.local_path(self.url)
+        if directory is not None:
+            written["chunks"] = stamps.directory_stamp(directory / key)
+        else:
+            written["info"] = info_stamp(self.url, key)
+        return {
+            "format": "precomputed",
+            "url": kvstore.redact(self.url),
+            "mip": self.mip,
+            "metadata": stamps.digest(f"{self._metadata}{self.spec}"),
+            "written": written,
+        }
 
     def check_writable(self) -> None:
         kvstore.check_writable(self.url)
@@ -165,6 +190,8 @@ def create_precomputed(url: str, spec: VolumeSpec, mip: int, layout: Layout) -> 
         info = None
     wanted = add_scale(info, spec, mip, layout, url)
     if wanted != info:
+        if info is not None and kvstore.local_path(url) is None:
+            wanted = with_stamps(wanted, {scale["key"]: info_stamp(url, scale["key"]) for scale in info["scales"]})
         save_info(url, wanted)
     store = PrecomputedStore.from_info(url, wanted, mip=mip)
     store.check_units()

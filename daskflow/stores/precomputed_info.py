@@ -1,8 +1,8 @@
 """A precomputed layer's ``info`` file and what daskflow reads from it and writes to it.
 
 The JSON is xyz and this module is where it turns into zyx. What precomputed has no word for is kept under the key
-``daskflow``: ``layer_type``, ``channel_names``, ``channel_axis`` and, for chunk files with CloudVolume's names,
-``compression`` by scale key.
+``daskflow``: ``layer_type``, ``channel_names``, ``channel_axis``; for chunk files with CloudVolume's names
+``compression`` by scale key; and in buckets ``stamps`` by scale key, what `info_stamp` was before a mip was added.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from daskflow.errors import ParameterError, StoreError, StoreNotFoundError, UnknownFormatError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
-from daskflow.stores import kvstore
+from daskflow.stores import kvstore, stamps
 from daskflow.stores.base import Layout, refuse_cast, refuse_mismatch
 from daskflow.stores.sharding import shard_shape, sharding_spec
 
@@ -54,6 +54,18 @@ def save_info(url: str, info: Info) -> None:
 def info_url(url: str) -> str:
     """Return the URL of a layer's ``info``."""
     return kvstore.join(url, "info")
+
+
+def info_stamp(url: str, key: str) -> str | None:
+    """Return what changes when a layer's ``info`` is rewritten, but not when a mip is added beside the scale `key`."""
+    extra = load_info(url).get("daskflow", {})
+    kept: str | None = extra.get("stamps", {}).get(key)
+    return kept or stamps.object_stamp(info_url(url))
+
+
+def with_stamps(info: Info, kept: dict[str, str | None]) -> Info:
+    """Return the info with what `info_stamp` shall go on to say of some scales."""
+    return {**info, "daskflow": {**info.get("daskflow", {}), "stamps": kept}}
 
 
 def specs_of(info: Info, url: str) -> tuple[VolumeSpec, ...]:
@@ -141,7 +153,7 @@ def add_scale(info: Info | None, spec: VolumeSpec, mip: int, layout: Layout, url
     else:
         shared = _shared(spec)
         refuse_mismatch(location, info, {name: shared[name] for name in ("type", "data_type", "num_channels")})
-        if "daskflow" in info:
+        if info.get("daskflow", {}).keys() - {"stamps"}:
             wanted = {name: shared.get("daskflow", {}).get(name) for name in ("layer_type", "channel_axis")}
             refuse_mismatch(f"{location} daskflow", info["daskflow"], wanted)
     scales = info["scales"]

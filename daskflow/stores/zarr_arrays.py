@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import json
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from daskflow.errors import (
     UnknownFormatError,
 )
 from daskflow.geometry import LAYER_TYPES, BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx
-from daskflow.stores import kvstore
+from daskflow.stores import kvstore, stamps
 from daskflow.stores.base import Array, Format, Layout, Opening, Store, check_mip, refuse_mismatch
 from daskflow.stores.counting import count
 from daskflow.stores.placement import nm_per, parse_length, whole_voxels
@@ -31,6 +30,7 @@ from daskflow.stores.zarr_metadata import (
     array_metadata,
     array_shape,
     arrays_below,
+    chunk_depth,
     find_axes,
     read_node,
     write_node,
@@ -134,7 +134,8 @@ class ZarrStore(Store):
         assert spec.chunk is not None
         voxels = np.full(spec.shape_of(box), view.fill_value, spec.dtype)
         step = self.array.channel_chunk
-        channels = [()] if spec.channels is None else [(slice(c, c + step),) for c in range(0, spec.channels, step)]
+        total = spec.channels
+        channels = [()] if total is None else [(slice(c, min(c + step, total)),) for c in range(0, total, step)]
         pieces = list(itertools.product(channels, BlockGrid(box, spec.chunk, spec.chunk_origin)))
         batch = ts.Batch()
         futures = [view[(*c, *piece.slices(spec.box))].read(order="C", batch=batch) for c, piece in pieces]
@@ -156,9 +157,18 @@ class ZarrStore(Store):
             part.write(array).result()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the location, the level, and a hash of what the metadata say."""
-        seen = f"{self.array}{self.spec}"
-        return {"url": kvstore.redact(self.url), "mip": self.mip, "metadata": hashlib.sha256(seen.encode()).hexdigest()}
+        """Return the location, the level, a hash of what the metadata say, and what changes when it is rewritten."""
+        metadata = json.loads(self.array.metadata)
+        name = ".zarray" if metadata.get("zarr_format", 2) == 2 else "zarr.json"
+        written = {
+            "metadata": stamps.object_stamp(kvstore.join(self.array.url, name)),
+            "provenance": stamps.provenance_stamp(f"{self.url}.provenance.json", self.mip),
+        }
+        directory = kvstore.local_path(self.array.url)
+        if directory is not None:
+            written["chunks"] = stamps.directory_stamp(directory, chunk_depth(metadata))
+        digest = stamps.digest(f"{self.array}{self.spec}")
+        return {"url": kvstore.redact(self.url), "mip": self.mip, "metadata": digest, "written": written}
 
     def check_writable(self) -> None:
         """Raise StoreAccessError unless objects can be written beside the chunks."""
@@ -339,10 +349,11 @@ def create_bare(url: str, spec: VolumeSpec, mip: int, layout: Layout, *, version
     if mip:
         raise ParameterError(f"a bare zarr array has only mip 0 (asked for {mip}); write OME-Zarr for several")
     there = read_node(url)
-    if there is None:
-        units = {"units": ["nm"] * 3, "resolution": list(spec.voxel_size)}
-        offset = [start * size for start, size in zip(spec.box.start, spec.voxel_size, strict=True)]
-        node = new_array(url, spec, layout, version, {**units, "offset": offset, **own_attributes(spec)})
+    units = {"units": ["nm"] * 3, "resolution": list(spec.voxel_size)}
+    offset = [start * size for start, size in zip(spec.box.start, spec.voxel_size, strict=True)]
+    attributes = {**units, "offset": offset, **own_attributes(spec)}
+    if there is None or _half_written(there, attributes):
+        node = new_array(url, spec, layout, version, attributes)
         StoredArray.of(node, Axes(tuple(range(spec.ndim)))).view()
         write_node(node)
     elif there.kind == "group" or there.version != version:
@@ -352,6 +363,15 @@ def create_bare(url: str, spec: VolumeSpec, mip: int, layout: Layout, *, version
     store = open_zarr(url, Opening())
     check_same(store, spec, layout)
     return store
+
+
+def _half_written(there: Node, attributes: dict[str, Any]) -> bool:
+    """Return whether a writer was killed after the attributes of a v2 array and before the array itself."""
+    return (
+        (there.version, there.kind) == (2, "group")
+        and attributes.items() <= there.attributes.items()
+        and not kvstore.exists(kvstore.join(there.url, ".zgroup"))
+    )
 
 
 def check_same(store: Store, spec: VolumeSpec, layout: Layout) -> None:

@@ -72,12 +72,32 @@ def read_node(url: str, version: int | None = None) -> Node | None:
 
 
 def write_node(node: Node) -> None:
-    """Store the metadata files of a node; its chunks and children stay as they are."""
+    """Store the metadata files of a node; its chunks and children stay as they are.
+
+    Of the two files of version 2 an array gets its attributes first and a group last: a writer that is killed in
+    between leaves what is no array yet, or a group to which nothing was added yet.
+    """
     if node.version == 3:
         _write_json(kvstore.join(node.url, "zarr.json"), {**node.metadata, "attributes": node.attributes})
         return
-    _write_json(kvstore.join(node.url, ".zarray" if node.kind == "array" else ".zgroup"), node.metadata)
-    _write_json(kvstore.join(node.url, ".zattrs"), node.attributes)
+    files = {".zattrs": node.attributes, ".zarray": node.metadata}
+    if node.kind == "group":
+        files = {".zgroup": node.metadata, ".zattrs": node.attributes}
+    for name, content in files.items():
+        _write_json(kvstore.join(node.url, name), content)
+
+
+def chunk_depth(metadata: Mapping[str, Any]) -> int:
+    """Return how many levels of directories are between an array and its chunks, from its metadata."""
+    axes = len(metadata["shape"])
+    if metadata.get("zarr_format", 2) == 2:
+        return axes - 1 if metadata.get("dimension_separator", ".") == "/" else 0
+    encoding = metadata["chunk_key_encoding"]
+    default = encoding["name"] == "default"
+    separator = encoding.get("configuration", {}).get("separator", "/" if default else ".")
+    if separator != "/":
+        return 0
+    return axes if default else axes - 1
 
 
 def new_group(url: str, version: int, attributes: dict[str, Any]) -> Node:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import pickle
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -356,6 +357,52 @@ class StoreSuite:
                 print_of = self.create(url, self.plain_spec(size), self.plain_layout).fingerprint()
                 prints.append({name: value for name, value in print_of.items() if name != "url"})
         assert prints[0] != prints[1]
+
+    def test_reading_and_asking_leave_the_fingerprint_as_it_is(self) -> None:
+        spec = self.plain_spec()
+        with self.location() as url, self.local_location() as path:
+            for place in (url, path):
+                store = self.create(place, spec, self.plain_layout)
+                write_all(store, voxels(spec))
+                before = store.fingerprint()
+                time.sleep(0.02)
+                open_store(place).read(spec.box)
+                self.create(place, spec, self.plain_layout).check_writable()
+                assert open_store(place).fingerprint() == before
+
+    def test_voxels_rewritten_on_disk_change_the_fingerprint(self) -> None:
+        spec = self.plain_spec()
+        with self.local_location() as path:
+            store = self.create(path, spec, self.plain_layout)
+            write_all(store, voxels(spec))
+            before = store.fingerprint()
+            time.sleep(0.02)
+            write_all(store, voxels(spec, seed=1))
+            assert store.fingerprint() != before
+
+    def test_a_layer_that_is_deleted_and_made_anew_has_another_fingerprint(self) -> None:
+        spec = self.plain_spec()
+        with self.location() as url:
+            before = self.create(url, spec, self.plain_layout).fingerprint()
+            kvstore.delete_tree(url)
+            assert self.create(url, spec, self.plain_layout).fingerprint() != before
+
+    def test_a_second_mip_leaves_the_fingerprint_of_the_first_as_it_was(self) -> None:
+        if not self.several_mips:
+            pytest.skip("the format holds one mip")
+        spec = self.plain_spec()
+        with self.location() as url, self.local_location() as path:
+            for place in (url, path):
+                first = self.create(place, spec, self.plain_layout)
+                write_all(first, voxels(spec))
+                before = first.fingerprint()
+                for mip in (1, 2):
+                    time.sleep(0.02)
+                    size = (40.0 * 2**mip, 4.0 * 2**mip, 4.0 * 2**mip)
+                    coarse = spec.replace(box=spec.box.coarsen(2**mip), voxel_size=size, chunk_origin=None)
+                    write_all(self.create(place, coarse, self.plain_layout, mip=mip), voxels(coarse))
+                    assert open_store(place).fingerprint() == before
+                    assert open_store(place, mip=mip).fingerprint() != before
 
     def test_asking_whether_it_is_writable_leaves_nothing_behind(self) -> None:
         with self.location() as url:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import threading
@@ -225,3 +226,18 @@ def test_silent_servers_are_given_up_unless_the_user_says_when(monkeypatch: pyte
             monkeypatch.setenv("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", stated)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == expected
+
+
+def test_threads_that_come_first_share_one_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def slowly() -> object:
+        time.sleep(0.05)
+        made.append(object())
+        return made[-1]
+
+    monkeypatch.setattr(kvstore, "_new_context", functools.cache(slowly))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: kvstore.context(), range(4)))
+    assert len(made) == 1
+    assert found == made * 4

@@ -228,7 +228,10 @@ def test_looking_for_formats_loads_no_storage_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_fingerprint_shows_no_secret(tmp_path: Path) -> None:
-    info = json.loads(a_layer(tmp_path / "layer") and (tmp_path / "layer" / "info").read_text())
-    store = PrecomputedStore.from_info("https://user:secret@host/layer", info)
-    assert "secret" not in json.dumps(store.fingerprint())
+def test_the_fingerprint_shows_no_secret(http_files: tuple[str, Path]) -> None:
+    base, directory = http_files
+    a_layer(directory / "layer")
+    url = f"{base.replace('//', '//user:secret@')}/layer"
+    found = json.dumps(open_store(url).fingerprint())
+    assert "layer" in found
+    assert "secret" not in found

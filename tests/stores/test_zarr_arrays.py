@@ -379,3 +379,32 @@ def test_nothing_there_is_not_found(tmp_path):
         open_store(tmp_path / "none.zarr")
     with pytest.raises(StoreNotFoundError):
         open_store(tmp_path / "none.zarr", format="zarr3")
+
+
+@pytest.mark.parametrize("killed_before", [".zattrs", ".zarray"])
+def test_an_array_whose_writer_was_killed_between_its_files_is_completed(tmp_path, monkeypatch, killed_before):
+    spec = VolumeSpec(BoundingBox((1, 2, 3), (9, 9, 9)), np.dtype("uint8"), voxel_size=(40, 4, 4))
+    write_bytes = kvstore.write_bytes
+
+    def killed(url: str, data: bytes) -> None:
+        if url.endswith(killed_before):
+            raise KeyboardInterrupt
+        write_bytes(url, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kvstore, "write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            create_store(tmp_path / "a.zarr", spec, format="zarr2")
+    store = create_store(tmp_path / "a.zarr", spec, format="zarr2")
+    assert (store.spec.box, store.spec.voxel_size) == (spec.box, spec.voxel_size)
+
+
+def test_channels_that_do_not_fill_the_last_chunk_are_read_where_chunks_are_missing(tmp_path):
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(3, 4, 4, 8), chunks=(2, 4, 4, 4), dtype="uint8")
+    array[:, :, :, :4] = 7
+    with counting() as counts:
+        store = open_store(tmp_path / "a.zarr", fill_missing=True)
+        voxels_read = store.read(store.spec.box)
+    assert (voxels_read[..., :4] == 7).all()
+    assert not voxels_read[..., 4:].any()
+    assert counts["missing_chunks"] == 2
