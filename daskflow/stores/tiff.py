@@ -6,7 +6,7 @@ import functools
 import hashlib
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from daskflow.stores.local_files import (
     replacing,
     slabs,
 )
+from daskflow.stores.numbered_files import with_skipped
 from daskflow.stores.tiff_stack import TiffStack, stack_of
 from daskflow.stores.tiff_tags import is_ome, write_options
 
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 _SUFFIXES = (".tif", ".tiff")
 _MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _STRIP_BYTES = 2**20
+_NAMED = 10
 _BIG = 2**32 - 2**25
 
 
@@ -56,12 +58,15 @@ class TiffStore(FileStore):
     def _read(self, box: BoundingBox) -> Array:
         inside = box.shift([-start for start in self.spec.box.start])
         out = np.zeros(self.spec.shape_of(box), self.spec.dtype)
-        files = _files(self.path)
+        files = _sections(self.path)
         z0, z1 = inside.start[0], inside.stop[0]
         missing = 0
         for number in range(z0 // self.per_file, -(-z1 // self.per_file)):
             first = number * self.per_file
             a, b = max(z0, first), min(z1, first + self.per_file)
+            if self.fill_missing and number < len(files) and not files[number].exists():
+                missing += b - a
+                continue
             stack = _stack(files, number, self.path)
             self._check(stack)
             part = BoundingBox((a - first, *inside.start[1:]), (b - first, *inside.stop[1:]))
@@ -104,13 +109,23 @@ def _listed(path: Path, mtime_ns: int) -> list[Path]:  # noqa: ARG001 (a changed
     return sorted(found, key=lambda entry: natural_order(entry.name))
 
 
-def _stack(files: list[Path], number: int, path: Path) -> TiffStack:
+@functools.lru_cache(maxsize=8)
+def _expected(path: Path, mtime_ns: int) -> list[Path]:
+    return with_skipped(_listed(path, mtime_ns))
+
+
+def _sections(path: Path) -> list[Path]:
+    """Return the files in order, and among them those that the numbers in their names skip."""
+    return _expected(path, path.stat().st_mtime_ns) if path.is_dir() else [path]
+
+
+def _stack(files: Sequence[Path], number: int, path: Path) -> TiffStack:
     if number >= len(files):
         raise MissingChunkError(f"{path} has only {len(files)} TIFF files now; it had more when it was opened")
     try:
         return stack_of(files[number], **file_state(files[number]))
     except FileNotFoundError:
-        raise MissingChunkError(f"{files[number]} is gone; it was there when its directory was listed") from None
+        raise MissingChunkError(f"{files[number]} is missing; fill_missing reads its sections as zeros") from None
 
 
 def open_tiff(url: str, opening: Opening) -> Store:
@@ -120,6 +135,7 @@ def open_tiff(url: str, opening: Opening) -> Store:
 
     Raises:
         StoreNotFoundError: there is no such file, or no TIFF file in the directory.
+        MissingChunkError: the names of the files differ in one number, which skips some, and `fill_missing` is off.
         GeometryError: the axes are not those of a volume, or the files of a directory differ; the message says which.
         CorruptChunkError: a file is truncated.
     """
@@ -129,9 +145,16 @@ def open_tiff(url: str, opening: Opening) -> Store:
         raise ParameterError(f"{url} holds one stack; drop dataset={opening.dataset!r}")
     if not path.exists():
         raise kvstore.missing(url)
-    files = _files(path)
+    there, files = _files(path), _sections(path)
     if not files:
         raise StoreNotFoundError(f"{url} is a directory without TIFF files")
+    skipped = [file.name for file in files if file not in there]
+    if skipped and not opening.fill_missing:
+        more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+        raise MissingChunkError(
+            f"{url} has {len(there)} TIFF files, and by their numbers lacks {', '.join(skipped[:_NAMED])}{more}; "
+            "fill_missing reads their sections as zeros"
+        )
     try:
         first = stack_of(files[0], **file_state(files[0]))
     except PermissionError as error:
@@ -149,7 +172,7 @@ def open_tiff(url: str, opening: Opening) -> Store:
     )
     store = TiffStore(url, spec, first.shape[0], fill_missing=opening.fill_missing)
     with ThreadPoolExecutor(8) as pool:
-        for stack in pool.map(functools.partial(_stack, files, path=path), range(len(files))):
+        for stack in pool.map(functools.partial(_stack, there, path=path), range(len(there))):
             store._check(stack)
     return store
 
