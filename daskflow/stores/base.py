@@ -77,6 +77,11 @@ class Store(ABC):
         """Geometry and meaning of the level that is read and written."""
         return self.mips[self.mip]
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes see the same voxels; those at ``memory://`` URLs are of this process alone."""
+        return not self.url.startswith("memory://")
+
     def read(self, box: BoundingBox) -> Array:
         """Return the voxels of `box` as a new C-ordered array, zyx or czyx.
 

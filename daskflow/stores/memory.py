@@ -36,12 +36,16 @@ class ArrayStore(Store):
         self.array: Array | None = array
         self._scratch = scratch
         self._written = False
+        self._digest: str | None = None
 
     def with_scratch(self, directory: str) -> Self:
         """Return the store of the same array, which may be written below the URL `directory` to travel."""
-        assert self.array is not None
+        if self.array is None:
+            return self
         name = f"array-{hashlib.sha256(repr(self.fingerprint()).encode()).hexdigest()[:16]}.zarr"
-        return type(self)(self.array, self.spec, scratch=join(directory, name))
+        store = type(self)(self.array, self.spec, scratch=join(directory, name))
+        store._digest = self._digest
+        return store
 
     def __getstate__(self) -> dict[str, Any]:
         if self.array is None or self._scratch is None or self.array.nbytes <= _TRAVELS:
@@ -49,6 +53,7 @@ class ArrayStore(Store):
         if not self._written:
             self._layer().write(self.spec.box, self.array)
             self._written = True
+        self.fingerprint()
         return {**self.__dict__, "array": None}
 
     def _layer(self) -> Store:
@@ -63,14 +68,27 @@ class ArrayStore(Store):
         return np.array(self.array[(..., *box.slices(self.spec.box))], order="C")
 
     def _write(self, box: BoundingBox, array: Array) -> None:
-        assert self.array is not None
+        if self.array is None:
+            raise StoreAccessError("the array is in another process; write it there, or into a layer")
         self.array[(..., *box.slices(self.spec.box))] = array
+        self._digest = None
 
     def fingerprint(self) -> dict[str, Any]:
-        assert self.array is not None
-        digest = hashlib.sha256(np.ascontiguousarray(self.array).data).hexdigest()
-        return {"array": digest, "dtype": self.spec.dtype.name, "box": str(self.spec.box)}
+        """Return a hash of the voxels, their dtype and place; the voxels are hashed once, and after every write.
+
+        An array that was changed behind the store's back is taken for the one it was.
+        """
+        if self._digest is None:
+            assert self.array is not None
+            self._digest = _digest_of(self.array)
+        return {"array": self._digest, "dtype": self.spec.dtype.name, "box": str(self.spec.box)}
 
     def check_writable(self) -> None:
-        if self.array is not None and not self.array.flags.writeable:
+        if self.array is None:
+            raise StoreAccessError("the array is in another process; write it there, or into a layer")
+        if not self.array.flags.writeable:
             raise StoreAccessError("the array is read-only; write into a copy")
+
+
+def _digest_of(array: Array) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import pickle
 
 import numpy as np
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 
 from daskflow.errors import BoundsError, ParameterError, StoreAccessError
 from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.stores import memory
 from daskflow.stores.memory import ArrayStore
+from daskflow.stores.opening import create_store
 from daskflow.testing.stores import boxes_in, triples, voxels
 
 
@@ -67,6 +70,18 @@ def test_the_fingerprint_follows_voxels_and_place() -> None:
     assert ArrayStore(array, SPEC).fingerprint() != before
 
 
+def test_voxels_are_hashed_once_until_they_are_written(monkeypatch):
+    hashed = []
+    sha256 = hashlib.sha256
+    monkeypatch.setattr(memory.hashlib, "sha256", lambda data: hashed.append(len(data)) or sha256(data))
+    store = ArrayStore(voxels(SPEC), SPEC)
+    before = store.fingerprint()
+    assert store.fingerprint() == before
+    assert len(hashed) == 1
+    store.write(SPEC.box, np.zeros(SPEC.shape, np.uint8))
+    assert store.fingerprint() != before
+
+
 def test_it_travels_with_its_voxels() -> None:
     store = pickle.loads(pickle.dumps(ArrayStore(voxels(SPEC), SPEC)))
     np.testing.assert_array_equal(store.read(SPEC.box), voxels(SPEC))
@@ -86,6 +101,20 @@ def test_a_large_array_travels_as_a_scratch_layer(tmp_path):
     store = ArrayStore(array, spec).with_scratch(str(tmp_path))
     data = pickle.dumps(store)
     assert len(data) < 10_000
+    arrived = pickle.loads(data)
+    assert arrived.array is None
+    assert arrived.fingerprint() == store.fingerprint()
+    again = pickle.loads(pickle.dumps(arrived.with_scratch("memory://elsewhere")))
+    np.testing.assert_array_equal(again.read(spec.box), array)
+    for refused in (arrived.check_writable, lambda: arrived.write(spec.box, array)):
+        with pytest.raises(StoreAccessError, match="another process"):
+            refused()
     box = BoundingBox((120, 100, 100), (129, 130, 131))
     np.testing.assert_array_equal(pickle.loads(data).read(box), store.read(box))
     assert pickle.dumps(ArrayStore(array, spec)).count(array.tobytes()) == 1
+
+
+def test_only_layers_in_memory_are_not_shared_with_other_processes(tmp_path):
+    assert ArrayStore(voxels(SPEC), SPEC).shared
+    for url, shared in ((f"{tmp_path}/layer", True), ("memory://test-memory-shared/layer", False)):
+        assert create_store(url, SPEC).shared is shared
