@@ -11,11 +11,12 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from daskflow.errors import ParameterError
+from daskflow.errors import ParameterError, PlanError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.stores.base import Store
 from daskflow.volume.boundary import Boundaries, Depths, extend
 from daskflow.volume.description import describe, describe_function
+from daskflow.volume.fetching import fetch_here, held_by_workers
 from daskflow.volume.stage import Stage
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -130,8 +131,16 @@ class DaskSource(Source):
 
     array: da.Array
 
+    def __getstate__(self) -> dict[str, Any]:
+        if held_by_workers(self.array):
+            raise PlanError(
+                "a volume that workers hold after persist() cannot be read from within their blocks:"
+                " run this in threads, daskflow.connect('threads'), or leave persist() out"
+            )
+        return self.__dict__
+
     def fetch(self, box: BoundingBox) -> Array:
-        return np.asarray(self.piece(box).compute(scheduler="synchronous"))
+        return fetch_here(self.piece(box))
 
     def piece(self, box: BoundingBox) -> da.Array:
         """Return the part of the array that holds `box`."""
