@@ -7,7 +7,6 @@ import errno
 import functools
 import os
 import pickle
-import queue
 import resource
 import socket
 import sys
@@ -25,6 +24,7 @@ import cloudpickle
 import numpy as np
 from numpy.typing import NDArray
 
+from daskflow.clusters import Threads
 from daskflow.errors import StoreAccessError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED
@@ -153,6 +153,10 @@ def run_batch(batch: Batch, *, stage: Stage | PickledStage, overlap: bool = True
     return _Run(stage).run(batch, overlap=overlap and len(batch.blocks) > 1, verb=verb)
 
 
+class _WriteError(Exception):
+    """Carries what the writing of a block raised as its cause."""
+
+
 class _Run:
     def __init__(self, stage: Stage) -> None:
         self.name = stage.name
@@ -184,7 +188,13 @@ class _Run:
         )
 
     def _run(self, box: BoundingBox) -> BlockResult:
-        return self.task.write(box, self.task.compute(box, self.task.read(box)))
+        return self._write(box, self.task.compute(box, self.task.read(box)))
+
+    def _write(self, box: BoundingBox, outputs: Any) -> BlockResult:
+        try:
+            return self.task.write(box, outputs)
+        except (Exception, SystemExit) as error:
+            raise _WriteError from error
 
     def _verify(self, box: BoundingBox) -> BlockResult:
         self.task.verify(box)  # type: ignore[attr-defined]
@@ -198,22 +208,21 @@ class _Run:
                 return
 
     def _overlapped(self, blocks: Sequence[int], end: float) -> None:
-        reads, writes = _Lane("daskflow-read"), _Lane("daskflow-write")
         ahead: Future[Any] | None = None
         behind: tuple[int, BoundingBox, Callable[[], BlockResult]] | None = None
         following: tuple[BoundingBox, contextvars.Context] | None = None
-        try:
+        with Threads(1) as reads, Threads(1) as writes:
             for number, index in enumerate(blocks):
                 if following is None:
                     if number:
                         break
                     following = self.grid[index], contextvars.copy_context()
-                    ahead = reads.call(following[1].run, self.task.read, following[0])
+                    ahead = reads.submit(following[1].run, self.task.read, following[0])
                 (box, context), reading = following, ahead
                 following = ahead = None
                 if number + 1 < len(blocks) and time.perf_counter() <= end:
                     following = self.grid[blocks[number + 1]], contextvars.copy_context()
-                    ahead = reads.call(following[1].run, self.task.read, following[0])
+                    ahead = reads.submit(following[1].run, self.task.read, following[0])
                 assert reading is not None
                 result = self._write_behind(writes, box, context, reading)
                 if behind is not None:
@@ -221,12 +230,9 @@ class _Run:
                 behind = index, box, result
             if behind is not None:
                 self._settle(*behind)
-        finally:
-            reads.close()
-            writes.close()
 
     def _write_behind(
-        self, writes: _Lane, box: BoundingBox, context: contextvars.Context, reading: Future[Any]
+        self, writes: Threads, box: BoundingBox, context: contextvars.Context, reading: Future[Any]
     ) -> Callable[[], BlockResult]:
         """Compute a block, hand it to the writing lane, and return what waits for that."""
         try:
@@ -234,7 +240,7 @@ class _Run:
         except (Exception, SystemExit) as error:  # noqa: BLE001 (raised again where the block is settled)
             raised = error
         else:
-            return writes.call(context.run, self.task.write, box, outputs).result
+            return writes.submit(context.run, self._write, box, outputs).result
 
         def fail() -> BlockResult:
             raise raised
@@ -245,39 +251,14 @@ class _Run:
         try:
             outcome = result()
         except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever an operator raises is the block's outcome)
+            raised = (error.__cause__ or error) if isinstance(error, _WriteError) else error
+            systemic = _is_systemic(raised, writing=raised is not error)
             self.states.append(FAILED)
-            self.failures.append(_failure(self.name, index, box, error))
+            self.failures.append(_failure(self.name, index, box, raised, systemic=systemic))
             return
         self.states.append(EMPTY if outcome.empty else DONE)
         self.counts.update(outcome.counts)
         self.voxels += box.size
-
-
-class _Lane:
-    """One daemon thread that makes calls in order."""
-
-    def __init__(self, name: str) -> None:
-        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = (
-            queue.SimpleQueue()
-        )
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
-
-    def call(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        self._calls.put((future, function, args))
-        return future
-
-    def _serve(self) -> None:
-        while (call := self._calls.get()) is not None:
-            future, function, args = call
-            try:
-                future.set_result(function(*args))
-            except BaseException as error:  # noqa: BLE001 (raised where the result is awaited)
-                future.set_exception(error)
-            del call, future, function, args
-
-    def close(self) -> None:
-        self._calls.put(None)
 
 
 def process_name() -> str:
@@ -285,7 +266,7 @@ def process_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _failure(stage: str, index: int, box: BoundingBox, error: BaseException) -> Failure:
+def _failure(stage: str, index: int, box: BoundingBox, error: BaseException, *, systemic: bool) -> Failure:
     text = "".join(traceback.format_exception(error))
     return Failure(
         stage=stage,
@@ -295,14 +276,17 @@ def _failure(stage: str, index: int, box: BoundingBox, error: BaseException) -> 
         message=str(error),
         traceback=text[-_LONGEST_TRACEBACK:],
         worker=process_name(),
-        systemic=_is_systemic(error),
+        systemic=systemic,
     )
 
 
-def _is_systemic(error: BaseException | None) -> bool:
-    """Return whether the storage, not the block, is at fault: it is full or refuses."""
+def _is_systemic(error: BaseException | None, *, writing: bool) -> bool:
+    """Return whether the storage, not the block, is at fault: it is full, or refuses what is written.
+
+    What cannot be read may be a single chunk.
+    """
     while error is not None:
-        if isinstance(error, StoreAccessError) or "No space left on device" in str(error):
+        if (writing and isinstance(error, StoreAccessError)) or "No space left on device" in str(error):
             return True
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
             return True

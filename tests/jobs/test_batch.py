@@ -107,18 +107,25 @@ def test_operator_that_exits_fails_its_block_only():
 
 
 @pytest.mark.parametrize(
-    ("error", "systemic"),
+    ("step", "error", "systemic"),
     [
-        (OSError(errno.ENOSPC, "full"), True),
-        (StoreAccessError("403"), True),
-        (ValueError("RESOURCE_EXHAUSTED: No space left on device"), True),
-        (OSError(errno.ENOENT, "gone"), False),
-        (ValueError("no"), False),
+        ("write", OSError(errno.ENOSPC, "full"), True),
+        ("write", StoreAccessError("403"), True),
+        ("write", ValueError("RESOURCE_EXHAUSTED: No space left on device"), True),
+        ("write", OSError(errno.ENOENT, "gone"), False),
+        ("write", ValueError("no"), False),
+        ("read", StoreAccessError("one chunk cannot be read"), False),
+        ("read", PermissionError(errno.EACCES, "one chunk cannot be read"), False),
+        ("compute", StoreAccessError("of the operator"), False),
+        ("compute", OSError(errno.ENOSPC, "full"), True),
     ],
 )
-def test_full_or_refusing_storage_is_systemic(error, systemic):
-    (failure,) = run(Recorder({("write", 0)}, error), [0]).failures
+@pytest.mark.parametrize("overlap", [False, True])
+def test_storage_that_is_full_or_refuses_writes_is_systemic(step, error, systemic, overlap):
+    (failure,) = run(Recorder({(step, 0)}, error), [0, 1], overlap=overlap).failures
     assert failure.systemic == systemic
+    assert failure.exception == type(error).__qualname__
+    assert failure.message == str(error)
 
 
 def test_worker_unpickles_a_stage_once(tmp_path):
