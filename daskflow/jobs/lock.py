@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import socket
@@ -9,6 +11,7 @@ import threading
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +33,7 @@ class Holder:
         user: who runs it.
         key: tells leases apart.
         beat: how often the lease was renewed; clocks of different machines are never compared.
+        place: within which process numbers mean something: the boot and the process namespace of the machine.
     """
 
     host: str
@@ -38,16 +42,18 @@ class Holder:
     user: str
     key: str
     beat: int = 0
+    place: str = ""
 
     @classmethod
     def here(cls) -> Self:
         """Return this process as a holder."""
-        return cls(socket.gethostname(), os.getpid(), _started(os.getpid()) or 0.0, user(), uuid.uuid4().hex)
+        pid = os.getpid()
+        return cls(socket.gethostname(), pid, _started(pid) or 0.0, user(), uuid.uuid4().hex, place=_place())
 
     @property
     def alive(self) -> bool | None:
-        """Whether the process lives; None when it is on another machine."""
-        if self.host != socket.gethostname():
+        """Whether the process lives; None when it is on another machine, or in another container of this one's name."""
+        if (self.host, self.place) != (socket.gethostname(), _place()):
             return None
         started = _started(self.pid)
         return started is not None and abs(started - self.started) < _CLOCK_SLACK
@@ -70,8 +76,9 @@ def holder_of(url: str) -> Holder | None:
 class Lease:
     """A lease at a URL, renewed by a thread for as long as the context is entered.
 
-    A lease whose process died on this machine is taken over at once; one of another machine when it was not renewed
-    for three intervals.
+    A lease whose process died on this machine, since it was booted and in the same container, is taken over at once;
+    any other when it was not renewed for three intervals. A local directory that holds nothing else is removed with
+    the lease.
 
     Args:
         url: where the lease is kept.
@@ -142,9 +149,26 @@ class Lease:
             holder = holder_of(self._url)
             if holder is not None and holder.key == self._me.key:
                 kvstore.delete(self._url)
+                _remove_if_empty(kvstore.local_path(self._url))
         except DaskflowError:
             if error is None:
                 raise
+
+
+def _remove_if_empty(lock: Path | None) -> None:
+    if lock is not None:
+        with contextlib.suppress(OSError):
+            lock.parent.rmdir()
+
+
+@functools.cache
+def _place() -> str:
+    """Return what tells this boot of a machine, and this container on it, from others of its name; "" if unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
 
 
 def _started(pid: int) -> float | None:

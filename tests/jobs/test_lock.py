@@ -48,14 +48,22 @@ def test_process_number_used_again_is_not_the_holder(url):
         assert holder_of(url).beat == 0
 
 
-def test_lease_of_another_machine_is_taken_when_it_stands_still(url):
-    put(url, dataclasses.replace(Holder.here(), host="elsewhere"))
+ELSEWHERE = [{"host": "elsewhere"}, {"pid": 2**22 + 1, "place": "a container of the same name"}]
+
+
+@pytest.mark.parametrize("where", ELSEWHERE)
+def test_lease_of_another_machine_or_container_is_taken_when_it_stands_still(url, where):
+    other = dataclasses.replace(Holder.here(), **where)
+    put(url, other)
+    began = time.monotonic()
     with Lease(url, interval=0.05):
-        assert holder_of(url).host != "elsewhere"
+        assert holder_of(url).key != other.key
+    assert time.monotonic() - began >= 0.15
 
 
-def test_lease_of_another_machine_that_is_renewed_is_refused(url):
-    holder = dataclasses.replace(Holder.here(), host="elsewhere")
+@pytest.mark.parametrize("where", ELSEWHERE)
+def test_lease_of_another_machine_or_container_that_is_renewed_is_refused(url, where):
+    holder = dataclasses.replace(Holder.here(), **where)
     put(url, holder)
     end = threading.Event()
 
@@ -68,7 +76,7 @@ def test_lease_of_another_machine_that_is_renewed_is_refused(url):
     thread = threading.Thread(target=renew)
     thread.start()
     try:
-        with pytest.raises(LockedJobError, match="on elsewhere"), Lease(url, interval=0.2):
+        with pytest.raises(LockedJobError, match=f"on {holder.host}"), Lease(url, interval=0.2):
             pass
     finally:
         end.set()
@@ -89,6 +97,18 @@ def test_damaged_lock_is_taken_over(url):
     kvstore.write_bytes(url, b"torn")
     with Lease(url, interval=0.02):
         assert holder_of(url).alive
+
+
+def test_directory_that_holds_the_lease_alone_goes_with_it(tmp_path):
+    with Lease(kvstore.join(str(tmp_path), "job", "lock")):
+        assert (tmp_path / "job").is_dir()
+    assert not (tmp_path / "job").exists()
+
+
+def test_directory_in_which_anything_was_written_stays(tmp_path):
+    with Lease(kvstore.join(str(tmp_path), "job", "lock")):
+        (tmp_path / "job" / "job.json").touch()
+    assert [path.name for path in (tmp_path / "job").iterdir()] == ["job.json"]
 
 
 def until(condition, seconds=5.0):
