@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from typing import Any
 
@@ -15,6 +14,8 @@ from daskflow.operators.labelling.scratch import Labelling
 from daskflow.stores import Store
 
 Array = npt.NDArray[Any]
+
+_KEPT = 8  # groups whose numbers one store holds
 
 
 class LabelledStore(Store):
@@ -31,6 +32,8 @@ class LabelledStore(Store):
         assert self._labelling.url is not None
         super().__init__(self._labelling.url, [spec])
         self._arguments = (directory, labelling, spec)
+        self._numbers: dict[int, tuple[Array, Array]] = {}
+        self._reading = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (LabelledStore, self._arguments)
@@ -51,11 +54,20 @@ class LabelledStore(Store):
         inside = self._labelling.grid[block]
         part = inside if part is None else part
         group, place = self._labelling.group_of(block)
-        starts, numbers = _numbers(self._labelling, group)
+        starts, numbers = self._numbers_of(group)
         if starts[place] == starts[place + 1]:
             return np.zeros(part.shape, self.spec.dtype)
         table = np.concatenate((np.zeros(1, self.spec.dtype), numbers[starts[place] : starts[place + 1]]))
         return table.take(self._labelling.read_labels(block)[part.slices(inside)])
+
+    def _numbers_of(self, group: int) -> tuple[Array, Array]:
+        """Return the numbers of a group, kept for the blocks that follow; each run binds a store of its own."""
+        with self._reading:
+            found = self._numbers.pop(group, None) or self._labelling.read_numbers(group)
+            while len(self._numbers) >= _KEPT:
+                del self._numbers[next(iter(self._numbers))]
+            self._numbers[group] = found
+            return found
 
     def _write(self, box: BoundingBox, array: Array) -> None:
         raise StoreAccessError(f"{self.url} holds scratch data; cannot write {array.shape} at {box}")
@@ -65,16 +77,3 @@ class LabelledStore(Store):
 
     def check_writable(self) -> None:
         raise StoreAccessError(f"{self.url} holds scratch data; it cannot be written")
-
-
-_reading = threading.Lock()
-
-
-def _numbers(labelling: Labelling, group: int) -> tuple[Array, Array]:
-    with _reading:
-        return _kept(labelling, group)
-
-
-@functools.lru_cache(maxsize=8)
-def _kept(labelling: Labelling, group: int) -> tuple[Array, Array]:
-    return labelling.read_numbers(group)

@@ -1,9 +1,17 @@
+import pickle
+import shutil
+
 import cc3d
 import numpy as np
 import pytest
 
 from daskflow.errors import CorruptChunkError, MissingChunkError, StoreAccessError
+from daskflow.geometry import BlockGrid
 from daskflow.operators.connected_components import connected_components
+from daskflow.operators.labelling import store as module
+from daskflow.operators.labelling.scratch import Labelling
+from daskflow.operators.labelling.stages import labelling_stages
+from daskflow.operators.labelling.store import LabelledStore
 from daskflow.volume import Volume
 from daskflow.volume.stage import run_here
 
@@ -60,3 +68,42 @@ def test_scratch_data_are_not_written_by_others(labelled):
         store.check_writable()
     with pytest.raises(StoreAccessError):
         store.write(store.spec.box, store.read(store.spec.box))
+
+
+def test_other_voxels_labelled_at_the_same_place_get_their_own_numbers(tmp_path):
+    few, many = (np.random.default_rng(1).random((8, 8, 8)) < density for density in (0.02, 0.3))
+    for voxels in (few, many):
+        shutil.rmtree(tmp_path / "scratch", ignore_errors=True)
+        volume = Volume.from_array(voxels.astype(np.uint8))
+        labelling = Labelling(BlockGrid(volume.box, (4, 4, 4)), 6, "same")
+        run_here(labelling_stages(labelling, volume.expression, None, np.dtype(np.uint32)), str(tmp_path / "scratch"))
+        store = LabelledStore(str(tmp_path / "scratch"), labelling, volume.spec.replace(dtype=np.dtype(np.uint32)))
+
+        assert np.array_equal(
+            store.read(volume.box), cc3d.connected_components(voxels.astype(np.uint8), connectivity=6)
+        )
+
+
+def test_numbers_are_read_once_for_neighbouring_blocks_and_do_not_travel(labelled, monkeypatch):
+    _, expression, _ = labelled
+    store = expression.outputs[0].store
+    read, groups = Labelling.read_numbers, []
+    monkeypatch.setattr(Labelling, "read_numbers", lambda self, group: groups.append(group) or read(self, group))
+
+    for _ in range(2):
+        store.read(store.spec.box)
+    assert groups == [0]
+
+    pickle.loads(pickle.dumps(store)).read(store.spec.box)
+    assert groups == [0, 0]
+
+
+def test_only_the_numbers_of_a_few_groups_are_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_KEPT", 2)
+    voxels = np.random.default_rng(2).integers(0, 2, (4, 4, 40)).astype(np.uint8)
+    volume = connected_components(Volume.from_array(voxels).with_block(2))
+    run_here(volume.expression.stages, str(tmp_path))
+    (output,) = volume.expression.bind(str(tmp_path)).outputs
+
+    assert np.array_equal(output.store.read(volume.box), cc3d.connected_components(voxels, connectivity=6))
+    assert len(output.store._numbers) == 2
