@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from daskflow.errors import (
     GeometryError,
     MetadataMismatchError,
     ParameterError,
+    StoreError,
     StoreNotFoundError,
 )
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
@@ -50,6 +51,44 @@ class Layout:
                     raise GeometryError(f"{name} {getattr(self, name)} zyx must be at least 1 on every axis")
 
 
+@dataclass(frozen=True)
+class Opening:
+    """How a caller wants a layer opened; what is given wins over what a file says, which is often wrong.
+
+    A precomputed layer, whose info is the format itself, refuses another voxel size or offset.
+
+    Attributes:
+        mip: level, 0 is the finest.
+        fill_missing: read missing chunks as zeros and count them.
+        dataset: name inside a file that holds several arrays.
+        voxel_size: nm (zyx).
+        voxel_offset: global coordinates of the first voxel (zyx).
+        layer_type: meaning of the voxels.
+    """
+
+    mip: int = 0
+    fill_missing: bool = False
+    dataset: str | None = None
+    voxel_size: tuple[float, float, float] | None = None
+    voxel_offset: Zyx | None = None
+    layer_type: LayerType | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """How a store came to be.
+
+    Attributes:
+        format: name of the format.
+        url: what was opened (normalised); the store's own may lie below it.
+        opening: what the caller stated.
+    """
+
+    format: str
+    url: str
+    opening: Opening
+
+
 class Store(ABC):
     """The voxels of one mip at one location; cheap to build, small to pickle, safe to use from several threads.
 
@@ -60,7 +99,10 @@ class Store(ABC):
         mips: the spec of every level, finest first.
         mip: the level that is read and written.
         fill_missing: read chunks that were never written as zeros (and count them) instead of raising.
+        opened: how `open_store` or `create_store` was asked for it; None for a store that was made otherwise.
     """
+
+    opened: Opened | None = None
 
     def __init__(self, url: str, mips: Sequence[VolumeSpec], *, mip: int = 0, fill_missing: bool = False) -> None:
         check_mip(mip, len(mips), kvstore.redact(url))
@@ -81,6 +123,29 @@ class Store(ABC):
     def shared(self) -> bool:
         """Whether other processes see the same voxels; those at ``memory://`` URLs are of this process alone."""
         return not self.url.startswith("memory://")
+
+    def with_mip(self, mip: int) -> Store:
+        """Return the store of another level, opened with all that was stated when this one was.
+
+        Raises:
+            StoreNotFoundError: there is no such level.
+            StoreError: the store was made otherwise than by `open_store` or `create_store`.
+        """
+        if mip == self.mip:
+            return self
+        check_mip(mip, len(self.mips), kvstore.redact(self.url))
+        if self.opened is None:
+            raise StoreError(f"{self} cannot be reopened at mip {mip}; open it by its URL")
+        from daskflow.stores.opening import reopen
+
+        stated, spec = self.opened.opening, self.mips[mip]
+        opening = replace(
+            stated,
+            mip=mip,
+            voxel_size=None if stated.voxel_size is None else spec.voxel_size,
+            voxel_offset=None if stated.voxel_offset is None else spec.box.start,
+        )
+        return reopen(replace(self.opened, opening=opening))
 
     def read(self, box: BoundingBox) -> Array:
         """Return the voxels of `box` as a new C-ordered array, zyx or czyx.
@@ -179,29 +244,6 @@ def check_aligned(box: BoundingBox, spec: VolumeSpec, url: str = "the volume") -
             f"box {box} (z0-z1_y0-y1_x0-x1) is not whole {kind} of {unit} voxels (zyx) from {spec.chunk_origin} "
             f"in {url}; nearest is {nearest}"
         )
-
-
-@dataclass(frozen=True)
-class Opening:
-    """How a caller wants a layer opened; what is given wins over what a file says, which is often wrong.
-
-    A precomputed layer, whose info is the format itself, refuses another voxel size or offset.
-
-    Attributes:
-        mip: level, 0 is the finest.
-        fill_missing: read missing chunks as zeros and count them.
-        dataset: name inside a file that holds several arrays.
-        voxel_size: nm (zyx).
-        voxel_offset: global coordinates of the first voxel (zyx).
-        layer_type: meaning of the voxels.
-    """
-
-    mip: int = 0
-    fill_missing: bool = False
-    dataset: str | None = None
-    voxel_size: tuple[float, float, float] | None = None
-    voxel_offset: Zyx | None = None
-    layer_type: LayerType | None = None
 
 
 ReadBox = Callable[[BoundingBox], Array]

@@ -15,7 +15,7 @@ import daskflow.stores
 from daskflow.errors import ParameterError, UnknownFormatError
 from daskflow.geometry import LayerType, VolumeSpec, as_zyx
 from daskflow.stores import kvstore
-from daskflow.stores.base import Format, Layout, Opening, ReadBox, Store
+from daskflow.stores.base import Format, Layout, Opened, Opening, ReadBox, Store
 
 _PREFIX = re.compile(r"([a-z0-9_-]+)://(.*)", re.DOTALL)
 
@@ -85,7 +85,30 @@ def open_store(
         voxel_offset=None if voxel_offset is None else as_zyx(voxel_offset, name="voxel_offset"),
         layer_type=layer_type,
     )
-    return stated.open(location, opening)
+    return reopen(Opened(stated.name, location, opening))
+
+
+def reopen(opened: Opened) -> Store:
+    """Open a store again as it once was."""
+    store = format_named(opened.format).open(opened.url, opened.opening)
+    store.opened = opened
+    return store
+
+
+@functools.lru_cache(maxsize=64)
+def open_level(url: str, *, format: str, mip: int, token: str) -> Store:  # noqa: A002, ARG001 (a key of the cache)
+    """Open a level that was created before, once per process while it is in use; nothing is created.
+
+    Args:
+        url: the layer.
+        format: name of its format.
+        mip: the level.
+        token: what changes when the layer is made anew, e.g. of a run of a job; the same token gives the same store.
+
+    Raises:
+        StoreNotFoundError: there is no such level.
+    """
+    return open_store(url, mip=mip, format=format)
 
 
 def create_store(
@@ -109,7 +132,10 @@ def create_store(
         raise ParameterError(
             f"{target.name} files are written whole by one writer, not chunk by chunk: {kvstore.redact(rest)}"
         )
-    return target.create(kvstore.normalise(rest), spec, mip, layout or Layout())
+    location = kvstore.normalise(rest)
+    store = target.create(location, spec, mip, layout or Layout())
+    store.opened = Opened(target.name, location, Opening(mip=mip))
+    return store
 
 
 def write_file(
@@ -195,4 +221,14 @@ def recognise(location: str) -> Format:
     raise UnknownFormatError(f"{kvstore.redact(location)} is in no known format ({names}); name one with format=")
 
 
-__all__ = ["create_store", "format_named", "formats", "open_store", "recognise", "target_format", "write_file"]
+__all__ = [
+    "create_store",
+    "format_named",
+    "formats",
+    "open_level",
+    "open_store",
+    "recognise",
+    "reopen",
+    "target_format",
+    "write_file",
+]

@@ -325,6 +325,23 @@ class StoreSuite:
             np.testing.assert_array_equal(open_store(url).read(spec.box), voxels(spec))
             np.testing.assert_array_equal(open_store(url, mip=1).read(coarse.box), voxels(coarse, seed=1))
 
+    def test_another_mip_is_opened_with_all_that_was_stated(self) -> None:
+        if not self.several_mips:
+            pytest.skip("the format holds one mip")
+        spec = self.plain_spec()
+        coarse = spec.replace(box=spec.box.coarsen(2), voxel_size=(80.0, 8.0, 8.0), chunk_origin=None)
+        with self.location() as url:
+            for mip, level in enumerate((spec, coarse)):
+                self.create(url, level, self.plain_layout, mip=mip)
+            other = open_store(url, fill_missing=True, layer_type="probability_map").with_mip(1)
+            assert (other.mip, other.fill_missing) == (1, True)
+            assert other.spec.box == coarse.box
+            assert {level.layer_type for level in other.mips} == {"probability_map"}
+            assert other.with_mip(0).mips == other.mips
+            assert not open_store(url).with_mip(1).fill_missing
+            with pytest.raises(StoreNotFoundError, match="no mip 2"):
+                other.with_mip(2)
+
     def test_creating_what_is_there_and_agrees_opens_it(self) -> None:
         spec = self.plain_spec()
         with self.location() as url:

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
-from daskflow.stores.opening import open_store
 from daskflow.volume import Volume
 from daskflow.volume.node import Stored
 from daskflow.volume.picture import shown_as
@@ -41,10 +40,7 @@ def levels_of(volume: Volume) -> list[Level]:
     """Return the levels of a volume, finest first: those it is stored at, else its own and coarser ones made of it."""
     node = volume.node
     if isinstance(node, Stored) and node.store.mip + 1 < len(node.store.mips):
-        stores = (
-            open_store(node.store.url, mip=mip, fill_missing=True)
-            for mip in range(node.store.mip, len(node.store.mips))
-        )
+        stores = (node.store.with_mip(mip) for mip in range(node.store.mip, len(node.store.mips)))
         return [Level(store.spec, store.read) for store in stores]
     return coarsened(Level(volume.spec, volume.read))
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass
 
-from daskflow.errors import DaskflowError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.precomputed import PrecomputedStore
@@ -19,6 +18,8 @@ from daskflow.view.state import Layer
 from daskflow.volume import Volume
 from daskflow.volume.node import Stored
 from daskflow.volume.picture import contrast, fixed_range, shown_as
+
+logger = logging.getLogger(__name__)
 
 _SAMPLE = 128
 
@@ -81,8 +82,10 @@ def value_range(volume: Volume) -> tuple[float, float]:
         z, y, x = ((a + b) // 2 for a, b in zip(spec.box.start, spec.box.stop, strict=True))
         half = _SAMPLE // 2
         middle = BoundingBox((z, y - half, x - half), (z + 1, y + half, x + half)).clip(spec.box)
-        with suppress(DaskflowError):
+        try:
             return contrast(volume.read(middle))
+        except Exception as error:  # noqa: BLE001 (a user's function may raise anything; each block will say it again)
+            logger.warning("no contrast for %r, since its middle %s cannot be read: %s", spec, middle, error)
     return fixed_range(spec.dtype)
 
 

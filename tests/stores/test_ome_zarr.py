@@ -396,3 +396,15 @@ def test_a_rewritten_image_is_read_anew(tmp_path):
     store.read(SPEC.box)
     write_all(open_store(tmp_path / "a.zarr"), voxels(SPEC, seed=1))
     np.testing.assert_array_equal(store.read(SPEC.box), voxels(SPEC, seed=1))
+
+
+def test_another_mip_follows_the_voxel_size_and_offset_that_were_stated(tmp_path):
+    spec = VolumeSpec(BoundingBox((0, 0, 0), (8, 8, 8)), np.dtype("uint8"), voxel_size=(40, 4, 4))
+    for mip in (0, 1):
+        level = spec.replace(box=spec.box.coarsen(2**mip), voxel_size=(40 * 2**mip, 4 * 2**mip, 4 * 2**mip))
+        create_store(tmp_path / "a.zarr", level, mip=mip)
+    stated = open_store(tmp_path / "a.zarr", voxel_size=(30, 5, 5), voxel_offset=(2, 4, 6))
+    other = stated.with_mip(1)
+    assert other.mips == stated.mips
+    assert (other.spec.voxel_size, other.spec.box.start) == ((60, 10, 10), (1, 2, 3))
+    assert other.with_mip(0).spec == stated.spec

@@ -14,7 +14,7 @@ from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore, opening
 from daskflow.stores.base import Format, Layout, Opening, Store
 from daskflow.stores.memory import ArrayStore
-from daskflow.stores.opening import create_store, open_store, target_format, write_file
+from daskflow.stores.opening import create_store, open_level, open_store, target_format, write_file
 from daskflow.stores.precomputed import PrecomputedStore
 
 SPEC = VolumeSpec(box=BoundingBox((-1, 2, 3), (7, 10, 11)), dtype=np.dtype("uint8"), layer_type="image")
@@ -235,3 +235,30 @@ def test_the_fingerprint_shows_no_secret(http_files: tuple[str, Path]) -> None:
     found = json.dumps(open_store(url).fingerprint())
     assert "layer" in found
     assert "secret" not in found
+
+
+def test_workers_open_a_level_once_per_token_and_never_create_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{tmp_path}/layer"
+    with pytest.raises(StoreNotFoundError):
+        open_level(url, format="precomputed", mip=0, token="a")
+    a_layer(url)
+    first = open_level(url, format="precomputed", mip=0, token="a")
+    assert not first.fill_missing
+    with monkeypatch.context() as patch:
+        patch.setattr(kvstore, "read_bytes", None)
+        assert open_level(url, format="precomputed", mip=0, token="a") is first
+    kvstore.delete_tree(url)
+    wider = SPEC.replace(box=SPEC.box.grow(0, (0, 0, 8)), chunk_origin=None)
+    create_store(url, wider, layout=Layout(chunk=(8, 8, 8)))
+    assert open_level(url, format="precomputed", mip=0, token="b").spec.box == wider.box
+
+
+def test_a_store_that_was_made_otherwise_has_no_other_mips_to_open(tmp_path: Path) -> None:
+    a_layer(tmp_path / "layer")
+    coarse = SPEC.replace(box=SPEC.box.coarsen(2), voxel_size=(2, 2, 2), chunk_origin=None)
+    create_store(tmp_path / "layer", coarse, mip=1, layout=Layout(chunk=(8, 8, 8)))
+    info = json.loads((tmp_path / "layer" / "info").read_text())
+    with pytest.raises(StoreError, match="open it by its URL"):
+        PrecomputedStore.from_info(f"file://{tmp_path}/layer", info).with_mip(1)

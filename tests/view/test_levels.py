@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daskflow.errors import MissingChunkError
 from daskflow.geometry import BoundingBox
+from daskflow.stores.opening import create_store, open_store
 from daskflow.view.levels import READ_LIMIT, chunk_of, coarsened, levels_of
 from daskflow.volume import Volume
 
@@ -99,8 +101,6 @@ def test_chunks_follow_the_store_up_to_128():
 
 
 def test_stored_levels_are_shown_as_they_are_stored(tmp_path):
-    from daskflow.stores.opening import create_store, open_store
-
     volume = image(shape=(16, 64, 64), offset=(0, 0, 0))
     for mip, value in ((0, 10), (1, 99)):
         spec = volume.spec.replace(box=volume.box.coarsen((1, 2**mip, 2**mip)), voxel_size=(40, 4 * 2**mip, 4 * 2**mip))
@@ -109,3 +109,21 @@ def test_stored_levels_are_shown_as_they_are_stored(tmp_path):
     levels = levels_of(Volume.from_store(open_store(tmp_path / "layer")))
     assert [level.read(level.spec.box).max() for level in levels] == [10, 99]
     assert [level.spec.voxel_size for level in levels] == [(40, 4, 4), (40, 8, 8)]
+
+
+@pytest.mark.parametrize("fill_missing", [False, True])
+def test_stored_levels_keep_how_the_volume_was_opened(tmp_path, fill_missing):
+    volume = image(shape=(16, 64, 64), offset=(0, 0, 0))
+    for mip in (0, 1):
+        spec = volume.spec.replace(box=volume.box.coarsen((1, 2**mip, 2**mip)), voxel_size=(40, 4 * 2**mip, 4 * 2**mip))
+        create_store(tmp_path / "layer.zarr", spec, mip=mip)
+    stored = open_store(
+        tmp_path / "layer.zarr", fill_missing=fill_missing, voxel_offset=(0, 0, 8), layer_type="segmentation"
+    )
+    coarse = levels_of(Volume.from_store(stored))[1]
+    assert (coarse.spec.box.start, coarse.spec.layer_type) == ((0, 0, 4), "segmentation")
+    if fill_missing:
+        assert not coarse.read(coarse.spec.box).any()
+    else:
+        with pytest.raises(MissingChunkError):
+            coarse.read(coarse.spec.box)

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from daskflow.errors import MissingDependencyError, ParameterError
+from daskflow.errors import MissingChunkError, MissingDependencyError, ParameterError
 from daskflow.geometry import BlockGrid
 from daskflow.stores.memory import ArrayStore
 from daskflow.stores.opening import create_store, open_store
@@ -202,15 +202,15 @@ def test_faint_image_is_shown_by_its_contrast_and_bytes_by_their_whole_range():
     assert ranges[1] == [0, 255]
 
 
-def test_image_whose_middle_cannot_be_read_is_still_shown():
-    from daskflow.errors import MissingChunkError
-
+@pytest.mark.parametrize("error", [MissingChunkError, ZeroDivisionError])
+def test_image_whose_middle_cannot_be_read_is_still_shown(error, caplog):
     def missing(box):
-        raise MissingChunkError(f"{box} was never written")
+        raise error(f"{box} was never written")
 
     spec = small(layer_type="image").spec.replace(dtype=np.uint16)
     with neuroglancer(Volume.from_function(missing, spec)) as viewer:
         assert viewer.state["layers"][0]["shaderControls"]["normalized"]["range"] == [0, 65535]
+    assert "was never written" in caplog.text
 
 
 def test_stages_of_a_volume_run_once_before_it_is_shown():
