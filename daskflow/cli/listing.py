@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import ast
+from importlib.metadata import entry_points
 from pathlib import Path
 
 OPERATORS = Path(__file__).parents[1] / "operators"
 
 
 def listed() -> dict[str, list[tuple[str, str]]]:
-    """Return the operators that come with daskflow by group: (command, summary), sorted."""
+    """Return the operators by group: (command, summary), sorted; those of other packages are last."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for path in sorted(OPERATORS.glob("[!_]*.py")):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name == path.stem:
                 summary = (ast.get_docstring(node) or "").partition("\n")[0]
                 groups.setdefault(_group(node), []).append((node.name.replace("_", "-"), summary))
-    return dict(sorted(groups.items()))
+    groups = dict(sorted(groups.items()))
+    theirs = sorted({point.name for point in entry_points(group="daskflow.operators")})
+    if theirs:
+        groups["plugins"] = [(name.replace("_", "-"), "(plugin)") for name in theirs]
+    return groups
 
 
 def _group(function: ast.FunctionDef) -> str:

@@ -7,6 +7,7 @@ path, or an entry point of the group ``daskflow.operators``. No list of them exi
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -135,15 +136,21 @@ def load_operator(name: str) -> Operator:
 def load_file(path: str | Path) -> list[Operator]:
     """Return the operators that a Python file defines; the file is executed.
 
+    What it defines is pickled with its code, so that workers need not find the file.
+
     Raises:
         ParameterError: there is no such file, or it defines no operator.
     """
+    import cloudpickle
+
     path = Path(path)
-    spec = importlib.util.spec_from_file_location(f"daskflow_plugin_{path.stem}", path)
+    place = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:8]
+    spec = importlib.util.spec_from_file_location(f"daskflow_plugin_{path.stem}_{place}", path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise ParameterError(f"plugin {path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    cloudpickle.register_pickle_by_value(module)
     spec.loader.exec_module(module)
     found = [
         value for value in vars(module).values() if getattr(value, "__module__", "") == spec.name and is_operator(value)
