@@ -11,6 +11,7 @@ import click
 
 from daskflow.cli.chain import Chain, Step
 from daskflow.cli.words import Numbers, gather_numbers
+from daskflow.errors import ParameterError
 from daskflow.volume import Operator, Parameter, Volume
 
 _SIMPLE: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
@@ -56,8 +57,10 @@ def _apply(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
     output = values.pop("output_name", None)
     inputs: list[Volume] = []
     for parameter in operator.inputs:
-        names = values.pop(parameter.name)
-        inputs += chain.volumes_named(names)
+        inputs += chain.volumes_named(values.pop(parameter.name))
+    if len(inputs) > len(operator.inputs) and not any(parameter.variadic for parameter in operator.inputs):
+        wanted = ", ".join(parameter.name for parameter in operator.inputs)
+        raise ParameterError(f"{len(inputs)} volumes are named, and it takes {len(operator.inputs)}: {wanted}")
     given = [values.pop(p.name) for p in operator.parameters if p.positional]
     result = operator.function(*inputs, *given, **values)
     chain.take(result, output)

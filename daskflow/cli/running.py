@@ -59,7 +59,7 @@ def run(chain: Chain, settings: Settings) -> int:
             code = _run_job(merge(chain.jobs, command=settings.command), settings)
         except Interrupted:
             return 130  # the progress has said how to go on
-    if not settings.only_plan and code == 0:
+    if settings.verb == "run" and not settings.only_plan and code == 0:
         for show in chain.after:
             show()
     return code

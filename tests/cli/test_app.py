@@ -1,5 +1,6 @@
 """The command line as people type it, in a process of its own only where that matters."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import daskflow
+from daskflow import view
 from daskflow.cli.app import app
 
 
@@ -185,6 +187,59 @@ def _time_of_help():
     began = time.perf_counter()
     subprocess.run([sys.executable, "-m", "daskflow", "--help"], capture_output=True, check=True)
     return time.perf_counter() - began
+
+
+def test_plugin_operators_run_on_worker_processes_also_from_files_of_one_name(tmp_path):
+    array = image((8, 8, 8))
+    for folder, value in (("a", 1), ("b", 2)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "own.py").write_text(
+            "import daskflow\nfrom daskflow import Volume\n"
+            f"VALUE = {value}\n"
+            "def add(array): return array + VALUE\n"
+            "@daskflow.operator(group='own')\n"
+            f"def add_{folder}(volume: Volume) -> Volume:\n    '''Add.'''\n    return volume.map_blocks(add)\n"
+        )
+    line(
+        "--plugin-file a/own.py --plugin-file b/own.py --workers 1 --quiet"
+        " open image.npy add-a add-b save out.zarr -c 4 8 8"
+    )
+    np.testing.assert_array_equal(daskflow.open("out.zarr").read(), array + 3)
+
+
+def test_operators_of_other_packages_are_listed_without_importing_them(tmp_path):
+    info = tmp_path / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[daskflow.operators]\nde_noise = not_there:de_noise\n")
+    places = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    text = subprocess.run(
+        [sys.executable, "-m", "daskflow", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(daskflow.__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+    ).stdout
+    assert "de-noise" in text
+    assert "(plugin)" in text
+
+
+def test_more_volumes_than_an_operator_takes_are_refused():
+    image()
+    output = line("open image.npy -o a open image.npy -o b threshold -i a,b save c", code=1)
+    assert "threshold: 2 volumes are named, and it takes 1: volume" in output
+
+
+def test_verify_and_retry_do_not_open_the_viewer(monkeypatch):
+    opened = []
+    monkeypatch.setattr(view.Viewer, "wait", lambda viewer: opened.append(viewer))
+    image((8, 8, 8))
+    line("open image.npy save layer neuroglancer")
+    assert len(opened) == 1
+    line("verify layer")
+    line("retry layer")
+    assert len(opened) == 1
 
 
 def test_version():
