@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
+import atexit
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 from daskflow import __version__
 from daskflow.errors import GeometryError, ParameterError
@@ -40,7 +40,8 @@ def evaluate_segmentation(
         segmentation: what is judged; integers.
         groundtruth: what is right, over the same box.
         output: path or URL of a JSON file for the scores, which the report holds in any case. Workers on several
-            machines need one that all of them can reach; without it, counts are kept in this machine's temporary files.
+            machines need one that all of them can reach. Without it, counts are kept in this machine's temporary files
+            while the job runs, and a job that was interrupted starts over.
 
     Returns:
         The job; ``run().results["scores"]`` has the scores by name: rand_index, adjusted_rand_index,
@@ -55,10 +56,25 @@ def evaluate_segmentation(
     grid = segmentation.grid
     key = token([__version__, expression.describe(), grid.block, grid.origin])[:8]
     evaluation = Evaluation(expression, grid, key)
-    location = None if output is None else kvstore.normalise(os.fspath(output))
-    directory = _temporary(key) if location is None else f"{location}.daskflow/"
-    finish = (Score(evaluation, location),)
-    return Job((*expression.stages, *evaluation.stages), directory, name="evaluate segmentation", finish=finish)
+    stages, name = (*expression.stages, *evaluation.stages), "evaluate segmentation"
+    if output is None:
+        return PassingJob(stages, _private(), name=name, finish=(Score(evaluation, None),))
+    location = kvstore.normalise(os.fspath(output))
+    return Job(stages, f"{location}.daskflow/", name=name, finish=(Score(evaluation, location),))
+
+
+@dataclass(frozen=True)
+class PassingJob(Job):
+    """A job that leaves nothing but its report: each run has a new private directory, and none goes on with another."""
+
+    def run(self, *arguments: Any, **options: Any) -> Report:
+        """Run everything; arguments as for `Job.run`, of which `resume` and `retry_failed` change nothing."""
+        directory = _private()
+        job = Job(self.stages, directory, name=self.name, finish=self.finish, command=self.command)
+        try:
+            return job.run(*arguments, **options)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,7 @@ class Score:
 
     evaluation: Evaluation
     output: str | None
+    reads_scratch: ClassVar[bool] = True
 
     def __call__(self, report: Report, directory: str) -> None:
         """Add the scores to the report of the job in `directory`."""
@@ -99,5 +116,8 @@ def _check(segmentation: Volume, groundtruth: Volume) -> None:
             raise ParameterError(f"the {name} has {volume.channels} channels; pick one first")
 
 
-def _temporary(key: str) -> str:
-    return str(Path(tempfile.gettempdir()) / f"daskflow-{getpass.getuser()}" / f"evaluate-{key}.daskflow")
+def _private() -> str:
+    """Return a new directory that only this user can read, and that is gone once this process has ended."""
+    directory = tempfile.mkdtemp(prefix="daskflow-evaluate-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 import tempfile
 
 import numpy as np
@@ -13,6 +16,8 @@ from daskflow.operators.connected_components import connected_components
 from daskflow.operators.evaluate_segmentation import evaluate_segmentation
 from daskflow.operators.evaluation.contingency import Contingency
 from daskflow.operators.evaluation.scores import scores
+from daskflow.operators.evaluation.stages import CountOverlaps
+from daskflow.stores.opening import open_store
 from daskflow.volume import Volume
 
 
@@ -54,6 +59,53 @@ def test_scores_are_reported_and_written_and_kept(tmp_path):
     again = run(job)
     assert again.already_done
     assert again.results == report.results
+
+
+def test_without_output_every_run_counts_anew_and_leaves_nothing(tmp_path):
+    voxels = labels((6, 6, 6), 7)
+    save = Volume.from_array(voxels).save(tmp_path / "a.zarr", chunk=(3, 3, 3))
+    run(save)
+    volume = Volume.from_store(open_store(tmp_path / "a.zarr"))
+    truth = Volume.from_array(voxels)
+    before = set(tmp_path.iterdir())
+
+    job = evaluate_segmentation(volume, truth)
+    assert run(job).results["scores"]["rand_index"] == 1
+
+    other = labels((6, 6, 6), 8)
+    volume.node.store.write(volume.box, other)
+    for again in (job, evaluate_segmentation(volume, truth)):
+        again.plan()
+        report = run(again)
+        assert not report.already_done
+        assert report.results["scores"] == scores(Contingency.of(other, voxels))
+    left = set(tmp_path.iterdir()) - before
+    assert all(path.is_dir() and not list(path.iterdir()) for path in left)
+
+
+def test_counts_in_temporary_files_are_private(tmp_path, monkeypatch):
+    voxels = Volume.from_array(labels((2, 2, 2), 9))
+    seen = []
+    monkeypatch.setattr(
+        CountOverlaps, "check", lambda _: seen.extend(path.stat().st_mode & 0o777 for path in tmp_path.iterdir())
+    )
+
+    run(evaluate_segmentation(voxels, voxels))
+
+    assert len(seen) == 2
+    assert set(seen) == {0o700}
+
+
+def test_nothing_of_an_evaluation_without_output_outlives_the_process(tmp_path):
+    code = """
+import numpy as np, daskflow
+from daskflow.operators.evaluate_segmentation import evaluate_segmentation
+volume = daskflow.open(np.ones((2, 2, 2), np.uint8))
+evaluate_segmentation(volume, volume).plan()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+
+    assert not list(tmp_path.iterdir())
 
 
 def test_more_blocks_than_one_round_of_adding_takes():
