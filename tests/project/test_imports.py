@@ -7,11 +7,15 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from importlinter.cli import lint_imports
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "daskflow"
@@ -85,10 +89,29 @@ def test_optional_packages_are_imported_where_they_are_used(module):
     assert not found
 
 
+def test_every_package_that_is_imported_is_asked_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
+    asked = {canonicalize_name(Requirement(line).name) for line in lines}
+    homes = packages_distributions()
+    imported = {name for module in MODULES for name in everything_imported_by(PACKAGE / module)} - {"daskflow"}
+    foreign = {name for name in imported - sys.stdlib_module_names if name in homes} - {"IPython"}  # there in notebooks
+    assert {name for name in foreign if not asked & set(map(canonicalize_name, homes[name]))} == set()
+
+
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(("cli/", "demo/", "testing/"))])
 def test_rooms_take_nothing_but_the_version_from_the_package_itself(module):
     taken = set(taken_from_package(ast.parse((PACKAGE / module).read_text())))
     assert taken <= {"__version__"}
+
+
+def everything_imported_by(module: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(module.read_text())):
+        match node:
+            case ast.Import(names=names):
+                yield from (name.name.partition(".")[0] for name in names)
+            case ast.ImportFrom(module=str(name), level=0):
+                yield name.partition(".")[0]
 
 
 def taken_from_package(tree: ast.Module) -> Iterator[str]:
