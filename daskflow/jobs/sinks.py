@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import uuid
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from daskflow.errors import AlignmentError, MetadataMismatchError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import Layout, Store, kvstore
-from daskflow.stores.opening import create_store, open_store
+from daskflow.stores.opening import create_store, open_level, open_store
 from daskflow.volume import BlockResult
 from daskflow.volume.node import Array
 
@@ -55,6 +56,7 @@ class LayerSink:
         mip: the level written.
         format: name of the format.
         layout: chunk, shard and encoding; the chunk is given.
+        run: tells runs apart, in which the layer may have been made anew.
     """
 
     url: str
@@ -62,6 +64,7 @@ class LayerSink:
     mip: int
     format: str
     layout: Layout
+    run: str = ""
 
     @property
     def unit(self) -> Zyx | None:
@@ -69,10 +72,10 @@ class LayerSink:
         return self.layout.shard or self.layout.chunk
 
     def _store(self) -> Store:
-        return create_store(self.url, self.spec, mip=self.mip, format=self.format, layout=self.layout)
+        return open_level(self.url, format=self.format, mip=self.mip, token=self.run)
 
     def check(self) -> None:
-        store = self._store()
+        store = create_store(self.url, self.spec, mip=self.mip, format=self.format, layout=self.layout)
         store.check_writable()
         if store.spec.write_unit != self.unit:
             raise AlignmentError(
@@ -99,7 +102,7 @@ class LayerSink:
         return {"url": self.url, "mip": self.mip, "format": self.format, "layout": layout, **_described(self.spec)}
 
     def bind(self, directory: str) -> LayerSink:  # noqa: ARG002
-        return self
+        return dataclasses.replace(self, run=uuid.uuid4().hex)
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class FileSink:
         block: voxels per block (zyx), the chunk of the scratch layer.
         scratch: URL of the scratch layer, once bound.
         job: URL of the job's directory, once bound.
+        run: as in `LayerSink`.
     """
 
     url: str
@@ -125,6 +129,7 @@ class FileSink:
     block: Zyx = (64, 64, 64)
     scratch: str | None = None
     job: str | None = None
+    run: str = ""
 
     @property
     def unit(self) -> Zyx | None:
@@ -134,8 +139,7 @@ class FileSink:
     def scratch_store(self) -> Store:
         """Return the layer in which the blocks gather."""
         assert self.scratch is not None
-        layout = Layout(chunk=self.block, encoding="raw")
-        return create_store(self.scratch, self.spec, format="zarr3", layout=layout)
+        return open_level(self.scratch, format="zarr3", mip=0, token=self.run)
 
     def check(self) -> None:
         kvstore.check_writable(self.url.rpartition("/")[0])
@@ -143,7 +147,8 @@ class FileSink:
             raise MetadataMismatchError(
                 f"{self.url} exists and was not written by this job; delete it, or write to another file"
             )
-        self.scratch_store()
+        assert self.scratch is not None
+        create_store(self.scratch, self.spec, format="zarr3", layout=Layout(chunk=self.block, encoding="raw"))
 
     def exists(self) -> bool:
         """Return whether the file, and the dataset in it, is there."""
@@ -172,7 +177,8 @@ class FileSink:
 
     def bind(self, directory: str) -> FileSink:
         scratch = kvstore.join(directory, f"{safe_name(f'{self.url}-{self.dataset}')}.zarr")
-        return dataclasses.replace(self, scratch=scratch, job=directory.rstrip("/").rpartition("/")[0])
+        job = directory.rstrip("/").rpartition("/")[0]
+        return dataclasses.replace(self, scratch=scratch, job=job, run=uuid.uuid4().hex)
 
 
 def safe_name(url: str) -> str:
