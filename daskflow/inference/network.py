@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
@@ -12,13 +13,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from daskflow.errors import ModelError, ParameterError
-from daskflow.geometry import Zyx
+from daskflow.geometry import BoundingBox, Zyx
 from daskflow.inference.engine import Engine, Slices
 
 Framework = Literal["universal", "identity", "pytorch"]
 Precision = Literal["float32", "float16", "bfloat16"]
 
 _KEPT = 4
+_FEATURES = 64
 _engines: OrderedDict[Network, Engine] = OrderedDict()
 _loading = threading.Lock()
 
@@ -142,6 +144,16 @@ class Network:
         with engine.guard:
             engine(noise)
             engine.release()
+
+    def memory(self, box: BoundingBox) -> float:
+        """Return about how many bytes it takes to answer for `box`, the image and the result apart.
+
+        A batch holds its inputs and outputs, and 64 float32 features per voxel that the network sees, which is what
+        U-Nets of common widths take; the sum over patches takes as much as the result.
+        """
+        features = self.input_channels + self.channels + (0 if self.framework == "identity" else _FEATURES)
+        batch = self.batch_size * math.prod(self.input_patch) * features
+        return 4.0 * (batch + self.channels * box.size)
 
     def describe(self) -> dict[str, Any]:
         """Return what the answers depend on, as JSON: not the batch size, nor where they are computed."""

@@ -39,7 +39,10 @@ def gaussian_filter(
     if len(sigmas) != 3 or min(sigmas) < 0:
         raise ParameterError(f"sigma {sigma} must be one or three numbers (zyx) of at least 0")
     depth = tuple(int(_TRUNCATE * s + 0.5) for s in sigmas)
-    return volume.map_overlap(blur, depth=depth, boundary=_boundary(volume, depth), dtype=volume.dtype, sigmas=sigmas)
+    work = np.result_type(volume.dtype, np.float32).itemsize * (volume.channels or 1)
+    return volume.map_overlap(
+        blur, depth=depth, boundary=_boundary(volume, depth), dtype=volume.dtype, memory=2 * work, sigmas=sigmas
+    )
 
 
 def _boundary(volume: Volume, depth: Sequence[int]) -> tuple[str, ...]:
@@ -55,5 +58,6 @@ def blur(array: np.ndarray[Any, Any], sigmas: Sequence[float]) -> np.ndarray[Any
             blurred = ndimage.gaussian_filter1d(blurred, sigma, axis=axis, truncate=_TRUNCATE)
     if np.issubdtype(array.dtype, np.integer):
         limits = np.iinfo(array.dtype)
-        blurred = np.clip(np.rint(blurred), limits.min, limits.max)
+        np.rint(blurred, out=blurred)
+        np.clip(blurred, limits.min, limits.max, out=blurred)
     return blurred.astype(array.dtype)

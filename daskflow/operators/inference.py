@@ -82,7 +82,9 @@ def inference(
         voxel_size=volume.voxel_size,
         layer_type="affinity_map" if num_output_channels == 3 else "probability_map",
     )
-    return volume.map_boxes(infer, reads=grid.reads, spec=spec, grid=grid, network=network, nan=nan)
+    return volume.map_boxes(
+        infer, reads=grid.reads, spec=spec, memory=network.memory, grid=grid, network=network, nan=nan
+    )
 
 
 def _result_box(grid: PatchGrid, margin: Sequence[int] | None) -> BoundingBox:

@@ -8,6 +8,7 @@ Every node is evaluated once per block, on the union of what its consumers need.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -144,12 +145,14 @@ class Expression:
                     option.check()
 
     def estimate(self, boxes: Sequence[BoundingBox | None]) -> Estimate:
-        """Predict what a block costs: every array of the block is counted as alive at once."""
+        """Predict what a block costs: every array as alive at once, and the working memory of the greediest step."""
         needed = self.needed(boxes)
+        steps = ((node, needed[i]) for i, node in enumerate(self.nodes) if i in needed and isinstance(node, Step))
+        working = max((node.working(box) for node, box in steps), default=0.0)
         sources = {i: box for i, box in needed.items() if isinstance(self.nodes[i], Stored | DaskSource | Waiting)}
         return Estimate(
             bytes_read=sum(self.nodes[i].spec.nbytes_of(box) for i, box in sources.items()),
-            memory=sum(self.nodes[i].spec.nbytes_of(box) for i, box in needed.items()),
+            memory=sum(self.nodes[i].spec.nbytes_of(box) for i, box in needed.items()) + math.ceil(working),
             voxels_read=max((box.size for box in sources.values()), default=0),
         )
 

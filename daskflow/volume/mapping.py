@@ -12,7 +12,7 @@ import numpy as np
 from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx
 from daskflow.volume.boundary import BoundaryLike, DepthLike, as_boundaries, as_depths, check_depths
-from daskflow.volume.node import Mapped, MappedBoxes, Node, Reading
+from daskflow.volume.node import Mapped, MappedBoxes, Memory, Node, Reading
 
 
 class Same(enum.Enum):
@@ -35,6 +35,7 @@ def map_overlap(
     channels: int | Same | None,
     factor: Zyx,
     layer_type: LayerType | Same | None,
+    memory: Memory,
     options: Mapping[str, Any],
 ) -> Mapped:
     """Return the node that `Volume.map_overlap` describes."""
@@ -64,7 +65,7 @@ def map_overlap(
         channel_names=first.channel_names if kept == first.channels else (),
         chunk_origin=first.chunk_origin if factor == (1, 1, 1) else None,
     )
-    return Mapped(spec, function, tuple(nodes), tuple(readings), trim, dict(options), _box_names(function))
+    return Mapped(spec, function, tuple(nodes), tuple(readings), trim, dict(options), _box_names(function), memory)
 
 
 def map_boxes(
@@ -72,13 +73,14 @@ def map_boxes(
     nodes: Sequence[Node],
     reads: Callable[[BoundingBox], BoundingBox],
     spec: VolumeSpec,
+    memory: Memory,
     options: Mapping[str, Any],
 ) -> MappedBoxes:
     """Return the node that `Volume.map_boxes` describes."""
     boxes = {node.spec.box for node in nodes}
     if len(boxes) > 1:
         raise GeometryError(f"volumes over different boxes: {', '.join(map(str, sorted(boxes)))}; crop them to one")
-    return MappedBoxes(spec, function, tuple(nodes), reads, dict(options))
+    return MappedBoxes(spec, function, tuple(nodes), reads, dict(options), memory)
 
 
 def _relation(first: VolumeSpec, other: VolumeSpec, factor: Zyx) -> tuple[Zyx, Zyx]:

@@ -20,6 +20,7 @@ from daskflow.volume.fetching import fetch_here, held_by_workers
 from daskflow.volume.stage import Stage
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Memory = float | Callable[[BoundingBox], float] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,10 @@ class Step(Node):
     @abstractmethod
     def compute(self, box: BoundingBox, arrays: Sequence[Array]) -> Array:
         """Return the voxels of `box` from arrays that hold what it `needs`."""
+
+    def working(self, box: BoundingBox) -> float:  # noqa: ARG002
+        """Return the bytes that `compute` takes for `box`, inputs and result apart."""
+        return 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,6 +254,7 @@ class Mapped(Step):
         trim: whether the function's result still holds the halo of the first input.
         options: further keyword arguments of the function.
         box_names: which of `box` and `read_box` the function asks for.
+        memory: what it takes while it runs; see `Volume.map_overlap`.
     """
 
     function: Callable[..., Any]
@@ -257,6 +263,7 @@ class Mapped(Step):
     trim: bool
     options: dict[str, Any]
     box_names: frozenset[str]
+    memory: Memory = None
 
     @property
     def inputs(self) -> tuple[Node, ...]:
@@ -282,6 +289,9 @@ class Mapped(Step):
         places = {"box": box, "read_box": wanted[0]}
         result = self.function(*seen, **self.options, **{name: places[name] for name in self.box_names})
         return checked(self._trimmed(np.asarray(result), box, wanted[0]), box, self.spec, self.function)
+
+    def working(self, box: BoundingBox) -> float:
+        return _working(self, self.memory, box)
 
     def _trimmed(self, result: Array, box: BoundingBox, wanted: BoundingBox) -> Array:
         if not self.trim:
@@ -312,12 +322,14 @@ class MappedBoxes(Step):
         volumes: the inputs, all of the same box.
         reads: the inputs' box needed for an output box.
         options: further keyword arguments of the function.
+        memory: what it takes while it runs; see `Volume.map_overlap`.
     """
 
     function: Callable[..., Any]
     volumes: tuple[Node, ...]
     reads: Callable[[BoundingBox], BoundingBox]
     options: dict[str, Any]
+    memory: Memory = None
 
     @property
     def inputs(self) -> tuple[Node, ...]:
@@ -336,6 +348,9 @@ class MappedBoxes(Step):
         result = np.asarray(self.function(*arrays, box=box, read_box=self._read_box(box), **self.options))
         return checked(result, box, self.spec, self.function)
 
+    def working(self, box: BoundingBox) -> float:
+        return _working(self, self.memory, box)
+
     def describe(self) -> dict[str, Any]:
         return {
             "function": describe_function(self.function),
@@ -343,6 +358,14 @@ class MappedBoxes(Step):
             "options": describe(self.options),
             "output": f"{self.spec.dtype} {self.spec.channels} {self.spec.box}",
         }
+
+
+def _working(step: Step, memory: Memory, box: BoundingBox) -> float:
+    read = step.needs(box)
+    if memory is None:
+        inputs = sum(node.spec.nbytes_of(part) for node, part in zip(step.inputs, read, strict=True))
+        return inputs + step.spec.nbytes_of(box)
+    return memory(box) if callable(memory) else memory * read[0].size
 
 
 def checked(result: Array, box: BoundingBox, spec: VolumeSpec, function: Callable[..., Any]) -> Array:

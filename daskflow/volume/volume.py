@@ -22,7 +22,7 @@ from daskflow.volume.boundary import BoundaryLike, DepthLike
 from daskflow.volume.dask_array import dask_array
 from daskflow.volume.expression import Expression
 from daskflow.volume.mapping import SAME, Same, map_boxes, map_overlap
-from daskflow.volume.node import Array, Crop, DaskSource, Generated, Node, Stored, Waiting
+from daskflow.volume.node import Array, Crop, DaskSource, Generated, Memory, Node, Stored, Waiting
 from daskflow.volume.stage import Stage
 
 
@@ -221,6 +221,7 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
         channels: int | Same | None = SAME,
         factor: int | Sequence[int] = 1,
         layer_type: LayerType | Same | None = SAME,
+        memory: Memory = None,
         **options: Any,
     ) -> Volume:
         """Return the volume whose blocks are `function` of blocks with context, as `dask.array.map_overlap` gives it.
@@ -238,6 +239,9 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
             channels: channels of the result: a number, or None for zyx; those of this volume unless given.
             factor: voxels of this volume that make one of the result (zyx), when the function downsamples.
             layer_type: of the result; that of this volume unless given.
+            memory: bytes that the function takes while it runs, its arrays and result apart, for each voxel it is given
+                of this volume; or a function that gives the bytes for a box of the result. As much again as arrays and
+                result unless given. Plans count with it.
             **options: handed to the function.
 
         Raises:
@@ -254,6 +258,7 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
             channels=channels,
             factor=as_zyx(factor, name="factor"),
             layer_type=layer_type,
+            memory=memory,
             options=options,
         )
         block = tuple(max(1, b // f) for b, f in zip(self.block, as_zyx(factor), strict=True))
@@ -265,6 +270,7 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
         *others: Volume,
         reads: Callable[[BoundingBox], BoundingBox],
         spec: VolumeSpec,
+        memory: Memory = None,
         **options: Any,
     ) -> Volume:
         """Return the volume whose boxes are `function` of boxes that `reads` chooses, e.g. a network's patches.
@@ -275,11 +281,11 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
             *others: further volumes over the same box.
             reads: gives the box of this volume that is needed for a box of the result; clipped to the volume.
             spec: what the result is.
+            memory: what the function takes while it runs; as for `map_overlap`.
             **options: handed to the function.
         """
-        return Volume(
-            map_boxes(function, [self.node, *(other.node for other in others)], reads, spec, options), block=self.block
-        )
+        nodes = [self.node, *(other.node for other in others)]
+        return Volume(map_boxes(function, nodes, reads, spec, memory, options), block=self.block)
 
     def with_block(self, block: int | Sequence[int]) -> Volume:
         """Return the same volume with blocks of work of another size (zyx voxels)."""

@@ -1,8 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
 import daskflow
 from daskflow.errors import ParameterError
+from daskflow.geometry import BoundingBox
 
 
 def volume_of(array, **spec):
@@ -87,3 +90,16 @@ def test_sine_pattern_is_as_documented():
     expected = np.abs(np.sin(4 * (i + j + k)))
     np.testing.assert_array_equal(daskflow.create_chunk(size=(4, 5, 6)).read(), (expected * 255).astype(np.uint8))
     np.testing.assert_allclose(daskflow.create_chunk(size=(4, 5, 6), dtype="float64").read(), expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_memory_of_a_blur_is_foretold_within_a_factor_of_two(dtype):
+    volume = daskflow.gaussian_filter(volume_of(np.ones((32, 160, 160), dtype)), sigma=(1, 2, 2))
+    box = BoundingBox((4, 16, 16), (28, 144, 144))
+    tracemalloc.start()
+    try:
+        volume.read(box)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 0.5 < peak / volume.expression.estimate([box]).memory < 2

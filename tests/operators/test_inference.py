@@ -151,3 +151,16 @@ class TestJobs:
         with pytest.raises(DaskflowError, match=r"model\.py"):
             self.saved(tmp_path, text, channels=channels).run(Threads(1), progress=False)
         assert not (tmp_path / "out.zarr").exists()
+
+
+def test_estimate_grows_with_the_batch_and_the_box():
+    volume = image((8, 32, 32))[1]
+
+    def memory(box=volume.box, **options):
+        return pass_through(volume, **options).expression.estimate([box]).memory
+
+    half = BoundingBox((0, 0, 0), (4, 32, 32))
+    result = 3 * 4 * volume.box.size
+    assert memory() >= 2 * result
+    assert memory(batch_size=11) - memory() == 10 * 4 * (4 * 16 * 16) * (1 + 3)
+    assert memory() - memory(half) >= result

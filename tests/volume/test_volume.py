@@ -329,3 +329,19 @@ def test_strict_and_filling_volumes_are_told_apart(tmp_path):
     strict, filling = daskflow.open(tmp_path / "a.zarr"), daskflow.open(tmp_path / "a.zarr", fill_missing=True)
     assert strict.data.name != filling.data.name
     assert strict.data.name == daskflow.open(tmp_path / "a.zarr").data.name
+
+
+def test_estimate_adds_the_greediest_step_to_all_arrays():
+    volume = Volume.from_array(np.zeros((8, 8, 8), np.uint8))
+    box = BoundingBox((0, 0, 0), (4, 8, 8))
+
+    def memory(result):
+        return result.expression.estimate([box]).memory
+
+    at_rest = 256 * (1 + 1 + 2)  # source, and two results
+    once = volume.map_blocks(np.negative, memory=3)
+    assert memory(volume) == 256
+    assert memory(once.map_blocks(np.float16, memory=7)) == at_rest + 7 * 256
+    assert memory(once.map_blocks(np.float16, memory=0.5)) == at_rest + 3 * 256
+    assert memory(once.map_blocks(np.float16)) == at_rest + 256 * (1 + 2)
+    assert memory(once.map_blocks(np.float16, memory=lambda box: 1000 * box.shape[0])) == at_rest + 4000
