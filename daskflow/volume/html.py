@@ -7,8 +7,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from daskflow.config import format_bytes
-from daskflow.errors import DaskflowError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
+from daskflow.volume.expression import Expression
 from daskflow.volume.picture import section_png, shown_as
 
 if TYPE_CHECKING:
@@ -55,14 +55,22 @@ def _picture(volume: Volume) -> str:
     low, high = volume.box.start, volume.box.stop
     section = BoundingBox((z, low[1], low[2]), (z + 1, high[1], high[2]))
     expression = volume.expression
-    if expression.stages or expression.estimate([section]).memory > _CHEAP_BYTES:
+    if expression.stages or _has_network(expression):
         return ""
     try:
+        if expression.estimate([section]).memory > _CHEAP_BYTES:
+            return ""
         png = section_png(volume.read(section), shown_as(volume.spec))
-    except DaskflowError:
+    except Exception:  # noqa: BLE001 (whatever a user's function raises, the facts can be shown)
         return ""
     data = base64.b64encode(png).decode()
     return f"<figure style='margin:0'><img src='data:image/png;base64,{data}'><figcaption>z = {z}</figcaption></figure>"
+
+
+def _has_network(expression: Expression) -> bool:
+    """Return whether a step has an option that checks itself by a trial run, as networks do."""
+    options = (option for node in expression.nodes for option in getattr(node, "options", {}).values())
+    return any(hasattr(option, "check") for option in options)
 
 
 def _sized(spec: VolumeSpec, shape: Zyx) -> str:
