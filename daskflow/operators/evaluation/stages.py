@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.records import Arrays, Reduce, write_record
 from daskflow.operators.evaluation.contingency import Contingency
 from daskflow.stores import kvstore
-from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Expression, Stage
-
-Fetched = tuple[dict[int, npt.NDArray[Any]], dict[str, int]]
+from daskflow.volume.expression import Fetched
 
 
 @dataclass(frozen=True)
@@ -73,18 +70,11 @@ class CountOverlaps:
     directory: str = ""
 
     def read(self, box: BoundingBox) -> Fetched:
-        expression = self.evaluation.expression
-        with counting() as counts:
-            arrays = expression.fetch(expression.needed([box, box]))
-        return arrays, dict(counts)
+        return self.evaluation.expression.fetch_counted([box, box])
 
     def compute(self, box: BoundingBox, inputs: Fetched) -> tuple[Contingency, dict[str, int]]:
-        expression = self.evaluation.expression
-        needed = expression.needed([box, box])
-        values = expression.compute(needed, inputs[0])
-        places = [expression[node] for node in expression.outputs]
-        segmentation, truth = (values[at][(..., *box.slices(needed[at]))] for at in places)
-        return Contingency.of(segmentation, truth), inputs[1]
+        (segmentation, truth), counts = self.evaluation.expression.compute_counted([box, box], inputs)
+        return Contingency.of(segmentation, truth), counts
 
     def write(self, box: BoundingBox, outputs: tuple[Contingency, dict[str, int]]) -> BlockResult:
         table, counts = outputs
@@ -98,6 +88,7 @@ class CountOverlaps:
         return dataclasses.replace(estimate, memory=estimate.memory + 2 * box.size)
 
     def check(self) -> None:
+        self.evaluation.expression.check()
         kvstore.check_writable(self.directory)
 
     def describe(self) -> dict[str, Any]:

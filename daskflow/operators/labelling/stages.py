@@ -17,11 +17,15 @@ from daskflow.operators.labelling.merging import number_components
 from daskflow.operators.labelling.scratch import Labelling, Seams
 from daskflow.operators.labelling.seams import later_neighbours, touching_pairs
 from daskflow.stores import kvstore
-from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Expression, Stage
+from daskflow.volume.expression import Fetched
 
 Array = npt.NDArray[Any]
-Fetched = tuple[dict[int, Array], dict[str, int]]
+
+# per block, and low, so that no job is refused that would run: 2^23 voxels of EM hold about 300 pieces of neurons,
+# 1600 supervoxels, and few components of a sparse mask
+_COMPONENTS = 100
+_COMPONENT_BYTES = 100  # at the peak of numbering: where it begins, the pairs it is in, and what sorts them
 
 
 @dataclass(frozen=True)
@@ -39,19 +43,15 @@ class LabelBlocks:
     threshold: float | None
 
     def read(self, box: BoundingBox) -> Fetched:
-        with counting() as counts:
-            arrays = self.expression.fetch(self.expression.needed([box]))
-        return arrays, dict(counts)
+        return self.expression.fetch_counted([box])
 
     def compute(self, box: BoundingBox, inputs: Fetched) -> tuple[Array, Components, dict[str, int]]:
-        needed = self.expression.needed([box])
-        place = self.expression[self.expression.outputs[0]]
-        array = self.expression.compute(needed, inputs[0])[place]
-        array = array[(..., *box.slices(needed[place]))].reshape(box.shape)
+        (array,), counts = self.expression.compute_counted([box], inputs)
+        array = array.reshape(box.shape)
         if self.threshold is not None:
             array = array > self.threshold
         labels, components = label_block(array, box, self.labelling.grid.box, self.labelling.connectivity)
-        return labels, components, inputs[1]
+        return labels, components, counts
 
     def write(self, box: BoundingBox, outputs: tuple[Array, Components, dict[str, int]]) -> BlockResult:
         labels, components, counts = outputs
@@ -67,6 +67,7 @@ class LabelBlocks:
         return dataclasses.replace(source, bytes_written=labels, memory=source.memory + box.size + 2 * labels)
 
     def check(self) -> None:
+        self.expression.check()
         assert self.labelling.url is not None
         kvstore.check_writable(self.labelling.url)
 
@@ -176,7 +177,8 @@ class NumberComponents:
         return BlockResult(counts={"components": outputs[2]})
 
     def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
-        return Estimate()
+        """Guess the memory, which only labelling the blocks would tell: that of 100 components in every block."""
+        return Estimate(memory=len(self.labelling.grid) * _COMPONENTS * _COMPONENT_BYTES)
 
     def check(self) -> None:
         """Nothing can fail that labelling the blocks has not met."""

@@ -1,8 +1,14 @@
+import dask.array as da
 import numpy as np
 import pytest
 
+from daskflow.clusters import Threads
+from daskflow.errors import ParameterError, PlanError
+from daskflow.jobs.executor import Workers
 from daskflow.jobs.fingerprint import describe_stages
+from daskflow.jobs.plan import Plan
 from daskflow.operators.connected_components import connected_components
+from daskflow.stores.counting import count
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume import Volume
 from daskflow.volume.stage import run_here
@@ -68,3 +74,43 @@ def test_plans_know_what_is_read_and_written(volume):
     assert estimate.memory >= estimate.bytes_read + estimate.bytes_written
     assert match.task.estimate(match.grid[0]).bytes_read > 0
     assert len(number.grid) == 1
+
+
+def test_the_plan_names_the_numbering_of_a_volume_too_large_for_one_worker():
+    small, large = (
+        Volume.from_dask(da.zeros((n, n, n), dtype=np.uint8, chunks=n)).with_block(64) for n in (256, 2**15)
+    )
+    workers = Workers(1, 1, 1, 2 * 10**9)
+
+    Plan.of("small", "here", connected_components(small).expression.stages, workers).check()
+    with pytest.raises(PlanError, match="number-components needs"):
+        Plan.of("large", "here", connected_components(large).expression.stages, workers).check()
+
+
+def counted(block):
+    count("odd_voxels", block.size)
+    return block
+
+
+class Unfit:
+    """An option that cannot be used."""
+
+    def check(self):
+        raise ParameterError("the model is unfit")
+
+
+def unfit(block, option):
+    pytest.fail(f"{option} was used on {block.shape}")
+
+
+def test_what_is_counted_while_computing_reaches_the_report(volume, tmp_path):
+    job = connected_components(volume.map_blocks(counted, dtype=np.uint8)).save(tmp_path / "out", chunk=(2, 2, 2))
+
+    assert job.run(Threads(1), progress=False).counts["odd_voxels"] == volume.box.size
+
+
+def test_options_that_refuse_are_met_before_any_block(volume, tmp_path):
+    refusing = volume.map_blocks(unfit, dtype=np.uint8, option=Unfit())
+
+    with pytest.raises(ParameterError, match="unfit"):
+        connected_components(refusing).save(tmp_path / "out", chunk=(2, 2, 2)).run(Threads(1), progress=False)
