@@ -262,7 +262,10 @@ class Format:
         rank: among formats that recognise the same location, the lowest is asked first.
         prefixes: further names accepted before ``://``.
         create: (url, spec, mip, layout) -> Store, for formats of chunks that many writers share.
-        write_file: (url, spec, read, layout), for files that one writer makes slab by slab and renames when whole.
+        write_file: (url, spec, read, layout, dataset), for files that one writer makes slab by slab and renames when
+            whole.
+        check_file: (url, spec, layout, dataset), which raises, before anything is computed, what is known to make
+            `write_file` fail.
         datasets: whether ``file.suffix:dataset`` names an array inside the file.
     """
 
@@ -273,7 +276,8 @@ class Format:
     rank: int = 50
     prefixes: tuple[str, ...] = ()
     create: Callable[[str, VolumeSpec, int, Layout], Store] | None = None
-    write_file: Callable[[str, VolumeSpec, ReadBox, Layout], None] | None = None
+    write_file: Callable[[str, VolumeSpec, ReadBox, Layout, str | None], None] | None = None
+    check_file: Callable[[str, VolumeSpec, Layout, str | None], None] | None = None
     datasets: bool = False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,15 +26,26 @@ from daskflow.errors import (
 )
 from daskflow.geometry import LAYER_TYPES, BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx
 from daskflow.stores import kvstore
-from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip
+from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip, refuse_cast
 from daskflow.stores.counting import count
-from daskflow.stores.local_files import FileStore, begins_with, deflate, file_state, local_file, replacing, slabs
+from daskflow.stores.local_files import (
+    NUMBERS,
+    FileStore,
+    begins_with,
+    check_place,
+    deflate,
+    file_state,
+    local_file,
+    refuse_layout,
+    replacing,
+    slabs,
+)
 from daskflow.stores.placement import whole_voxels
 
 _SUFFIXES = (".h5", ".hdf5", ".hdf")
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _MAIN = "main"
-_INSIDE = re.compile(rf"(.*(?:{'|'.join(map(re.escape, _SUFFIXES))})):([^:/][^:]*)", re.DOTALL | re.IGNORECASE)
+_BESIDE = ("voxel_offset", "voxel_size", "unique_nonzeros")
 _DEFAULT_CHUNK: Zyx = (64, 64, 64)
 
 
@@ -208,19 +219,59 @@ def _layer_type(dataset: Any) -> LayerType | None:
     return next((known for known in LAYER_TYPES if known == stated), "segmentation" if in_labels else None)
 
 
-def write_hdf5(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout) -> None:
+def check_hdf5(url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
+    """Raise what is known to make `write_hdf5` fail.
+
+    Raises:
+        ParameterError: a dtype, shard or compression that is not written, a dataset where a group is, or an empty
+            volume.
+        StoreAccessError: the place cannot be written.
+        CorruptChunkError: the file exists and is damaged.
+        MissingDependencyError: h5py is not installed.
+    """
+    _h5py()
+    refuse_layout(layout, ("shard",), "HDF5")
+    level = _gzip_level(layout)
+    if level is not None:
+        deflate(level)
+    refuse_cast(spec.dtype, NUMBERS, "an HDF5 file")
+    next(slabs(spec))
+    check_place(url)
+    _others(url, (dataset or _MAIN).strip("/"))
+
+
+def _others(url: str, name: str) -> bool:
+    """Return whether a file exists that holds other datasets than `name` and what is written beside it.
+
+    Raises:
+        ParameterError: `name` is a group there, or goes through a dataset.
+    """
+    if not begins_with(url, (_MAGIC,)):
+        return False
+    with _file(url) as file:
+        found: dict[str, bool] = {}
+        file.visititems(lambda path, item: found.update({path: hasattr(item, "chunks")}))
+    above = [name.rsplit("/", depth)[0] for depth in range(1, name.count("/") + 1)]
+    if found.get(name) is False or any(found.get(group) for group in above):
+        what = "a group" if found.get(name) is False else "below a dataset"
+        raise ParameterError(f"{name!r} is {what} in {url}; choose another name for the dataset")
+    own = {name, *(_BESIDE if name == _MAIN else ())}
+    return any(path not in own for path, is_dataset in found.items() if is_dataset)
+
+
+def write_hdf5(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
     """Write a volume to an HDF5 file, slab by slab; the file appears when it is whole and replaces an older one.
 
-    The dataset is ``main``, with ``voxel_offset`` and ``voxel_size`` beside it, as chunkflow has them; another one is
-    written as ``file.h5:path``, with the attributes `resolution` and `offset`, as CREMI has them. A segmentation gets
-    ``unique_nonzeros``. Chunks are compressed by gzip (ISA-L) unless the layout says none.
+    The dataset is ``main``, with ``voxel_offset`` and ``voxel_size`` beside it, as chunkflow has them; another one has
+    the attributes `resolution` and `offset`, as CREMI has them. A segmentation gets ``unique_nonzeros``. Chunks are
+    compressed by gzip (ISA-L) unless the layout says none. Other datasets of the older file are kept.
 
     Raises:
         ParameterError: an unknown compression, or an empty volume.
         StoreAccessError: the place cannot be written.
     """
-    match = _INSIDE.fullmatch(url)
-    url, name = (match[1], match[2].strip("/")) if match else (url, _MAIN)
+    check_hdf5(url, spec, layout, dataset)
+    name = (dataset or _MAIN).strip("/")
     level = _gzip_level(layout)
     compress = None if level is None else deflate(level)
     z, y, x = (min(c, s) for c, s in zip(layout.chunk or spec.chunk or _DEFAULT_CHUNK, spec.box.shape, strict=True))
@@ -228,17 +279,30 @@ def write_hdf5(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout) -> Non
     parts = slabs(spec, z or 1)
     first = next(parts)
     h5py = _h5py()
-    with replacing(local_file(url)) as path, h5py.File(path, "w") as file:
+    with replacing(local_file(url)) as path, _new_file(h5py, url, path, name) as file:
         chunk = (*(() if spec.channels is None else (1,)), z, y, x)
         options = {} if level is None else {"compression": "gzip", "compression_opts": level}
-        dataset = file.create_dataset(name, spec.shape, spec.dtype, chunks=chunk, **options)
-        _describe(dataset, spec)
+        made = file.create_dataset(name, spec.shape, spec.dtype, chunks=chunk, **options)
+        _describe(made, spec)
         for box in itertools.chain([first], parts):
             voxels = read(box)
-            _write_slab(dataset, voxels, box.start[0] - spec.box.start[0], compress)
+            _write_slab(made, voxels, box.start[0] - spec.box.start[0], compress)
             ids = None if ids is None else _merged(ids, voxels)
         if ids is not None:
             file.create_dataset("unique_nonzeros", data=ids)
+
+
+@contextmanager
+def _new_file(h5py: Any, url: str, path: Path, name: str) -> Iterator[Any]:
+    """Open a new file at `path`, with all that the one at `url` holds but the dataset `name`, if it holds more."""
+    others = _others(url, name)
+    if others:
+        shutil.copyfile(local_file(url), path)
+    with h5py.File(path, "r+" if others else "w") as file:
+        for old in (name, *(_BESIDE if name == _MAIN else ())):
+            if old in file:
+                del file[old]
+        yield file
 
 
 def _gzip_level(layout: Layout) -> int | None:
@@ -300,5 +364,6 @@ FORMAT = Format(
     rank=60,
     prefixes=("h5",),
     write_file=write_hdf5,
+    check_file=check_hdf5,
     datasets=True,
 )

@@ -14,8 +14,13 @@ from typing import Any, ClassVar
 from daskflow.errors import ParameterError, StoreAccessError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
-from daskflow.stores.base import Array, Store
+from daskflow.stores.base import Array, Layout, Store
 
+NUMBERS = (
+    "bool",
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+    *("float16", "float32", "float64"),
+)
 _SLAB_SECTIONS = 64
 _SLAB_BYTES = 256 * 2**20
 
@@ -94,6 +99,38 @@ def replacing(path: Path) -> Iterator[Path]:
         raise StoreAccessError(f"cannot write {path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(url: str) -> None:
+    """Raise unless a file can be made at a URL; directories that lack on the way there will be made.
+
+    Raises:
+        StoreAccessError: it is not on a local disk, is a directory, or its directory cannot be written.
+    """
+    path = local_file(url)
+    if path.is_dir():
+        raise StoreAccessError(f"{path} is a directory; name a file")
+    above = next(parent for parent in path.parents if parent.exists())
+    if not above.is_dir():
+        raise StoreAccessError(f"cannot write {path}: {above} is no directory")
+    kvstore.check_writable(str(above))
+
+
+def refuse_layout(layout: Layout, names: Sequence[str], kind: str) -> None:
+    """Raise when a layout asks for what a format of files has not.
+
+    Args:
+        layout: what is asked.
+        names: those of `chunk` and `shard` that the format has not.
+        kind: the files, for the message.
+
+    Raises:
+        ParameterError: it does.
+    """
+    for name in names:
+        value = getattr(layout, name)
+        if value is not None:
+            raise ParameterError(f"{kind} files have no {name}s; drop {name}={value}")
 
 
 def slabs(spec: VolumeSpec, unit: int = 1) -> Iterator[BoundingBox]:

@@ -10,8 +10,17 @@ import numpy as np
 from daskflow.errors import CorruptChunkError, GeometryError, ParameterError, UnknownFormatError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
-from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip
-from daskflow.stores.local_files import FileStore, begins_with, local_file, replacing, slabs
+from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip, refuse_cast
+from daskflow.stores.local_files import (
+    NUMBERS,
+    FileStore,
+    begins_with,
+    check_place,
+    local_file,
+    refuse_layout,
+    replacing,
+    slabs,
+)
 
 _MAGIC = b"\x93NUMPY"
 
@@ -71,15 +80,31 @@ def open_npy(url: str, opening: Opening) -> Store:
     return NpyStore(url, spec)
 
 
-def write_npy(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout) -> None:
+def check_npy(url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:  # noqa: ARG001 (holds one)
+    """Raise what is known to make `write_npy` fail.
+
+    Raises:
+        ParameterError: a layout was asked for, which the format does not have; or a dtype; or the volume is empty.
+        StoreAccessError: the place cannot be written.
+    """
+    refuse_layout(layout, ("chunk", "shard"), "NPY")
+    if (layout.compression or layout.encoding or "none") not in ("none", "raw"):
+        raise ParameterError(f"NPY files are not compressed; got {layout.compression or layout.encoding}")
+    if layout.quality is not None:
+        raise ParameterError(f"NPY files are not compressed; drop quality={layout.quality}")
+    refuse_cast(spec.dtype, NUMBERS, "an NPY file")
+    next(slabs(spec))
+    check_place(url)
+
+
+def write_npy(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
     """Write a volume to an NPY file, slab by slab; the file appears when it is whole.
 
     Raises:
-        ParameterError: a layout was asked for, which the format does not have; or the volume is empty.
+        ParameterError: a layout was asked for, which the format does not have; or a dtype; or the volume is empty.
         StoreAccessError: the place cannot be written.
     """
-    if (layout.compression or layout.encoding or "none") not in ("none", "raw"):
-        raise ParameterError(f"NPY files are not compressed; got {layout.compression or layout.encoding}")
+    check_npy(url, spec, layout, dataset)
     parts = slabs(spec)
     first = next(parts)
     with replacing(local_file(url)) as path, path.open("wb") as file:
@@ -101,4 +126,5 @@ FORMAT = Format(
     suffixes=(".npy",),
     rank=60,
     write_file=write_npy,
+    check_file=check_npy,
 )

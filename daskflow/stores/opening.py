@@ -145,16 +145,61 @@ def write_file(
     *,
     format: str | None = None,  # noqa: A002
     layout: Layout | None = None,
+    dataset: str | None = None,
 ) -> None:
     """Write a file of a format that one writer makes whole, slab by slab from `read`.
 
+    Args:
+        url: the file; also ``file.h5:dataset``.
+        spec: what it will hold.
+        read: gives the voxels of a box.
+        format: name of the format, to override the ending.
+        layout: compression, and chunk where the format has chunks.
+        dataset: name inside a file that holds several; the others stay as they are.
+
     Raises:
-        ParameterError: the format is one of chunks, or cannot hold the dtype.
+        ParameterError: the format is one of chunks, or cannot hold what is asked.
+        StoreAccessError: the place cannot be written.
     """
+    target, location, inside = _target_file(url, format, dataset)
+    assert target.write_file is not None
+    target.write_file(location, spec, read, layout or Layout(), inside)
+
+
+def check_file(
+    url: str | os.PathLike[str],
+    spec: VolumeSpec,
+    *,
+    format: str | None = None,  # noqa: A002
+    layout: Layout | None = None,
+    dataset: str | None = None,
+) -> None:
+    """Raise what is known to make `write_file` fail with the same arguments; nothing is written.
+
+    Raises:
+        ParameterError: the format is one of chunks, or cannot hold the dtype, layout or dataset.
+        StoreAccessError: the place is not on a local disk, or cannot be written.
+        MissingDependencyError: a package that writes the format is not installed.
+    """
+    target, location, inside = _target_file(url, format, dataset)
+    if target.check_file is not None:
+        target.check_file(location, spec, layout or Layout(), inside)
+
+
+def _target_file(
+    url: str | os.PathLike[str],
+    format: str | None,  # noqa: A002
+    dataset: str | None,
+) -> tuple[Format, str, str | None]:
+    """Return the format of a new file, its normalised URL and the dataset in it."""
     target, rest = target_format(url, format)
     if target.write_file is None:
         raise ParameterError(f"{target.name} is written chunk by chunk, not as one file: {kvstore.redact(rest)}")
-    target.write_file(kvstore.normalise(rest), spec, read, layout or Layout())
+    rest, inside = split_dataset(rest)
+    inside = dataset or inside
+    if inside is not None and not target.datasets:
+        raise ParameterError(f"{target.name} files hold one array; drop dataset={inside!r}")
+    return target, kvstore.normalise(rest), inside
 
 
 def target_format(url: str | os.PathLike[str], format: str | None = None) -> tuple[Format, str]:  # noqa: A002
@@ -222,6 +267,7 @@ def recognise(location: str) -> Format:
 
 
 __all__ = [
+    "check_file",
     "create_store",
     "format_named",
     "formats",

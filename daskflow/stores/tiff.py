@@ -21,10 +21,12 @@ from daskflow.stores.counting import count
 from daskflow.stores.local_files import (
     FileStore,
     begins_with,
+    check_place,
     deflate,
     file_state,
     local_file,
     natural_order,
+    refuse_layout,
     replacing,
     slabs,
 )
@@ -186,7 +188,23 @@ def _tell(url: str, stack: TiffStack, opening: Opening) -> None:
         logger.info("%s: no voxel size (%s); taken as 1 nm unless voxel_size is given", url, stack.tags.source)
 
 
-def write_tiff(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout) -> None:
+def check_tiff(url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:  # noqa: ARG001 (holds one)
+    """Raise what is known to make `write_tiff` fail.
+
+    Raises:
+        ParameterError: a dtype, chunk, shard or compression that is not written, or an empty volume.
+        StoreAccessError: the place cannot be written.
+    """
+    refuse_layout(layout, ("chunk", "shard"), "TIFF")
+    level = _zlib_level(layout)
+    if level is not None:
+        deflate(level)
+    write_options(spec)
+    next(slabs(spec))
+    check_place(url)
+
+
+def write_tiff(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
     """Write a volume to a TIFF file, page by page; the file appears when it is whole and replaces an older one.
 
     It is an OME-TIFF with voxel size, offset and channel names, axes ZYX or ZCYX, the dtype unchanged (64-bit integers
@@ -194,11 +212,12 @@ def write_tiff(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout) -> Non
     none; BigTIFF is used from 4 GB on.
 
     Raises:
-        ParameterError: a dtype or compression that is not written, or an empty volume.
+        ParameterError: a dtype, chunk, shard or compression that is not written, or an empty volume.
         StoreAccessError: the place cannot be written.
     """
     import tifffile
 
+    check_tiff(url, spec, layout, dataset)
     options = write_options(spec)
     level = _zlib_level(layout)
     rows = max(1, min(spec.box.shape[1], _STRIP_BYTES // (spec.box.shape[2] * spec.dtype.itemsize or 1)))
@@ -260,4 +279,5 @@ FORMAT = Format(
     rank=70,
     prefixes=("tif",),
     write_file=write_tiff,
+    check_file=check_tiff,
 )

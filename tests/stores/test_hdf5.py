@@ -22,7 +22,7 @@ from daskflow.errors import (
 from daskflow.geometry import LAYER_TYPES, BoundingBox, VolumeSpec
 from daskflow.stores.base import Layout
 from daskflow.stores.counting import counting
-from daskflow.stores.opening import open_store, write_file
+from daskflow.stores.opening import check_file, open_store, write_file
 from daskflow.testing.stores import boxes_in, triples, voxels
 
 SPEC = VolumeSpec(
@@ -91,6 +91,41 @@ def test_a_dataset_other_than_main_is_written_as_cremi_has_it(tmp_path):
         np.testing.assert_array_equal(labels, array)
         np.testing.assert_array_equal(labels.attrs["resolution"], (40, 4, 4))
         np.testing.assert_array_equal(labels.attrs["offset"], (-120, 20, 28))
+
+
+def test_other_datasets_of_the_file_are_kept(tmp_path):
+    raw = save(f"{tmp_path}/a.h5:volumes/raw", SPEC)
+    main = save(tmp_path / "a.h5", SPEC.replace(layer_type="segmentation"))
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["volumes"].attrs["sample"] = "A"
+        file["notes"] = np.arange(3)
+    changed = np.zeros(SPEC.shape, "u1")
+    write_file(tmp_path / "a.h5", SPEC, lambda box: changed[box.slices(SPEC.box)], dataset="volumes/raw")
+    for name, expected in (("volumes/raw", changed), ("main", main)):
+        np.testing.assert_array_equal(open_store(tmp_path / "a.h5", dataset=name).read(SPEC.box), expected)
+    assert raw.any()
+    save(tmp_path / "a.h5", SPEC, changed)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert not file["main"][()].any()
+        assert "unique_nonzeros" not in file
+        assert file["volumes"].attrs["sample"] == "A"
+        assert file["notes"][()].tolist() == [0, 1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_a_file_of_another_ending_takes_a_dataset(tmp_path):
+    array = voxels(SPEC)
+    write_file(tmp_path / "a.dat", SPEC, lambda box: array[box.slices(SPEC.box)], format="hdf5", dataset="raw")
+    np.testing.assert_array_equal(open_store(tmp_path / "a.dat", dataset="raw").read(SPEC.box), array)
+
+
+@pytest.mark.parametrize("name", ["volumes", "volumes/raw/more"])
+def test_a_dataset_takes_no_group_away(tmp_path, name):
+    save(f"{tmp_path}/a.h5:volumes/raw", SPEC)
+    with pytest.raises(ParameterError, match="choose another name"):
+        check_file(tmp_path / "a.h5", SPEC, dataset=name)
+    with pytest.raises(ParameterError, match="choose another name"):
+        save(f"{tmp_path}/a.h5:{name}", SPEC)
 
 
 @pytest.fixture

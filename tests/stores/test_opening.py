@@ -14,7 +14,7 @@ from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore, opening
 from daskflow.stores.base import Format, Layout, Opening, Store
 from daskflow.stores.memory import ArrayStore
-from daskflow.stores.opening import create_store, open_level, open_store, target_format, write_file
+from daskflow.stores.opening import check_file, create_store, open_level, open_store, target_format, write_file
 from daskflow.stores.precomputed import PrecomputedStore
 
 SPEC = VolumeSpec(box=BoundingBox((-1, 2, 3), (7, 10, 11)), dtype=np.dtype("uint8"), layer_type="image")
@@ -262,3 +262,53 @@ def test_a_store_that_was_made_otherwise_has_no_other_mips_to_open(tmp_path: Pat
     info = json.loads((tmp_path / "layer" / "info").read_text())
     with pytest.raises(StoreError, match="open it by its URL"):
         PrecomputedStore.from_info(f"file://{tmp_path}/layer", info).with_mip(1)
+
+
+@pytest.mark.parametrize("ending", ["h5", "tif", "npy"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is(tmp_path: Path, ending: str) -> None:
+    name = f"a.{ending}"
+    check_file(tmp_path / name, SPEC)
+    check_file(tmp_path / "to" / "be" / "made" / name, SPEC)
+    shards = Layout(chunk=(4, 4, 4), shard=(8, 8, 8))
+    for spec, layout, message in (
+        (SPEC.replace(dtype=np.dtype("complex64")), Layout(), "astype"),
+        (SPEC, Layout(compression="jpeg"), "jpeg"),
+        (SPEC, Layout(encoding="png"), "png"),
+        (SPEC, Layout(quality=11), "11"),
+        (SPEC, shards, "chunk" if ending != "h5" else "shard"),
+        (SPEC.replace(box=BoundingBox((0, 0, 0), (0, 2, 2)), chunk_origin=None), Layout(), "nothing to write"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            check_file(tmp_path / name, spec, layout=layout)
+        with pytest.raises(ParameterError, match=message):
+            write_file(tmp_path / name, spec, lambda box: np.zeros(box.shape), layout=layout)
+    (tmp_path / "file").write_text("")
+    (tmp_path / name).mkdir()
+    for place in (f"s3://bucket/{name}", f"memory://files/{name}", tmp_path / "file" / name, tmp_path / name):
+        with pytest.raises(StoreAccessError):
+            check_file(place, SPEC)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["file", name])
+
+
+def test_a_file_in_a_directory_that_may_not_be_written_is_refused(
+    open_directory: Path, run_unprivileged: Callable[..., str]
+) -> None:
+    open_directory.chmod(0o555)
+    code = (
+        "import sys, numpy as np; from daskflow.errors import StoreAccessError\n"
+        "from daskflow.geometry import BoundingBox, VolumeSpec; from daskflow.stores.opening import check_file\n"
+        "try: check_file(sys.argv[1], VolumeSpec(BoundingBox((0, 0, 0), (2, 2, 2)), np.dtype('uint8')))\n"
+        "except StoreAccessError as error: print('refused')"
+    )
+    assert run_unprivileged(code, f"{open_directory}/new/a.npy").strip() == "refused"
+
+
+@pytest.mark.parametrize("ending", ["tif", "npy"])
+def test_a_dataset_in_a_file_of_one_array_is_refused(tmp_path: Path, ending: str) -> None:
+    with pytest.raises(ParameterError, match="hold one array"):
+        check_file(tmp_path / f"a.{ending}", SPEC, dataset="main")
+
+
+def test_layers_of_chunks_are_no_files_to_check(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="chunk by chunk"):
+        check_file(tmp_path / "layer", SPEC)
