@@ -120,7 +120,16 @@ class Labelling:
         data = kvstore.read_bytes(url)
         if data is None:
             raise MissingChunkError(f"scratch data at {url} are gone; delete the job's directory and run it again")
-        return unpack(data, url)
+        return unpack(data, url, most=self._most(kind))
+
+    def _most(self, kind: str) -> int:
+        """Return how many numbers one array of a record has at most, whatever the voxels are."""
+        z, y, x = self.grid.block
+        if kind in ("labels", "components"):
+            return z * y * x
+        # each voxel of three faces, edges and corners included, may touch two times nine others across a seam
+        seams = 2 * 2 * 9 * (z * y + z * x + y * x)
+        return _GROUP**3 * max(z * y * x, seams)
 
 
 @dataclass(frozen=True)
