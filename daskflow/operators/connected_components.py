@@ -33,7 +33,9 @@ def connected_components(
     Voxels of different values never join, and 0 is background; with a threshold, the voxels above it are all alike.
     Components are numbered 1 to n in the order of their first voxels, z slowest and x fastest. The result waits for
     three passes, which a job runs by itself: label blocks, match their seams, number the whole. The last one holds
-    about 100 bytes for each component of each block in one worker's memory.
+    about 100 bytes for each component of each block in one worker's memory; a plan, which cannot know how many there
+    are, counts on 100 in a block. `data`, `compute` and `read` run the passes on one core of one machine, for a look:
+    with a large volume, or workers on several machines, `save` it and open what was saved.
 
     Args:
         volume: an image, probabilities or a segmentation, with one channel.
