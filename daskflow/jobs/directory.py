@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,27 +75,45 @@ class JobDirectory:
                 f"{self.url} belongs to a job that differs from this one:\n{lines}\n"
                 "Write to another output, or delete that directory to start over."
             )
+        if known is None or differing:
+            self.clear()
 
-    def claim(self, name: str, description: dict[str, Any], command: Sequence[str] | None) -> None:
-        """Store what job the directory is now."""
+    def claim(
+        self, name: str, description: dict[str, Any], command: Sequence[str] | None, *, anew: bool = False
+    ) -> None:
+        """Store what job the directory is now.
+
+        Args:
+            name: the job's.
+            description: of its stages.
+            command: the command line that made it.
+            anew: an earlier run had ended the job, so that this one does not go on with it.
+        """
+        known = self.read("job.json")
+        same = known is not None and known["stages"] == description and not anew
         values = {
             "format": _FORMAT,
             "daskflow": daskflow.__version__,
             "name": name,
             "user": user(),
             "command": None if command is None else without_secrets(command),
+            "run": known.get("run") if same else uuid.uuid4().hex,
             "stages": description,
         }
-        known = self.read("job.json")
         if known != values:
             self.write("job.json", values)
 
     def clear(self) -> None:
-        """Forget every earlier run: all but the lock."""
-        for name in ("job.json", "failures.json", "totals.json", "report.json"):
-            kvstore.delete(kvstore.join(self.url, name))
+        """Forget every earlier run: all but the lock and the description, which holds until the next claim."""
+        self.forget_report()
         kvstore.delete_tree(kvstore.join(self.url, "ledger"))
+        for name in ("failures.json", "totals.json"):
+            kvstore.delete(kvstore.join(self.url, name))
         kvstore.delete_tree(self.scratch)
+
+    def forget_report(self) -> None:
+        """Delete the report of an earlier run."""
+        kvstore.delete(kvstore.join(self.url, "report.json"))
 
     def load_failures(self) -> list[Failure]:
         """Return the blocks that failed and were not retried yet, as far as they were recorded."""

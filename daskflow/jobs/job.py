@@ -37,8 +37,9 @@ class Job:
             same name are numbered, e.g. label-components, label-components-2.
         directory: URL where the job keeps its ledger, failures, report and scratch data.
         name: shown to people.
-        finish: called in this process, once, when every block is done, with the report and the directory; what they
-            add to `report.results` (JSON values) is stored with the report.
+        finish: called in this process when every block is done, with the report and the directory; what they add to
+            `report.results` (JSON values) is stored with the report. The next run calls them again when this process
+            dies before the report is stored. One that needs scratch data has the attribute ``reads_scratch = True``.
         command: the command line that made the job, by which it can be retried.
 
     Raises:

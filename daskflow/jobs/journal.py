@@ -12,7 +12,7 @@ from typing import Any
 from daskflow.errors import DaskflowError, JobError
 from daskflow.jobs.batch import Failure
 from daskflow.jobs.directory import JobDirectory
-from daskflow.jobs.ledger import FAILED, Ledger
+from daskflow.jobs.ledger import DONE, EMPTY, FAILED, Ledger
 from daskflow.volume.stage import Stage
 
 _EVERY = 2.0
@@ -25,6 +25,7 @@ class Journal:
 
     They are saved in the order failures, ledger, counts. A driver that dies in between leaves failures that the ledger
     does not know, which are dropped, or counts that lack the last seconds; never a block taken for done that is not.
+    Counts of a stage of which nothing is done are left from blocks that were set back, and dropped, too.
     """
 
     def __init__(self, directory: JobDirectory, stages: Sequence[Stage]) -> None:
@@ -36,7 +37,10 @@ class Journal:
             if failure.stage in self.ledgers and self.ledgers[failure.stage].state(failure.index) == FAILED
         ]
         totals = directory.read("totals.json") or {}
-        self.counts = {stage.name: Counter[str](totals.get(stage.name, {})) for stage in stages}
+        self.counts = {
+            name: Counter[str](totals.get(name, {}) if ledger.count(DONE) or ledger.count(EMPTY) else {})
+            for name, ledger in self.ledgers.items()
+        }
         self._saving: threading.Thread | None = None
         self._error: DaskflowError | None = None
         self._next = 0.0
@@ -46,13 +50,14 @@ class Journal:
         """Whether every block of every stage is done."""
         return all(ledger.finished for ledger in self.ledgers.values())
 
-    def forget(self, stage: str, *states: int) -> None:
-        """Set the blocks of a stage that are in one of `states` back to pending."""
-        self.ledgers[stage].reset(*states)
+    def forget(self, stage: str, *states: int) -> bool:
+        """Set the blocks of a stage that are in one of `states` back to pending; return whether there were any."""
+        reset = self.ledgers[stage].reset(*states)
         if FAILED in states:
             self.failures = [failure for failure in self.failures if failure.stage != stage]
         if not any(self.ledgers[stage].count(state) for state in states if state != FAILED) and set(states) > {FAILED}:
             self.counts[stage].clear()
+        return reset > 0
 
     def add_failures(self, failures: Iterable[Failure]) -> None:
         """Keep failures: all of the first, then without traceback, then only in the ledger."""

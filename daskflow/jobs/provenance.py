@@ -44,6 +44,7 @@ def provenance(report: Report) -> dict[str, Any]:
         "host": socket.gethostname(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "job": report.name,
+        "run": job.get("run"),
         "command": job.get("command"),
         "parameters": job.get("stages"),
         "blocks": {stage.name: {"done": stage.done, "empty": stage.empty} for stage in report.stages},
@@ -57,7 +58,8 @@ class WriteProvenance:
     """Writes what `provenance` returns with the data: the last thing that a finished job does.
 
     Precomputed layers have a file ``provenance`` in CloudVolume's form, to whose ``processing`` the job is added, other
-    data a file ``<name>.provenance.json`` beside them.
+    data a file ``<name>.provenance.json`` beside them. A run whose last steps are repeated has one entry still. What is
+    there but has another form is kept as ``<file>.old``.
 
     Attributes:
         url: the layer or file.
@@ -71,12 +73,32 @@ class WriteProvenance:
 
     def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002 (what every finish is called with)
         target = f"{self.url}/provenance" if self.inside else f"{self.url}.provenance.json"
-        known = json.loads(kvstore.read_bytes(target) or b"{}")
+        data = kvstore.read_bytes(target)
+        known = _known(data)
+        if known is None:
+            kvstore.write_bytes(f"{target}.old", data or b"")
+            known = {}
         record = {**provenance(report), "mip": self.mip}
         entry = {"method": record, "by": record["user"], "date": record["finished"]}
         whole = {"description": "", "owners": [], "sources": [], **known}
-        whole["processing"] = [*known.get("processing", []), entry]
+        earlier = [one for one in known.get("processing", []) if record["run"] is None or _run(one) != record["run"]]
+        whole["processing"] = [*earlier, entry]
         kvstore.write_bytes(target, json.dumps(whole, indent=1).encode())
+
+
+def _known(data: bytes | None) -> dict[str, Any] | None:
+    """Return the provenance that is there, empty without one; None for what has not its form."""
+    try:
+        known = json.loads(data or b"{}")
+    except ValueError:
+        return None
+    return known if isinstance(known, dict) and isinstance(known.get("processing", []), list) else None
+
+
+def _run(entry: Any) -> Any:
+    """Return which run of which job an entry of a provenance is about, None when it does not say."""
+    method = entry.get("method") if isinstance(entry, dict) else None
+    return method.get("run") if isinstance(method, dict) else None
 
 
 def _versions() -> dict[str, str]:

@@ -56,16 +56,19 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
         journal = Journal(directory, stages)
         earlier = directory.load_report()
-        _reopen(stages, journal, options, scratch_gone=earlier is not None and earlier.ok)
+        complete = earlier is not None and earlier.ok
+        if _reopen(job, stages, journal, options, complete=complete) and options.verb == "run":
+            directory.forget_report()  # not before: it says that the scratch data are gone
         progress = progress_of(options.progress)
         stack.callback(progress.close)
         for stage in stages:
             stage.task.check()
-        if options.verb == "run" and journal.finished and earlier is not None and earlier.ok:
+        if options.verb == "run" and journal.finished and earlier is not None and complete:
+            kvstore.delete_tree(directory.scratch)
             report = replace(earlier, already_done=True)
             progress.say(report.headline)
             return report
-        directory.claim(job.name, description, job.command)
+        directory.claim(job.name, description, job.command, anew=complete or not options.resume)
         if client is None:
             client = stack.enter_context(job.connect())
             job.plan(client).check()
@@ -76,17 +79,29 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         return run.verify() if options.verb == "verify" else run.run()
 
 
-def _reopen(stages: list[Stage], journal: Journal, options: Options, *, scratch_gone: bool) -> None:
-    """Set back to pending what must run again although an earlier run had settled it."""
+def _reopen(job: Job, stages: list[Stage], journal: Journal, options: Options, *, complete: bool) -> bool:
+    """Set back to pending, in storage too, what must run again although an earlier run had settled it.
+
+    That is stored before any check makes an output anew, which would then be taken for what an earlier run made. Where
+    a complete run has deleted its scratch data, stages before one that runs again, or all if a finish function reads
+    scratch data, run again, too. Return whether anything was set back.
+    """
+    again: set[str] = set()
     for stage in stages:
-        if options.retry_failed:
-            journal.forget(stage.name, FAILED)
-        if not getattr(stage.task, "intact", lambda: True)():
-            journal.forget(stage.name, DONE, EMPTY, FAILED)
-    if scratch_gone and options.verb == "run":
-        unfinished = [number for number, stage in enumerate(stages) if not journal.ledgers[stage.name].finished]
-        for stage in stages[: max(unfinished, default=0)]:
-            journal.forget(stage.name, DONE, EMPTY, FAILED)
+        if options.retry_failed and journal.forget(stage.name, FAILED):
+            again.add(stage.name)
+        if not getattr(stage.task, "intact", lambda: True)() and journal.forget(stage.name, DONE, EMPTY, FAILED):
+            again.add(stage.name)
+    unfinished = [number for number, stage in enumerate(stages) if not journal.ledgers[stage.name].finished]
+    if complete and unfinished and options.verb == "run":
+        reads = any(getattr(finish, "reads_scratch", False) for finish in job.finish)
+        for stage in stages[: len(stages) if reads else unfinished[-1]]:
+            if journal.forget(stage.name, DONE, EMPTY, FAILED):
+                again.add(stage.name)
+    for stage in stages:
+        if stage.name in again:
+            journal.save(stage.name)
+    return bool(again)
 
 
 @dataclass
@@ -108,7 +123,7 @@ class _Run:
 
     def run(self) -> Report:
         """Run the stages, then the job's finish functions."""
-        kvstore.delete(kvstore.join(self.directory.url, "report.json"))
+        self.directory.forget_report()
         state: State = "finished"
         for stage, plan in zip(self.stages, self.planned.stages, strict=True):
             ledger = self.journal.ledgers[stage.name]
@@ -121,8 +136,9 @@ class _Run:
         if report.ok:
             for finish in self.job.finish:
                 finish(report, self.directory.url)
-            kvstore.delete_tree(self.directory.scratch)
         self.directory.save_report(report)
+        if report.ok:
+            kvstore.delete_tree(self.directory.scratch)
         self._say(report)
         return report
 

@@ -95,10 +95,11 @@ def status(directory: str) -> Status:
         holder = None
     report = home.load_report()
     failed = any(stage.failed for stage in stages)
+    finished = report is not None and report.ok and not any(stage.failed or stage.pending for stage in stages)
     return Status(
         name=job["name"],
         directory=home.url,
-        state="running" if holder else "finished" if report and report.ok else "failed" if failed else "unfinished",
+        state="running" if holder else "finished" if finished else "failed" if failed else "unfinished",
         stages=stages,
         failures=tuple(home.load_failures()),
         command=None if job["command"] is None else tuple(job["command"]),

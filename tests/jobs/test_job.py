@@ -1,6 +1,7 @@
 import dataclasses
 import errno
 import json
+import shutil
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from daskflow.clusters import Threads
 from daskflow.errors import ChangedJobError, JobError, LockedJobError, ParameterError, PlanError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job, status
+from daskflow.jobs.fingerprint import describe_stages
 from daskflow.jobs.lock import Lease
 from daskflow.stores import kvstore
 from daskflow.volume.stage import Stage
@@ -302,6 +304,67 @@ def test_output_that_vanished_is_made_again_with_what_it_was_made_from(tmp_path,
     assert first.calls() == 16
     assert len(second.outputs()) == 8
     assert report.counts == {"missing_chunks": 16}
+
+
+def test_output_that_vanished_is_not_taken_for_done_after_a_run_that_was_refused(tmp_path, threads):
+    @dataclasses.dataclass(frozen=True)
+    class Vanishing(WriteFiles):
+        def intact(self):
+            return self.folder.exists()
+
+    def files(**options):
+        stage = Stage("files", grid(8), Vanishing(tmp_path / "out", **options))
+        return Job((stage,), str(tmp_path / "job"), name="files")
+
+    files().run(threads, progress=False)
+    shutil.rmtree(tmp_path / "out")
+    later = Stage("later", grid(8), Refusing(tmp_path / "out"))
+    refused = dataclasses.replace(files(), stages=(*files().stages, later))
+    refused.home.claim("files", describe_stages(refused.stages), None)
+    with pytest.raises(ParameterError, match="refused while planning"):
+        refused.run(threads, progress=False)
+    assert (tmp_path / "out").exists()
+    files().home.claim("files", describe_stages(files().stages), None)
+    report = files().run(threads, progress=False)
+    assert not report.already_done
+    assert files().stages[0].task.outputs() == expected()
+
+
+def test_finish_that_reads_scratch_finds_it_whenever_a_stage_runs_again(tmp_path, threads):
+    def count(report, directory):
+        report.results["found"] = len(kvstore.list_names(kvstore.join(directory, "scratch")))
+
+    count.reads_scratch = True
+    scratched = two_stages(tmp_path)[0].stages[0]
+    stages = (Stage("output", grid(8), WriteFiles(tmp_path / "second")), scratched)
+    both = Job(stages, str(tmp_path / "job"), name="both", finish=(count,))
+    assert both.run(threads, progress=False).results == {"found": 8}
+    (tmp_path / "second" / f"{BOXES[2]}.out").unlink()
+    assert not both.verify(threads, progress=False).ok
+    report = both.run(threads, progress=False)
+    assert report.results == {"found": 8}
+    assert not (tmp_path / "job" / "scratch").exists()
+
+
+def test_scratch_that_a_killed_driver_left_is_deleted_by_the_next(tmp_path, threads):
+    files, _ = job(tmp_path)
+    files.run(threads, progress=False)
+    kvstore.write_bytes(kvstore.join(files.home.scratch, "left"), b"over")
+    assert files.run(threads, progress=False).already_done
+    assert kvstore.list_names(files.home.scratch) == []
+
+
+def test_start_over_that_was_cut_short_leaves_nothing_for_done(tmp_path, threads, monkeypatch):
+    job(tmp_path)[0].run(threads, progress=False)
+    other, task = job(tmp_path, value=2)
+    with monkeypatch.context() as patch:
+        patch.setattr("daskflow.jobs.journal.Journal.__init__", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            other.run(threads, progress=False, resume=False)
+    report = other.run(threads, progress=False)
+    assert not report.already_done
+    assert report.counts == {"missing_chunks": 8}
+    assert task.outputs() == expected(2)
 
 
 def test_finish_runs_once_and_its_results_are_kept(tmp_path, threads):

@@ -61,6 +61,17 @@ def test_forgotten_blocks_lose_their_failures_and_counts(home, stage):
     assert journal.ledgers["files"].count(PENDING) == 8
 
 
+def test_counts_of_blocks_that_were_set_back_are_not_counted_again(home, stage):
+    journal = Journal(home, [stage])
+    journal.ledgers["files"].mark([0], DONE)
+    journal.counts["files"]["missing_chunks"] = 4
+    journal.save("files")
+    assert journal.forget("files", DONE)
+    assert not journal.forget("files", DONE)
+    journal.ledgers["files"].save(home.ledger("files"))
+    assert Journal(home, [stage]).counts["files"] == {}
+
+
 def test_many_failures_stay_small(home, stage):
     journal = Journal(home, [stage])
     journal.add_failures(failure(index) for index in range(20_000))

@@ -1,10 +1,12 @@
 import dataclasses
 import json
 
+import pytest
 from blockfiles import job
 
 import daskflow
 from daskflow.jobs import provenance
+from daskflow.jobs.provenance import WriteProvenance
 
 
 def test_provenance_says_who_when_with_what_and_how(tmp_path, threads):
@@ -21,3 +23,50 @@ def test_provenance_says_who_when_with_what_and_how(tmp_path, threads):
     assert made["command"][:2] == ["daskflow", "load"]
     assert made["command"][-1] == "z?.tif"
     assert "secret" not in json.dumps(made)
+
+
+def recorded(path):
+    return [entry["method"]["job"] for entry in json.loads(path.read_text())["processing"]]
+
+
+def with_provenance(tmp_path, *more):
+    files, _ = job(tmp_path)
+    finish = (WriteProvenance(str(tmp_path / "layer"), inside=True), *more)
+    return dataclasses.replace(files, finish=finish)
+
+
+def test_run_whose_end_is_repeated_is_recorded_once(tmp_path, threads):
+    with pytest.raises(ZeroDivisionError):
+        with_provenance(tmp_path, lambda *_: 1 / 0).run(threads, progress=False)
+    assert recorded(tmp_path / "layer" / "provenance") == ["files"]
+    with_provenance(tmp_path).run(threads, progress=False)
+    assert recorded(tmp_path / "layer" / "provenance") == ["files"]
+
+
+def test_every_run_that_began_anew_is_recorded(tmp_path, threads):
+    with_provenance(tmp_path).run(threads, progress=False)
+    with_provenance(tmp_path).run(threads, progress=False)
+    assert recorded(tmp_path / "layer" / "provenance") == ["files"]
+    with_provenance(tmp_path).run(threads, progress=False, resume=False)
+    assert recorded(tmp_path / "layer" / "provenance") == ["files", "files"]
+
+
+def test_entries_of_others_stay(tmp_path, threads):
+    (tmp_path / "layer").mkdir()
+    others = [{"method": "by hand", "by": "somebody"}, "a remark", {"method": {"task": "Igneous", "run": None}}]
+    path = tmp_path / "layer" / "provenance"
+    path.write_text(json.dumps({"owners": ["me"], "processing": others}))
+    with_provenance(tmp_path).run(threads, progress=False)
+    written = json.loads(path.read_text())
+    assert written["owners"] == ["me"]
+    assert written["processing"][:-1] == others
+
+
+@pytest.mark.parametrize("found", [b"made by hand", b"[1, 2]", b"\xff\xfe", b'{"processing": "none"}'])
+def test_provenance_of_another_form_is_kept_aside(tmp_path, threads, found):
+    (tmp_path / "layer").mkdir()
+    path = tmp_path / "layer" / "provenance"
+    path.write_bytes(found)
+    assert with_provenance(tmp_path).run(threads, progress=False).ok
+    assert recorded(path) == ["files"]
+    assert (tmp_path / "layer" / "provenance.old").read_bytes() == found

@@ -69,6 +69,16 @@ def test_place_without_a_job_is_named(tmp_path):
         status(str(tmp_path))
 
 
+def test_job_found_damaged_is_not_finished(tmp_path, threads):
+    files, task = job(tmp_path)
+    files.run(threads, progress=False)
+    (task.folder / f"{BOXES[4]}.out").unlink()
+    files.verify(threads, progress=False)
+    assert status(files.directory).state == "unfinished"
+    files.run(threads, progress=False)
+    assert status(files.directory).state == "finished"
+
+
 def test_html_says_the_same(tmp_path, threads):
     files, _ = job(tmp_path, raises={BOXES[1]: -1})
     files.run(threads, progress=False, retries=0)
