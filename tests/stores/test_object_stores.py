@@ -64,6 +64,22 @@ def test_missing_chunks_in_a_bucket_are_noticed(s3: str, layout: str) -> None:
 
 
 @pytest.mark.emulator
+@pytest.mark.parametrize("name", ["layer", "image.zarr"])
+def test_the_fingerprint_in_a_bucket_follows_provenance_and_not_other_mips(bucket: str, name: str) -> None:
+    url = f"{bucket}/fingerprint-{name}"
+    store = create_store(url, SPEC, layout=LAYOUTS["chunks"])
+    before = store.fingerprint()
+    for mip in (1, 2):
+        size = (40 * 2**mip, 4 * 2**mip, 4 * 2**mip)
+        coarse = SPEC.replace(box=BOX.coarsen(2**mip), voxel_size=size, chunk_origin=None)
+        create_store(url, coarse, mip=mip, layout=LAYOUTS["chunks"])
+        assert open_store(url).fingerprint() == before
+    beside = f"{url}/provenance" if name == "layer" else f"{url}.provenance.json"
+    kvstore.write_bytes(beside, b'{"processing": [{"method": {"mip": 0}, "date": "today"}]}')
+    assert open_store(url).fingerprint() != before
+
+
+@pytest.mark.emulator
 def test_objects_in_buckets_are_written_listed_and_deleted(bucket: str) -> None:
     root = f"{bucket}/objects"
     for name in ("a", "b/c", "b/d"):

@@ -52,6 +52,12 @@ def test_provenance_of_others_counts_whole(tmp_path: Path, text: str) -> None:
     assert provenance_stamp(str(path), 0) != before
 
 
+def test_provenance_that_a_server_refuses_is_none(http_files: tuple[str, Path]) -> None:
+    base, _ = http_files
+    assert provenance_stamp(f"{base}/nothing", 0) is None
+    assert provenance_stamp(f"{base}/forbidden/provenance", 0) is None
+
+
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_a_file_renamed_into_the_deepest_directories_is_noticed(tmp_path: Path, depth: int) -> None:
     leaf = tmp_path.joinpath(*"cab"[:depth])
