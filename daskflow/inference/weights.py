@@ -27,15 +27,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _GREATEST = 1e6
 
 
-def bump(patch: Zyx) -> Array:
-    """Return the rescaled bump of a patch, float64 zyx, from 1 to 1e6; all ones where it would be flat."""
-    exponentials = [_exponential(size) for size in patch]
-    scale, constant = _rescaling(exponentials)
-    z, y, x = exponentials
-    result: Array = scale * z[:, None, None] * y[:, None] * x + constant
-    return result
-
-
 def share(patch: Zyx, neighbours: tuple[Offsets, Offsets, Offsets]) -> Array:
     """Return a patch's share of each of its voxels, float32 zyx: its bump over the sum of those that overlap.
 
@@ -59,11 +50,6 @@ def share(patch: Zyx, neighbours: tuple[Offsets, Offsets, Offsets]) -> Array:
         total += floor
         np.divide(weight, total, out=section, casting="same_kind")
     return result
-
-
-def inner_share(patch: Zyx, overlap: Zyx) -> Array:
-    """Return the share of a patch that has neighbours on all sides, float32 zyx (chunkflow's patch mask)."""
-    return share(patch, _lattice(patch, overlap))
 
 
 class Shares(Generic[T]):
@@ -129,14 +115,3 @@ def _summed(values: Array, offsets: Offsets) -> Array:
     for offset in offsets:
         result[max(0, offset) : size + min(0, offset)] += values[max(0, -offset) : size - max(0, offset)]
     return result
-
-
-def _lattice(patch: Zyx, overlap: Zyx) -> tuple[Offsets, Offsets, Offsets]:
-    """Return the neighbours of a patch far from the volume's ends."""
-
-    def axis(size: int, stride: int) -> Offsets:
-        reach = (size - 1) // stride * stride
-        return tuple(range(-reach, reach + 1, stride))
-
-    z, y, x = (axis(p, p - v) for p, v in zip(patch, overlap, strict=True))
-    return z, y, x

@@ -1,6 +1,11 @@
+import sys
+from pathlib import Path
+
 import pytest
 
 from daskflow.inference.network import ModelFile
+
+sys.path.insert(0, str(Path(__file__).parent))  # for chunkflow_weights
 
 MIRROR = '''
 """Answers with the mirrored patch and with its square: every patch answers something else for the same voxel."""

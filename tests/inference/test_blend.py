@@ -2,6 +2,7 @@ import sys
 
 import numpy as np
 import pytest
+from chunkflow_weights import bump
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +11,6 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.inference.blend import infer
 from daskflow.inference.network import Network
 from daskflow.inference.patches import PatchGrid
-from daskflow.inference.weights import bump
 from daskflow.stores.counting import counting
 
 
