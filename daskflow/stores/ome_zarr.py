@@ -24,17 +24,14 @@ from daskflow.stores.ome_metadata import (
 )
 from daskflow.stores.placement import whole_voxels
 from daskflow.stores.zarr_arrays import (
-    OWN_KEY,
     StoredArray,
     ZarrStore,
     array_spec,
     check_same,
     new_array,
     open_zarr,
-    own,
-    own_attributes,
-    stated_layer_type,
 )
+from daskflow.stores.zarr_attributes import OWN_KEY, own, own_attributes, stated_layer_type
 from daskflow.stores.zarr_metadata import Axes, Node, array_shape, find_axes, new_group, read_node, write_node
 
 _LAYOUT = "bioformats2raw.layout"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-import logging
+import time
 from pathlib import Path
 
 import numpy as np
@@ -120,41 +120,6 @@ def test_the_layout_of_chunkflow_save_zarr_is_read_as_zyx(tmp_path):
     store = open_store(tmp_path / "c.zarr")
     assert store.spec.voxel_size == (40.0, 4.0, 4.0)
     np.testing.assert_array_equal(store.read(store.spec.box), volume)
-
-
-@pytest.mark.parametrize(
-    ("attributes", "voxel_size", "offset"),
-    [
-        ({}, (1, 1, 1), (0, 0, 0)),
-        ({"resolution": [40, 4, 4], "offset": [400, -8, 12]}, (40, 4, 4), (10, -2, 3)),
-        ({"voxel_size": [40, 4, 4], "voxel_offset": [1, 2, -3]}, (40, 4, 4), (1, 2, -3)),
-        ({"voxel_size": [0.04, 4, 4], "units": ["um", "nm", "nm"], "offset": [0.4, 8, 4]}, (40, 4, 4), (10, 2, 1)),
-        ({"pixelResolution": {"dimensions": [4, 5, 40], "unit": "nm"}}, (40, 5, 4), (0, 0, 0)),
-        ({"dimension_units": ["0.04 um", "4 nm", "40 angstrom"]}, (40, 4, 4), (0, 0, 0)),
-        ({"dimension_units": ["nonsense", "4 nm", "4 nm"]}, (1, 1, 1), (0, 0, 0)),
-    ],
-)
-def test_voxel_size_and_offset_are_found_in_known_attributes(tmp_path, attributes, voxel_size, offset):
-    zarr.create_array(tmp_path / "a.zarr", shape=(4, 4, 4), dtype="uint8", attributes=attributes)
-    spec = open_store(tmp_path / "a.zarr").spec
-    assert spec.voxel_size == pytest.approx(voxel_size)
-    assert spec.box.start == offset
-
-
-def test_an_offset_between_voxels_is_rounded_and_warned_of(tmp_path, caplog):
-    attributes = {"resolution": [4, 4, 4], "offset": [0, 6, 9]}
-    zarr.create_array(tmp_path / "a.zarr", shape=(4, 4, 4), dtype="uint8", attributes=attributes)
-    with caplog.at_level(logging.WARNING):
-        assert open_store(tmp_path / "a.zarr").spec.box.start == (0, 2, 2)
-    assert "begins between voxels" in caplog.text
-
-
-def test_what_the_caller_states_wins_over_attributes(tmp_path):
-    attributes = {"resolution": [4, 4, 4], "offset": [4, 4, 4]}
-    zarr.create_array(tmp_path / "a.zarr", shape=(4, 4, 4), dtype="uint8", attributes=attributes)
-    stated = {"voxel_size": (9, 8, 7), "voxel_offset": (-1, 0, 1), "layer_type": "segmentation"}
-    spec = open_store(tmp_path / "a.zarr", **stated).spec
-    assert (spec.voxel_size, spec.box.start, spec.layer_type) == ((9, 8, 7), (-1, 0, 1), "segmentation")
 
 
 @pytest.mark.parametrize(
@@ -408,3 +373,24 @@ def test_channels_that_do_not_fill_the_last_chunk_are_read_where_chunks_are_miss
     assert (voxels_read[..., :4] == 7).all()
     assert not voxels_read[..., 4:].any()
     assert counts["missing_chunks"] == 2
+
+
+@pytest.mark.parametrize("separator", [".", "/"])
+@pytest.mark.parametrize("encoding", ["zarr2", "v2", "default"])
+def test_a_chunk_rewritten_by_others_changes_the_fingerprint_wherever_chunks_are(tmp_path, encoding, separator):
+    version = 2 if encoding == "zarr2" else 3
+    keys = {"name": "v2" if version == 2 else encoding, "separator": separator}
+    array = zarr.create_array(
+        tmp_path / "a.zarr",
+        shape=(2, 8, 8, 8),
+        chunks=(1, 4, 4, 4),
+        dtype="u1",
+        zarr_format=version,
+        chunk_key_encoding=keys,
+    )
+    array[:] = 1
+    before = open_store(tmp_path / "a.zarr").fingerprint()
+    assert open_store(tmp_path / "a.zarr").fingerprint() == before
+    time.sleep(0.02)
+    array[1, 4:, 4:, 4:] = 2
+    assert open_store(tmp_path / "a.zarr").fingerprint() != before
