@@ -34,9 +34,11 @@ class Evaluate:
     block: Zyx | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        sources = [node.store.url for node in self.expression.nodes if isinstance(node, Stored)]
+        sources = [
+            node.store.url for node in self.expression.nodes if isinstance(node, Stored) and not node.store.shared
+        ]
         for url in [*sources, *(sink.url for sink in self.sinks)]:
-            if url.startswith("memory://"):
+            if url in sources or url.startswith("memory://"):
                 raise PlanError(f"{url} lies in the memory of this process, which others cannot reach: run in threads")
         return self.__dict__
 
@@ -101,7 +103,8 @@ class Assemble:
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         sink = self.sink
-        write_file(sink.url, sink.spec, sink.scratch_store().read, format=sink.format, layout=sink.layout)
+        read = sink.scratch_store().read
+        write_file(sink.url, sink.spec, read, format=sink.format, layout=sink.layout, dataset=sink.dataset)
         return BlockResult()
 
     def intact(self) -> bool:

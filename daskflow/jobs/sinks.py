@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from daskflow.errors import AlignmentError, MetadataMismatchError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import Layout, Store, kvstore
-from daskflow.stores.opening import create_store, open_level, open_store
+from daskflow.stores.opening import check_file, create_store, open_level, open_store
 from daskflow.volume import BlockResult
 from daskflow.volume.node import Array
 
@@ -142,7 +142,7 @@ class FileSink:
         return open_level(self.scratch, format="zarr3", mip=0, token=self.run)
 
     def check(self) -> None:
-        kvstore.check_writable(self.url.rpartition("/")[0])
+        check_file(self.url, self.spec, format=self.format, layout=self.layout, dataset=self.dataset)
         if self.exists() and not kvstore.exists(f"{self.job}/job.json"):
             raise MetadataMismatchError(
                 f"{self.url} exists and was not written by this job; delete it, or write to another file"

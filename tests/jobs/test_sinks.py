@@ -251,3 +251,39 @@ def test_writing_a_large_file_needs_the_memory_of_a_slab_only(tmp_path):
     spec = VolumeSpec(BoundingBox((0, 0, 0), (2000, 6000, 6000)), np.uint8)
     plan = Volume.from_function(np.zeros, spec).with_block((64, 512, 512)).save(tmp_path / "a.tif").plan()
     assert plan.stages[-1].block_memory < 10**9
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "options"),
+    [
+        ("a.tif", bool, {}),
+        ("a.npy", np.uint8, {"compression": "gzip"}),
+        ("a.h5", np.uint8, {"compression": "br"}),
+        ("a.tif", np.uint8, {"encoding": "jpeg"}),
+    ],
+)
+def test_what_a_file_cannot_hold_is_refused_before_anything_runs(tmp_path, name, dtype, options):
+    seen = []
+
+    def watched(array):
+        seen.append(array.shape)
+        return array
+
+    source = volume(IMAGE.astype(dtype)).map_blocks(watched, dtype=dtype)
+    with pytest.raises(ParameterError):
+        source.save(tmp_path / name, **options).run(progress=False)
+    assert not seen
+    assert not (tmp_path / name).exists()
+
+
+def test_a_dataset_is_added_to_a_file_and_the_others_stay(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["main"] = np.zeros(3)
+    quietly(volume().save(f"{tmp_path / 'a.h5'}:volumes/raw"))
+    with h5py.File(tmp_path / "a.h5") as file:
+        np.testing.assert_array_equal(file["volumes/raw"][:], IMAGE)
+        assert file["main"].shape == (3,)
+    assert quietly(volume().save(f"{tmp_path / 'a.h5'}:volumes/raw")).already_done
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["a.h5.daskflow"]
