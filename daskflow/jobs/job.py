@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from daskflow.clusters import Threads, connect
 from daskflow.errors import JobError, ParameterError
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.executor import Workers, executor_of
-from daskflow.jobs.fingerprint import describe_stages, token
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.progress import Progress
 from daskflow.jobs.report import Report
@@ -61,29 +60,6 @@ class Job:
             raise ParameterError(f"job {self.name} has no stage")
         for stage in self.stages:
             kvstore.check_name(stage.name)
-
-    @classmethod
-    def merge(cls, jobs: Sequence[Job]) -> Self:
-        """Return one job that runs the stages of several in order, stages that describe themselves alike once.
-
-        It lives in the first job's directory.
-
-        Raises:
-            ParameterError: no jobs.
-        """
-        if not jobs:
-            raise ParameterError("no jobs to merge")
-        stages: dict[str, Stage] = {}
-        for stage in (stage for job in jobs for stage in job.stages):
-            (description,) = describe_stages([stage]).values()
-            stages.setdefault(token(description), stage)
-        return cls(
-            tuple(stages.values()),
-            jobs[0].directory,
-            name=" + ".join(dict.fromkeys(job.name for job in jobs)),
-            finish=tuple(finish for job in jobs for finish in job.finish),
-            command=jobs[0].command,
-        )
 
     def plan(self, client: Client | Threads | None = None) -> Plan:
         """Return what the job will do and cost, told from a few blocks; nothing is run.

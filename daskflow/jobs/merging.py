@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from daskflow.errors import AlignmentError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.evaluate import Assemble, Evaluate
+from daskflow.jobs.fingerprint import describe_stages, token
 from daskflow.jobs.job import Job
 from daskflow.jobs.sinks import FileSink, Sink
 from daskflow.volume import Expression, Stage, Volume
@@ -46,6 +47,8 @@ def file_stages(name: str, volume: Volume, sink: FileSink, *, block: Zyx | None 
 def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job:
     """Return one job that does what several would, in which volumes over the same box share each block.
 
+    Stages that describe themselves alike run once.
+
     Args:
         jobs: of sinks; the first one's directory is used.
         command: the command line that made them, by which the job can be retried.
@@ -54,8 +57,19 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
         ParameterError: no jobs, or sinks over the same box that ask for different blocks.
         AlignmentError: the block that a sink asks for is not whole chunks and shards of another.
     """
-    job = Job.merge(jobs)
-    return dataclasses.replace(job, stages=fuse(job.stages), command=command)
+    if not jobs:
+        raise ParameterError("no jobs to merge")
+    stages: dict[str, Stage] = {}
+    for stage in (stage for job in jobs for stage in job.stages):
+        (description,) = describe_stages([stage]).values()
+        stages.setdefault(token(description), stage)
+    return Job(
+        fuse(tuple(stages.values())),
+        jobs[0].directory,
+        name=" + ".join(dict.fromkeys(job.name for job in jobs)),
+        finish=tuple(finish for job in jobs for finish in job.finish),
+        command=command,
+    )
 
 
 def fuse(stages: Sequence[Stage]) -> tuple[Stage, ...]:

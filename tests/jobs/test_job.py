@@ -417,23 +417,6 @@ def test_job_without_verify_says_so(tmp_path, threads):
         Job((Stage("plain", grid(2), Plain()),), str(tmp_path), name="plain").verify(threads)
 
 
-def test_merged_job_runs_alike_stages_once(tmp_path, threads):
-    one, task = job(tmp_path)
-    same, _ = job(tmp_path)
-    other, task2 = job(tmp_path / "other", value=2)
-    merged = Job.merge([one, same, other])
-    assert [stage.name for stage in merged.stages] == ["files", "files-2"]
-    assert merged.directory == one.directory
-    assert merged.run(threads, progress=False).ok
-    assert task.calls() == task2.calls() == 8
-    assert task2.outputs() == expected(2)
-
-
-def test_nothing_to_merge_is_refused():
-    with pytest.raises(ParameterError, match="no jobs"):
-        Job.merge([])
-
-
 @pytest.mark.parametrize("names", [(), ("a/b",), ("..",)])
 def test_names_of_stages_are_safe(names, tmp_path):
     stages = tuple(Stage(name, grid(2), WriteFiles(tmp_path)) for name in names)

@@ -1,0 +1,23 @@
+import pytest
+from blockfiles import job
+
+from daskflow.errors import ParameterError
+from daskflow.jobs import merge
+
+
+def test_merged_job_runs_alike_stages_once(tmp_path, threads):
+    one, task = job(tmp_path)
+    same, _ = job(tmp_path)
+    other, task2 = job(tmp_path / "other", value=2)
+    merged = merge([one, same, other], command=("daskflow",))
+    assert [stage.name for stage in merged.stages] == ["files", "files-2"]
+    assert merged.directory == one.directory
+    assert merged.command == ("daskflow",)
+    assert merged.run(threads, progress=False).ok
+    assert task.calls() == task2.calls() == 8
+    assert task2.outputs() == {box: f"2 {box}".encode() for box in task.outputs()}
+
+
+def test_nothing_to_merge_is_refused():
+    with pytest.raises(ParameterError, match="no jobs"):
+        merge([])
