@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -86,7 +87,8 @@ def _run_job(job: Job, settings: Settings) -> int:
                 fail_fast=settings.fail_fast,
                 retry_failed=settings.verb == "retry",
             )
-    click.echo(str(report))
+    seen = not settings.quiet and sys.stdout.isatty() and sys.stderr.isatty()
+    click.echo(report.unsaid if seen else str(report))
     for name, value in report.results.items():
         rows = value.items() if isinstance(value, dict) else [(name, value)]
         for label, number in rows:

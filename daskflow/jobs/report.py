@@ -165,6 +165,11 @@ class Report:
         tail = f", {failed:,} failed" if failed else ""
         return f"{self.name}: {self.state}, {done:,} of {blocks:,} blocks done{tail}, {format_seconds(self.seconds)}"
 
+    @property
+    def unsaid(self) -> str:
+        """What `str` has and the progress does not say when the job ends, for who sees both."""
+        return "\n".join([text_table(_HEADER, self._rows()), *(self.notes if self.ok else ())])
+
     def __str__(self) -> str:
         return "\n".join([self.headline, text_table(_HEADER, self._rows()), *self.notes])
 

@@ -1,7 +1,9 @@
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
+from blockfiles import grid, job
 
 from daskflow.jobs.batch import Failure
 from daskflow.jobs.report import Interrupted, Report, StageReport, causes
@@ -24,6 +26,17 @@ def test_report_fits_a_screen():
     assert "ValueError: no luck" in str(REPORT)
     assert "second line" not in str(REPORT)
     assert "no luck" in REPORT._repr_html_()
+
+
+@pytest.mark.parametrize("state", ["finished", "failed"])
+def test_progress_and_what_it_leaves_unsaid_say_every_line_of_a_report_once(tmp_path, threads, state):
+    files, _ = job(tmp_path, raises={} if state == "finished" else {str(grid(8)[3]): -1})
+    said = []
+    report = files.run(
+        threads, progress=SimpleNamespace(update=lambda _: None, say=said.append, close=lambda: None), retries=0
+    )
+    assert report.state == state
+    assert sorted([*said, *report.unsaid.splitlines()]) == sorted(str(report).splitlines())
 
 
 @pytest.mark.parametrize("state", ["failed", "stopped", "interrupted"])
