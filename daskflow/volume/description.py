@@ -67,6 +67,8 @@ class _Description:
             return item if isinstance(item, bool | int | float | str) else repr(value)
         if isinstance(value, np.ndarray):
             return self._array(value)
+        if "torch" in sys.modules and isinstance(value, sys.modules["torch"].Tensor):
+            return self._tensor(value)
         if isinstance(value, PurePath | np.dtype | range):
             return str(value)
         if isinstance(value, types.ModuleType):
@@ -95,6 +97,10 @@ class _Description:
         if array.dtype.hasobject:
             return [f"{array.dtype} {array.shape}", self.value(array.tolist())]
         return f"{array.dtype} {array.shape} {_digest(np.ascontiguousarray(array).tobytes())}"
+
+    def _tensor(self, tensor: Any) -> Any:
+        plain = tensor.detach().cpu()  # its pickle differs from process to process
+        return [str(tensor.dtype), self._array((plain.double() if plain.is_floating_point() else plain).numpy())]
 
     def function(self, function: Callable[..., Any]) -> str:
         if isinstance(function, functools.partial):

@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 
 from daskflow.volume.description import describe, describe_function
 
@@ -160,3 +161,21 @@ def test_objects_are_described_alike_in_every_process(tmp_path):
     }
     assert len(texts) == 1
     assert " at 0x" not in texts.pop()
+
+
+def test_networks_are_described_by_their_weights(tmp_path):
+    pytest.importorskip("torch")
+    script = tmp_path / "theirs.py"
+    script.write_text(
+        "import sys, torch\nfrom daskflow.volume.description import describe\n"
+        "class Net(torch.nn.Module):\n    def __init__(self, n):\n        super().__init__()\n"
+        "        self.weight = torch.nn.Parameter(torch.full((2, 3), n, dtype=torch.bfloat16))\n"
+        "net = Net(float(sys.argv[1]))\nprint(describe([net, lambda x: net(x)]))\n"
+    )
+    one, same, other = (
+        subprocess.run([sys.executable, str(script), n], capture_output=True, text=True, check=True).stdout
+        for n in ("1", "1", "2")
+    )
+    assert one == same
+    assert one.split()[1] == other.split()[1]
+    assert one != other
