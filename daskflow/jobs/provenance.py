@@ -81,7 +81,9 @@ class WriteProvenance:
         record = {**provenance(report), "mip": self.mip}
         entry = {"method": record, "by": record["user"], "date": record["finished"]}
         whole = {"description": "", "owners": [], "sources": [], **known}
-        earlier = [one for one in known.get("processing", []) if record["run"] is None or _run(one) != record["run"]]
+        earlier = known.get("processing", [])
+        if record["run"] is not None:
+            earlier = [one for one in earlier if _made_by(one) != _made_by(entry)]
         whole["processing"] = [*earlier, entry]
         kvstore.write_bytes(target, json.dumps(whole, indent=1).encode())
 
@@ -95,10 +97,10 @@ def _known(data: bytes | None) -> dict[str, Any] | None:
     return known if isinstance(known, dict) and isinstance(known.get("processing", []), list) else None
 
 
-def _run(entry: Any) -> Any:
-    """Return which run of which job an entry of a provenance is about, None when it does not say."""
+def _made_by(entry: Any) -> tuple[Any, Any]:
+    """Return the run and the mip that an entry of a provenance is about, None for what it does not say."""
     method = entry.get("method") if isinstance(entry, dict) else None
-    return method.get("run") if isinstance(method, dict) else None
+    return (method.get("run"), method.get("mip")) if isinstance(method, dict) else (None, None)
 
 
 def _versions() -> dict[str, str]:

@@ -43,6 +43,12 @@ def test_run_whose_end_is_repeated_is_recorded_once(tmp_path, threads):
     assert recorded(tmp_path / "layer" / "provenance") == ["files"]
 
 
+def test_run_that_writes_two_mips_is_recorded_for_each(tmp_path, threads):
+    with_provenance(tmp_path, WriteProvenance(str(tmp_path / "layer"), inside=True, mip=1)).run(threads, progress=False)
+    processing = json.loads((tmp_path / "layer" / "provenance").read_text())["processing"]
+    assert [entry["method"]["mip"] for entry in processing] == [0, 1]
+
+
 def test_every_run_that_began_anew_is_recorded(tmp_path, threads):
     with_provenance(tmp_path).run(threads, progress=False)
     with_provenance(tmp_path).run(threads, progress=False)
