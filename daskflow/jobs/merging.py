@@ -11,6 +11,7 @@ from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.evaluate import Assemble, Evaluate
 from daskflow.jobs.fingerprint import describe_stages, token
 from daskflow.jobs.job import Job
+from daskflow.jobs.passing import PassingJob
 from daskflow.jobs.sinks import FileSink, Sink
 from daskflow.volume import Expression, Stage, Volume
 
@@ -50,7 +51,7 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
     Stages that describe themselves alike run once.
 
     Args:
-        jobs: of sinks; the first one's directory is used.
+        jobs: of sinks; the directory of the first that keeps one is used.
         command: the command line that made them, by which the job can be retried.
 
     Raises:
@@ -63,9 +64,11 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
     for stage in (stage for job in jobs for stage in job.stages):
         (description,) = describe_stages([stage]).values()
         stages.setdefault(token(description), stage)
-    return Job(
+    lasting = [job for job in jobs if not isinstance(job, PassingJob)]
+    kind, directory = (Job, lasting[0].directory) if lasting else (PassingJob, jobs[0].directory)
+    return kind(
         fuse(tuple(stages.values())),
-        jobs[0].directory,
+        directory,
         name=" + ".join(dict.fromkeys(job.name for job in jobs)),
         finish=tuple(finish for job in jobs for finish in job.finish),
         command=command,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from daskflow import __version__
 from daskflow.errors import GeometryError, ParameterError
 from daskflow.jobs import Job, Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
+from daskflow.jobs.passing import PassingJob, private_directory
 from daskflow.operators.evaluation.scores import scores
 from daskflow.operators.evaluation.stages import Evaluation
 from daskflow.stores import kvstore
@@ -58,23 +56,9 @@ def evaluate_segmentation(
     evaluation = Evaluation(expression, grid, key)
     stages, name = (*expression.stages, *evaluation.stages), "evaluate segmentation"
     if output is None:
-        return PassingJob(stages, _private(), name=name, finish=(Score(evaluation, None),))
+        return PassingJob(stages, private_directory(), name=name, finish=(Score(evaluation, None),))
     location = kvstore.normalise(os.fspath(output))
     return Job(stages, f"{location}.daskflow/", name=name, finish=(Score(evaluation, location),))
-
-
-@dataclass(frozen=True)
-class PassingJob(Job):
-    """A job that leaves nothing but its report: each run has a new private directory, and none goes on with another."""
-
-    def run(self, *arguments: Any, **options: Any) -> Report:
-        """Run everything; arguments as for `Job.run`, of which `resume` and `retry_failed` change nothing."""
-        directory = _private()
-        job = Job(self.stages, directory, name=self.name, finish=self.finish, command=self.command)
-        try:
-            return job.run(*arguments, **options)
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -114,10 +98,3 @@ def _check(segmentation: Volume, groundtruth: Volume) -> None:
             raise ParameterError(f"the {name} holds {volume.dtype}; segments are integers: label or threshold it first")
         if volume.channels not in (None, 1):
             raise ParameterError(f"the {name} has {volume.channels} channels; pick one first")
-
-
-def _private() -> str:
-    """Return a new directory that only this user can read, and that is gone once this process has ended."""
-    directory = tempfile.mkdtemp(prefix="daskflow-evaluate-")
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return directory

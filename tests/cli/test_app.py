@@ -244,3 +244,10 @@ def test_verify_and_retry_do_not_open_the_viewer(monkeypatch):
 
 def test_version():
     assert daskflow.__version__ in line("--version")
+
+
+def test_line_with_a_lasting_output_keeps_its_ledger_beside_it():
+    image()
+    compare = "open image.npy threshold -t 99 -o a open image.npy threshold -t 90 -o b evaluate-segmentation -s a -g b"
+    assert "rand index" in line(f"{compare} save -i a layer")
+    assert "finished" in line("status layer")
