@@ -87,7 +87,10 @@ def app(ctx: click.Context, /, plugin_file: tuple[str, ...], **_: Any) -> None:
     if plugin_file:
         from daskflow.volume import load_file
 
-        ctx.obj = {one.command: one for file in plugin_file for one in load_file(file)}
+        try:
+            ctx.obj = {one.command: one for file in plugin_file for one in load_file(file)}
+        except DaskflowError as error:
+            raise click.ClickException(str(error)) from error
 
 
 @app.result_callback()

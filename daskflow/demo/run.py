@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,8 @@ def _step(job: Job, client: Any, say: Say) -> None:
 
 def _check_installed(*, view: bool) -> None:
     for package, extra in [("torch", "torch"), ("safetensors", "torch")] + [("neuroglancer", "view")] * view:
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise MissingDependencyError.of(package, extra) from error
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError.of(package, extra)
 
 
 def _picture(layers: dict[str, Volume]) -> bytes:

@@ -149,7 +149,7 @@ class Report:
     @property
     def notes(self) -> list[str]:
         """What was counted, why blocks failed, and what to do next: a line each."""
-        notes = [f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(self.counts.items()) if count]
+        notes = _counted(self.stages)
         notes += causes(self.failures)
         notes += next_steps(self.state, self.stages, self.directory)
         return notes
@@ -176,6 +176,15 @@ class Report:
     def _repr_html_(self) -> str:
         notes = "".join(f"<div>{html.escape(note)}</div>" for note in self.notes)
         return f"<b>{html.escape(self.headline)}</b>{html_table(_HEADER, self._rows())}{notes}"
+
+
+def _counted(stages: Sequence[StageReport]) -> list[str]:
+    """Return a line for each count of each stage; alike lines of several stages name the stage."""
+    found = [
+        (stage.name, name.replace("_", " "), n) for stage in stages for name, n in sorted(stage.counts.items()) if n
+    ]
+    shared = {name for name, times in Counter(name for _, name, _ in found).items() if times > 1}
+    return [f"{n:,} {name}{f' ({stage})' if name in shared else ''}" for stage, name, n in found]
 
 
 class Interrupted(KeyboardInterrupt):

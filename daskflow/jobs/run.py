@@ -147,7 +147,8 @@ class _Run:
         for stage, plan in zip(self.stages, self.planned.stages, strict=True):
             if hasattr(stage.task, "verify"):
                 self._stream(stage, plan)
-        report = replace(self._report("failed" if self.damaged else "finished"), failures=tuple(self.damaged))
+        whole = all(ledger.finished for ledger in self.journal.ledgers.values()) and not self.damaged
+        report = replace(self._report("finished" if whole else "failed"), failures=tuple(self.damaged))
         self._say(report)
         return report
 

@@ -8,9 +8,9 @@ import hashlib
 import importlib.util
 import os
 import sys
+import threading
 import types
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.volume import Volume
 
 _TRIAL = 16
+_naming = threading.Lock()
 
 
 class Chunk(np.ndarray[Any, np.dtype[Any]]):
@@ -180,8 +181,8 @@ def _execute(path: str, source: str) -> Callable[..., Any]:
     module = types.ModuleType(f"daskflow_plugin_{Path(path).stem}")
     module.__file__ = path
     try:
-        with _chunkflow_names():
-            exec(compile(source, path, "exec"), vars(module))  # noqa: S102 (running the user's file is the purpose)
+        _name_chunkflow()
+        exec(compile(source, path, "exec"), vars(module))  # noqa: S102 (running the user's file is the purpose)
     except Exception as error:
         raise ParameterError(f"plugin {path} does not run: {error!r}") from error
     execute: Callable[..., Any] | None = getattr(module, "execute", None)
@@ -190,19 +191,13 @@ def _execute(path: str, source: str) -> Callable[..., Any]:
     return execute
 
 
-@contextmanager
-def _chunkflow_names() -> Iterator[None]:
-    """Let a plugin import `Chunk` and `BoundingBox` from chunkflow's modules where chunkflow is not installed."""
-    if importlib.util.find_spec("chunkflow") is not None:
-        yield
-        return
-    fakes = {name: types.ModuleType(name) for name in ("chunkflow", "chunkflow.chunk", "chunkflow.lib")}
-    fakes["chunkflow.lib.cartesian_coordinate"] = types.ModuleType("chunkflow.lib.cartesian_coordinate")
-    fakes["chunkflow.chunk"].Chunk = Chunk  # type: ignore[attr-defined]
-    fakes["chunkflow.lib.cartesian_coordinate"].BoundingBox = BoundingBox  # type: ignore[attr-defined]
-    sys.modules.update(fakes)
-    try:
-        yield
-    finally:
-        for name in fakes:
-            del sys.modules[name]
+def _name_chunkflow() -> None:
+    """Let plugins import `Chunk` and `BoundingBox` from chunkflow's modules where chunkflow is not installed."""
+    with _naming:
+        if "chunkflow" in sys.modules or importlib.util.find_spec("chunkflow") is not None:
+            return
+        names = ("chunkflow", "chunkflow.chunk", "chunkflow.lib", "chunkflow.lib.cartesian_coordinate")
+        modules = {name: types.ModuleType(name) for name in names}
+        modules["chunkflow.chunk"].Chunk = Chunk  # type: ignore[attr-defined]
+        modules["chunkflow.lib.cartesian_coordinate"].BoundingBox = BoundingBox  # type: ignore[attr-defined]
+        sys.modules.update(modules)

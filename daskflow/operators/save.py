@@ -48,7 +48,8 @@ def save(
         shard: voxels per shard (zyx), a multiple of the chunk.
         encoding: of chunks: raw, png, jpeg, compressed_segmentation in precomputed; a codec in zarr.
         quality: of a lossy encoding, or level of a codec.
-        compression: second stage: gzip, br, zstd or none, where the format has one.
+        compression: second stage: gzip, br, zstd or none, where the format has one. Precomputed layers on local disk
+            get CloudVolume's names (.gz, .br), which CloudVolume and daskflow read and tensorstore alone does not.
         block: voxels per block of work (zyx), whole chunks and shards.
 
     Returns:

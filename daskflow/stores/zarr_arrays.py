@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from daskflow.errors import (
+    CorruptChunkError,
     MetadataMismatchError,
     MissingChunkError,
     ParameterError,
@@ -152,8 +155,22 @@ class ZarrStore(Store):
     def _write(self, box: BoundingBox, array: Array) -> None:
         kvstore.refuse_http(self.array.url)
         part = self.array.view()[(..., *box.slices(self.spec.box))]
-        with kvstore.translated(self.array.url, "write"):
-            part.write(array).result()
+        while True:
+            try:
+                with kvstore.translated(self.array.url, "write"):
+                    part.write(array).result()
+            except CorruptChunkError as error:
+                self._delete_damaged(error)
+            else:
+                return
+
+    def _delete_damaged(self, error: CorruptChunkError) -> None:
+        """Delete the damaged chunk that stands in the way of being replaced: tensorstore reads those at edges first."""
+        directory = kvstore.local_path(self.array.url)
+        named = re.findall(r'"([^"]+)"', str(error))
+        if directory is None or not named or not Path(named[-1]).is_relative_to(directory):
+            raise error
+        Path(named[-1]).unlink()
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the location, the level, a hash of what the metadata say, and what changes when it is rewritten."""

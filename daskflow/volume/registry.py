@@ -139,7 +139,7 @@ def load_file(path: str | Path) -> list[Operator]:
     What it defines is pickled with its code, so that workers need not find the file.
 
     Raises:
-        ParameterError: there is no such file, or it defines no operator.
+        ParameterError: there is no such file, it does not run, or it defines no operator.
     """
     import cloudpickle
 
@@ -147,11 +147,14 @@ def load_file(path: str | Path) -> list[Operator]:
     place = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:8]
     spec = importlib.util.spec_from_file_location(f"daskflow_plugin_{path.stem}_{place}", path)
     if not path.is_file() or spec is None or spec.loader is None:
-        raise ParameterError(f"plugin {path} is no Python file")
+        raise ParameterError(f"there is no Python file {path}" if not path.is_file() else f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     cloudpickle.register_pickle_by_value(module)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ParameterError(f"plugin {path} does not run: {error!r}") from error
     found = [
         value for value in vars(module).values() if getattr(value, "__module__", "") == spec.name and is_operator(value)
     ]

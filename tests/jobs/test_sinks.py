@@ -287,3 +287,17 @@ def test_a_dataset_is_added_to_a_file_and_the_others_stay(tmp_path):
         assert file["main"].shape == (3,)
     assert quietly(volume().save(f"{tmp_path / 'a.h5'}:volumes/raw")).already_done
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["a.h5.daskflow"]
+
+
+@pytest.mark.parametrize("layout", [{"chunk": (8, 8, 8)}, {"chunk": (4, 4, 4), "shard": (8, 8, 8)}])
+@pytest.mark.parametrize("place", ["0/0/0", "2/3/4"])
+def test_damaged_chunks_are_found_and_made_anew_also_at_the_edge(tmp_path, layout, place):
+    job = volume().save(tmp_path / "a.zarr", **layout)
+    quietly(job)
+    (chunk,) = (tmp_path / "a.zarr").rglob(f"c/{place}")
+    chunk.write_bytes(chunk.read_bytes()[:-7])
+    assert not job.verify(progress=False).ok
+    assert not job.verify(progress=False).ok
+    quietly(job)
+    assert job.verify(progress=False).ok
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "a.zarr").read(), IMAGE)

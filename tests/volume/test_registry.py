@@ -76,5 +76,5 @@ def test_file_without_operators_is_refused(tmp_path):
     (tmp_path / "empty.py").write_text("x = 1\n")
     with pytest.raises(ParameterError, match="defines no function"):
         load_file(tmp_path / "empty.py")
-    with pytest.raises(ParameterError, match="no Python file"):
+    with pytest.raises(ParameterError, match="there is no Python file"):
         load_file(tmp_path / "missing.py")
