@@ -2,6 +2,16 @@
 
 from daskflow.geometry.box import BoundingBox, Zyx, as_zyx
 from daskflow.geometry.grid import BlockGrid
-from daskflow.geometry.spec import LAYER_TYPES, LayerType, VolumeSpec
+from daskflow.geometry.spec import LAYER_TYPES, LayerType, VolumeSpec, VoxelSize, as_voxel_size
 
-__all__ = ["LAYER_TYPES", "BlockGrid", "BoundingBox", "LayerType", "VolumeSpec", "Zyx", "as_zyx"]
+__all__ = [
+    "LAYER_TYPES",
+    "BlockGrid",
+    "BoundingBox",
+    "LayerType",
+    "VolumeSpec",
+    "VoxelSize",
+    "Zyx",
+    "as_voxel_size",
+    "as_zyx",
+]

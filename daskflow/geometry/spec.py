@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
@@ -13,6 +14,24 @@ from daskflow.geometry.box import BoundingBox, Zyx, as_zyx
 
 LayerType = Literal["image", "segmentation", "affinity_map", "probability_map"]
 LAYER_TYPES: tuple[LayerType, ...] = get_args(LayerType)
+
+
+VoxelSize = tuple[float, float, float]
+
+
+def as_voxel_size(value: float | Iterable[float]) -> VoxelSize:
+    """Return nanometres per voxel (zyx); a single number stands for all three axes.
+
+    Raises:
+        GeometryError: not one or three positive numbers.
+    """
+    try:
+        sizes = tuple(map(float, value)) if isinstance(value, Iterable) else (float(value),) * 3
+    except (TypeError, ValueError):
+        sizes = ()
+    if len(sizes) != 3 or not all(0 < size < float("inf") for size in sizes):
+        raise GeometryError(f"voxel size {value!r} nm must be one or three positive numbers (zyx)")
+    return (sizes[0], sizes[1], sizes[2])
 
 
 @dataclass(frozen=True)
@@ -48,7 +67,7 @@ class VolumeSpec:
     def __post_init__(self) -> None:
         put = object.__setattr__
         put(self, "dtype", np.dtype(self.dtype))
-        put(self, "voxel_size", tuple(float(v) for v in self.voxel_size))
+        put(self, "voxel_size", as_voxel_size(self.voxel_size))
         put(self, "chunk_origin", as_zyx(self.box.start if self.chunk_origin is None else self.chunk_origin))
         put(self, "channel_names", tuple(self.channel_names))
         for name in ("chunk", "shard"):
@@ -57,8 +76,6 @@ class VolumeSpec:
                 put(self, name, as_zyx(value, name=name))
                 if min(getattr(self, name)) < 1:
                     raise GeometryError(f"{name} {value} zyx must be at least 1 on every axis")
-        if len(self.voxel_size) != 3 or not all(0 < v < float("inf") for v in self.voxel_size):
-            raise GeometryError(f"voxel size {self.voxel_size} nm must be three positive numbers (zyx)")
         if self.channels is not None and self.channels < 1:
             raise GeometryError(
                 f"channels {self.channels} must be at least 1, or None for a volume without a channel axis"

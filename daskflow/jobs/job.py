@@ -25,7 +25,7 @@ Finish = Callable[[Report, str], None]
 _SMALL = 10**9  # bytes read and written below which worker processes take longer to start than they save
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Job:
     """A durable run: stages, one after another, and a directory that remembers what is done.
 
@@ -60,6 +60,13 @@ class Job:
             raise ParameterError(f"job {self.name} has no stage")
         for stage in self.stages:
             kvstore.check_name(stage.name)
+
+    def __repr__(self) -> str:
+        stages = ", ".join(stage.name for stage in self.stages)
+        return f"<Job {self.name} · {stages} · {self.directory}>"
+
+    def _repr_html_(self) -> str:
+        return self.plan()._repr_html_()
 
     def plan(self, client: Client | Threads | None = None) -> Plan:
         """Return what the job will do and cost, told from a few blocks; nothing is run.

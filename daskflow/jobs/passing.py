@@ -12,7 +12,7 @@ from daskflow.jobs.job import Job
 from daskflow.jobs.report import Report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PassingJob(Job):
     """A job that leaves nothing but its report: each run has a new private directory, and none goes on with another."""
 

@@ -77,7 +77,7 @@ class StageReport:
         return self.voxels / self.seconds if self.seconds else 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What came out of a run.
 
@@ -169,6 +169,9 @@ class Report:
     def unsaid(self) -> str:
         """What `str` has and the progress does not say when the job ends, for who sees both."""
         return "\n".join([text_table(_HEADER, self._rows()), *(self.notes if self.ok else ())])
+
+    def __repr__(self) -> str:
+        return f"<Report {self.headline}>"
 
     def __str__(self) -> str:
         return "\n".join([self.headline, text_table(_HEADER, self._rows()), *self.notes])

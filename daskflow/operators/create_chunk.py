@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, as_zyx
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, as_voxel_size, as_zyx
 from daskflow.operators.connected_components import connected_components
 from daskflow.volume import Flag, Volume, operator
 
@@ -43,13 +43,12 @@ def create_chunk(
     Returns:
         A lazy volume.
     """
-    z, y, x = voxel_size
     labels = dtype in _LABELS
     drawn = dtype if pattern == "zero" or not labels else "uint8"
     spec = VolumeSpec(
         BoundingBox.from_size(voxel_offset, as_zyx(size, name="size")),
         np.dtype(drawn),
-        voxel_size=(z, y, x),
+        voxel_size=as_voxel_size(voxel_size),
         layer_type="segmentation" if labels else "image",
     )
     if pattern == "zero":

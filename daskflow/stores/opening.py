@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 
 import daskflow.stores
 from daskflow.errors import ParameterError, UnknownFormatError
-from daskflow.geometry import LayerType, VolumeSpec, as_zyx
+from daskflow.geometry import LayerType, VolumeSpec, as_voxel_size, as_zyx
 from daskflow.stores import kvstore
 from daskflow.stores.base import Format, Layout, Opened, Opening, ReadBox, Store
 
@@ -76,12 +76,11 @@ def open_store(
     location = kvstore.normalise(rest)
     if stated is None:
         stated = recognise(location)
-    z, y, x = (None, None, None) if voxel_size is None else map(float, voxel_size)
     opening = Opening(
         mip=mip,
         fill_missing=fill_missing,
         dataset=dataset or inside,
-        voxel_size=None if z is None or y is None or x is None else (z, y, x),
+        voxel_size=None if voxel_size is None else as_voxel_size(voxel_size),
         voxel_offset=None if voxel_offset is None else as_zyx(voxel_offset, name="voxel_offset"),
         layer_type=layer_type,
     )

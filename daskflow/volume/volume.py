@@ -14,7 +14,7 @@ from dask.base import DaskMethodsMixin
 
 from daskflow.config import format_bytes
 from daskflow.errors import BoundsError, GeometryError, ParameterError
-from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
+from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx, as_voxel_size, as_zyx
 from daskflow.stores.base import Store
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume.blocks import default_block
@@ -370,18 +370,17 @@ def _array_spec(
     array: Any,
     *,
     voxel_offset: Sequence[int] = (0, 0, 0),
-    voxel_size: Sequence[float] = (1, 1, 1),
+    voxel_size: float | Sequence[float] = (1, 1, 1),
     layer_type: LayerType | None = None,
     channel_names: Sequence[str] = (),
 ) -> VolumeSpec:
     if array.ndim not in (3, 4):
         raise GeometryError(f"array of shape {array.shape} has {array.ndim} axes; a volume is zyx or czyx")
-    z, y, x = voxel_size
     return VolumeSpec(
         BoundingBox.from_size(voxel_offset, array.shape[-3:]),
         array.dtype,
         channels=array.shape[0] if array.ndim == 4 else None,
-        voxel_size=(z, y, x),
+        voxel_size=as_voxel_size(voxel_size),
         layer_type=layer_type,
         channel_names=tuple(channel_names),
     )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from daskflow.errors import GeometryError, ParameterError
-from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.geometry import BoundingBox, VolumeSpec, as_voxel_size
 
 BOX = BoundingBox((-4, 0, 8), (6, 20, 38))
 
@@ -42,3 +42,14 @@ def test_chunks_are_counted_from_the_corner_unless_said():
 def test_what_makes_no_sense_is_refused(fields, error, words):
     with pytest.raises(error, match=words):
         VolumeSpec(BOX, np.uint8, **fields)
+
+
+@pytest.mark.parametrize("value", [(1, 2), "abc", (4, 4, 0), -1, None, (1, 2, float("inf"))])
+def test_what_is_no_voxel_size_is_refused(value):
+    with pytest.raises(GeometryError, match="voxel size"):
+        as_voxel_size(value)
+
+
+def test_one_number_stands_for_a_cubic_voxel():
+    assert as_voxel_size(8) == (8.0, 8.0, 8.0)
+    assert as_voxel_size(np.array([40, 4, 4])) == (40.0, 4.0, 4.0)

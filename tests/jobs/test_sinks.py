@@ -301,3 +301,10 @@ def test_damaged_chunks_are_found_and_made_anew_also_at_the_edge(tmp_path, layou
     quietly(job)
     assert job.verify(progress=False).ok
     np.testing.assert_array_equal(daskflow.open(tmp_path / "a.zarr").read(), IMAGE)
+
+
+def test_jobs_and_reports_show_themselves_in_a_line_and_in_notebooks(tmp_path):
+    job = volume().save(tmp_path / "layer")
+    assert repr(job).startswith("<Job save-layer")
+    assert "save-layer" in job._repr_html_()
+    assert repr(quietly(job)).startswith("<Report save-layer: finished")
