@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,9 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from daskflow.errors import CorruptChunkError, ParameterError
+from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job, Reduce, read_record, write_record
 from daskflow.jobs.records import record_url
 from daskflow.stores import kvstore
+from daskflow.volume import BlockResult, Estimate, Stage
 
 arrays = st.dictionaries(
     st.text("abc_", min_size=1, max_size=4),
@@ -84,23 +88,46 @@ def test_tree_merges_every_record_once_in_order(count, fan_in, left_out):
             reduce.result(url)
 
 
+@dataclass(frozen=True)
+class WriteNumbers:
+    """Leave the number of each block as its record."""
+
+    directory: str = ""
+
+    def read(self, box):
+        return None
+
+    def compute(self, box, inputs):
+        return {"sum": np.array(box.start[0]), "blocks": np.array([box.start[0]])}
+
+    def write(self, box, outputs):
+        write_record(self.directory, "source", box.start[0], outputs)
+        return BlockResult()
+
+    def estimate(self, box):
+        return Estimate()
+
+    def check(self):
+        pass
+
+    def describe(self):
+        return {}
+
+    def bind(self, directory):
+        return WriteNumbers(directory)
+
+
 def test_tree_runs_as_a_job(tmp_path, threads):
     totals = []
-    for index in range(70):
-        write_record(
-            str(tmp_path / "job.daskflow" / "scratch"),
-            "source",
-            index,
-            {"sum": np.array(index), "blocks": np.array([index])},
-        )
     reduce = Reduce("total", "source", 70, add_up)
+    numbers = Stage("numbers", BlockGrid(BoundingBox((0, 0, 0), (70, 1, 1)), (1, 1, 1)), WriteNumbers())
     job = Job(
-        reduce.stages(),
+        (numbers, *reduce.stages()),
         str(tmp_path / "job.daskflow"),
         name="total",
         finish=(lambda report, directory: totals.append(reduce.result(f"{directory}/scratch")["sum"]),),
     )
-    assert [stage.name for stage in job.stages] == ["total-1", "total"]
+    assert [stage.name for stage in job.stages] == ["numbers", "total-1", "total"]
     assert job.run(threads, progress=False).ok
     assert totals == [sum(range(70))]
 
