@@ -57,7 +57,7 @@ def create_chunk(
         volume = Volume.from_function(sine, spec, whole=spec.box, dtype=drawn, binary=labels)
     else:
         volume = Volume.from_function(noise, spec, whole=spec.box, dtype=drawn, seed=seed, levels=8 if labels else 256)
-    return connected_components(volume).map_blocks(cast, dtype=dtype, to=dtype) if labels else volume
+    return connected_components(volume).astype(dtype) if labels else volume
 
 
 def zeros(box: BoundingBox, dtype: str) -> np.ndarray[Any, Any]:
@@ -85,8 +85,3 @@ def noise(box: BoundingBox, whole: BoundingBox, dtype: str, seed: int, levels: i
         shared = cell.clip(box)
         result[shared.slices(box)] = values[shared.slices(cell)]
     return result
-
-
-def cast(array: np.ndarray[Any, Any], to: str) -> np.ndarray[Any, Any]:
-    """Return an array as another dtype."""
-    return array.astype(to)

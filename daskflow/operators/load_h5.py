@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from daskflow.geometry import LayerType
 from daskflow.operators._cutout import cut
@@ -16,6 +16,7 @@ def load_h5(
     *,
     file_name: Annotated[str, Flag("-f")],
     dataset_path: Annotated[str | None, Flag("-d")] = None,
+    dtype: Annotated[Literal["uint8", "uint16", "uint32", "uint64", "float32", "float64"] | None, Flag("-e")] = None,
     layer_type: Annotated[LayerType | None, Flag("-l")] = None,
     voxel_offset: Annotated[Sequence[int] | None, Flag("-v")] = None,
     voxel_size: Annotated[Sequence[float] | None, Flag("-x")] = None,
@@ -28,6 +29,7 @@ def load_h5(
     Args:
         file_name: path of the file.
         dataset_path: the dataset, when the file holds several.
+        dtype: to cast the voxels to.
         layer_type: meaning of the voxels, where the file does not say.
         voxel_offset: global coordinates of the first voxel (zyx), where the file does not say.
         voxel_size: nm per voxel (zyx), where the file does not say.
@@ -46,4 +48,5 @@ def load_h5(
         voxel_offset=voxel_offset,
         voxel_size=voxel_size,
     )
+    volume = volume if dtype is None else volume.astype(dtype)
     return cut(volume, start=cutout_start, stop=cutout_stop, size=cutout_size)

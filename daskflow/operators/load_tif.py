@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from daskflow.geometry import LayerType
 from daskflow.operators.open import open  # noqa: A004
@@ -17,6 +17,7 @@ def load_tif(
     voxel_offset: Annotated[Sequence[int] | None, Flag("-v")] = None,
     voxel_size: Annotated[Sequence[float] | None, Flag("-s")] = None,
     layer_type: Annotated[LayerType | None, Flag("-l")] = None,
+    dtype: Annotated[Literal["uint8", "uint16", "uint32", "uint64", "float32", "float64"] | None, Flag("-d")] = None,
 ) -> Volume:
     """Open a TIFF stack: a file, or a directory with one file per section.
 
@@ -25,8 +26,10 @@ def load_tif(
         voxel_offset: global coordinates of the first voxel (zyx).
         voxel_size: nm per voxel (zyx), where the ImageJ or OME tags do not say.
         layer_type: meaning of the voxels.
+        dtype: to cast the voxels to.
 
     Returns:
         A lazy volume.
     """
-    return open(file_name, format="tiff", voxel_offset=voxel_offset, voxel_size=voxel_size, layer_type=layer_type)
+    volume = open(file_name, format="tiff", voxel_offset=voxel_offset, voxel_size=voxel_size, layer_type=layer_type)
+    return volume if dtype is None else volume.astype(dtype)

@@ -15,6 +15,7 @@ def save_h5(
     volume: Volume,
     *,
     file_name: Annotated[str, Flag("-f")],
+    dtype: Annotated[Literal["uint8", "uint16", "uint32", "uint64", "float32", "float64"] | None, Flag("-d")] = None,
     chunk_size: Annotated[Sequence[int] | None, Flag("-s")] = None,
     compression: Annotated[Literal["gzip", "none"], Flag("-c")] = "gzip",
 ) -> Job:
@@ -25,10 +26,12 @@ def save_h5(
     Args:
         volume: what is written.
         file_name: path of the file.
+        dtype: to cast the voxels to.
         chunk_size: voxels per HDF5 chunk (zyx).
         compression: gzip or none.
 
     Returns:
         The job; nothing has been written.
     """
+    volume = volume if dtype is None else volume.astype(dtype)
     return save(volume, file_name, format="hdf5", chunk=chunk_size, compression=compression)

@@ -14,16 +14,19 @@ def save_tif(
     volume: Volume,
     *,
     file_name: Annotated[str, Flag("-f")],
+    dtype: Annotated[Literal["uint8", "uint16", "uint32", "uint64", "float32", "float64"] | None, Flag("-t")] = None,
     compression: Annotated[Literal["zlib", "none"], Flag("-c")] = "zlib",
 ) -> Job:
-    """Write a volume to a TIFF stack with its voxel size; the dtype is kept.
+    """Write a volume to a TIFF stack with its voxel size.
 
     Args:
         volume: what is written.
         file_name: path of the file.
+        dtype: to cast the voxels to.
         compression: zlib or none.
 
     Returns:
         The job; nothing has been written.
     """
+    volume = volume if dtype is None else volume.astype(dtype)
     return save(volume, file_name, format="tiff", compression=compression)

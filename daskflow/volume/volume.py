@@ -287,6 +287,10 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
         nodes = [self.node, *(other.node for other in others)]
         return Volume(map_boxes(function, nodes, reads, spec, memory, options), block=self.block)
 
+    def astype(self, dtype: Any) -> Volume:
+        """Return the same volume cast to another dtype, as `numpy.ndarray.astype` casts."""
+        return self.map_blocks(cast, dtype=np.dtype(dtype), to=np.dtype(dtype).name)
+
     def with_block(self, block: int | Sequence[int]) -> Volume:
         """Return the same volume with blocks of work of another size (zyx voxels)."""
         block = as_zyx(block, name="block")
@@ -358,6 +362,11 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
         from daskflow.volume.html import html
 
         return html(self)
+
+
+def cast(array: Array, to: str) -> Array:
+    """Return an array as another dtype."""
+    return array.astype(to)
 
 
 def _rebuild(

@@ -251,3 +251,13 @@ def test_line_with_a_lasting_output_keeps_its_ledger_beside_it():
     compare = "open image.npy threshold -t 99 -o a open image.npy threshold -t 90 -o b evaluate-segmentation -s a -g b"
     assert "rand index" in line(f"{compare} save -i a layer")
     assert "finished" in line("status layer")
+
+
+def test_voxels_are_cast_on_the_way_in_and_out():
+    array = image()
+    line("open image.npy save-tif -f a.tif -t float32")
+    assert daskflow.open("a.tif").dtype == np.float32
+    line("load-tif -f a.tif -d uint16 save-h5 -f a.h5 -d uint32")
+    line("load-h5 -f a.h5 -e uint8 save-npy -f back.npy")
+    np.testing.assert_array_equal(np.load("back.npy"), array)
+    assert daskflow.open("a.h5").dtype == np.uint32

@@ -345,3 +345,9 @@ def test_estimate_adds_the_greediest_step_to_all_arrays():
     assert memory(once.map_blocks(np.float16, memory=0.5)) == at_rest + 3 * 256
     assert memory(once.map_blocks(np.float16)) == at_rest + 256 * (1 + 2)
     assert memory(once.map_blocks(np.float16, memory=lambda box: 1000 * box.shape[0])) == at_rest + 4000
+
+
+def test_a_volume_can_be_cast():
+    volume = Volume.from_array(np.float32([[[0.5, 2.7, 255]]])).astype("uint8")
+    assert volume.dtype == np.uint8
+    assert volume.read().tolist() == [[[0, 2, 255]]]
