@@ -52,6 +52,13 @@ class Commands(click.Group):
             raise click.UsageError(f"no command {args[0]!r}: {spelling.hint(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the line; what daskflow raises on purpose becomes one line and exit status 1."""
+        try:
+            return super().invoke(ctx)
+        except DaskflowError as error:
+            raise click.ClickException(str(error)) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the commands in groups."""
         groups = listing.listed()
@@ -87,10 +94,7 @@ def app(ctx: click.Context, /, plugin_file: tuple[str, ...], **_: Any) -> None:
     if plugin_file:
         from daskflow.volume import load_file
 
-        try:
-            ctx.obj = {one.command: one for file in plugin_file for one in load_file(file)}
-        except DaskflowError as error:
-            raise click.ClickException(str(error)) from error
+        ctx.obj = {one.command: one for file in plugin_file for one in load_file(file)}
 
 
 @app.result_callback()
@@ -111,9 +115,6 @@ def finish(ctx: click.Context, /, steps: list[Step | None], **options: Any) -> N
         return
     for step in chained:
         step(chain)
-    try:
-        code = run(chain, settings)
-    except DaskflowError as error:
-        raise click.ClickException(str(error)) from error
+    code = run(chain, settings)
     if code:
         ctx.exit(code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from daskflow.cli.chain import Chain, Step
-from daskflow.errors import DaskflowError, StoreNotFoundError
+from daskflow.errors import StoreNotFoundError
 
 
 @click.command(short_help="Show how far a job is, what failed, and what to type next.")
@@ -17,8 +17,7 @@ def status(job: str) -> None:
     """
     from daskflow.jobs import status as read_status
 
-    with _plain_errors():
-        click.echo(str(read_status(job)))
+    click.echo(str(read_status(job)))
 
 
 @click.command(short_help="Run the failed blocks of a job again.")
@@ -45,14 +44,13 @@ def verify(ctx: click.Context, output: str, mip: int) -> None:
     from daskflow.jobs import status as read_status
     from daskflow.jobs import verify as read_layer
 
-    with _plain_errors():
-        try:
-            made_here = read_status(output).command is not None
-        except StoreNotFoundError:
-            made_here = False
-        if made_here:
-            _again(ctx, output, "verify")
-        report = read_layer(output.removesuffix("/").removesuffix(".daskflow"), mip=mip)
+    try:
+        made_here = read_status(output).command is not None
+    except StoreNotFoundError:
+        made_here = False
+    if made_here:
+        _again(ctx, output, "verify")
+    report = read_layer(output.removesuffix("/").removesuffix(".daskflow"), mip=mip)
     click.echo(str(report))
     ctx.exit(0 if report.ok else 2)
 
@@ -93,8 +91,7 @@ def demo(directory: str, workers: int | None, view: bool) -> None:
     """
     from daskflow.demo.run import run
 
-    with _plain_errors():
-        run(directory, workers=workers, view=view, say=click.echo)
+    run(directory, workers=workers, view=view, say=click.echo)
 
 
 COMMANDS = {command.name: command for command in (demo, neuroglancer, retry, status, verify) if command.name}
@@ -106,21 +103,9 @@ def _again(ctx: click.Context, job: str, verb: str) -> None:
     from daskflow.jobs import saved_command
     from daskflow.jobs import status as read_status
 
-    with _plain_errors():
-        words = saved_command(job)[1:]
-        directory = read_status(job).directory
+    words = saved_command(job)[1:]
+    directory = read_status(job).directory
     with app.make_context("daskflow", list(words)) as fresh:
         fresh.meta.update({"daskflow.verb": verb, "daskflow.words": words, "daskflow.directory": directory})
         app.invoke(fresh)
     ctx.exit(0)
-
-
-class _plain_errors:  # noqa: N801
-    """Turn what daskflow raises on purpose into one line and exit status 1."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, DaskflowError):
-            raise click.ClickException(str(error)) from error

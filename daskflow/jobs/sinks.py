@@ -84,11 +84,7 @@ class LayerSink:
             )
 
     def intact(self) -> bool:
-        try:
-            open_store(self.url, mip=self.mip, format=self.format)
-        except StoreNotFoundError:
-            return False
-        return True
+        return _opens(self.url, mip=self.mip, format=self.format)
 
     def write(self, box: BoundingBox, array: Array) -> BlockResult:
         self._store().write(box, array)
@@ -152,13 +148,9 @@ class FileSink:
 
     def exists(self) -> bool:
         """Return whether the file, and the dataset in it, is there."""
-        if self.dataset is None or not kvstore.exists(self.url):
-            return kvstore.exists(self.url)
-        try:
-            open_store(self.url, format=self.format, dataset=self.dataset)
-        except StoreNotFoundError:
+        if not kvstore.exists(self.url):
             return False
-        return True
+        return self.dataset is None or _opens(self.url, format=self.format, dataset=self.dataset)
 
     def intact(self) -> bool:
         return True
@@ -179,6 +171,15 @@ class FileSink:
         scratch = kvstore.join(directory, f"{safe_name(f'{self.url}-{self.dataset}')}.zarr")
         job = directory.rstrip("/").rpartition("/")[0]
         return dataclasses.replace(self, scratch=scratch, job=job, run=uuid.uuid4().hex)
+
+
+def _opens(url: str, **how: Any) -> bool:
+    """Return whether there is something to open at a URL; `how` as for `open_store`."""
+    try:
+        open_store(url, **how)
+    except StoreNotFoundError:
+        return False
+    return True
 
 
 def safe_name(url: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, as_voxel_size, as_zyx
+from daskflow.operators._casting import Dtype
 from daskflow.operators.connected_components import connected_components
 from daskflow.volume import Flag, Volume, operator
 
@@ -19,7 +20,7 @@ _LABELS = ("uint16", "uint32", "uint64")
 def create_chunk(
     *,
     size: Annotated[Sequence[int], Flag("-s")] = (64, 64, 64),
-    dtype: Annotated[Literal["uint8", "uint16", "uint32", "uint64", "float32", "float64"], Flag("-d")] = "uint8",
+    dtype: Annotated[Dtype, Flag("-d")] = "uint8",
     pattern: Annotated[Literal["sin", "zero", "random"], Flag("-p")] = "sin",
     voxel_offset: Annotated[Sequence[int], Flag("-t")] = (0, 0, 0),
     voxel_size: Annotated[Sequence[float], Flag("-e")] = (1.0, 1.0, 1.0),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from daskflow.geometry import LayerType
+from daskflow.operators._casting import Dtype, cast_to
 from daskflow.operators._cutout import cut
 from daskflow.operators.open import open  # noqa: A004
 from daskflow.volume import Flag, Volume, operator
@@ -16,7 +17,7 @@ def load_h5(
     *,
     file_name: Annotated[str, Flag("-f")],
     dataset_path: Annotated[str | None, Flag("-d")] = None,
-    dtype: Annotated[Literal["uint8", "uint16", "uint32", "uint64", "float32", "float64"] | None, Flag("-e")] = None,
+    dtype: Annotated[Dtype | None, Flag("-e")] = None,
     layer_type: Annotated[LayerType | None, Flag("-l")] = None,
     voxel_offset: Annotated[Sequence[int] | None, Flag("-v")] = None,
     voxel_size: Annotated[Sequence[float] | None, Flag("-x")] = None,
@@ -48,5 +49,5 @@ def load_h5(
         voxel_offset=voxel_offset,
         voxel_size=voxel_size,
     )
-    volume = volume if dtype is None else volume.astype(dtype)
+    volume = cast_to(volume, dtype)
     return cut(volume, start=cutout_start, stop=cutout_stop, size=cutout_size)

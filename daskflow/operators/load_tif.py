@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from daskflow.geometry import LayerType
+from daskflow.operators._casting import Dtype, cast_to
 from daskflow.operators.open import open  # noqa: A004
 from daskflow.volume import Flag, Volume, operator
 
@@ -17,7 +18,7 @@ def load_tif(
     voxel_offset: Annotated[Sequence[int] | None, Flag("-v")] = None,
     voxel_size: Annotated[Sequence[float] | None, Flag("-s")] = None,
     layer_type: Annotated[LayerType | None, Flag("-l")] = None,
-    dtype: Annotated[Literal["uint8", "uint16", "uint32", "uint64", "float32", "float64"] | None, Flag("-d")] = None,
+    dtype: Annotated[Dtype | None, Flag("-d")] = None,
 ) -> Volume:
     """Open a TIFF stack: a file, or a directory with one file per section.
 
@@ -32,4 +33,4 @@ def load_tif(
         A lazy volume.
     """
     volume = open(file_name, format="tiff", voxel_offset=voxel_offset, voxel_size=voxel_size, layer_type=layer_type)
-    return volume if dtype is None else volume.astype(dtype)
+    return cast_to(volume, dtype)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from daskflow.jobs import Job
+from daskflow.operators._casting import Dtype, cast_to
 from daskflow.operators.save import save
 from daskflow.volume import Flag, Volume, operator
 
@@ -15,7 +16,7 @@ def save_h5(
     volume: Volume,
     *,
     file_name: Annotated[str, Flag("-f")],
-    dtype: Annotated[Literal["uint8", "uint16", "uint32", "uint64", "float32", "float64"] | None, Flag("-d")] = None,
+    dtype: Annotated[Dtype | None, Flag("-d")] = None,
     chunk_size: Annotated[Sequence[int] | None, Flag("-s")] = None,
     compression: Annotated[Literal["gzip", "none"], Flag("-c")] = "gzip",
 ) -> Job:
@@ -33,5 +34,5 @@ def save_h5(
     Returns:
         The job; nothing has been written.
     """
-    volume = volume if dtype is None else volume.astype(dtype)
+    volume = cast_to(volume, dtype)
     return save(volume, file_name, format="hdf5", chunk=chunk_size, compression=compression)

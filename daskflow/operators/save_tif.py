@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from daskflow.jobs import Job
+from daskflow.operators._casting import Dtype, cast_to
 from daskflow.operators.save import save
 from daskflow.volume import Flag, Volume, operator
 
@@ -14,7 +15,7 @@ def save_tif(
     volume: Volume,
     *,
     file_name: Annotated[str, Flag("-f")],
-    dtype: Annotated[Literal["uint8", "uint16", "uint32", "uint64", "float32", "float64"] | None, Flag("-t")] = None,
+    dtype: Annotated[Dtype | None, Flag("-t")] = None,
     compression: Annotated[Literal["zlib", "none"], Flag("-c")] = "zlib",
 ) -> Job:
     """Write a volume to a TIFF stack with its voxel size.
@@ -28,5 +29,5 @@ def save_tif(
     Returns:
         The job; nothing has been written.
     """
-    volume = volume if dtype is None else volume.astype(dtype)
+    volume = cast_to(volume, dtype)
     return save(volume, file_name, format="tiff", compression=compression)

@@ -84,9 +84,8 @@ class Hdf5Store(FileStore):
     format_name = "hdf5"
 
     def __init__(self, url: str, spec: VolumeSpec, dataset: str, *, fill_missing: bool = False) -> None:
-        super().__init__(url, spec)
+        super().__init__(url, spec, fill_missing=fill_missing)
         self.dataset = dataset
-        self.fill_missing = fill_missing
 
     def _read(self, box: BoundingBox) -> Array:
         with _file(self.url) as file:

@@ -30,8 +30,8 @@ class FileStore(Store):
 
     format_name: ClassVar[str]
 
-    def __init__(self, url: str, spec: VolumeSpec, *, mip: int = 0) -> None:
-        super().__init__(url, (spec,), mip=mip)
+    def __init__(self, url: str, spec: VolumeSpec, *, fill_missing: bool = False) -> None:
+        super().__init__(url, (spec,), fill_missing=fill_missing)
 
     @property
     def path(self) -> Path:

@@ -53,9 +53,8 @@ class TiffStore(FileStore):
     format_name = "tiff"
 
     def __init__(self, url: str, spec: VolumeSpec, per_file: int, *, fill_missing: bool = False) -> None:
-        super().__init__(url, spec)
+        super().__init__(url, spec, fill_missing=fill_missing)
         self.per_file = per_file
-        self.fill_missing = fill_missing
 
     def _read(self, box: BoundingBox) -> Array:
         inside = box.shift([-start for start in self.spec.box.start])
