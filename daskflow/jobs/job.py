@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Finish = Callable[[Report, str], None]
 
 _SMALL = 10**9  # bytes read and written below which worker processes take longer to start than they save
+_WORTH = 5.0  # seconds that must be saved where threads would take turns at Python's lock
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,7 +100,8 @@ class Job:
 
         Args:
             client: a `distributed.Client` or `Threads`. Without one, threads of this process run a job that reads and
-                writes less than 1 GB; worker processes on this machine, started for it, run larger ones.
+                writes less than 1 GB and does not keep Python's lock for long; worker processes on this machine,
+                started for it, run the others.
             progress: False shows nothing; None shows what suits the terminal, notebook or log.
             retries: how often a block that raises is tried again before it counts as failed.
             fail_fast: stop at the first block that failed.
@@ -135,7 +137,8 @@ class Job:
 
     def connect(self) -> Client | Threads:
         """Start what runs the job when nothing else is given: see `run`."""
-        return connect("threads" if self.plan().bytes_moved < _SMALL else "local")
+        plan = self.plan()
+        return connect("threads" if plan.bytes_moved < _SMALL and plan.seconds_saved < _WORTH else "local")
 
     @property
     def home(self) -> JobDirectory:

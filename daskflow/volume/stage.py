@@ -18,12 +18,14 @@ class Estimate:
         bytes_written: bytes of voxels handed to stores, uncompressed.
         memory: bytes alive at the peak of computing the block.
         voxels_read: voxels fetched, halo included; over the block's own voxels it tells how often each is read.
+        locked_seconds: CPU seconds for which computing holds Python's lock, so that threads of one process take turns.
     """
 
     bytes_read: int = 0
     bytes_written: int = 0
     memory: int = 0
     voxels_read: int = 0
+    locked_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

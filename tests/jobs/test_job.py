@@ -16,7 +16,7 @@ from daskflow.jobs import Job, status
 from daskflow.jobs.fingerprint import describe_stages
 from daskflow.jobs.lock import Lease
 from daskflow.stores import kvstore
-from daskflow.volume.stage import Stage
+from daskflow.volume.stage import Estimate, Stage
 
 BOXES = [str(box) for box in grid(8)]
 
@@ -435,6 +435,14 @@ def test_without_a_client_a_small_job_runs_in_threads(tmp_path):
     assert isinstance(files.connect(), Threads)
     assert files.run(progress=False).ok
     assert task.outputs() == expected()
+
+
+def test_without_a_client_a_job_that_keeps_the_lock_of_python_gets_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr("daskflow.jobs.job.connect", lambda where: where)
+    monkeypatch.setattr("daskflow.clusters.threads.cores", lambda: 2)
+    monkeypatch.setattr(WriteFiles, "estimate", lambda self, box: Estimate(locked_seconds=1.0))
+    assert job(tmp_path, blocks=8)[0].connect() == "threads"
+    assert job(tmp_path, blocks=12)[0].connect() == "local"
 
 
 def test_plan_runs_nothing(tmp_path):

@@ -103,6 +103,24 @@ def test_blocks_overlap_only_where_memory_allows():
     assert not plan_for(Workers(1, 1, 1, room - 1)).overlaps(plan_for(ONE).stages[0])
 
 
+class Locked(Halo):
+    """Holds Python's lock for a second per block."""
+
+    def estimate(self, box):
+        return Estimate(locked_seconds=1.0)
+
+
+@pytest.mark.parametrize(("blocks", "threads", "saved"), [(8, 2, 4), (8, 4, 6), (8, 1, 0), (1, 4, 0), (2, 4, 1)])
+def test_processes_save_what_threads_would_wait_for_each_other(blocks, threads, saved):
+    box = BoundingBox((0, 0, 0), (1, 1, blocks))
+    stages = [
+        Stage("locked", BlockGrid(box, (1, 1, 1)), Locked(box)),
+        Stage("free", BlockGrid(box, (1, 1, 1)), Halo(box)),
+    ]
+    plan = Plan.of("job", "memory://plan/job", stages, Workers(1, threads, threads, None))
+    assert plan.seconds_saved == pytest.approx(saved)
+
+
 def test_plan_fits_a_screen(tmp_path):
     with Threads(2) as pool:
         plan = plan_for(Workers(1, pool.threads, pool.threads, pool.memory))
