@@ -36,13 +36,13 @@ class Commands(click.Group):
         if cmd_name in commands.COMMANDS:
             return commands.COMMANDS[cmd_name]
         from daskflow.cli.derive import command
-        from daskflow.volume import load_operator, operator_names
+        from daskflow.volume import has_operator, load_operator
 
         plugins = ctx.ensure_object(dict)
         if cmd_name in plugins:
             return command(plugins[cmd_name])
         name = cmd_name.replace("-", "_")
-        return command(load_operator(name)) if name in operator_names() else None
+        return command(load_operator(name)) if has_operator(name) else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

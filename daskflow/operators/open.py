@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, runtime_checkable
 
-import dask.array as da
 import numpy as np
 
 from daskflow.errors import ParameterError
@@ -15,9 +14,20 @@ from daskflow.stores.opening import open_store
 from daskflow.volume import Flag, Volume, operator
 
 
+@runtime_checkable
+class DaskArray(Protocol):
+    """What `dask.array.Array` is, for telling it without importing it."""
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """Sizes of the chunks, axis by axis."""
+
+    def __dask_graph__(self) -> Any: ...
+
+
 @operator(group="stores")
 def open(  # noqa: A001
-    url: str | os.PathLike[str] | np.ndarray[Any, Any] | da.Array,
+    url: str | os.PathLike[str] | np.ndarray[Any, Any] | DaskArray,
     *,
     mip: Annotated[int, Flag("-m")] = 0,
     fill_missing: bool = False,
@@ -49,7 +59,7 @@ def open(  # noqa: A001
         StoreNotFoundError: nothing is there, or not that mip.
         UnknownFormatError: what is there is in no known format.
     """
-    if isinstance(url, np.ndarray | da.Array):
+    if isinstance(url, np.ndarray | DaskArray):
         return _from_memory(
             url, voxel_size=voxel_size, voxel_offset=voxel_offset, layer_type=layer_type, mip=mip, dataset=dataset
         )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
-from dask.core import flatten
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 
 def fetch_here(array: da.Array) -> np.ndarray[Any, Any]:
     """Return the voxels of a dask array, computed in this thread; chunks that workers hold are fetched from them."""
+    import dask.array as da
+    from dask.core import flatten
+
     graph = dict(array.__dask_graph__().cull(set(flatten(array.__dask_keys__()))))
     futures = _futures(graph)
     if futures:

@@ -6,9 +6,8 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 
 from daskflow.errors import ParameterError, PlanError
@@ -18,6 +17,9 @@ from daskflow.volume.boundary import Boundaries, Depths, extend
 from daskflow.volume.description import describe, describe_function
 from daskflow.volume.fetching import fetch_here, held_by_workers
 from daskflow.volume.stage import Stage
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Memory = float | Callable[[BoundingBox], float] | None

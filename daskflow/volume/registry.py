@@ -118,6 +118,11 @@ def operator_names() -> list[str]:
     return sorted(own | {point.name for point in _entry_points()})
 
 
+def has_operator(name: str) -> bool:
+    """Return whether there is an operator of this name; plugins are looked through only where no own one has it."""
+    return _is_own(name) or any(point.name == name for point in _entry_points())
+
+
 @functools.cache
 def load_operator(name: str) -> Operator:
     """Return an operator by its name.
@@ -125,7 +130,7 @@ def load_operator(name: str) -> Operator:
     Raises:
         ParameterError: there is no such operator.
     """
-    if (_OPERATORS / f"{name}.py").is_file():
+    if _is_own(name):
         return describe_operator(getattr(importlib.import_module(f"daskflow.operators.{name}"), name))
     for point in _entry_points():
         if point.name == name:
@@ -200,6 +205,10 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
     return Operator(
         name, getattr(function, _ATTRIBUTE), function, tuple(inputs), tuple(parameters), hints.get("return")
     )
+
+
+def _is_own(name: str) -> bool:
+    return not name.startswith("_") and (_OPERATORS / f"{name}.py").is_file()
 
 
 def _entry_points() -> Iterator[Any]:

@@ -6,11 +6,9 @@ import functools
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
-from dask.base import DaskMethodsMixin
 
 from daskflow.config import format_bytes
 from daskflow.errors import BoundsError, GeometryError, ParameterError
@@ -19,14 +17,16 @@ from daskflow.stores.base import Store
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume.blocks import default_block
 from daskflow.volume.boundary import BoundaryLike, DepthLike
-from daskflow.volume.dask_array import dask_array
 from daskflow.volume.expression import Expression
 from daskflow.volume.mapping import SAME, Same, map_boxes, map_overlap
 from daskflow.volume.node import Array, Crop, DaskSource, Generated, Memory, Node, Stored, Waiting
 from daskflow.volume.stage import Stage
 
+if TYPE_CHECKING:
+    import dask.array as da
 
-class Volume(DaskMethodsMixin):  # type: ignore[misc]
+
+class Volume:
     """A lazy 3D volume, zyx or czyx, with global coordinates, voxel size and meaning.
 
     A volume is a small expression: it knows its geometry and how to answer for any box. Nothing is read or computed
@@ -156,6 +156,8 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
     @functools.cached_property
     def data(self) -> da.Array:
         """The voxels as an ordinary dask array with local indices, one task per block."""
+        from daskflow.volume.dask_array import dask_array
+
         return dask_array(self.expression, self.grid)
 
     def read(self, box: BoundingBox | None = None) -> Array:
@@ -298,9 +300,18 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
             raise GeometryError(f"block {block} zyx must be at least 1 on every axis")
         return Volume(self.node, block=block, mips=self.mips)
 
+    def compute(self, **options: Any) -> Array:
+        """Return all voxels, computed as `dask.compute` does it with the same keywords."""
+        array: Array = self.data.compute(**options)
+        return array
+
     def persist(self, **options: Any) -> Volume:
         """Return the volume with its voxels computed and held by the Dask workers."""
         return self._holding(self.data.persist(**options))
+
+    def visualize(self, filename: str = "mydask", format: str | None = None, **options: Any) -> Any:  # noqa: A002
+        """Draw the graph of `data`, as `dask.visualize` does it."""
+        return self.data.visualize(filename, format, **options)
 
     def save(self, url: str | os.PathLike[str], **options: Any) -> Any:
         """Return the job that writes the volume to `url`; see `daskflow.save`."""
@@ -335,8 +346,13 @@ class Volume(DaskMethodsMixin):  # type: ignore[misc]
     def __dask_tokenize__(self) -> Any:
         return self.data.__dask_tokenize__()
 
-    __dask_optimize__ = staticmethod(da.Array.__dask_optimize__)
-    __dask_scheduler__ = staticmethod(da.Array.__dask_scheduler__)
+    @property
+    def __dask_optimize__(self) -> Any:
+        return self.data.__dask_optimize__
+
+    @property
+    def __dask_scheduler__(self) -> Any:
+        return self.data.__dask_scheduler__
 
     def __dask_postcompute__(self) -> Any:
         return self.data.__dask_postcompute__()

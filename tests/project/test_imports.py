@@ -78,6 +78,20 @@ print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))
     assert not HEAVY & set(json.loads(run_python(code).splitlines()[-1]))
 
 
+def test_small_job_in_threads_loads_neither_a_cluster_nor_dask(tmp_path):
+    code = f"""
+import json, sys
+import numpy
+from daskflow.cli.app import app
+numpy.save({str(tmp_path / "in.npy")!r}, numpy.ones((4, 4, 4), "uint8"))
+words = ["--quiet", "open", {str(tmp_path / "in.npy")!r}, "save", {str(tmp_path / "out")!r}]
+app(words, standalone_mode=False)
+print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))
+"""
+    loaded = set(json.loads(run_python(code).splitlines()[-1]))
+    assert not (HEAVY | {"dask", "rich", "scipy", "skimage", "zarr"}) & loaded
+
+
 def test_importing_daskflow_takes_little_cpu_time():
     code = "import time; start = time.process_time(); import daskflow; print(time.process_time() - start)"
     assert min(float(run_python(code)) for _ in range(3)) < 1.0
