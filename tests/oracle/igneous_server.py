@@ -1,0 +1,71 @@
+"""Runs igneous in the process of its own environment, request after request, so that it starts once.
+
+Reads one JSON object per line from stdin and answers each with one on stdout. This file is run by the Python of the
+environment that holds igneous; it imports nothing of daskflow.
+"""
+
+import json
+import os
+import sys
+import traceback
+
+import cloudvolume
+import numpy as np
+from click.testing import CliRunner
+from igneous.task_creation.common import compute_shard_params_for_hashed
+from igneous_cli.cli import main
+
+
+def run(words):
+    """Run the command line ``igneous WORDS`` and return what it printed."""
+    result = CliRunner().invoke(main, words)
+    if result.exit_code:
+        raise result.exception or RuntimeError(result.output)
+    return result.output
+
+
+def write(layer, array, resolution=(1, 1, 1), offset=(0, 0, 0), chunk=(64, 64, 64), kind="image", **options):
+    """Write an array, xyz or xyzc in a .npy file, as a layer."""
+    options = {"encoding": "raw", "compress": "gzip", **options}
+    cloudvolume.CloudVolume.from_numpy(
+        np.load(array),
+        vol_path=layer,
+        resolution=resolution,
+        voxel_offset=offset,
+        chunk_size=chunk,
+        layer_type=kind,
+        progress=False,
+        **options,
+    )
+
+
+def read(layer, array, mip=0, fill_missing=False):
+    """Read a level of a layer into a .npy file, xyzc."""
+    volume = cloudvolume.CloudVolume(layer, mip=mip, fill_missing=fill_missing, progress=False)
+    np.save(array, np.asarray(volume[:]))
+
+
+def hashed(labels, **limits):
+    """Return the bits of a sharding of objects: preshift, minishard, shard."""
+    return [int(bits) for bits in compute_shard_params_for_hashed(labels, **limits)][::-1]
+
+
+ACTIONS = {"run": run, "write": write, "read": read, "hashed": hashed}
+
+
+def serve():
+    """Answer until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            value = ACTIONS[request["action"]](**request["arguments"])
+            answer = {"value": value}
+        except BaseException as error:  # noqa: BLE001 (click exits by raising)
+            answer = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+        answers.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    serve()
