@@ -1,0 +1,1 @@
+"""Coarser levels of a volume: kernels, geometry, and the stages that write them."""
