@@ -19,7 +19,7 @@ from daskflow.errors import (
     StoreError,
     StoreNotFoundError,
 )
-from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
+from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.stores import kvstore
 
 Array = npt.NDArray[Any]
@@ -120,6 +120,11 @@ class Store(ABC):
         return self.mips[self.mip]
 
     @property
+    def layout(self) -> Layout:
+        """How the level is laid out and compressed, as far as it can be told; a new level can be made alike."""
+        return Layout(chunk=self.spec.chunk, shard=self.spec.shard)
+
+    @property
     def shared(self) -> bool:
         """Whether other processes see the same voxels; those at ``memory://`` URLs are of this process alone."""
         return not self.url.startswith("memory://")
@@ -165,8 +170,13 @@ class Store(ABC):
             return np.empty(self.spec.shape_of(box), self.spec.dtype)
         return self._read(box)
 
-    def write(self, box: BoundingBox, array: Array) -> None:
+    def write(self, box: BoundingBox, array: Array, *, drop: float | None = None) -> None:
         """Store the voxels of `box`, which must be whole write units (shards, else chunks), cut at the volume's edge.
+
+        Args:
+            box: where.
+            array: zyx or czyx.
+            drop: chunks that hold nothing but this value are not stored, and deleted; they read as missing then.
 
         Raises:
             BoundsError: the box reaches outside `spec.box`.
@@ -183,8 +193,12 @@ class Store(ABC):
                 f"array of {array.dtype} for {kvstore.redact(self.url)}, which holds {spec.dtype}; "
                 f"cast it with astype({spec.dtype.name!r})"
             )
-        if not box.empty:
+        if box.empty:
+            return
+        if drop is None:
             self._write(box, array)
+        else:
+            self._write_dropping(box, _blanked(array, drop, box, spec))
 
     @abstractmethod
     def _read(self, box: BoundingBox) -> Array:
@@ -193,6 +207,10 @@ class Store(ABC):
     @abstractmethod
     def _write(self, box: BoundingBox, array: Array) -> None:
         """Store an array whose box, shape and dtype were checked."""
+
+    def _write_dropping(self, box: BoundingBox, array: Array) -> None:  # noqa: ARG002
+        """Do as `_write`, but store no chunk of zeros, and delete it where there is one."""
+        raise ParameterError(f"{kvstore.redact(self.url)} keeps every chunk; chunks of background cannot be deleted")
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -244,6 +262,19 @@ def check_aligned(box: BoundingBox, spec: VolumeSpec, url: str = "the volume") -
             f"box {box} (z0-z1_y0-y1_x0-x1) is not whole {kind} of {unit} voxels (zyx) from {spec.chunk_origin} "
             f"in {url}; nearest is {nearest}"
         )
+
+
+def _blanked(array: Array, drop: float, box: BoundingBox, spec: VolumeSpec) -> Array:
+    """Return the array with zeros in the chunks that hold nothing but `drop`."""
+    if drop == 0 or spec.chunk is None:
+        return array
+    places = [(..., *piece.slices(box)) for piece in BlockGrid(box, spec.chunk, spec.chunk_origin)]
+    places = [place for place in places if (array[place] == drop).all()]
+    if places:
+        array = array.copy()
+    for place in places:
+        array[place] = 0
+    return array
 
 
 ReadBox = Callable[[BoundingBox], Array]

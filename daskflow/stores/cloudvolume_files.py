@@ -140,8 +140,10 @@ def _read_encoded(files: ChunkFiles, box: BoundingBox, paths: dict[BoundingBox, 
             raise CorruptChunkError(f"cannot decode {named}: {reason}") from error
 
 
-def write(files: ChunkFiles, box: BoundingBox, array: Array, compression: str) -> None:
+def write(files: ChunkFiles, box: BoundingBox, array: Array, compression: str, *, drop_zeros: bool = False) -> None:
     """Store the voxels of `box`, whole chunks, as files compressed by gzip (ISA-L, level 1) or br.
+
+    With `drop_zeros` a chunk of zeros is deleted instead.
 
     Raises:
         StoreAccessError: the directory refuses.
@@ -154,6 +156,9 @@ def write(files: ChunkFiles, box: BoundingBox, array: Array, compression: str) -
     with _encoded(files, box, array) as encode:
 
         def store(chunk: BoundingBox) -> None:
+            if drop_zeros and not array[(..., *chunk.slices(box))].any():
+                _delete(files.directory, chunk_name(chunk))
+                return
             _replace(files.directory, chunk_name(chunk), SUFFIXES[compression], compress(encode(chunk), compression))
 
         deque(_pool().map(store, chunks_of(files.spec, box)), maxlen=0)
@@ -244,6 +249,15 @@ def _replace(directory: Path, name: str, suffix: str, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise _refusal("write", path, error) from error
+
+
+def _delete(directory: Path, name: str) -> None:
+    """Delete a chunk under all its names."""
+    try:
+        for suffix in SUFFIXES.values():
+            (directory / f"{name}{suffix}").unlink(missing_ok=True)
+    except OSError as error:
+        raise _refusal("delete", directory / name, error) from error
 
 
 @functools.cache

@@ -64,6 +64,16 @@ class PrecomputedStore(Store):
         return None if self._compression == "none" else self._compression
 
     @property
+    def layout(self) -> Layout:
+        scale = json.loads(self._metadata)["scale_metadata"]
+        if scale["sharding"] is None:
+            compression = self.compression or "none"
+        else:
+            compression = "gzip" if scale["sharding"].get("data_encoding") == "gzip" else "none"
+        quality = scale.get("jpeg_quality")
+        return Layout(self.spec.chunk, self.spec.shard, scale["encoding"], quality, compression)
+
+    @property
     def _has_chunk_files(self) -> bool:
         return self.spec.shard is None and kvstore.local_path(self.url) is not None
 
@@ -122,6 +132,15 @@ class PrecomputedStore(Store):
                 precomputed_shards.write_every_chunk(self.url, self._metadata, self.spec, box, array)
             else:
                 write_box(self._view, self.spec, box, array)
+
+    def _write_dropping(self, box: BoundingBox, array: Array) -> None:
+        if self.compression is not None:
+            cloudvolume_files.write(self._chunk_files, box, array, self.compression, drop_zeros=True)
+            return
+        kvstore.refuse_http(self.url)
+        view = shared_view(self.url, self._metadata, self.spec, drop_zeros=True)
+        with kvstore.translated(self.url, f"write {box} of mip {self.mip} of"):
+            write_box(view, self.spec, box, array)
 
     @property
     def _view(self) -> Any:

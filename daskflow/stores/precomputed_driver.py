@@ -18,7 +18,9 @@ from daskflow.stores import kvstore
 from daskflow.stores.base import Array
 
 
-def open_view(store: dict[str, Any], metadata: str, spec: VolumeSpec, *, strict: bool = True) -> Any:
+def open_view(
+    store: dict[str, Any], metadata: str, spec: VolumeSpec, *, strict: bool = True, drop_zeros: bool = False
+) -> Any:
     """Return one scale as a tensorstore view czyx, or zyx when `spec` has no channels.
 
     Nothing is read to open it: the metadata are given.
@@ -28,6 +30,7 @@ def open_view(store: dict[str, Any], metadata: str, spec: VolumeSpec, *, strict:
         metadata: what `precomputed_info.driver_metadata` returned, as text.
         spec: the scale.
         strict: whether a missing chunk is an error; else it reads as zeros.
+        drop_zeros: whether a chunk of zeros is deleted instead of written.
     """
     import tensorstore as ts
 
@@ -35,21 +38,21 @@ def open_view(store: dict[str, Any], metadata: str, spec: VolumeSpec, *, strict:
         "driver": "neuroglancer_precomputed",
         "kvstore": store,
         "fill_missing_data_reads": not strict,
-        "store_data_equal_to_fill_value": True,
+        "store_data_equal_to_fill_value": not drop_zeros,
         **json.loads(metadata),
     }
     handle = ts.open(request, open=True, assume_metadata=True, context=kvstore.context()).result()
     return handle[..., 0].T if spec.channels is None else handle.T
 
 
-def shared_view(url: str, metadata: str, spec: VolumeSpec) -> Any:
+def shared_view(url: str, metadata: str, spec: VolumeSpec, *, drop_zeros: bool = False) -> Any:
     """Return the strict view of a layer's scale, opened once per process while it is in use."""
-    return _shared_view(json.dumps(kvstore.kvstore_spec(url)), metadata, spec)
+    return _shared_view(json.dumps(kvstore.kvstore_spec(url)), metadata, spec, drop_zeros)
 
 
 @functools.lru_cache(maxsize=256)
-def _shared_view(store: str, metadata: str, spec: VolumeSpec) -> Any:
-    return open_view(json.loads(store), metadata, spec)
+def _shared_view(store: str, metadata: str, spec: VolumeSpec, drop_zeros: bool) -> Any:
+    return open_view(json.loads(store), metadata, spec, drop_zeros=drop_zeros)
 
 
 @contextmanager

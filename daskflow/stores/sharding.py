@@ -17,7 +17,7 @@ from typing import Any
 from daskflow.errors import ParameterError
 from daskflow.geometry import Zyx
 
-MINISHARD_CHUNKS_BITS = 9  # 512 chunks: an index of 12 kB, read in one request
+MINISHARD_CHUNKS_BITS = 11  # 2048 chunks: an index of 49 kB before gzip, as other writers of image shards take
 MAX_MINISHARD_BITS = 9  # 512 minishards: a shard index of 8 kB
 
 
@@ -55,6 +55,22 @@ def sharding_spec(size: Zyx, chunk: Zyx, shard: Zyx, *, data_encoding: str = "ra
         "minishard_index_encoding": "gzip",
         "data_encoding": data_encoding,
     }
+
+
+def default_shard(size: Zyx, chunk: Zyx, voxel_bytes: int, *, memory: int) -> Zyx:
+    """Return the largest shard (zyx voxels) whose uncompressed chunks fit in some bytes, or about so.
+
+    Args:
+        size: voxels of the volume (zyx).
+        chunk: voxels per chunk (zyx).
+        voxel_bytes: bytes of a voxel, all channels.
+        memory: what one writer may hold: the chunks are rounded down to a power of two, at least one.
+    """
+    grid = _grid(size, chunk)
+    chunks = math.ceil(memory / (math.prod(chunk) * voxel_bytes))
+    bits = min(chunks.bit_length() - 1, (math.prod(grid) - 1).bit_length())
+    z, y, x = (min(s, g) for s, g in zip(_span(grid, bits), grid, strict=True))
+    return _times((z, y, x), chunk)
 
 
 def shard_shape(size: Zyx, chunk: Zyx, sharding: dict[str, Any]) -> Zyx:

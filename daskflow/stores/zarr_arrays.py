@@ -34,6 +34,7 @@ from daskflow.stores.zarr_metadata import (
     array_shape,
     arrays_below,
     chunk_depth,
+    codec_of,
     find_axes,
     read_node,
     write_node,
@@ -65,17 +66,19 @@ class StoredArray:
         chunk = 1 if axes.channel is None else shape.chunk[axes.channel]
         return cls(node.url, json.dumps(node.metadata, sort_keys=True), axes, chunk)
 
-    def view(self) -> Any:
-        """Return the voxels as a tensorstore, (c)zyx, that refuses missing chunks and stores every chunk.
+    def view(self, *, drop_blank: bool = False) -> Any:
+        """Return the voxels as a tensorstore, (c)zyx, that refuses missing chunks.
+
+        It stores every chunk, or with `drop_blank` deletes those that hold nothing but the fill value.
 
         Raises:
             UnknownFormatError: a codec that tensorstore does not know.
         """
-        return _view(self)
+        return _view(self, drop_blank)
 
 
 @functools.lru_cache(maxsize=64)
-def _view(array: StoredArray) -> Any:
+def _view(array: StoredArray, drop_blank: bool) -> Any:
     import tensorstore as ts
 
     metadata = json.loads(array.metadata)
@@ -87,7 +90,7 @@ def _view(array: StoredArray) -> Any:
         "kvstore": kvstore.kvstore_spec(array.url),
         "metadata": metadata,
         "fill_missing_data_reads": False,
-        "store_data_equal_to_fill_value": True,
+        "store_data_equal_to_fill_value": not drop_blank,
     }
     try:
         with kvstore.translated(array.url, "open"):
@@ -152,9 +155,20 @@ class ZarrStore(Store):
         count("missing_chunks", missing)
         return voxels
 
+    @property
+    def layout(self) -> Layout:
+        encoding, quality = codec_of(json.loads(self.array.metadata))
+        return Layout(self.spec.chunk, self.spec.shard, encoding, quality)
+
     def _write(self, box: BoundingBox, array: Array) -> None:
+        self._store(self.array.view(), box, array)
+
+    def _write_dropping(self, box: BoundingBox, array: Array) -> None:
+        self._store(self.array.view(drop_blank=True), box, array)
+
+    def _store(self, view: Any, box: BoundingBox, array: Array) -> None:
         kvstore.refuse_http(self.array.url)
-        part = self.array.view()[(..., *box.slices(self.spec.box))]
+        part = view[(..., *box.slices(self.spec.box))]
         while True:
             try:
                 with kvstore.translated(self.array.url, "write"):

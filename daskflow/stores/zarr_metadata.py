@@ -337,6 +337,25 @@ def array_metadata(
     }
 
 
+def codec_of(metadata: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """Return the codec of an array and its level, as `array_metadata` takes them; None for one it does not write."""
+    if metadata.get("zarr_format", 2) == 2:
+        compressor = metadata.get("compressor")
+        found = [] if compressor is None else [(compressor.get("id"), compressor)]
+    else:
+        codecs = metadata["codecs"]
+        inner = next((c["configuration"]["codecs"] for c in codecs if c["name"] == "sharding_indexed"), codecs)
+        ignored = ("bytes", "crc32c", "transpose")
+        found = [(c["name"], c.get("configuration", {})) for c in inner if c["name"] not in ignored]
+    if not found:
+        return "raw", None
+    name, options = found[0]
+    if len(found) > 1 or name not in _LEVELS:
+        return None, None
+    level = options.get("clevel" if name == "blosc" else "level", _LEVELS[name])
+    return name, level if 0 <= level <= 9 or (name == "zstd" and level <= 22) else None
+
+
 def _codec(layout: Layout) -> tuple[str, int]:
     name = layout.encoding or layout.compression or "zstd"
     name = "raw" if name == "none" else name

