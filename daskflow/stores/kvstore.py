@@ -237,6 +237,19 @@ def read_bytes(url: str) -> bytes | None:
     return bytes(result.value) if result.state == "value" else None
 
 
+def read_range(url: str, start: int, stop: int) -> bytes | None:
+    """Return bytes `start` to `stop` of the object at `url`, and no others; None when there is no object.
+
+    Raises:
+        CorruptChunkError: the object is shorter than that.
+        StoreAccessError: the location refuses.
+    """
+    with translated(url, "read"):
+        store, key = _locate(url)
+        result = store.read(key, byte_range=slice(start, stop)).result()
+    return bytes(result.value) if result.state == "value" else None
+
+
 def generation(url: str) -> bytes | None:
     """Return what the store says of the version of the object at `url`, an ETag or a number; None without an object.
 

@@ -56,9 +56,10 @@ def breadth_first(count: int) -> npt.NDArray[np.int64]:
     In a full tree node i (from 1) at depth d of h has the rank (2 (i - 2^d) + 1) 2^(h-d) - 1, and leaves have the even
     ranks; the last level may lack leaves at its end, and each that is missing moves what comes behind it.
     """
-    nodes = np.arange(1, count + 1, dtype=np.int64)
+    nodes: npt.NDArray[np.int64] = np.arange(1, count + 1, dtype=np.int64)
     depth = np.frexp(nodes.astype(np.float64))[1].astype(np.int64) - 1
     height = max(count.bit_length() - 1, 0)
-    rank = (2 * (nodes - (1 << depth)) + 1) * (1 << (height - depth)) - 1
+    rank: npt.NDArray[np.int64] = (2 * (nodes - (1 << depth)) + 1) * (1 << (height - depth)) - 1
     leaves = count - (2**height - 1)
-    return rank - np.maximum((rank + 1) // 2 - leaves, 0)
+    rank -= np.maximum((rank + 1) // 2 - leaves, 0)
+    return rank

@@ -1,0 +1,304 @@
+"""Meshes as precomputed layers hold them: legacy fragments with manifests, and multi-resolution Draco.
+
+Formats: neuroglancer's ``meshes.md``. Positions are xyz here, in nm, as in the files.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.errors import CorruptChunkError, MissingDependencyError, ParameterError
+
+Vertices = npt.NDArray[np.float32]
+Faces = npt.NDArray[np.uint32]
+Json = dict[str, Any]
+
+LEGACY = "neuroglancer_legacy_mesh"
+MULTIRES = "neuroglancer_multilod_draco"
+_IDENTITY = (1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Triangles.
+
+    Attributes:
+        vertices: positions, float32, shape (n, 3): **xyz in nm**, as in files and mesh libraries.
+        faces: three vertices of each triangle, counter-clockwise seen from outside, uint32, shape (m, 3).
+    """
+
+    vertices: Vertices
+    faces: Faces
+
+    def __repr__(self) -> str:
+        return f"<Mesh {len(self.vertices):,} vertices, {len(self.faces):,} faces>"
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float, float, float]:
+        """The least and the greatest x, y and z, in nm; zeros without vertices."""
+        if not len(self.vertices):
+            return (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        low, high = self.vertices.min(axis=0).tolist(), self.vertices.max(axis=0).tolist()
+        return (low[0], low[1], low[2], high[0], high[1], high[2])
+
+    @classmethod
+    def joined(cls, meshes: Sequence[Mesh]) -> Mesh:
+        """Return meshes as one, vertex after vertex; see `welded`."""
+        starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
+        vertices = [np.zeros((0, 3), np.float32), *(mesh.vertices for mesh in meshes)]
+        faces = [np.zeros((0, 3), np.uint32)]
+        faces += [mesh.faces + np.uint32(start) for mesh, start in zip(meshes, starts[:-1], strict=True)]
+        return cls(np.concatenate(vertices), np.concatenate(faces))
+
+    def welded(self) -> Mesh:
+        """Return the mesh with vertices at the same position made one, and triangles that vanish by it dropped."""
+        vertices, faces = weld(self.vertices, self.faces)
+        return Mesh(vertices, faces)
+
+
+def weld(vertices: npt.NDArray[Any], faces: Faces) -> tuple[npt.NDArray[Any], Faces]:
+    """Return vertices, each position once and sorted, and the faces renumbered without those that have two alike."""
+    rows = np.ascontiguousarray(vertices + 0)  # -0.0 becomes 0.0, so that equal numbers have equal bytes
+    order = np.lexsort(rows.T[::-1])
+    ranked = rows[order]
+    first = np.ones(len(rows), bool)
+    first[1:] = (ranked[1:] != ranked[:-1]).any(axis=1)
+    numbers = np.empty(len(rows), np.uint32)
+    numbers[order] = np.cumsum(first) - 1
+    faces = numbers[faces.reshape(-1)].reshape(-1, 3)
+    a, b, c = faces.T
+    return ranked[first], faces[(a != b) & (b != c) & (c != a)]
+
+
+def encode_fragment(mesh: Mesh) -> bytes:
+    """Return a mesh as the file of a legacy fragment: the number of vertices, vertices, faces."""
+    count = struct.pack("<I", len(mesh.vertices))
+    return count + mesh.vertices.astype("<f4").tobytes() + mesh.faces.astype("<u4").tobytes()
+
+
+def decode_fragment(data: bytes) -> Mesh:
+    """Return the mesh of a legacy fragment.
+
+    Raises:
+        CorruptChunkError: sizes do not fit.
+    """
+    count = struct.unpack_from("<I", data)[0] if len(data) >= 4 else -1
+    end = 4 + 12 * count
+    if count < 0 or end > len(data) or (len(data) - end) % 12:
+        raise CorruptChunkError(f"{len(data)} bytes are no mesh fragment of {count} vertices")
+    vertices = np.frombuffer(data, "<f4", 3 * count, 4).reshape(-1, 3).astype(np.float32)
+    faces = np.frombuffer(data, "<u4", offset=end).reshape(-1, 3).astype(np.uint32)
+    if faces.size and int(faces.max()) >= count:
+        raise CorruptChunkError(f"a face of a mesh fragment names vertex {faces.max()} of {count}")
+    return Mesh(vertices, faces)
+
+
+def manifest_name(label: int) -> str:
+    """Return the name of the file that lists a label's legacy fragments."""
+    return f"{label}:0"
+
+
+def encode_manifest(names: Sequence[str]) -> bytes:
+    """Return the file that lists legacy fragments, sorted by name."""
+    return json.dumps({"fragments": sorted(names)}).encode()
+
+
+def decode_manifest(data: bytes) -> list[str]:
+    """Return the names of legacy fragments.
+
+    Raises:
+        CorruptChunkError: the file lists none.
+    """
+    try:
+        names = json.loads(data)["fragments"]
+        return [str(name) for name in names]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptChunkError(f"a mesh manifest is damaged: {error!r}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One level of detail of a multi-resolution mesh, in cells of ``chunk_shape * 2**lod``.
+
+    Attributes:
+        positions: of the cells, counted from the origin, uint32, shape (n, 3) xyz, in Z-curve order.
+        sizes: bytes of the Draco fragment of each cell, shape (n,); 0 where it is empty.
+        scale: by which a viewer chooses levels.
+        offset: added to the positions of vertices, shape (3,) xyz.
+    """
+
+    positions: npt.NDArray[np.uint32]
+    sizes: npt.NDArray[np.uint32]
+    scale: float = 1.0
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class MultiresManifest:
+    """Where the fragments of a multi-resolution mesh are, in the units that the ``transform`` of the info takes to nm.
+
+    A vertex q of a fragment, quantised, is ``origin + offset + chunk_shape * 2**lod * (position + q / (2**bits-1))``.
+
+    Attributes:
+        chunk_shape: cell of the finest level, xyz.
+        origin: of the grid of cells, xyz.
+        levels: finest first.
+    """
+
+    chunk_shape: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    levels: tuple[Level, ...]
+
+    @property
+    def bytes_of_levels(self) -> list[int]:
+        """The bytes of all fragments of each level, which lie level after level."""
+        return [int(level.sizes.sum(dtype=np.int64)) for level in self.levels]
+
+    def encode(self) -> bytes:
+        """Return the file."""
+        levels = self.levels
+        head = struct.pack("<6fI", *self.chunk_shape, *self.origin, len(levels))
+        parts = [
+            np.array([level.scale for level in levels], "<f4").tobytes(),
+            np.array([level.offset for level in levels], "<f4").tobytes(),
+            np.array([len(level.sizes) for level in levels], "<u4").tobytes(),
+        ]
+        for level in levels:
+            parts += [level.positions.T.astype("<u4").tobytes(), level.sizes.astype("<u4").tobytes()]
+        return head + b"".join(parts)
+
+    @classmethod
+    def decode(cls, data: bytes) -> MultiresManifest:
+        """Return what a file says.
+
+        Raises:
+            CorruptChunkError: sizes do not fit.
+        """
+        try:
+            numbers = struct.unpack_from("<6fI", data)
+            count = numbers[6]
+            scales = np.frombuffer(data, "<f4", count, 28)
+            offsets = np.frombuffer(data, "<f4", 3 * count, 28 + 4 * count).reshape(-1, 3)
+            cells = np.frombuffer(data, "<u4", count, 28 + 16 * count).tolist()
+            levels, at = [], 28 + 20 * count
+            for lod, n in enumerate(cells):
+                positions = np.frombuffer(data, "<u4", 3 * n, at).reshape(3, n).T
+                sizes = np.frombuffer(data, "<u4", n, at + 12 * n)
+                x, y, z = offsets[lod].tolist()
+                levels.append(Level(positions, sizes, float(scales[lod]), (x, y, z)))
+                at += 16 * n
+        except (struct.error, ValueError) as error:
+            raise CorruptChunkError(f"{len(data)} bytes are no multi-resolution mesh manifest: {error}") from error
+        return cls(numbers[0:3], numbers[3:6], tuple(levels))
+
+
+def encode_draco(positions: npt.NDArray[Any], faces: Faces, *, bits: int, level: int = 7) -> bytes:
+    """Return a fragment of a multi-resolution mesh; b"" without faces.
+
+    Args:
+        positions: of the vertices within the cell, quantised: whole numbers 0 to 2**bits - 1, shape (n, 3) xyz.
+        faces: shape (m, 3).
+        bits: 10 or 16.
+        level: of compression, 0 to 10.
+    """
+    if not len(faces):
+        return b""
+    return bytes(
+        _draco().encode(
+            np.asarray(positions, np.float32),
+            np.asarray(faces, np.uint32),
+            quantization_bits=bits,
+            compression_level=level,
+            quantization_range=2**bits - 1,
+            quantization_origin=np.zeros(3, np.float32),
+            create_metadata=False,
+        )
+    )
+
+
+def decode_draco(data: bytes) -> tuple[npt.NDArray[np.int64], Faces]:
+    """Return the quantised positions and the faces of a fragment; none for an empty one.
+
+    Raises:
+        CorruptChunkError: it is damaged.
+    """
+    if not data:
+        return np.zeros((0, 3), np.int64), np.zeros((0, 3), np.uint32)
+    try:
+        mesh = _draco().decode(data)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise CorruptChunkError(f"{len(data)} bytes are no Draco mesh: {error}") from error
+    positions = np.rint(np.asarray(mesh.points, np.float64)).astype(np.int64).reshape(-1, 3)
+    return positions, np.asarray(mesh.faces, np.uint32).reshape(-1, 3)
+
+
+def _draco() -> Any:
+    try:
+        import DracoPy
+    except ImportError as error:
+        raise MissingDependencyError.of("DracoPy", "mesh") from error
+    return DracoPy
+
+
+def legacy_info(*, mip: int, spatial_index: Json | None = None, chunk_size: Sequence[int] | None = None) -> Json:
+    """Return the ``info`` of a directory of legacy meshes, as igneous writes it.
+
+    Args:
+        mip: level that was meshed.
+        spatial_index: what `SpatialIndex.info` returns.
+        chunk_size: voxels of a block of meshing, xyz.
+    """
+    info: Json = {"@type": LEGACY, "mip": mip}
+    if chunk_size is not None:
+        info["chunk_size"] = list(chunk_size)
+    return info if spatial_index is None else {**info, "spatial_index": spatial_index}
+
+
+def multires_info(
+    *,
+    voxel_size: Sequence[float],
+    bits: int,
+    mip: int,
+    lod_scale_multiplier: float = 1,
+    sharding: Json | None = None,
+    spatial_index: Json | None = None,
+) -> Json:
+    """Return the ``info`` of a directory of multi-resolution meshes.
+
+    Args:
+        voxel_size: nm, xyz, of a unit in which cells and vertices are counted: the voxels that were meshed.
+        bits: of a quantised coordinate, 10 or 16.
+        mip: level that was meshed.
+        lod_scale_multiplier: of the scales in manifests.
+        sharding: the JSON, when meshes are in shards.
+        spatial_index: what `SpatialIndex.info` returns.
+
+    Raises:
+        ParameterError: other bits.
+    """
+    if bits not in (10, 16):
+        raise ParameterError(f"{bits} bits of quantised vertices; Neuroglancer reads 10 or 16")
+    x, y, z = (int(v) if float(v).is_integer() else v for v in voxel_size)
+    info: Json = {
+        "@type": MULTIRES,
+        "vertex_quantization_bits": bits,
+        "transform": [x, 0, 0, 0, 0, y, 0, 0, 0, 0, z, 0],
+        "lod_scale_multiplier": lod_scale_multiplier,
+        "mip": mip,
+    }
+    if sharding is not None:
+        info["sharding"] = sharding
+    return info if spatial_index is None else {**info, "spatial_index": spatial_index}
+
+
+def transformed(points: npt.NDArray[Any], transform: Sequence[float] | None) -> Vertices:
+    """Return points (n, 3) through the 3x4 ``transform`` of an info, row by row; None leaves them as they are."""
+    matrix = np.array(transform or _IDENTITY, np.float64).reshape(3, 4)
+    return (np.asarray(points, np.float64) @ matrix[:, :3].T + matrix[:, 3]).astype(np.float32)

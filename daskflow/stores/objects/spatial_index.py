@@ -1,0 +1,146 @@
+"""Which objects are where: one small JSON file per cell of a grid, as igneous and CloudVolume have them.
+
+Boxes and cells are xyz in nm, as in the files; the grid begins at the start of the volume.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.errors import CorruptChunkError, MissingChunkError
+from daskflow.geometry import BoundingBox, Zyx
+from daskflow.stores import kvstore
+from daskflow.stores.objects.files import read_file, write_file
+
+Box = Sequence[float]
+_Number = int | float
+
+
+@dataclass(frozen=True)
+class SpatialIndex:
+    """The cells of one directory of objects.
+
+    Attributes:
+        box: the volume, voxels (zyx) of the level that the objects were made from.
+        cell: voxels (zyx) of a cell; those at the end of the volume are cut.
+        voxel_size: nm (zyx) of that level.
+    """
+
+    box: BoundingBox
+    cell: Zyx
+    voxel_size: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any], box: BoundingBox) -> SpatialIndex | None:
+        """Return the index that the ``info`` of a directory of objects describes, None when it has none.
+
+        Args:
+            info: its JSON.
+            box: the volume, voxels (zyx) of the level ``info["mip"]``.
+        """
+        index = info.get("spatial_index")
+        if index is None:
+            return None
+        x, y, z = (float(v) for v in index["resolution"])
+        cz, cy, cx = (round(c / v) for c, v in zip(reversed(index["chunk_size"]), (z, y, x), strict=True))
+        return cls(box, (cz, cy, cx), (z, y, x))
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the ``info`` of the directory has under ``spatial_index``."""
+        size = self._resolution
+        return {"resolution": size, "chunk_size": [c * v for c, v in zip(reversed(self.cell), size, strict=True)]}
+
+    @property
+    def _resolution(self) -> list[_Number]:
+        return [int(v) if float(v).is_integer() else float(v) for v in reversed(self.voxel_size)]
+
+    def name(self, cell: BoundingBox) -> str:
+        """Return the name of the file of a cell, given in voxels (zyx)."""
+        size = self._resolution
+        decimals = max(len(str(v).partition(".")[2]) for v in size)
+        whole = all(isinstance(v, int) for v in size)
+
+        def shown(value: _Number) -> str:
+            return str(value) if whole else f"{round(value, decimals):.{decimals}f}"
+
+        starts, stops = reversed(cell.start), reversed(cell.stop)
+        sides = [f"{shown(a * v)}-{shown(b * v)}" for a, b, v in zip(starts, stops, size, strict=True)]
+        return "_".join(sides) + ".spatial"
+
+    def cells(self, within: BoundingBox | None = None) -> Iterator[BoundingBox]:
+        """Yield the cells, or those that touch a box, in voxels (zyx)."""
+        box = self.box if within is None else within.clip(self.box)
+        if box.empty:
+            return
+        ranges = [
+            range(start + (a - start) // c * c, b, c)
+            for start, a, b, c in zip(self.box.start, box.start, box.stop, self.cell, strict=True)
+        ]
+        for z, y, x in itertools.product(*ranges):
+            yield BoundingBox.from_size((z, y, x), self.cell).clip(self.box)
+
+    def write(self, directory: str, cell: BoundingBox, boxes: Mapping[int, Box], *, compression: str = "none") -> None:
+        """Store which objects are in a cell; every cell needs that, also where there are none.
+
+        Args:
+            directory: URL.
+            cell: in voxels (zyx); one of `cells`.
+            boxes: x0, y0, z0, x1, y1, z1 in nm of the part of each label's object in the cell.
+            compression: none, gzip or br.
+        """
+        values = {str(label): [_plain(v) for v in boxes[label]] for label in sorted(boxes)}
+        write_file(directory, self.name(cell), json.dumps(values).encode(), compression=compression)
+
+    def read(self, directory: str, cell: BoundingBox) -> dict[int, npt.NDArray[np.float64]]:
+        """Return what `write` stored.
+
+        Raises:
+            MissingChunkError: nothing was stored for the cell, so that one cannot know what is there.
+            CorruptChunkError: the file is damaged.
+        """
+        name = self.name(cell)
+        data = read_file(directory, name)
+        if data is None:
+            raise MissingChunkError(f"the spatial index in {kvstore.redact(directory)} has no {name}")
+        try:
+            return {int(label): np.array(box, np.float64).reshape(6) for label, box in json.loads(data).items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CorruptChunkError(f"{kvstore.redact(directory)}/{name} is damaged: {error!r}") from error
+
+    def query(self, directory: str, within: BoundingBox | None = None) -> dict[int, npt.NDArray[np.float64]]:
+        """Return the labels of the objects that reach into a box, with the bounds of the parts that were looked at.
+
+        Args:
+            directory: URL.
+            within: voxels (zyx); None for the whole volume.
+
+        Raises:
+            MissingChunkError: a cell is not stored.
+        """
+        found: dict[int, npt.NDArray[np.float64]] = {}
+        low, high = np.full(3, -np.inf), np.full(3, np.inf)
+        if within is not None:
+            size = np.array(self.voxel_size[::-1])
+            low, high = within.start[::-1] * size, within.stop[::-1] * size
+        for cell in self.cells(within):
+            for label, box in self.read(directory, cell).items():
+                if (box[:3] <= high).all() and (box[3:] >= low).all():
+                    found[label] = box if label not in found else _union(found[label], box)
+        return dict(sorted(found.items()))
+
+
+def _union(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.concatenate([np.minimum(a[:3], b[:3]), np.maximum(a[3:], b[3:])])
+
+
+def _plain(value: float) -> _Number:
+    number = float(value)
+    return int(number) if number.is_integer() else number
