@@ -1,65 +1,163 @@
-"""Tables from label to number in one file: mapbuffer's IntMap, which igneous uses for voxel counts.
+"""Maps of uint64 to uint64 in the file format IntMap, in which igneous and mapbuffer keep voxel counts.
 
-Format (mapbuffer, ``docs/intmap``): the bytes ``intm``, a version (0), a type (3: uint64), how many rows there are
-(uint32), then rows of label and value as uint64, little-endian, in the order of a breadth-first walk through the
-balanced search tree of the labels (Eytzinger), which fills its last level from the left.
+    │ "intm" 0 3 │ n, uint32 │ key, value │ key, value │ ...        all little-endian, pairs of uint64
+
+The keys are those of a complete binary search tree, level by level (Eytzinger's order): the children of the pair at
+place k, counted from 1, stand at 2k and 2k + 1.
 """
 
 from __future__ import annotations
 
+import os
 import struct
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import CorruptChunkError, ParameterError
+from daskflow.errors import CorruptChunkError, MissingDependencyError, ParameterError, StoreAccessError
+from daskflow.stores import kvstore
 
-_MAGIC = b"intm"
-_HEAD = struct.Struct("<4sBBI")
-_UINT64 = 3
+Labels = npt.NDArray[np.uint64]
+Pairs = Iterable[tuple[Labels, Labels]]
+
+_HEADER = struct.Struct("<4sBBI")
+_MAGIC = (b"intm", 0, 3)
+_PAIR = np.dtype([("key", "<u8"), ("value", "<u8")])
+_COMPRESSED = (".zstd", ".gz", ".br")
 
 
-def encode_intmap(labels: npt.NDArray[Any], values: npt.NDArray[Any]) -> bytes:
-    """Return the table of labels, each of which occurs once, and their values.
+def write_intmap(url: str, keys: npt.ArrayLike, values: npt.ArrayLike) -> None:
+    """Write a map whose keys are sorted and distinct; arguments otherwise as for `write_intmap_in_parts`."""
+    keys = np.asarray(keys, np.uint64)
+    write_intmap_in_parts(url, len(keys), [(keys, np.asarray(values, np.uint64))])
+
+
+def write_intmap_in_parts(url: str, count: int, parts: Pairs) -> None:
+    """Write a map that need not fit into memory, atomically; copies of it that others have compressed are deleted.
+
+    On a local disk memory holds one part; elsewhere the file passes through memory once, when it is sent.
+
+    Args:
+        url: the file.
+        count: keys of all parts together, below 2^32.
+        parts: keys and values; the keys rise from part to part and within each.
 
     Raises:
-        ParameterError: a label that occurs twice, or a table of 2^32 rows.
+        ParameterError: too many keys, or the parts have other keys than `count`, or do not rise.
+        StoreAccessError: the location refuses.
     """
-    order = np.argsort(labels, kind="stable")
-    rows = np.stack([np.asarray(labels, "<u8")[order], np.asarray(values, "<u8")[order]], axis=1)
-    if len(rows) >= 2**32 or (rows[1:, 0] == rows[:-1, 0]).any():
-        raise ParameterError(f"no table of {len(rows)} labels: they must differ, and be fewer than 2^32")
-    return _HEAD.pack(_MAGIC, 0, _UINT64, len(rows)) + rows[breadth_first(len(rows))].tobytes()
+    if count >= 2**32:
+        raise ParameterError(f"an IntMap holds at most 2^32 - 1 keys, not {count:,}")
+    target = kvstore.local_path(url)
+    try:
+        if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=None if target is None else target.parent, prefix=".intmap-", delete=False
+        ) as file:
+            temporary = Path(file.name)
+    except OSError as error:
+        raise StoreAccessError(f"cannot write {kvstore.redact(url)}: {error}") from error
+    try:
+        _fill(temporary, count, parts)
+        if target is None:
+            kvstore.write_bytes(url, temporary.read_bytes())
+        else:
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for ending in _COMPRESSED:
+        kvstore.delete(url + ending)
 
 
-def decode_intmap(data: bytes) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Return labels, ascending, and their values.
+def read_intmap(url: str) -> tuple[Labels, Labels] | None:
+    """Return the keys, sorted, and the values of a map; None when there is no file, compressed or not.
 
     Raises:
         CorruptChunkError: the file is damaged.
+        MissingDependencyError: it is compressed with brotli, which is not installed.
     """
+    data = kvstore.read_bytes(url)
+    for ending in _COMPRESSED:
+        if data is None and (packed := kvstore.read_bytes(url + ending)) is not None:
+            data = _unpacked(packed, ending, url)
+    if data is None:
+        return None
+    if len(data) < _HEADER.size or _HEADER.unpack_from(data)[:3] != _MAGIC:
+        raise CorruptChunkError(f"{kvstore.redact(url)} is no IntMap: it begins with {data[:10]!r}")
+    count = _HEADER.unpack_from(data)[3]
+    if len(data) != _HEADER.size + count * _PAIR.itemsize:
+        raise CorruptChunkError(f"{kvstore.redact(url)} has {len(data):,} bytes, which {count:,} pairs do not take")
+    pairs = np.frombuffer(data, _PAIR, offset=_HEADER.size)[places(np.arange(count), count)]
+    keys = pairs["key"].astype(np.uint64)
+    if np.any(keys[1:] <= keys[:-1]):
+        raise CorruptChunkError(f"the keys of {kvstore.redact(url)} are not in the order of a search tree")
+    return keys, pairs["value"].astype(np.uint64)
+
+
+def places(ranks: npt.ArrayLike, count: int) -> npt.NDArray[np.int64]:
+    """Return the places, from 0, in Eytzinger's order, of the keys that have the `ranks`, from 0, among `count`."""
+    if not count:
+        return np.empty(0, np.int64)
+    last = count.bit_length() - 1  # the lowest level, which alone may be incomplete
+    leaves = count - (2**last - 1)
+    rank = np.asarray(ranks, np.int64) + 1
+    # the rank that the key would have if the lowest level were complete tells its level by its trailing zeros
+    rank = np.where(rank <= 2 * leaves, rank, 2 * (rank - leaves))
+    zeros = np.bitwise_count((rank & -rank) - 1).astype(np.int64)
+    level = np.left_shift(np.int64(1), last - zeros)
+    return np.asarray(level + (rank >> (zeros + 1)) - 1, np.int64)
+
+
+def _fill(path: Path, count: int, parts: Pairs) -> None:
+    with path.open("wb") as file:
+        file.write(_HEADER.pack(*_MAGIC, count))
+        file.truncate(_HEADER.size + count * _PAIR.itemsize)
+    pairs: Any = np.memmap(path, _PAIR, "r+", offset=_HEADER.size, shape=(count,)) if count else np.empty(0, _PAIR)
+    done, highest = 0, -1
+    for keys, values in parts:
+        if not len(keys):
+            continue
+        if int(keys[0]) <= highest or np.any(keys[1:] <= keys[:-1]):
+            raise ParameterError("the keys of an IntMap must rise from part to part")
+        if done + len(keys) > count:
+            raise ParameterError(f"more than the {count:,} keys that were announced")
+        at = places(np.arange(done, done + len(keys)), count)
+        pairs["key"][at], pairs["value"][at] = keys, values
+        done, highest = done + len(keys), int(keys[-1])
+    if done != count:
+        raise ParameterError(f"{done:,} keys of the {count:,} that were announced")
+    if count:
+        pairs.flush()
+
+
+def _unpacked(data: bytes, ending: str, url: str) -> bytes:
     try:
-        magic, version, kind, count = _HEAD.unpack_from(data)
-        rows = np.frombuffer(data, "<u8", 2 * count, _HEAD.size).reshape(-1, 2)
-    except (struct.error, ValueError) as error:
-        raise CorruptChunkError(f"{len(data)} bytes are no IntMap: {error}") from error
-    if (magic, version, kind) != (_MAGIC, 0, _UINT64):
-        raise CorruptChunkError(f"{len(data)} bytes are no IntMap of version 0: they begin with {data[:6]!r}")
-    rows = rows[np.argsort(rows[:, 0], kind="stable")].astype(np.uint64)
-    return rows[:, 0], rows[:, 1]
+        if ending == ".gz":
+            from isal import isal_zlib
+
+            return bytes(isal_zlib.decompress(data, 31))
+        if ending == ".zstd":
+            from numcodecs import Zstd
+
+            return bytes(Zstd().decode(data))
+        try:
+            import brotli
+        except ImportError as error:
+            raise MissingDependencyError.of("brotli", "brotli") from error
+        return bytes(brotli.decompress(data))
+    except MissingDependencyError:
+        raise
+    except Exception as error:
+        raise CorruptChunkError(f"{kvstore.redact(url)}{ending} is damaged: {error}") from error
 
 
-def breadth_first(count: int) -> npt.NDArray[np.int64]:
-    """Return, for each node of the search tree in breadth-first order, its rank in sorted order.
-
-    In a full tree node i (from 1) at depth d of h has the rank (2 (i - 2^d) + 1) 2^(h-d) - 1, and leaves have the even
-    ranks; the last level may lack leaves at its end, and each that is missing moves what comes behind it.
-    """
-    nodes: npt.NDArray[np.int64] = np.arange(1, count + 1, dtype=np.int64)
-    depth = np.frexp(nodes.astype(np.float64))[1].astype(np.int64) - 1
-    height = max(count.bit_length() - 1, 0)
-    rank: npt.NDArray[np.int64] = (2 * (nodes - (1 << depth)) + 1) * (1 << (height - depth)) - 1
-    leaves = count - (2**height - 1)
-    rank -= np.maximum((rank + 1) // 2 - leaves, 0)
-    return rank
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
