@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 
 from daskflow.geometry import BoundingBox
 from daskflow.stores.counting import counting
 from daskflow.stores.memory import ArrayStore
+from daskflow.volume.gathering import Gathered
 from daskflow.volume.node import Array, DaskSource, Held, Node, Source, Step, Stored, Waiting
 from daskflow.volume.stage import Estimate, Stage, run_here
 
@@ -72,11 +73,12 @@ class Expression:
         run_here(self.stages, directory)
         return self.bind(directory)
 
-    def needed(self, boxes: Sequence[BoundingBox | None]) -> Boxes:
+    def needed(self, boxes: Sequence[BoundingBox | None], *, gathered: bool = False) -> Boxes:
         """Return the box that each node must answer for, by its place in `nodes`.
 
         Args:
             boxes: one per output; None when nothing of it is needed.
+            gathered: also ask the inputs of nodes that gather, for one box that holds all their parts.
         """
         needed: Boxes = {}
         for node, box in zip(self.outputs, boxes, strict=True):
@@ -87,12 +89,14 @@ class Expression:
             if index in needed and isinstance(node, Step):
                 for source, box in zip(node.inputs, node.needs(needed[index]), strict=True):
                     _add(needed, self[source], box)
+            elif gathered and index in needed and isinstance(node, Gathered):
+                _add(needed, self[node.input], node.hull(needed[index]))
         return needed
 
     def fetch(self, needed: Boxes) -> Arrays:
         """Return the voxels of the sources."""
         return {
-            index: node.fetch(needed[index])
+            index: _gather(node, needed[index]) if isinstance(node, Gathered) else node.fetch(needed[index])
             for index, node in enumerate(self.nodes)
             if index in needed and isinstance(node, Source)
         }
@@ -100,7 +104,8 @@ class Expression:
     def compute(self, needed: Boxes, fetched: Arrays) -> Arrays:
         """Return the voxels of the outputs, by their place in `nodes`; arrays are dropped after their last use."""
         values = {index: _frozen(array) for index, array in fetched.items()}
-        last_use = {self[i]: at for at, node in enumerate(self.nodes) if at in needed for i in node.inputs}
+        steps = [(at, node) for at, node in enumerate(self.nodes) if at in needed and isinstance(node, Step)]
+        last_use = {self[i]: at for at, node in steps for i in node.inputs}
         keep = {self[node] for node in self.outputs}
         for index, node in enumerate(self.nodes):
             if index not in needed or isinstance(node, Source):
@@ -150,10 +155,14 @@ class Expression:
         steps = ((node, needed[i]) for i, node in enumerate(self.nodes) if i in needed and isinstance(node, Step))
         working = max((node.working(box) for node, box in steps), default=0.0)
         sources = {i: box for i, box in needed.items() if isinstance(self.nodes[i], Stored | DaskSource | Waiting)}
+        gathered = [_estimate_of_parts(n, needed[i]) for i, n in enumerate(self.nodes) if i in needed and _gathers(n)]
         return Estimate(
-            bytes_read=sum(self.nodes[i].spec.nbytes_of(box) for i, box in sources.items()),
-            memory=sum(self.nodes[i].spec.nbytes_of(box) for i, box in needed.items()) + math.ceil(working),
-            voxels_read=max((box.size for box in sources.values()), default=0),
+            bytes_read=sum(self.nodes[i].spec.nbytes_of(box) for i, box in sources.items())
+            + sum(estimate.bytes_read for estimate in gathered),
+            memory=sum(self.nodes[i].spec.nbytes_of(box) for i, box in needed.items())
+            + math.ceil(working)
+            + max((estimate.memory for estimate in gathered), default=0),
+            voxels_read=max([0, *(box.size for box in sources.values()), *(e.voxels_read for e in gathered)]),
         )
 
     @property
@@ -163,7 +172,7 @@ class Expression:
 
     def pieces(self, boxes: Sequence[BoundingBox]) -> list[tuple[int, Any]]:
         """Return the part of each in-memory source that is needed: (place in `nodes`, numpy or dask array)."""
-        needed = self.needed(boxes)
+        needed = self.needed(boxes, gathered=True)
         found: list[tuple[int, Any]] = []
         for index, node in enumerate(self.nodes):
             if index in needed and isinstance(node, DaskSource):
@@ -181,7 +190,7 @@ class Expression:
 
     def with_pieces(self, boxes: Sequence[BoundingBox], pieces: Sequence[tuple[int, Array]]) -> Expression:
         """Return the expression with in-memory sources that hold what `pieces` gave for `boxes`."""
-        needed = self.needed(boxes)
+        needed = self.needed(boxes, gathered=True)
         held = {i: Held(self.nodes[i].spec, np.asarray(array), needed[i]) for i, array in pieces}
         return self._replaced(held)
 
@@ -195,6 +204,31 @@ class Expression:
     def describe(self) -> list[Any]:
         """Return what the voxels depend on, as JSON: one entry per node, inputs by their place in the list."""
         return [{**node.describe(), "inputs": [self[i] for i in node.inputs]} for node in self.nodes]
+
+
+def _gather(node: Gathered, box: BoundingBox) -> Array:
+    """Return the voxels of a node that gathers: its input is evaluated part by part."""
+    below = Expression([node.input])
+    result = np.empty(node.spec.shape_of(box), node.spec.dtype)
+    for part, place in node.parts(box):
+        needed = below.needed([part])
+        values = below.compute(needed, below.fetch(needed))
+        result[(..., *place.slices(box))] = values[below[node.input]]
+    return result
+
+
+def _gathers(node: Node) -> TypeGuard[Gathered]:
+    return isinstance(node, Gathered)
+
+
+def _estimate_of_parts(node: Gathered, box: BoundingBox) -> Estimate:
+    below = Expression([node.input])
+    parts = [below.estimate([part]) for part, _ in node.parts(box)]
+    return Estimate(
+        bytes_read=sum(part.bytes_read for part in parts),
+        memory=max((part.memory for part in parts), default=0),
+        voxels_read=sum(part.voxels_read for part in parts),
+    )
 
 
 def _in_memory(node: Node) -> bool:

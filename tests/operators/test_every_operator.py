@@ -23,7 +23,9 @@ def execute(chunk, factor=2):
 
 # dtype of the input, its channels, arguments
 TRANSFORMS = {
+    "astype": ("float32", 2, {"dtype": "uint8"}),
     "connected_components": ("uint8", None, {"connectivity": 26}),
+    "crop": ("uint8", None, {"start": (1, 8, 3), "size": (3, 9, 20)}),
     "crop_margin": ("uint8", None, {"margin_size": (1, 2, 3)}),
     "gaussian_filter": ("float32", 2, {"sigma": (0.5, 1, 1)}),
     "inference": (
@@ -32,8 +34,12 @@ TRANSFORMS = {
         {"input_patch_size": (4, 8, 8), "output_patch_overlap": (2, 4, 4), "framework": "identity"},
     ),
     "normalize_intensity": ("uint8", None, {}),
+    "pick_channels": ("uint8", 3, {"channels": (2, 0)}),
     "plugin": ("float32", None, {"file": "twice.py"}),
+    "quantize": ("float32", 3, {"channel": 1}),
+    "reorder_sections": ("uint8", 2, {"mapping": {0: 3, 3: 4, 4: 0, 1: 2, 2: 1}}),
     "threshold": ("float32", 1, {"threshold": 0.4}),
+    "translate": ("uint8", 2, {"offset": (5, -7, 100)}),
 }
 SOURCES = {"create_chunk": {"size": SHAPE, "pattern": "random", "dtype": "float32"}}
 NEEDS_FILES = {"load_h5", "load_npy", "load_precomputed", "load_tif", "load_zarr", "open"}
