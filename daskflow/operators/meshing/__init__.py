@@ -1,0 +1,1 @@
+"""Meshing by blocks: surfaces of labels, their simplification, and levels of detail."""

@@ -1,0 +1,145 @@
+"""Levels of detail: each twice as coarse as the one before, cut into cells twice as long, quantised and encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.geometry import Zyx
+from daskflow.operators.meshing.cutting import Cells, Points, by_cell, cut
+from daskflow.operators.meshing.simplify import simplify
+from daskflow.operators.meshing.surface import Faces
+from daskflow.stores.objects.mesh_files import Level, MultiresManifest, encode_draco
+
+Position = tuple[int, int, int]
+Encoded = list[tuple[Position, bytes]]
+
+_MOST_FACES = 2_000_000  # of one cell; Neuroglancer's decoder fails on more
+_DEEPEST = 12
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How levels of detail are made.
+
+    Attributes:
+        lods: levels beside the finest, at most.
+        min_chunk: voxels of the smallest cell of the finest level (zyx).
+        bits: to which positions in a cell are quantised, 10 or 16.
+        max_error: nm that the finest level may differ by; each further one differs by twice as much.
+        voxel_size: nm (zyx).
+        most_faces: of one cell; more levels are made where there would be more.
+    """
+
+    lods: int
+    min_chunk: Zyx
+    bits: int
+    max_error: float
+    voxel_size: tuple[float, float, float]
+    most_faces: int = _MOST_FACES
+
+    def levels(self, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> int:
+        """Return how many levels a surface between two corners (xyz voxels) has, before its triangles are counted."""
+        ratio = float(((high - np.floor(low)) / np.array(self.min_chunk[::-1])).min())
+        return 1 + max(0, min(self.lods, int(np.floor(np.log2(max(ratio, 1))))))
+
+    def cells(self, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], levels: int) -> Cells:
+        """Return the finest cells of a surface between two corners (xyz voxels)."""
+        origin = np.floor(low)
+        size = np.maximum(np.ceil((high - origin) / 2 ** (levels - 1)), 1)
+        return Cells(origin, size, np.full(3, 2 ** (levels - 1), np.int64))
+
+    def coarser(self, vertices: Points, faces: Faces, lod: int) -> tuple[Points, Faces]:
+        """Return level `lod` made from the one before; vertices in voxels (xyz)."""
+        error = max(self.max_error, min(self.voxel_size)) * 2**lod
+        fewer = simplify(vertices * np.array(self.voxel_size[::-1]), faces, error)
+        used, inverse = np.unique(fewer, return_inverse=True)
+        return vertices[used], inverse.reshape(-1, 3).astype(np.uint32)
+
+
+def fitting_cells(vertices: Points, faces: Faces, detail: Detail) -> tuple[int, Cells]:
+    """Return the number of levels of a surface (voxels, xyz), and the finest cells, none with too many triangles."""
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    levels = detail.levels(low, high)
+    cells = detail.cells(low, high, levels)
+    while len(faces) > detail.most_faces and levels < _DEEPEST:
+        counts = np.unique(cells.of(vertices, faces), axis=0, return_counts=True)[1]
+        if counts.max() <= detail.most_faces:
+            break
+        levels += 1
+        cells = detail.cells(low, high, levels)
+    return levels, cells
+
+
+def encode_level(vertices: Points, faces: Faces, cells: Cells, lod: int, bits: int) -> Encoded:
+    """Return the Draco fragments of a level by cell, in Z-curve order, those without triangles left out.
+
+    No triangle of a coarser level is in two cells of the level before.
+
+    Args:
+        vertices: voxels (xyz).
+        faces: triangles.
+        cells: of the finest level.
+        lod: the level.
+        bits: 10 or 16.
+    """
+    for _ in range(lod - 1):
+        cells = cells.doubled()
+    vertices, faces = cut(vertices, faces, cells)
+    places = cells.of(vertices, faces)
+    if lod:
+        places, cells = places // 2, cells.doubled()
+    encoded = []
+    for position, inside in by_cell(places, faces):
+        corner = cells.origin + np.array(position) * cells.size
+        data = encode_draco(*quantised(vertices, inside, corner, cells.size, bits), bits=bits)
+        if data:
+            encoded.append((position, data))
+    return encoded
+
+
+def quantised(
+    vertices: Points, faces: Faces, corner: npt.NDArray[np.float64], size: npt.NDArray[np.float64], bits: int
+) -> tuple[npt.NDArray[np.int64], Faces]:
+    """Return the vertices of some triangles as whole numbers 0 to 2**bits - 1 within a cell, and what is left of them."""
+    used, inverse = np.unique(faces, return_inverse=True)
+    most = 2**bits - 1
+    places = np.clip(np.rint((vertices[used] - corner) / size * most), 0, most).astype(np.int64)
+    unique, merged = np.unique(places[:, 0] << 32 | places[:, 1] << 16 | places[:, 2], return_inverse=True)
+    a, b, c = merged[inverse.reshape(-1, 3)].T
+    whole = (a != b) & (b != c) & (c != a)
+    numbers = np.stack([unique >> 32, unique >> 16 & 0xFFFF, unique & 0xFFFF], axis=1)
+    return numbers, np.stack([a, b, c], axis=1)[whole].astype(np.uint32)
+
+
+def manifest_of(cells: Cells, encoded: Sequence[Encoded]) -> MultiresManifest:
+    """Return the manifest of levels, finest first, each encoded on its cells."""
+    levels = tuple(
+        Level(
+            np.array([position for position, _ in level], np.uint32).reshape(-1, 3),
+            np.array([len(data) for _, data in level], np.uint32),
+            scale=float(2**lod),
+        )
+        for lod, level in enumerate(encoded)
+    )
+    return MultiresManifest(_triple(cells.size), _triple(cells.origin), levels)
+
+
+def multires(vertices: Points, faces: Faces, detail: Detail) -> tuple[bytes, bytes]:
+    """Return the fragments and the manifest of a surface in all its levels of detail; vertices in voxels (xyz)."""
+    levels, cells = fitting_cells(vertices, faces, detail)
+    encoded = []
+    for lod in range(levels):
+        if lod:
+            vertices, faces = detail.coarser(vertices, faces, lod)
+        encoded.append(encode_level(vertices, faces, cells, lod, detail.bits))
+    fragments = b"".join(data for level in encoded for _, data in level)
+    return fragments, manifest_of(cells, encoded).encode()
+
+
+def _triple(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = values.tolist()
+    return x, y, z

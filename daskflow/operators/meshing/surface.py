@@ -1,0 +1,168 @@
+"""Surfaces of the labels in one block, whose vertices lie on a lattice, so that neighbours agree on their seams."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.errors import MissingDependencyError
+from daskflow.geometry import BoundingBox, Zyx
+from daskflow.stores.objects.mesh_files import weld
+
+Array = npt.NDArray[Any]
+Faces = npt.NDArray[np.uint32]
+Lattice = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Triangles between points of a lattice.
+
+    Attributes:
+        vertices: **xyz in half voxels**, counted from the low corner of the volume's first voxel, int32, shape (n, 3).
+        faces: three vertices of each triangle, counter-clockwise seen from outside, uint32, shape (m, 3).
+    """
+
+    vertices: Lattice
+    faces: Faces
+
+    def taken(self, faces: Faces) -> Surface:
+        """Return the surface of some triangles between the same vertices, without those that none of them uses."""
+        used, inverse = np.unique(faces, return_inverse=True)
+        return Surface(self.vertices[used], inverse.reshape(-1, 3).astype(np.uint32))
+
+    @classmethod
+    def joined(cls, surfaces: Sequence[Surface]) -> Surface:
+        """Return surfaces as one, in which what lies at the same place is one vertex."""
+        if len(surfaces) == 1:
+            return surfaces[0]
+        starts = np.cumsum([0, *(len(surface.vertices) for surface in surfaces)])
+        faces = [surface.faces + np.uint32(start) for surface, start in zip(surfaces, starts[:-1], strict=True)]
+        return cls(*weld(np.concatenate([surface.vertices for surface in surfaces]), np.concatenate(faces)))
+
+
+def positions(vertices: Array, origin: Zyx, voxel_size: tuple[float, float, float]) -> npt.NDArray[np.float64]:
+    """Return where half voxels are, in nm (xyz); in voxels with a voxel size of 1.
+
+    Args:
+        vertices: as in `Surface`.
+        origin: the volume's first voxel (zyx).
+        voxel_size: nm (zyx).
+    """
+    first = np.array(origin[::-1], np.float64)
+    result: npt.NDArray[np.float64] = (vertices / 2 + first) * np.array(voxel_size[::-1])
+    return result
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The voxels that the surfaces of one block are made from.
+
+        block         |---------------|
+        voxels        |---------------|-|      one more on the high side, which the next block has, too
+        at the edge  0|---------------|0       closed: background beyond the volume
+
+    Attributes:
+        read: what is read (zyx).
+        before: voxels of background that are put before it (zyx).
+        after: and behind it.
+    """
+
+    read: BoundingBox
+    before: Zyx
+    after: Zyx
+
+    @classmethod
+    def of(cls, block: BoundingBox, volume: BoundingBox, *, closed: bool) -> Seen:
+        """Return what a block of a volume is made from; not `closed` leaves surfaces open where the volume ends."""
+        read = block.grow(0, 1).clip(volume)
+        low = [int(closed and a == b) for a, b in zip(block.start, volume.start, strict=True)]
+        high = [int(closed and a == b) for a, b in zip(block.stop, volume.stop, strict=True)]
+        return cls(read, (low[0], low[1], low[2]), (high[0], high[1], high[2]))
+
+    def padded(self, labels: Array) -> Array:
+        """Return the labels of `read` with the background around them."""
+        pairs = list(zip(self.before, self.after, strict=True))
+        return np.pad(labels, pairs) if any(map(any, pairs)) else labels
+
+    def corner(self, origin: Zyx) -> Zyx:
+        """Return where the padded array begins, counted from a volume's first voxel (zyx)."""
+        z, y, x = (a - b - o for a, b, o in zip(self.read.start, self.before, origin, strict=True))
+        return z, y, x
+
+
+def select(labels: Array, keep: Collection[int] | None, drop: Collection[int]) -> Array:
+    """Return labels (zyx) with background in place of all but `keep`, and of `drop`."""
+    import fastremap
+
+    if keep is not None:
+        labels = fastremap.mask_except(labels, _within(keep, labels.dtype), in_place=False)
+    if drop:
+        labels = fastremap.mask(labels, _within(drop, labels.dtype), in_place=False)
+    return labels
+
+
+def _within(labels: Collection[int], dtype: np.dtype[Any]) -> list[int]:
+    bounds = np.iinfo(dtype)
+    return sorted({label for label in labels if bounds.min <= label <= bounds.max})
+
+
+def fill_cavities(labels: Array) -> Array:
+    """Return labels (zyx) in which background that one label encloses belongs to it.
+
+    Background that reaches the faces of the array stays: it may go on in the next block.
+    """
+    import cc3d
+
+    cavities = cc3d.connected_components((labels == 0).view(np.uint8), connectivity=6)
+    count = int(cavities.max())
+    if count == 0:
+        return labels
+    open_ = np.zeros(count + 1, bool)
+    for axis in range(3):
+        for side in (0, -1):
+            open_[np.unique(cavities.take(side, axis))] = True
+    low = np.full(count + 1, np.iinfo(labels.dtype).max, labels.dtype)
+    high = np.zeros(count + 1, labels.dtype)
+    for axis in range(3):
+        for near, far in ((slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1))):
+            at = tuple(near if a == axis else slice(None) for a in range(3))
+            beside = tuple(far if a == axis else slice(None) for a in range(3))
+            touching = (cavities[at] > 0) & (labels[beside] != 0)
+            np.minimum.at(low, cavities[at][touching], labels[beside][touching])
+            np.maximum.at(high, cavities[at][touching], labels[beside][touching])
+    owner = np.where((low == high) & ~open_, high, 0)
+    owner[0] = 0
+    return labels + owner[cavities]
+
+
+def surfaces(labels: Array, corner: Zyx) -> Iterator[tuple[int, Surface]]:
+    """Yield the surface of each label but 0, by marching cubes between the centres of voxels, labels ascending.
+
+    A surface is open where it leaves the array. Two arrays that share a plane of voxels give the same vertices and
+    edges in that plane.
+
+    Args:
+        labels: zyx, unsigned integers.
+        corner: where the array begins, counted from the volume's first voxel (zyx).
+    """
+    import fastremap
+
+    try:
+        import zmesh
+    except ImportError as error:
+        raise MissingDependencyError.of("zmesh", "mesh") from error
+
+    numbers, names = fastremap.renumber(np.ascontiguousarray(labels), preserve_zero=True, in_place=False)
+    mesher = zmesh.Mesher((1.0, 1.0, 1.0))
+    mesher.mesh(numbers.T)
+    first = 2 * np.array(corner[::-1], np.int32) + 1
+    by_name = {number: name for name, number in names.items()}
+    for name, number in sorted((int(by_name[number]), int(number)) for number in mesher.ids()):
+        mesh = mesher.get(number, normals=False, reduction_factor=0, max_error=0, voxel_centered=False)
+        mesher.erase(number)
+        yield name, Surface((2 * mesh.vertices).astype(np.int32) + first, mesh.faces.astype(np.uint32, copy=False))
