@@ -8,7 +8,6 @@ place k, counted from 1, stand at 2k and 2k + 1.
 
 from __future__ import annotations
 
-import os
 import struct
 import tempfile
 from collections.abc import Iterable
@@ -18,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import CorruptChunkError, MissingDependencyError, ParameterError, StoreAccessError
+from daskflow.errors import CorruptChunkError, MissingDependencyError, ParameterError
 from daskflow.stores import kvstore
+from daskflow.stores.local_files import replacing
 
 Labels = npt.NDArray[np.uint64]
 Pairs = Iterable[tuple[Labels, Labels]]
@@ -53,24 +53,13 @@ def write_intmap_in_parts(url: str, count: int, parts: Pairs) -> None:
     if count >= 2**32:
         raise ParameterError(f"an IntMap holds at most 2^32 - 1 keys, not {count:,}")
     target = kvstore.local_path(url)
-    try:
-        if target is not None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=None if target is None else target.parent, prefix=".intmap-", delete=False
-        ) as file:
-            temporary = Path(file.name)
-    except OSError as error:
-        raise StoreAccessError(f"cannot write {kvstore.redact(url)}: {error}") from error
-    try:
-        _fill(temporary, count, parts)
-        if target is None:
-            kvstore.write_bytes(url, temporary.read_bytes())
-        else:
-            temporary.chmod(0o666 & ~_umask())
-            temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if target is not None:
+        with replacing(target) as temporary:
+            _fill(temporary, count, parts)
+    else:
+        with tempfile.TemporaryDirectory(prefix="daskflow-") as directory:
+            _fill(Path(directory, "map"), count, parts)
+            kvstore.write_bytes(url, Path(directory, "map").read_bytes())
     for ending in _COMPRESSED:
         kvstore.delete(url + ending)
 
@@ -155,9 +144,3 @@ def _unpacked(data: bytes, ending: str, url: str) -> bytes:
         raise
     except Exception as error:
         raise CorruptChunkError(f"{kvstore.redact(url)}{ending} is damaged: {error}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

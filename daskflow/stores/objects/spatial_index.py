@@ -126,10 +126,11 @@ class SpatialIndex:
             MissingChunkError: a cell is not stored.
         """
         found: dict[int, npt.NDArray[np.float64]] = {}
-        low, high = np.full(3, -np.inf), np.full(3, np.inf)
+        low: npt.NDArray[np.float64] = np.full(3, -np.inf)
+        high: npt.NDArray[np.float64] = np.full(3, np.inf)
         if within is not None:
             size = np.array(self.voxel_size[::-1])
-            low, high = within.start[::-1] * size, within.stop[::-1] * size
+            low, high = np.array(within.start[::-1]) * size, np.array(within.stop[::-1]) * size
         for cell in self.cells(within):
             for label, box in self.read(directory, cell).items():
                 if (box[:3] <= high).all() and (box[3:] >= low).all():
