@@ -11,7 +11,7 @@ import numpy as np
 import daskflow
 from daskflow.errors import PlanError
 from daskflow.geometry import BoundingBox, Zyx
-from daskflow.jobs.sinks import FileSink, Sink
+from daskflow.jobs.sinks import Deriving, FileSink, Sink
 from daskflow.stores.local_files import slabs
 from daskflow.stores.opening import open_store, write_file
 from daskflow.volume import BlockResult, Estimate, Expression
@@ -69,8 +69,14 @@ class Evaluate:
             sink.verify(box)
 
     def estimate(self, box: BoundingBox) -> Estimate:
+        estimate = self.expression.estimate(self._boxes(box))
+        further = [sink.further(box) for sink in self.sinks if isinstance(sink, Deriving)]
         written = sum(node.spec.nbytes_of(box) for node in self.expression.outputs)
-        return dataclasses.replace(self.expression.estimate(self._boxes(box)), bytes_written=written)
+        return dataclasses.replace(
+            estimate,
+            bytes_written=written + sum(one.bytes_written for one in further),
+            memory=estimate.memory + max((one.memory for one in further), default=0),
+        )
 
     def check(self) -> None:
         self.expression.check()

@@ -78,14 +78,16 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
 def fuse(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """Return stages in which those that evaluate volumes over the same box have become one.
 
-    First come the stages that volumes wait for, then evaluation, then what makes files of it.
+    First come the stages that volumes wait for, then evaluation, then what makes files of it, then the stages whose
+    tasks say that they read what was written: ``reads_outputs = True``.
     """
     groups: dict[tuple[BoundingBox, tuple[float, ...]], list[Stage]] = {}
     for stage in stages:
         if isinstance(stage.task, Evaluate):
             key = (stage.grid.box, stage.task.expression.outputs[0].spec.voxel_size)
             groups.setdefault(key, []).append(stage)
-    before = [stage for stage in stages if not isinstance(stage.task, Evaluate | Assemble)]
+    later = [stage for stage in stages if getattr(stage.task, "reads_outputs", False)]
+    before = [s for s in stages if not isinstance(s.task, Evaluate | Assemble) and not any(s is one for one in later)]
     fused = [_fused(group) for group in groups.values()]
     gathered = {sink.url: sink for stage in fused if isinstance(stage.task, Evaluate) for sink in stage.task.sinks}
     after = [
@@ -93,7 +95,7 @@ def fuse(stages: Sequence[Stage]) -> tuple[Stage, ...]:
         for stage in stages
         if isinstance(stage.task, Assemble)
     ]
-    return (*before, *fused, *after)
+    return (*before, *fused, *after, *later)
 
 
 def _fused(group: Sequence[Stage]) -> Stage:

@@ -65,11 +65,13 @@ class WriteProvenance:
         url: the layer or file.
         inside: whether it is a precomputed layer.
         mip: the level that was written; what other levels are read for does not change with it.
+        levels: how many levels were written, from `mip` on.
     """
 
     url: str
     inside: bool
     mip: int = 0
+    levels: int = 1
 
     def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002 (what every finish is called with)
         target = f"{self.url}/provenance" if self.inside else f"{self.url}.provenance.json"
@@ -79,6 +81,8 @@ class WriteProvenance:
             kvstore.write_bytes(f"{target}.old", data or b"")
             known = {}
         record = {**provenance(report), "mip": self.mip}
+        if self.levels > 1:
+            record["mips"] = list(range(self.mip, self.mip + self.levels))
         entry = {"method": record, "by": record["user"], "date": record["finished"]}
         whole = {"description": "", "owners": [], "sources": [], **known}
         earlier = known.get("processing", [])

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 import uuid
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from daskflow.errors import AlignmentError, MetadataMismatchError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import Layout, Store, kvstore
 from daskflow.stores.opening import check_file, create_store, open_level, open_store
-from daskflow.volume import BlockResult
+from daskflow.volume import BlockResult, Estimate
 from daskflow.volume.node import Array
 
 
@@ -46,6 +47,14 @@ class Sink(Protocol):
         """Return the sink with its scratch data placed below the URL `directory`."""
 
 
+@runtime_checkable
+class Deriving(Protocol):
+    """A sink that makes more of a block than the block itself."""
+
+    def further(self, box: BoundingBox) -> Estimate:
+        """Predict what that takes: bytes written besides the block, and memory."""
+
+
 @dataclass(frozen=True)
 class LayerSink:
     """A layer of chunks that many workers write.
@@ -56,6 +65,7 @@ class LayerSink:
         mip: the level written.
         format: name of the format.
         layout: chunk, shard and encoding; the chunk is given.
+        drop: chunks that hold nothing but this value are deleted instead of written; None writes every chunk.
         run: tells runs apart, in which the layer may have been made anew.
     """
 
@@ -64,6 +74,7 @@ class LayerSink:
     mip: int
     format: str
     layout: Layout
+    drop: float | None = None
     run: str = ""
 
     @property
@@ -71,7 +82,8 @@ class LayerSink:
         """The shard, else the chunk."""
         return self.layout.shard or self.layout.chunk
 
-    def _store(self) -> Store:
+    def store(self) -> Store:
+        """Return the level, once it was created."""
         return open_level(self.url, format=self.format, mip=self.mip, token=self.run)
 
     def check(self) -> None:
@@ -87,15 +99,19 @@ class LayerSink:
         return _opens(self.url, mip=self.mip, format=self.format)
 
     def write(self, box: BoundingBox, array: Array) -> BlockResult:
-        self._store().write(box, array)
+        self.store().write(box, array, drop=self.drop)
         return BlockResult(empty=not array.any())
 
     def verify(self, box: BoundingBox) -> None:
-        self._store().read(box)
+        store = copy.copy(self.store())
+        store.fill_missing = self.drop is not None
+        store.read(box)
 
     def describe(self) -> dict[str, Any]:
         layout = dataclasses.asdict(self.layout)
-        return {"url": self.url, "mip": self.mip, "format": self.format, "layout": layout, **_described(self.spec)}
+        dropped = {} if self.drop is None else {"drop": self.drop}
+        where = {"url": self.url, "mip": self.mip, "format": self.format}
+        return {**where, "layout": layout, **dropped, **_described(self.spec)}
 
     def bind(self, directory: str) -> LayerSink:  # noqa: ARG002
         return dataclasses.replace(self, run=uuid.uuid4().hex)

@@ -43,7 +43,7 @@ def object_stamp(url: str) -> str | None:
 def provenance_stamp(url: str, mip: int) -> str | None:
     """Return what changes when the provenance at `url` does; None without one.
 
-    Entries of its ``processing`` whose `method` names another `mip` are passed over.
+    Entries of its ``processing`` whose `method` names another `mip`, or other `mips`, are passed over.
     """
     try:
         data = kvstore.read_bytes(url)
@@ -53,7 +53,7 @@ def provenance_stamp(url: str, mip: int) -> str | None:
         return None
     try:
         content = json.loads(data)
-        entries = [entry for entry in content.get("processing", ()) if _mip_of(entry, mip) == mip]
+        entries = [entry for entry in content.get("processing", ()) if mip in _mips_of(entry, mip)]
     except (ValueError, AttributeError, TypeError):
         return digest(data)
     if not entries:
@@ -61,9 +61,9 @@ def provenance_stamp(url: str, mip: int) -> str | None:
     return digest(json.dumps(entries, sort_keys=True))
 
 
-def _mip_of(entry: Any, otherwise: int) -> Any:
+def _mips_of(entry: Any, otherwise: int) -> Any:
     method = entry.get("method") if isinstance(entry, dict) else None
-    return method.get("mip", otherwise) if isinstance(method, dict) else otherwise
+    return method.get("mips", [method.get("mip", otherwise)]) if isinstance(method, dict) else [otherwise]
 
 
 def directory_stamp(top: Path, depth: int = 0) -> str | None:

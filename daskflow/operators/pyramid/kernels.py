@@ -188,8 +188,8 @@ class Downsampling:
             return data
         if step.counts is not None:
             some = np.maximum(step.counts, 1)
-            whole: Array = data // (some if data.dtype.kind == "u" else some.astype(np.int64))
-            return whole
+            means: Array = data // (some if data.dtype.kind == "u" else some.astype(np.int64))
+            return means
         out = np.empty_like(data)
         total = self.total(level)
         axes = []

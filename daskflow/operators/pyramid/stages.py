@@ -1,0 +1,218 @@
+"""The sink that writes a volume with its levels, and the stages that make levels of stored ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import daskflow
+from daskflow.errors import PlanError
+from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.jobs.sinks import LayerSink
+from daskflow.operators.pyramid.kernels import Carried
+from daskflow.operators.pyramid.passes import Pass, Scratch
+from daskflow.operators.pyramid.windows import Array
+from daskflow.stores import Store
+from daskflow.stores.counting import counting
+from daskflow.volume import BlockResult, Estimate, Stage
+from daskflow.volume.blocks import default_block
+
+_PIECE_BYTES = 2**26  # read at once; more is read piece by piece, so that a block never lies whole in memory
+
+Levels = tuple[list[Array], Carried]
+
+
+@dataclass(frozen=True)
+class PyramidSink:
+    """Where the blocks of a volume go together with their levels.
+
+    Attributes:
+        base: where the volume itself goes.
+        levels: the pass that makes levels of it.
+    """
+
+    base: LayerSink
+    levels: Pass
+
+    @property
+    def url(self) -> str:
+        """The layer."""
+        return self.base.url
+
+    @property
+    def unit(self) -> Zyx | None:
+        """Whole chunks and shards of the volume and of every level."""
+        assert self.base.unit is not None
+        z, y, x = map(math.lcm, self.base.unit, self.levels.unit)
+        return z, y, x
+
+    def check(self) -> None:
+        self.base.check()
+        self.levels.check()
+
+    def write(self, box: BoundingBox, array: Array) -> BlockResult:
+        outputs = self.levels.run(box, Carried(array))
+        result = self.base.write(box, array)
+        self.levels.write(box, outputs)
+        return result
+
+    def further(self, box: BoundingBox) -> Estimate:
+        return self.levels.estimate(box)
+
+    def intact(self) -> bool:
+        return self.base.intact() and self.levels.intact()
+
+    def verify(self, box: BoundingBox) -> None:
+        self.base.verify(box)
+        self.levels.verify(box)
+
+    def describe(self) -> dict[str, Any]:
+        return {**self.base.describe(), "levels": self.levels.describe()}
+
+    def bind(self, directory: str) -> PyramidSink:
+        return PyramidSink(self.base.bind(directory), self.levels.bind(directory))
+
+
+@dataclass(frozen=True)
+class Downsample:
+    """Write levels of a stored one: each block is read piece by piece, and only its levels are held whole.
+
+    Attributes:
+        levels: the pass.
+        source: what is read: a store, the level that an earlier stage wrote, or what it kept in scratch data.
+        chunk: voxels (zyx) in which the source is best read.
+    """
+
+    levels: Pass
+    source: Store | LayerSink | Scratch
+    chunk: Zyx
+    reads_outputs = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.levels.levels[0].url.startswith("memory://"):
+            url = self.levels.levels[0].url
+            raise PlanError(f"{url} lies in the memory of this process, which others cannot reach: run in threads")
+        return self.__dict__
+
+    @property
+    def piece(self) -> Zyx:
+        """Voxels (zyx) that are read at once: whole windows of the last level, and whole chunks if that is not much."""
+        window = self.levels.how.total(len(self.levels.levels))
+        size = self.levels.read_box.shape
+        item = self.levels.finest.dtype.itemsize * (self.levels.finest.channels or 1)
+        whole = [math.lcm(w, c) for w, c in zip(window, self.chunk, strict=True)]
+        piece = whole if math.prod(whole) * item <= _PIECE_BYTES else list(window)
+        for axis in (2, 1, 0):
+            left = _PIECE_BYTES // (math.prod(piece) * item)
+            piece[axis] *= max(1, min(left, -(-size[axis] // piece[axis])))
+        return piece[0], piece[1], piece[2]
+
+    def _fetch(self, box: BoundingBox) -> Carried:
+        if isinstance(self.source, Scratch):
+            return self.source.read(self.levels.inside(box))
+        store = self.source.store() if isinstance(self.source, LayerSink) else self.source
+        return Carried(store.read(box))
+
+    def read(self, box: BoundingBox) -> tuple[Levels, dict[str, int]]:
+        with counting() as counts:
+            outputs = self._made(box)
+        return outputs, dict(counts)
+
+    def _made(self, box: BoundingBox) -> Levels:
+        pieces = list(BlockGrid(box, self.piece))
+        if len(pieces) == 1:
+            return self.levels.run(box, self._fetch(box))
+        numbers = range(1, len(self.levels.levels) + 1)
+        wholes = [self.levels.inside(box, number) for number in numbers]
+        arrays: list[Array] = []
+        last: Carried | None = None
+        for piece in pieces:
+            made, carried = self.levels.run(piece, self._fetch(piece))
+            if last is None:
+                arrays = [_empty(one, whole) for one, whole in zip(made, wholes, strict=True)]
+                counts = None if carried.counts is None else _empty(carried.counts, wholes[-1])
+                last = Carried(_empty(carried.data, wholes[-1]), counts)
+            for number, array, one, whole in zip(numbers, arrays, made, wholes, strict=True):
+                place = (..., *self.levels.inside(piece, number).slices(whole))
+                array[place] = one
+            last.data[place] = carried.data
+            if last.counts is not None:
+                last.counts[place] = carried.counts
+        assert last is not None
+        return arrays, last
+
+    def compute(self, box: BoundingBox, inputs: tuple[Levels, dict[str, int]]) -> tuple[Levels, dict[str, int]]:  # noqa: ARG002
+        """Return what was read: it has become levels already, piece by piece."""
+        return inputs
+
+    def write(self, box: BoundingBox, outputs: tuple[Levels, dict[str, int]]) -> BlockResult:
+        return dataclasses.replace(self.levels.write(box, outputs[0]), counts=outputs[1])
+
+    def intact(self) -> bool:
+        """Return whether the levels are still there."""
+        return self.levels.intact()
+
+    def verify(self, box: BoundingBox) -> None:
+        """Raise when what was stored for a block is missing or damaged."""
+        self.levels.verify(box)
+
+    def estimate(self, box: BoundingBox) -> Estimate:
+        voxel = self.levels.finest.dtype.itemsize * (self.levels.finest.channels or 1)
+        piece = min(math.prod(self.piece), box.size)
+        made = self.levels.estimate(box)
+        return dataclasses.replace(
+            made, bytes_read=box.size * voxel, memory=made.memory + 2 * piece * voxel, voxels_read=box.size
+        )
+
+    def check(self) -> None:
+        self.levels.check()
+
+    def describe(self) -> dict[str, Any]:
+        source = {"store": self.source.fingerprint()} if isinstance(self.source, Store) else {}
+        return {"daskflow": daskflow.__version__, **source, **self.levels.describe()}
+
+    def bind(self, directory: str) -> Downsample:
+        source = self.source if isinstance(self.source, Store) else self.source.bind(directory)
+        return dataclasses.replace(self, levels=self.levels.bind(directory), source=source)
+
+
+def stages_after(first: Pass, others: Sequence[Pass], region: BoundingBox | None = None) -> tuple[Stage, ...]:
+    """Return the stages of further passes, each of which reads what the one before it has left."""
+    stages = []
+    before = first
+    for one in others:
+        level = before.levels[-1]
+        assert level.layout.chunk is not None
+        stages.append(stage(one, level if before.keep is None else before.keep, level.layout.chunk, region))
+        before = one
+    return tuple(stages)
+
+
+def stage(one: Pass, source: Store | LayerSink | Scratch, chunk: Zyx, region: BoundingBox | None = None) -> Stage:
+    """Return the stage of a pass.
+
+    Args:
+        one: the pass.
+        source: what it reads.
+        chunk: voxels (zyx) in which that is best read.
+        region: the voxels of the finest level that are worked on, in whole chunks of every level; None for all.
+    """
+    whole = one.read_box
+    box = whole
+    if region is not None:
+        total = one.how.total(one.done)
+        inside = region.shift([-a for a in one.finest.box.start]).coarsen(total)
+        box = inside.shift(whole.start).clip(whole)
+    block = default_block(one.finest.replace(box=whole, chunk=one.unit, shard=None, chunk_origin=None))
+    mips = sorted({one.levels[0].mip, one.levels[-1].mip})
+    name = "-".join(["downsample-mip", *map(str, mips)]).replace("mip-", "mip")
+    return Stage(name, BlockGrid(box, block, whole.start), Downsample(one, source, chunk))
+
+
+def _empty(like: Array, box: BoundingBox) -> Array:
+    return np.empty((*like.shape[:-3], *box.shape), like.dtype)
