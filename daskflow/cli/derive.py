@@ -113,7 +113,8 @@ def option_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:
     members = [a for a in typing.get_args(annotation) if a is not type(None)] if _is_union(annotation) else [annotation]
     several = [m for m in members if typing.get_origin(m) in (Sequence, tuple)]
     if several:
-        return Numbers(float if float in typing.get_args(several[0]) else int), True
+        words = [word for m in members if typing.get_origin(m) is Literal for word in typing.get_args(m)]
+        return Numbers(float if float in typing.get_args(several[0]) else int, words), True
     (member,) = members[:1]
     if typing.get_origin(member) is Literal:
         return click.Choice(typing.get_args(member)), False

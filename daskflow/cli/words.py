@@ -17,19 +17,21 @@ class Numbers(click.ParamType[tuple[float, ...]]):
 
     Attributes:
         kind: int or float.
+        words: what may stand instead of numbers.
     """
 
-    def __init__(self, kind: type[int] | type[float]) -> None:
+    def __init__(self, kind: type[int] | type[float], words: Sequence[str] = ()) -> None:
         self.kind = kind
+        self.words = tuple(words)
         self.name = "numbers"
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
         """Return how help shows the value."""
-        return "Z Y X"
+        return "|".join(["Z Y X", *self.words])
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a tuple of numbers, in zyx order."""
-        if not isinstance(value, str):
+        if not isinstance(value, str) or value in self.words:
             return value
         label = _LABELLED.fullmatch(value)
         texts = [text for text in re.split(r"[,\s]+", label[2] if label else value) if text]

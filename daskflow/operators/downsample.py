@@ -51,7 +51,7 @@ def downsample(
     agrees is written into; one that differs is refused. Levels above those written are left as they are.
 
     Args:
-        volume: opened from a layer of chunks, at the mip to start from.
+        volume: the stored volume, opened at the mip to start from.
         levels: how many; by default until a chunk holds the volume along the axes that shrink.
         factor: voxels per window (zyx), e.g. 2 2 2.
         method: what becomes of a window; auto is the mean of images and the mode of segmentations.

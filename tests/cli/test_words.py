@@ -59,3 +59,12 @@ def test_what_is_no_numbers_is_refused(word, complaint):
     result = CliRunner().invoke(COMMAND, ["here", "-s", word])
     assert result.exit_code == 2
     assert complaint in result.output
+
+
+def test_a_word_may_stand_for_numbers():
+    option = click.Option(["--shard"], type=Numbers(int, ["auto"]))
+    command = click.Command("save", params=[option])
+    words = gather_numbers(command, ["--shard", "auto", "64"])
+    assert words == ["--shard", "auto", "64"]
+    assert option.type.convert("auto", option, None) == "auto"
+    assert option.type.convert("1,2,3", option, None) == (1, 2, 3)
