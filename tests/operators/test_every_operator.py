@@ -25,6 +25,7 @@ def execute(chunk, factor=2):
 TRANSFORMS = {
     "astype": ("float32", 2, {"dtype": "uint8"}),
     "connected_components": ("uint8", None, {"connectivity": 26}),
+    "contrast": ("uint8", 1, {"clip_fraction": (0.05, 0.1), "minval": 3}),
     "crop": ("uint8", None, {"start": (1, 8, 3), "size": (3, 9, 20)}),
     "crop_margin": ("uint8", None, {"margin_size": (1, 2, 3)}),
     "gaussian_filter": ("float32", 2, {"sigma": (0.5, 1, 1)}),
@@ -44,6 +45,7 @@ TRANSFORMS = {
 SOURCES = {"create_chunk": {"size": SHAPE, "pattern": "random", "dtype": "float32"}}
 NEEDS_FILES = {"load_h5", "load_npy", "load_precomputed", "load_tif", "load_zarr", "open"}
 SINKS = {
+    "contrast_levels": {"directory": "levels"},
     "evaluate_segmentation": {},
     "save": {"url": "layer"},
     "save_h5": {"file_name": "a.h5"},
@@ -52,6 +54,9 @@ SINKS = {
     "save_tif": {"file_name": "a.tif"},
     "save_zarr": {"store": "a.zarr"},
 }
+
+
+INTO_LAYERS = {"downsample": {"levels": 2}}
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +87,7 @@ for _name, (_dtype, _channels, _) in TRANSFORMS.items():
 
 
 def test_every_operator_is_in_the_table():
-    assert set(operator_names()) == {*TRANSFORMS, *SOURCES, *NEEDS_FILES, *SINKS}
+    assert set(operator_names()) == {*TRANSFORMS, *SOURCES, *NEEDS_FILES, *SINKS, *INTO_LAYERS}
 
 
 @pytest.mark.parametrize("name", operator_names())
@@ -104,6 +109,16 @@ def test_sinks_return_a_job_and_write_nothing(name, tmp_path):
     assert isinstance(job, Job)
     str(job.plan())
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", INTO_LAYERS)
+def test_sinks_into_the_volumes_own_layer_return_a_job_and_write_nothing(name, tmp_path):
+    Volume.from_array(np.ones(SHAPE, np.uint8)).save(tmp_path / "layer").run(progress=False)
+    before = sorted(tmp_path.rglob("*"))
+    job = load_operator(name).function(load_operator("open").function(tmp_path / "layer"), **INTO_LAYERS[name])
+    assert isinstance(job, Job)
+    str(job.plan())
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("name", operator_names())

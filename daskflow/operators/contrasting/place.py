@@ -1,0 +1,48 @@
+"""What images levels are counted of, and where they are kept."""
+
+from __future__ import annotations
+
+from daskflow.errors import ParameterError
+from daskflow.operators.contrasting.levels import BINS
+from daskflow.volume import Volume
+from daskflow.volume.node import Crop, Stored
+
+
+def grey_image(volume: Volume, name: str) -> None:
+    """Raise unless a volume is an image whose grey values can be counted.
+
+    Args:
+        volume: what is asked about.
+        name: what it is needed for.
+
+    Raises:
+        ParameterError: a segmentation, several channels, or neither uint8 nor uint16.
+    """
+    if volume.layer_type == "segmentation":
+        raise ParameterError(f"{name} is for images, and this is a segmentation, whose values are names, not amounts")
+    if volume.channels not in (None, 1):
+        raise ParameterError(f"{name} takes one channel, the volume has {volume.channels}; use pick-channels first")
+    if volume.dtype.name not in BINS:
+        raise ParameterError(
+            f"{name} takes uint8 or uint16, the volume is {volume.dtype}; use astype, or quantize for probabilities"
+        )
+
+
+def known_place(volume: Volume) -> str:
+    """Return the directory in which a layer keeps its levels: ``levels/MIP`` inside it, as igneous has it.
+
+    Layers other than precomputed ones, to which nothing may be added, have it beside them: ``LAYER.levels/MIP``.
+
+    Raises:
+        ParameterError: the volume is not, or not a part of, a stored layer.
+    """
+    node = volume.node
+    while isinstance(node, Crop):
+        node = node.input
+    if not isinstance(node, Stored) or node.store.opened is None:
+        raise ParameterError(
+            "levels have a known place only in a stored layer, and this volume is computed: name a directory for them"
+        )
+    opened, mip = node.store.opened, node.store.mip
+    url = opened.url.rstrip("/")
+    return f"{url}/levels/{mip}" if opened.format == "precomputed" else f"{url}.levels/{mip}"
