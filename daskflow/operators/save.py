@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
+from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.merging import evaluate_stage, file_stages
 from daskflow.jobs.provenance import WriteProvenance
 from daskflow.jobs.sinks import FileSink, LayerSink, safe_name
+from daskflow.operators.pyramid.kernels import Downsampling
+from daskflow.operators.pyramid.levels import NewLevels, chosen_method, effective_shard
+from daskflow.operators.pyramid.passes import passes
+from daskflow.operators.pyramid.stages import PyramidSink, stages_after
 from daskflow.stores import Layout, kvstore
 from daskflow.stores.opening import open_store, split_dataset, target_format
-from daskflow.volume import Flag, Stage, Volume, operator
+from daskflow.stores.sharding import default_shard
+from daskflow.volume import Flag, Volume, operator
 from daskflow.volume.node import Stored
 
 _CHUNK: Zyx = (64, 64, 64)
@@ -28,11 +35,17 @@ def save(
     mip: Annotated[int, Flag("-m")] = 0,
     format: str | None = None,  # noqa: A002
     chunk: Annotated[Sequence[int] | None, Flag("-c")] = None,
-    shard: Sequence[int] | None = None,
+    shard: Sequence[int] | Literal["auto"] | None = None,
     encoding: Annotated[str | None, Flag("-e")] = None,
     quality: int | None = None,
     compression: str | None = None,
     block: Annotated[Sequence[int] | None, Flag("-b")] = None,
+    levels: int = 0,
+    factor: Sequence[int] = (1, 2, 2),
+    method: Literal["auto", "mean", "mode", "min", "max", "stride"] = "auto",
+    sparse: bool = False,
+    delete_background: bool = False,
+    memory: str = "512MB",
 ) -> Job:
     """Write a volume to a store, as a job that can be stopped and resumed.
 
@@ -45,12 +58,18 @@ def save(
         mip: pyramid level that is written, 0 is the finest.
         format: name of the format, to override the ending.
         chunk: voxels per chunk (zyx); by default as in the existing layer or the source, else 64 64 64.
-        shard: voxels per shard (zyx), a multiple of the chunk.
+        shard: voxels per shard (zyx), a multiple of the chunk, or auto for shards of about `memory` bytes.
         encoding: of chunks: raw, png, jpeg, compressed_segmentation in precomputed; a codec in zarr.
         quality: of a lossy encoding, or level of a codec.
         compression: second stage: gzip, br, zstd or none, where the format has one. Precomputed layers on local disk
             get CloudVolume's names (.gz, .br), which CloudVolume and daskflow read and tensorstore alone does not.
         block: voxels per block of work (zyx), whole chunks and shards.
+        levels: how many coarser levels to write in the same pass, as `downsample` makes them.
+        factor: voxels per window of a level (zyx).
+        method: what becomes of a window; auto is the mean of images and the mode of segmentations.
+        sparse: leave zeros out of means and modes wherever there is something else.
+        delete_background: leave out chunks of zeros; they are read with fill_missing.
+        memory: what the voxels of a block may take for a further level to be written in the same pass.
 
     Returns:
         The job; nothing has been written.
@@ -64,9 +83,9 @@ def save(
     rest, dataset = split_dataset(rest)
     location = kvstore.normalise(rest)
     _refuse_own_source(volume, location, mip)
-    layout = Layout(
+    asked = Layout(
         chunk=None if chunk is None else as_zyx(chunk, name="chunk"),
-        shard=None if shard is None else as_zyx(shard, name="shard"),
+        shard=None if shard is None or shard == "auto" else as_zyx(shard, name="shard"),
         encoding=encoding,
         quality=quality,
         compression=compression,
@@ -74,17 +93,35 @@ def save(
     work = None if block is None else as_zyx(block, name="block")
     leaf = safe_name(location)
     directory = f"{location}.daskflow/" if mip == 0 else f"{location}.mip{mip}.daskflow/"
-    finish = (WriteProvenance(location, inside=target.name == "precomputed", mip=mip),)
-    if target.create is not None:
-        layout = _completed(layout, volume.spec, location, target.name, mip)
-        sink = LayerSink(location, volume.spec, mip, target.name, layout)
-        stages: tuple[Stage, ...] = (evaluate_stage(f"save-{leaf}", volume, sink, block=work),)
-    else:
-        if mip:
-            raise ParameterError(f"{target.name} files have no mips; got mip={mip}")
-        gathered = FileSink(location, volume.spec, target.name, layout, dataset)
-        stages = file_stages(leaf, volume, gathered, block=work)
-    return Job((*volume.expression.stages, *stages), directory, name=f"save-{leaf}", finish=finish)
+    finish = (WriteProvenance(location, inside=target.name == "precomputed", mip=mip, levels=1 + levels),)
+    if target.create is None:
+        if mip or levels:
+            raise ParameterError(f"{target.name} files have no mips; got mip={mip}, levels={levels}")
+        gathered = FileSink(location, volume.spec, target.name, asked, dataset)
+        files = file_stages(leaf, volume, gathered, block=work)
+        return Job((*volume.expression.stages, *files), directory, name=f"save-{leaf}", finish=finish)
+    budget = parse_bytes(memory)
+    sharding = budget if shard == "auto" else None
+    base = LayerSink(
+        location,
+        volume.spec,
+        mip,
+        target.name,
+        _completed(asked, volume.spec, location, target.name, mip, sharding),
+        drop=0 if delete_background else None,
+    )
+    if not levels:
+        alone = evaluate_stage(f"save-{leaf}", volume, base, block=work)
+        return Job((*volume.expression.stages, alone), directory, name=f"save-{leaf}", finish=finish)
+    how = Downsampling(as_zyx(factor, name="factor"), chosen_method(volume.spec, method), sparse)
+    how.check(volume.dtype)
+    new = NewLevels(location, target.name, mip, levels, how, asked, base.layout, sharding, base.drop)
+    assert base.unit is not None
+    first, *others = passes(how, volume.spec, new.sinks(volume.spec), memory=budget, base=base.unit)
+    whole = evaluate_stage(f"save-{leaf}", volume, PyramidSink(base, first), block=work)
+    return Job(
+        (*volume.expression.stages, whole, *stages_after(first, others)), directory, name=f"save-{leaf}", finish=finish
+    )
 
 
 def _refuse_own_source(volume: Volume, location: str, mip: int) -> None:
@@ -98,16 +135,24 @@ def _refuse_own_source(volume: Volume, location: str, mip: int) -> None:
             )
 
 
-def _completed(layout: Layout, spec: VolumeSpec, location: str, format_name: str, mip: int) -> Layout:
+def _completed(
+    layout: Layout, spec: VolumeSpec, location: str, format_name: str, mip: int, shard_memory: int | None
+) -> Layout:
     """Return the layout with the chunk and shard that an existing layer, or else the source, has."""
-    if layout.chunk is not None:
-        return layout
-    try:
-        there = open_store(location, mip=mip, format=format_name).spec
-    except StoreNotFoundError:
-        chunk = (spec.chunk or _CHUNK) if layout.shard is None else _CHUNK
-        return Layout(_within(chunk, spec.box), layout.shard, layout.encoding, layout.quality, layout.compression)
-    return Layout(there.chunk, layout.shard or there.shard, layout.encoding, layout.quality, layout.compression)
+    chunk, shard = layout.chunk, layout.shard
+    if chunk is None:
+        try:
+            there = open_store(location, mip=mip, format=format_name).spec
+        except StoreNotFoundError:
+            chunk = _within((spec.chunk or _CHUNK) if shard is None else _CHUNK, spec.box)
+        else:
+            chunk, shard = there.chunk, shard or there.shard
+    assert chunk is not None
+    if shard_memory is not None:
+        shard = default_shard(spec.box.shape, chunk, spec.dtype.itemsize * (spec.channels or 1), memory=shard_memory)
+    if shard is not None:
+        shard = effective_shard(format_name, spec.box.shape, chunk, shard)
+    return dataclasses.replace(layout, chunk=chunk, shard=shard)
 
 
 def _within(block: Zyx, box: BoundingBox) -> Zyx:
