@@ -18,7 +18,7 @@ from typing import Self
 import psutil
 
 _SET_CHILD_SUBREAPER = 36
-_EVERY = 0.02
+_EVERY = 0.05
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Cost:
     Attributes:
         wall: seconds by the clock.
         cpu: seconds of all processes.
-        peak: most bytes that all processes held at once, shared pages counted once.
+        peak: most bytes that all processes held at once, files they share counted once.
     """
 
     wall: float
@@ -91,16 +91,17 @@ class _Memory:
     def _watch(self) -> None:
         while not self._over.wait(_EVERY):
             with contextlib.suppress(psutil.NoSuchProcess):
-                held = sum(map(_held, [self._root, *self._root.children(recursive=True)]))
-                self.peak = max(self.peak, held)
+                held = [_held(process) for process in (self._root, *self._root.children(recursive=True))]
+                own = sum(resident - shared for resident, shared in held)
+                self.peak = max(self.peak, own + max(shared for _, shared in held))
 
 
-def _held(process: psutil.Process) -> int:
-    """Return the proportional share of memory of a process; its resident set where that is not told."""
+def _held(process: psutil.Process) -> tuple[int, int]:
+    """Return the bytes that a process holds, and those of them that lie in files and shared memory."""
     try:
-        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
-    except (OSError, StopIteration):
+        _, resident, shared = Path(f"/proc/{process.pid}/statm").read_text().split()[:3]
+    except OSError:
         with contextlib.suppress(psutil.NoSuchProcess):
-            return int(process.memory_info().rss)
-        return 0
+            return int(process.memory_info().rss), 0
+        return 0, 0
+    return int(resident) * resource.getpagesize(), int(shared) * resource.getpagesize()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Finish = Callable[[Report, str], None]
 
-_SMALL = 10**9  # bytes read and written below which worker processes take longer to start than they save
+_SMALL = 4 * 10**9  # bytes read and written below which worker processes take longer to start than they save
 _WORTH = 5.0  # seconds that must be saved where threads would take turns at Python's lock
 
 
@@ -100,7 +100,7 @@ class Job:
 
         Args:
             client: a `distributed.Client` or `Threads`. Without one, threads of this process run a job that reads and
-                writes less than 1 GB and does not keep Python's lock for long; worker processes on this machine,
+                writes less than 4 GB and does not keep Python's lock for long; worker processes on this machine,
                 started for it, run the others.
             progress: False shows nothing; None shows what suits the terminal, notebook or log.
             retries: how often a block that raises is tried again before it counts as failed.
