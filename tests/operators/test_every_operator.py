@@ -24,6 +24,7 @@ def execute(chunk, factor=2):
 # dtype of the input, its channels, arguments
 TRANSFORMS = {
     "astype": ("float32", 2, {"dtype": "uint8"}),
+    "clahe": ("uint8", None, {"tile_grid": (3, 4)}),
     "connected_components": ("uint8", None, {"connectivity": 26}),
     "contrast": ("uint8", 1, {"clip_fraction": (0.05, 0.1), "minval": 3}),
     "crop": ("uint8", None, {"start": (1, 8, 3), "size": (3, 9, 20)}),

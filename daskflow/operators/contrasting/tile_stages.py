@@ -1,0 +1,245 @@
+"""The stages of CLAHE: count the grey values of every tile block by block, then make the table of every tile."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import daskflow
+from daskflow.errors import MissingChunkError
+from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs.records import Arrays, read_record, write_record
+from daskflow.operators.contrasting.equalizing import equalizing_tables
+from daskflow.operators.contrasting.tables import Tables
+from daskflow.operators.contrasting.tiles import Tiles
+from daskflow.stores import kvstore
+from daskflow.volume import BlockResult, Estimate, Expression, Stage
+from daskflow.volume.expression import Fetched
+
+Array = npt.NDArray[Any]
+
+_TABLES = 2**24  # counts that are held at once while tables are made
+
+
+@dataclass(frozen=True)
+class Equalizing:
+    """The tables of one volume's tiles.
+
+    Attributes:
+        expression: gives the voxels; one output, uint8 or uint16.
+        grid: the blocks.
+        tiles: of every section.
+        clip_limit: as OpenCV's.
+        key: tells its records from those of others in the same job.
+    """
+
+    expression: Expression
+    grid: BlockGrid
+    tiles: Tiles
+    clip_limit: float
+    key: str
+
+    @property
+    def counts(self) -> str:
+        """The name of the records of counts."""
+        return f"tile-levels-{self.key}"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the voxels."""
+        return self.expression.outputs[0].spec.dtype
+
+    @property
+    def bins(self) -> int:
+        """Grey values there are."""
+        return int(np.iinfo(self.dtype).max) + 1
+
+    @property
+    def tables(self) -> Tables:
+        """The tables: shape (z, tiles along y, tiles along x times grey values), a few tiles to a record."""
+        (first, _, _), (last, _, _) = self.grid.box.start, self.grid.box.stop
+        rows, columns = self.tiles.count
+        deep, *block = self.grid.block
+        assert self.grid.origin is not None
+        high, wide = (
+            min(count, max(1, size // axis.size))
+            for count, size, axis in zip((rows, columns), block, self.tiles.axes, strict=True)
+        )
+        while high * wide > 1 and min(deep, last - first) * high * wide * self.bins > _TABLES:
+            high, wide = (-(-high // 2), wide) if high >= wide else (high, -(-wide // 2))
+        box = BoundingBox((first, 0, 0), (last, rows, columns * self.bins))
+        grid = BlockGrid(box, (deep, high, wide * self.bins), (self.grid.origin[0], 0, 0))
+        return Tables(f"tile-tables-{self.key}", grid, self.dtype)
+
+    @property
+    def stages(self) -> tuple[Stage, Stage]:
+        """Both passes."""
+        return (
+            Stage("count-tiles", self.grid, _CountTiles(self)),
+            Stage("make-tables", self.tables.grid, _MakeTables(self)),
+        )
+
+
+@dataclass(frozen=True)
+class _CountTiles:
+    """Counts the grey values of the parts of tiles that lie in a block."""
+
+    equalizing: Equalizing
+    directory: str = ""
+
+    @property
+    def expression(self) -> Expression:
+        return self.equalizing.expression
+
+    def read(self, box: BoundingBox) -> Fetched:
+        return self.expression.fetch_counted([box])
+
+    def compute(self, box: BoundingBox, inputs: Fetched) -> tuple[Arrays, dict[str, int]]:
+        (array,), counts = self.expression.compute_counted([box], inputs)
+        return count_tiles(array.reshape(box.shape), box, self.equalizing.tiles), counts
+
+    def write(self, box: BoundingBox, outputs: tuple[Arrays, dict[str, int]]) -> BlockResult:
+        (index,) = self.equalizing.grid.touching(box)
+        write_record(self.directory, self.equalizing.counts, index, outputs[0])
+        return BlockResult(counts=outputs[1])
+
+    def estimate(self, box: BoundingBox) -> Estimate:
+        source = self.expression.estimate([box])
+        tiles = self.equalizing.tiles
+        touched = [axis.touched(*ends) for axis, ends in zip(tiles.axes, tiles.local(box), strict=True)]
+        tables = box.shape[0] * math.prod(last - first for first, last in touched)
+        found = min(box.size, tables * self.equalizing.bins)
+        return dataclasses.replace(source, memory=source.memory + 24 * found + 8 * box.shape[1] * box.shape[2])
+
+    def check(self) -> None:
+        self.expression.check()
+        kvstore.check_writable(self.directory)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "daskflow": daskflow.__version__,
+            "expression": self.expression.describe(),
+            "tiles": self.equalizing.tiles.describe(),
+        }
+
+    def bind(self, directory: str) -> _CountTiles:
+        equalizing = dataclasses.replace(self.equalizing, expression=self.expression.bind(directory))
+        return _CountTiles(equalizing, directory)
+
+
+def count_tiles(array: Array, box: BoundingBox, tiles: Tiles) -> Arrays:
+    """Return how often each grey value occurs in the part of each tile that lies in a block.
+
+    Args:
+        array: the block (zyx), unsigned integers.
+        box: where it lies.
+        tiles: of its sections.
+
+    Returns:
+        `place`: first tile along y and x; `ends`, shape (z, tiles along y, tiles along x): where the entries of each
+        tile end; `values` and `counts`: the entries.
+    """
+    (rows, columns), bins = tiles.local(box), np.iinfo(array.dtype).max + 1
+    (top, bottom), (left, right) = (a.touched(*ends) for a, ends in zip(tiles.axes, (rows, columns), strict=True))
+    down = [tiles.axes[0].members(tile, *rows) for tile in range(top, bottom)]
+    across = [tiles.axes[1].members(tile, *columns) for tile in range(left, right)]
+    values, counts = [np.empty(0, array.dtype)], [np.empty(0, np.int64)]
+    sizes = np.zeros((box.shape[0], bottom - top, right - left), np.int64)
+    for z, section in enumerate(array):
+        for i, ys in enumerate(down):
+            band = section[ys]
+            for j, xs in enumerate(across):
+                found, often = _histogram(band[:, xs], bins)
+                values.append(found.astype(array.dtype))
+                counts.append(often)
+                sizes[z, i, j] = len(found)
+    ends = np.cumsum(sizes).reshape(sizes.shape)
+    return {
+        "place": np.array([top, left]),
+        "ends": ends,
+        "values": np.concatenate(values),
+        "counts": np.concatenate(counts).astype(np.uint32),
+    }
+
+
+def _histogram(part: Array, bins: int) -> tuple[Array, Array]:
+    """Return the values that occur, ascending, and how often."""
+    if part.size * 8 < bins:
+        found, often = np.unique(part, return_counts=True)
+        return found, often
+    every = np.bincount(part.ravel(), minlength=bins)
+    (found,) = every.nonzero()
+    return found, every[found]
+
+
+@dataclass(frozen=True)
+class _MakeTables:
+    """Makes the tables of some neighbouring tiles of a slab of sections from what was counted in the blocks."""
+
+    equalizing: Equalizing
+    directory: str = ""
+
+    def _tiles(self, box: BoundingBox) -> BoundingBox:
+        bins = self.equalizing.bins
+        (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
+        return BoundingBox((z0, y0, x0 // bins), (z1, y1, x1 // bins))
+
+    def _blocks(self, box: BoundingBox) -> Iterator[int]:
+        """Yield the blocks that hold voxels of the tiles."""
+        tiles, whole = self._tiles(box), self.equalizing.grid.box
+        axes = self.equalizing.tiles.axes
+        (z0, *first), (z1, *last) = tiles.start, tiles.stop
+        (y0, y1), (x0, x1) = (axis.voxels_of(a, b) for axis, a, b in zip(axes, first, last, strict=True))
+        _, y, x = whole.start
+        yield from self.equalizing.grid.touching(BoundingBox((z0, y + y0, x + x0), (z1, y + y1, x + x1)))
+
+    def read(self, box: BoundingBox) -> npt.NDArray[np.int64]:
+        """Return the histograms of the tiles, added up record after record; shape (z, y, x, grey values)."""
+        tiles = self._tiles(box)
+        histograms = np.zeros((*tiles.shape, self.equalizing.bins), np.int64)
+        for index in self._blocks(box):
+            record = read_record(self.directory, self.equalizing.counts, index)
+            if record is None:
+                raise MissingChunkError(
+                    f"levels in {self.directory} are gone; delete the job's directory and run it again"
+                )
+            _add(histograms, tiles, record)
+        return histograms
+
+    def compute(self, box: BoundingBox, inputs: npt.NDArray[np.int64]) -> Array:
+        tables = equalizing_tables(inputs, self.equalizing.clip_limit, self.equalizing.dtype)
+        return tables.reshape(box.shape)
+
+    def write(self, box: BoundingBox, outputs: Array) -> BlockResult:
+        self.equalizing.tables.write(self.directory, box, outputs)
+        return BlockResult()
+
+    def estimate(self, box: BoundingBox) -> Estimate:
+        return Estimate(memory=6 * 8 * box.size)
+
+    def check(self) -> None:
+        """Nothing can fail that counting has not met."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"tables": self.equalizing.key, "clip_limit": self.equalizing.clip_limit}
+
+    def bind(self, directory: str) -> _MakeTables:
+        return _MakeTables(self.equalizing, directory)
+
+
+def _add(histograms: npt.NDArray[np.int64], tiles: BoundingBox, record: Arrays) -> None:
+    """Add what was counted in one block to the histograms of some tiles."""
+    (top, left), ends = record["place"].tolist(), record["ends"]
+    starts = np.concatenate(([0], ends.ravel()[:-1])).reshape(ends.shape)
+    (_, y0, x0), (_, y1, x1) = tiles.start, tiles.stop
+    for i in range(max(top, y0), min(top + ends.shape[1], y1)):
+        for j in range(max(left, x0), min(left + ends.shape[2], x1)):
+            for z in range(len(ends)):
+                entries = slice(starts[z, i - top, j - left], ends[z, i - top, j - left])
+                histograms[z, i - y0, j - x0, record["values"][entries]] += record["counts"][entries]
