@@ -54,6 +54,7 @@ SINKS = {
     "save_precomputed": {"volume_path": "layer"},
     "save_tif": {"file_name": "a.tif"},
     "save_zarr": {"store": "a.zarr"},
+    "skeletonize": {"output": "skeletons"},
 }
 
 

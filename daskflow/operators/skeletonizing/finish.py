@@ -1,0 +1,103 @@
+"""The last steps of a skeletonization: totals, the table, and the files by which viewers find skeletons."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from daskflow.errors import StoreNotFoundError
+from daskflow.jobs import Report
+from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.provenance import provenance
+from daskflow.operators.skeletonizing.plan import Skeletonizing
+from daskflow.operators.skeletonizing.writing import check_counts, vertex_attributes, written
+from daskflow.stores import kvstore
+from daskflow.stores.objects.skeleton_files import skeleton_info
+from daskflow.stores.precomputed_info import info_stamp, load_info, save_info, with_stamps
+
+_LARGEST = 10
+
+
+@dataclass(frozen=True)
+class FinishSkeletons:
+    """Check and add up what was written, and then announce it.
+
+    Attributes:
+        plan: the skeletonization.
+        url: of the directory of skeletons.
+        layer: URL of the layer that it belongs to, None when it stands alone.
+        mip: level that was skeletonized.
+        table: URL of a CSV file with a row for each skeleton, or None.
+    """
+
+    plan: Skeletonizing
+    url: str
+    layer: str | None
+    mip: int
+    table: str | None
+    reads_scratch: ClassVar[bool] = True
+
+    def __call__(self, report: Report, directory: str) -> None:
+        """Finish the job in `directory`.
+
+        Raises:
+            JobError: pieces of skeletons were lost on the way.
+        """
+        check_counts(report.counts, directory)
+        scratch = JobDirectory(directory).scratch
+        self._add_up(report, scratch)
+        sharding = None if self.plan.shuffle.sharding is None else self.plan.shuffle.shards(scratch)
+        info = skeleton_info(
+            vertex_attributes=vertex_attributes(self.plan),
+            mip=self.mip,
+            sharding=sharding,
+            spatial_index=self.plan.index.info,
+        )
+        kvstore.write_bytes(f"{self.url}/info", json.dumps(info, indent=1).encode())
+        kvstore.write_bytes(f"{self.url}/provenance", json.dumps(provenance(report), indent=1).encode())
+        if self.layer is not None:
+            announce(self.layer, self.url.rpartition("/")[2])
+
+    def _add_up(self, report: Report, scratch: str) -> None:
+        totals = {"skeletons": 0, "vertices": 0, "cable_length_nm": 0.0}
+        longest: list[tuple[float, int]] = []
+        stream = io.StringIO()
+        stream.write("label,cable_length_nm,vertices\n")
+        for record in written(self.plan, scratch):
+            labels, cable, vertices = (record[name].tolist() for name in ("labels", "cable", "vertices"))
+            totals["skeletons"] += len(labels)
+            totals["vertices"] += sum(vertices)
+            totals["cable_length_nm"] += sum(cable)
+            longest = sorted([*longest, *zip(cable, labels, strict=True)], key=lambda one: (-one[0], one[1]))[:_LARGEST]
+            if self.table is not None:
+                rows = zip(labels, cable, vertices, strict=True)
+                stream.writelines(f"{label},{length:.2f},{count}\n" for label, length, count in rows)
+        report.results["skeletons"] = totals
+        report.results["longest_cables_nm"] = {f"label {label}": length for length, label in longest}
+        if self.table is not None:
+            kvstore.write_bytes(self.table, stream.getvalue().encode())
+
+
+def announce(layer: str, name: str) -> None:
+    """Make a directory of skeletons known in the ``info`` of its layer, of which nothing else changes."""
+    info = load_info(layer)
+    if info.get("skeletons") == name:
+        return
+    changed: dict[str, Any] = {**info, "skeletons": name}
+    if kvstore.local_path(layer) is None:
+        changed = with_stamps(changed, {scale["key"]: info_stamp(layer, scale["key"]) for scale in info["scales"]})
+    save_info(layer, changed)
+
+
+def layer_of(url: str) -> str | None:
+    """Return the URL of the precomputed layer that a directory of skeletons lies in, None when it lies in none."""
+    parent, _, name = url.rpartition("/")
+    if not name or parent.endswith(":/"):
+        return None
+    try:
+        load_info(parent)
+    except (StoreNotFoundError, ValueError, OSError):
+        return None
+    return parent

@@ -1,0 +1,137 @@
+"""One skeletonization: its blocks and tasks, what is traced, and where things lie."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.jobs.fragments import Shuffle
+from daskflow.operators.counting.stages import LabelCounts
+from daskflow.operators.skeletonizing.pieces import Piece
+from daskflow.operators.skeletonizing.teasar import Tracing
+from daskflow.stores.objects.shards import murmurhash, shard_numbers
+from daskflow.stores.objects.spatial_index import SpatialIndex
+from daskflow.volume import Expression
+
+Labels = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which labels are skeletonized.
+
+    Attributes:
+        labels: these alone; all but background if None.
+        exclude: and not these.
+        dust: labels of fewer voxels in the whole volume are left out.
+    """
+
+    labels: tuple[int, ...] | None = None
+    exclude: tuple[int, ...] = ()
+    dust: int = 1000
+
+    def chosen(self, labels: Labels) -> Labels:
+        """Return the labels that are wanted, whatever their size."""
+        keep = labels != 0
+        if self.labels is not None:
+            keep &= np.isin(labels, np.array(self.labels, np.uint64))
+        keep &= ~np.isin(labels, np.array(self.exclude, np.uint64))
+        found: Labels = labels[keep]
+        return found
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What is left out of joined skeletons, by length of cable in nm.
+
+    Attributes:
+        shortest: components with less cable.
+        longest: skeletons with more; None for none.
+        tick: terminal branches that are shorter.
+    """
+
+    shortest: float = 1000.0
+    longest: float | None = None
+    tick: float = 0.0
+
+
+@dataclass(frozen=True)
+class Skeletonizing:
+    """One skeletonization.
+
+    Attributes:
+        expression: gives the labels; one output.
+        grid: the blocks, of one shape from the volume's start.
+        shares: tasks for each block, among which its labels are dealt out.
+        margin: voxels (zyx) read around a block for cross-sections.
+        origin: where the middle of the volume's first voxel is; nm, xyz.
+        tracing: how blocks are traced.
+        selection: which labels.
+        counting: voxels of each label in the whole volume; None when that does not matter.
+        shuffle: gathers the pieces of each label.
+    """
+
+    expression: Expression
+    grid: BlockGrid
+    shares: int
+    margin: Zyx
+    origin: tuple[float, float, float]
+    tracing: Tracing
+    selection: Selection
+    counting: LabelCounts | None
+    shuffle: Shuffle
+
+    @property
+    def tasks(self) -> BlockGrid:
+        """The tasks by block and share: along z the blocks, along y the shares."""
+        return BlockGrid(BoundingBox((0, 0, 0), (len(self.grid), self.shares, 1)), (1, 1, 1))
+
+    def task(self, box: BoundingBox) -> tuple[int, int, int]:
+        """Return what a box of `tasks` stands for: block, share, and number of the task."""
+        block, share, _ = box.start
+        return block, share, block * self.shares + share
+
+    def inner(self, block: BoundingBox) -> BoundingBox:
+        """Return a block with the voxels on its high sides that it shares with the next ones."""
+        return block.grow(0, 1).clip(self.grid.box)
+
+    def read_box(self, block: BoundingBox) -> BoundingBox:
+        """Return what is read for a block."""
+        return self.inner(block).grow(self.margin).clip(self.grid.box)
+
+    @property
+    def index(self) -> SpatialIndex:
+        """The cells of the spatial index: the blocks."""
+        return SpatialIndex(self.grid.box, self.grid.block, self.tracing.voxel_size)
+
+    def positions(self, piece: Piece) -> npt.NDArray[np.float32]:
+        """Return where vertices are, in the middle of their voxels; nm, xyz."""
+        size = np.array(self.tracing.anisotropy)
+        places: npt.NDArray[np.float32] = (np.array(self.origin) + piece.vertices * size).astype(np.float32)
+        return places
+
+    def bucket_numbers(self, labels: Labels, directory: str) -> npt.NDArray[np.int64]:
+        """Return which bucket of the shuffle each label is in, once labels are counted below the URL `directory`."""
+        sharded = self.shuffle.sharding is not None
+        spread = shard_numbers(labels, self.shuffle.shards(directory)) if sharded else murmurhash(labels)
+        return (spread & np.uint64(self.shuffle.buckets - 1)).astype(np.int64)
+
+    def describe(self) -> dict[str, Any]:
+        """Return all that pieces depend on, as JSON."""
+        return {
+            "expression": self.expression.describe(),
+            "blocks": {"box": str(self.grid.box), "shape": self.grid.block, "shares": self.shares},
+            "margin": self.margin,
+            "origin": self.origin,
+            "tracing": dataclasses.asdict(self.tracing),
+            "selection": dataclasses.asdict(self.selection),
+        }
+
+    def bind(self, directory: str) -> Skeletonizing:
+        """Return it with what its expression waits for below the URL `directory`."""
+        return dataclasses.replace(self, expression=self.expression.bind(directory))

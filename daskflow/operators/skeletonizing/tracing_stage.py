@@ -1,0 +1,121 @@
+"""The pass that traces the labels of every block."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import daskflow
+from daskflow.geometry import BoundingBox
+from daskflow.jobs.fragments import write_fragments
+from daskflow.jobs.records import write_record
+from daskflow.operators.counting.blocks import count_labels
+from daskflow.operators.skeletonizing.join import without_shared_sheets
+from daskflow.operators.skeletonizing.pieces import Piece, pack_piece
+from daskflow.operators.skeletonizing.plan import Labels, Skeletonizing
+from daskflow.operators.skeletonizing.shares import share_labels
+from daskflow.operators.skeletonizing.teasar import Cutout, check_installed, trace_labels
+from daskflow.stores import kvstore
+from daskflow.volume import BlockResult, Estimate
+from daskflow.volume.expression import Fetched
+
+Outputs = tuple[dict[int, Piece], dict[str, int]]
+
+TRACED = "traced-labels"
+_SECONDS = 4e-6  # per voxel of real neurites
+_BYTES = 14  # per voxel: labels twice as numbers of 2 or 4 bytes, distances, and one neurite's box while it is traced
+
+
+@dataclass(frozen=True)
+class TraceLabels:
+    """Trace the labels of one share of a block.
+
+    Attributes:
+        plan: the skeletonization.
+        directory: URL of the scratch directory, once bound.
+    """
+
+    plan: Skeletonizing
+    directory: str = ""
+
+    def read(self, box: BoundingBox) -> Fetched:
+        return self.plan.expression.fetch_counted([self._read_box(box)])
+
+    def compute(self, box: BoundingBox, inputs: Fetched) -> Outputs:
+        block, share, _ = self.plan.task(box)
+        inside, read_box = self.plan.grid[block], self._read_box(box)
+        (array,), counts = self.plan.expression.compute_counted([read_box], inputs)
+        whole = self.plan.grid.box
+        cutout = Cutout(array.reshape(read_box.shape), read_box, self.plan.inner(inside), inside, whole)
+        labels = share_labels(cutout.inside, self._chosen(cutout.inside), self.plan.shares)[share]
+        pieces: dict[int, Piece] = {}
+        if len(labels):
+            for label, piece in trace_labels(cutout, labels, self.plan.tracing):
+                kept = without_shared_sheets(piece, inside, whole)
+                if len(kept.vertices):
+                    pieces[label] = kept
+        return pieces, counts if share == 0 else {}
+
+    def _chosen(self, voxels: npt.NDArray[Any]) -> Labels:
+        """Return which labels of a block are traced, ascending; small ones are looked up among all of the volume."""
+        selection, counting = self.plan.selection, self.plan.counting
+        labels, sizes = count_labels(voxels)
+        wanted = np.isin(labels, selection.chosen(labels))
+        labels, sizes = labels[wanted], sizes[wanted]
+        if counting is not None:
+            small = sizes < selection.dust
+            keep = ~small
+            keep[small] = counting.of(self.directory, labels[small]) >= selection.dust
+            labels = labels[keep]
+        return labels
+
+    def write(self, box: BoundingBox, outputs: Outputs) -> BlockResult:
+        pieces, counts = outputs
+        number = self.plan.task(box)[2]
+        bounds = {label: self._bounds(piece) for label, piece in pieces.items()}
+        totals = write_fragments(
+            self.directory,
+            self.plan.shuffle.source,
+            number,
+            {label: pack_piece(piece) for label, piece in pieces.items()},
+            bounds,
+        )
+        labels = sorted(pieces)
+        record = {
+            "labels": np.array(labels, np.uint64),
+            "bounds": np.array([bounds[label] for label in labels], np.float64).reshape(-1, 6),
+        }
+        write_record(self.directory, TRACED, number, record)
+        return BlockResult(empty=not pieces, counts=counts | totals)
+
+    def _bounds(self, piece: Piece) -> Sequence[float]:
+        places = self.plan.positions(piece)
+        return [*places.min(axis=0).tolist(), *places.max(axis=0).tolist()]
+
+    def _read_box(self, box: BoundingBox) -> BoundingBox:
+        return self.plan.read_box(self.plan.grid[self.plan.task(box)[0]])
+
+    def estimate(self, box: BoundingBox) -> Estimate:
+        read_box = self._read_box(box)
+        estimate = self.plan.expression.estimate([read_box])
+        return dataclasses.replace(
+            estimate,
+            memory=estimate.memory + _BYTES * read_box.size,
+            locked_seconds=_SECONDS * read_box.size / self.plan.shares,
+        )
+
+    def check(self) -> None:
+        check_installed()
+        self.plan.expression.check()
+        kvstore.check_writable(self.directory)
+
+    def describe(self) -> dict[str, Any]:
+        return {"daskflow": daskflow.__version__, **self.plan.describe()}
+
+    def bind(self, directory: str) -> TraceLabels:
+        return TraceLabels(self.plan.bind(directory), directory)
