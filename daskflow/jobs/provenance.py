@@ -14,6 +14,8 @@ import daskflow
 from daskflow.jobs.directory import JobDirectory, user
 from daskflow.jobs.report import Report
 from daskflow.stores import kvstore
+from daskflow.volume import Volume
+from daskflow.volume.node import Stored
 
 _PACKAGES = (
     "numpy",
@@ -74,22 +76,64 @@ class WriteProvenance:
     levels: int = 1
 
     def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002 (what every finish is called with)
-        target = f"{self.url}/provenance" if self.inside else f"{self.url}.provenance.json"
-        data = kvstore.read_bytes(target)
-        known = _known(data)
-        if known is None:
-            kvstore.write_bytes(f"{target}.old", data or b"")
-            known = {}
         record = {**provenance(report), "mip": self.mip}
         if self.levels > 1:
             record["mips"] = list(range(self.mip, self.mip + self.levels))
-        entry = {"method": record, "by": record["user"], "date": record["finished"]}
-        whole = {"description": "", "owners": [], "sources": [], **known}
-        earlier = known.get("processing", [])
-        if record["run"] is not None:
-            earlier = [one for one in earlier if _made_by(one) != _made_by(entry)]
-        whole["processing"] = [*earlier, entry]
-        kvstore.write_bytes(target, json.dumps(whole, indent=1).encode())
+        _append(_file_of(self.url, self.inside), record)
+
+
+@dataclass(frozen=True)
+class NoteInSource:
+    """Adds to the provenance of a layer what a finished job has made of it; what is read there does not change with it.
+
+    Attributes:
+        url: the layer that was read.
+        inside: whether it is a precomputed layer.
+        target: URL of what was written.
+    """
+
+    url: str
+    inside: bool
+    target: str
+
+    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002 (what every finish is called with)
+        record = {**provenance(report), "mip": None, "written_to": kvstore.redact(self.target)}
+        _append(_file_of(self.url, self.inside), record)
+
+
+def notes_in_sources(volume: Volume, target: str) -> tuple[NoteInSource, ...]:
+    """Return what notes, in the provenance of every layer that a volume is read from, that `target` was made of it.
+
+    Raises:
+        StoreAccessError: a layer is read over http.
+    """
+    waited = (getattr(stage.task, "expression", None) for stage in volume.expression.stages)
+    expressions = [volume.expression, *(one for one in waited if one is not None)]
+    stores = [node.store for one in expressions for node in one.nodes if isinstance(node, Stored)]
+    layers = {store.opened.url: store.opened.format for store in stores if store.opened is not None}
+    for url in layers:
+        kvstore.refuse_http(url)
+    return tuple(NoteInSource(url, format_name == "precomputed", target) for url, format_name in layers.items())
+
+
+def _file_of(url: str, inside: bool) -> str:
+    return f"{url}/provenance" if inside else f"{url}.provenance.json"
+
+
+def _append(target: str, record: dict[str, Any]) -> None:
+    """Add a record to the provenance in the file `target`, in place of the one that the same run has added."""
+    data = kvstore.read_bytes(target)
+    known = _known(data)
+    if known is None:
+        kvstore.write_bytes(f"{target}.old", data or b"")
+        known = {}
+    entry = {"method": record, "by": record["user"], "date": record["finished"]}
+    whole = {"description": "", "owners": [], "sources": [], **known}
+    earlier = known.get("processing", [])
+    if record["run"] is not None:
+        earlier = [one for one in earlier if _made_by(one) != _made_by(entry)]
+    whole["processing"] = [*earlier, entry]
+    kvstore.write_bytes(target, json.dumps(whole, indent=1).encode())
 
 
 def _known(data: bytes | None) -> dict[str, Any] | None:
@@ -101,10 +145,10 @@ def _known(data: bytes | None) -> dict[str, Any] | None:
     return known if isinstance(known, dict) and isinstance(known.get("processing", []), list) else None
 
 
-def _made_by(entry: Any) -> tuple[Any, Any]:
-    """Return the run and the mip that an entry of a provenance is about, None for what it does not say."""
+def _made_by(entry: Any) -> list[Any]:
+    """Return the run, the mip and the output that an entry of a provenance is about, None for what it does not say."""
     method = entry.get("method") if isinstance(entry, dict) else None
-    return (method.get("run"), method.get("mip")) if isinstance(method, dict) else (None, None)
+    return [method.get(name) for name in ("run", "mip", "written_to")] if isinstance(method, dict) else [None]
 
 
 def _versions() -> dict[str, str]:

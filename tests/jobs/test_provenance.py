@@ -1,12 +1,15 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from blockfiles import job
 
 import daskflow
+from daskflow.errors import StoreAccessError
 from daskflow.jobs import provenance
-from daskflow.jobs.provenance import WriteProvenance
+from daskflow.jobs.provenance import NoteInSource, WriteProvenance, notes_in_sources
+from daskflow.stores.base import Opened, Opening
 
 
 def test_provenance_says_who_when_with_what_and_how(tmp_path, threads):
@@ -76,3 +79,44 @@ def test_provenance_of_another_form_is_kept_aside(tmp_path, threads, found):
     assert with_provenance(tmp_path).run(threads, progress=False).ok
     assert recorded(path) == ["files"]
     assert (tmp_path / "layer" / "provenance.old").read_bytes() == found
+
+
+def noted(path):
+    return [entry["method"].get("written_to") for entry in json.loads(path.read_text())["processing"]]
+
+
+def save_with_notes(volume, target, threads):
+    job = volume.save(target)
+    notes = notes_in_sources(volume, str(target))
+    return dataclasses.replace(job, finish=(*job.finish, *notes)).run(threads, progress=False)
+
+
+@pytest.mark.parametrize("name", ["source", "source.zarr"])
+def test_note_in_the_source_says_what_was_made_of_it_and_changes_nothing_for_its_readers(tmp_path, threads, name):
+    source = tmp_path / name
+    daskflow.open(np.ones((4, 4, 4), np.uint8)).save(source).run(threads, progress=False)
+    volume = daskflow.connected_components(daskflow.open(source))
+    before = volume.expression.describe()
+
+    save_with_notes(volume, tmp_path / "made", threads)
+
+    file = source / "provenance" if name == "source" else tmp_path / f"{name}.provenance.json"
+    assert noted(file) == [None, str(tmp_path / "made")]
+    again = daskflow.connected_components(daskflow.open(source))
+    assert again.expression.describe() == before
+    assert save_with_notes(again, tmp_path / "made", threads).already_done
+    assert noted(file) == [None, str(tmp_path / "made")]
+
+
+def test_source_of_two_outputs_of_one_run_is_told_of_both(tmp_path, threads):
+    notes = [NoteInSource(str(tmp_path / "layer"), inside=True, target=name) for name in ("a", "b")]
+    with_provenance(tmp_path, *notes).run(threads, progress=False)
+    assert noted(tmp_path / "layer" / "provenance") == [None, "a", "b"]
+
+
+def test_volumes_in_memory_have_no_source_to_note_in_and_http_takes_no_notes():
+    volume = daskflow.open(np.ones((4, 4, 4), np.uint8))
+    assert notes_in_sources(volume, "x") == ()
+    volume.node.store.opened = Opened("precomputed", "https://host/layer", Opening())
+    with pytest.raises(StoreAccessError, match="read-only"):
+        notes_in_sources(volume, "x")
