@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from daskflow.cli.chain import Chain, Step
+from daskflow.cli.words import Numbers
 from daskflow.errors import StoreNotFoundError
 
 
@@ -57,11 +58,13 @@ def verify(ctx: click.Context, output: str, mip: int) -> None:
 
 @click.command(short_help="Show volumes in Neuroglancer, served from this machine.")
 @click.option("-i", "--inputs", default="chunk", show_default=True, metavar="NAMES", help="Volumes, with commas.")
+@click.option("-s", "--segments", type=Numbers(int), default=(), metavar="LABELS", help="To show in 3D, with commas.")
 @click.option("-p", "--port", type=int, default=0, help="Port on 127.0.0.1; a free one unless said.")
-def neuroglancer(inputs: str, port: int) -> Step:
+def neuroglancer(inputs: str, segments: tuple[int, ...], port: int) -> Step:
     """Show volumes in Neuroglancer, served from this machine alone (127.0.0.1), until Ctrl-C.
 
-    What was saved in the same line is shown from its layer; anything else is computed when it is looked at.
+    What was saved in the same line is shown from its layer, precomputed layers on this machine with their meshes and
+    skeletons; anything else is computed when it is looked at.
     """
 
     def apply(chain: Chain) -> None:
@@ -70,7 +73,7 @@ def neuroglancer(inputs: str, port: int) -> Step:
         def show() -> None:
             from daskflow.view import neuroglancer as open_viewer
 
-            viewer = open_viewer(volumes, port=port)
+            viewer = open_viewer(volumes, segments=segments, port=port)
             click.echo(f"{viewer.url}\nCtrl-C ends.")
             viewer.wait()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.precomputed import PrecomputedStore
+from daskflow.stores.precomputed_info import load_info
 from daskflow.view.computed import ComputedLayer
 from daskflow.view.levels import levels_of
 from daskflow.view.server import Rule, computed_rule, folder_rule
@@ -62,7 +63,7 @@ def route_to(volume: Volume, path: str, executor: Executor, *, direct: bool) -> 
     return Route(path, [level.spec for level in levels], computed_rule(path, ComputedLayer(levels), executor))
 
 
-def layer_of(name: str, volume: Volume, route: Route, server: str) -> Layer:
+def layer_of(name: str, volume: Volume, route: Route, server: str, segments: tuple[int, ...] = ()) -> Layer:
     """Return the viewer's layer for a volume.
 
     Args:
@@ -70,9 +71,18 @@ def layer_of(name: str, volume: Volume, route: Route, server: str) -> Layer:
         volume: what is shown.
         route: the way to it.
         server: URL of the server that serves the routes with a rule.
+        segments: shown in 3D, if the volume is a segmentation.
     """
     url = route.address if route.rule is None else f"{server}{route.address}"
-    return Layer(name, f"precomputed://{url}", route.mips[0], value_range(volume), route.mips[-1].voxel_size)
+    source, finest, coarsest = f"precomputed://{url}", route.mips[0], route.mips[-1].voxel_size
+    return Layer(name, source, finest, value_range(volume), coarsest, segments, _has_skeletons(volume))
+
+
+def _has_skeletons(volume: Volume) -> bool:
+    store = volume.node.store if isinstance(volume.node, Stored) else None
+    if not isinstance(store, PrecomputedStore) or kvstore.local_path(store.url) is None:
+        return False
+    return bool(load_info(store.url).get("skeletons"))
 
 
 def value_range(volume: Volume) -> tuple[float, float]:

@@ -27,6 +27,7 @@ void main() {{
 _COLORS = ("red", "green", "blue")
 _PANEL = 320
 _VOXELS_PER_PIXEL = 4
+_TRANSLUCENT = 0.6
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Layer:
         spec: geometry and meaning of its finest level.
         range: the values shown as black and white.
         coarsest: voxel size (nm, zyx) of its coarsest level.
+        segments: labels whose meshes and skeletons are shown in 3D, if it is a segmentation.
+        translucent: whether meshes let what is inside them show, e.g. skeletons.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Layer:
     spec: VolumeSpec
     range: tuple[float, float]
     coarsest: tuple[float, float, float]
+    segments: tuple[int, ...] = ()
+    translucent: bool = False
 
 
 def viewer_state(layers: Sequence[Layer]) -> dict[str, Any]:
@@ -61,6 +66,7 @@ def viewer_state(layers: Sequence[Layer]) -> dict[str, Any]:
     extent = [n * v / finest for n, v in zip(first.spec.box.shape, first.spec.voxel_size, strict=True)]
     widest = _VOXELS_PER_PIXEL * min(first.coarsest) / finest
     middle = [(a + b) / 2 for a, b in zip(first.spec.box.start, first.spec.box.stop, strict=True)]
+    objects = {"showSlices": False} if any(layer.segments for layer in layers) else {}
     return {
         "dimensions": {axis: [size / 1e9, "m"] for axis, size in zip("xyz", first.spec.voxel_size[::-1], strict=True)},
         "position": middle[::-1],
@@ -69,6 +75,7 @@ def viewer_state(layers: Sequence[Layer]) -> dict[str, Any]:
         "layers": [layer_state(layer) for layer in layers],
         "selectedLayer": {"layer": layers[-1].name},
         "layout": "4panel",
+        **objects,
     }
 
 
@@ -77,7 +84,10 @@ def layer_state(layer: Layer) -> dict[str, Any]:
     common = {"name": layer.name, "source": layer.source}
     kind = shown_as(layer.spec)
     if kind == "segmentation":
-        return {**common, "type": "segmentation", "tab": "segments"}
+        state: dict[str, Any] = {**common, "type": "segmentation", "tab": "segments"}
+        if layer.segments:
+            state["segments"] = [str(label) for label in layer.segments]
+        return {**state, "objectAlpha": _TRANSLUCENT} if layer.translucent else state
     channels = layer.spec.channels or 1
     colored = channels == 3 if kind == "image" else channels > 1
     if not colored:

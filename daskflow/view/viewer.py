@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 import ipaddress
 import logging
+import operator
 import re
 import secrets
 import socket
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from types import TracebackType
@@ -27,15 +28,22 @@ _log = logging.getLogger(__name__)
 
 
 def neuroglancer(
-    layers: Mapping[str, Volume] | Volume, *, port: int = 0, bind: str = LOOPBACK, direct: bool = True
+    layers: Mapping[str, Volume] | Volume,
+    *,
+    segments: Sequence[int] = (),
+    port: int = 0,
+    bind: str = LOOPBACK,
+    direct: bool = True,
 ) -> Viewer:
     """Show volumes in Neuroglancer, each as a layer of its type.
 
-    Precomputed layers on this machine are served as they lie, with all their mips and meshes. Every other volume is
-    computed chunk by chunk, where one looks. Operators over a whole volume, e.g. connected components, run first.
+    Precomputed layers on this machine are served as they lie, with all their mips, meshes and skeletons. Every other
+    volume is computed chunk by chunk, where one looks. Operators over a whole volume, e.g. connected components, run
+    first.
 
     Args:
         layers: volumes by the name of their layer; a single volume is named "volume".
+        segments: labels that are chosen in every segmentation, so that their meshes and skeletons show in 3D.
         port: for the viewer; 0 takes a free one.
         bind: address to listen on; other than the default lets other machines connect.
         direct: let the browser fetch precomputed layers on s3, gs and http by itself, which needs public data and
@@ -46,9 +54,10 @@ def neuroglancer(
 
     Raises:
         MissingDependencyError: the package neuroglancer is not installed.
-        ParameterError: no layers, labels that are no integers, or a port or address that cannot be had.
+        ParameterError: no layers, labels or segments that are no integers, or a port or address that cannot be had.
     """
-    return Viewer({"volume": layers} if isinstance(layers, Volume) else layers, port=port, bind=bind, direct=direct)
+    volumes = {"volume": layers} if isinstance(layers, Volume) else layers
+    return Viewer(volumes, segments=segments, port=port, bind=bind, direct=direct)
 
 
 class Viewer:
@@ -61,7 +70,10 @@ class Viewer:
         url: what to open in a browser.
     """
 
-    def __init__(self, layers: Mapping[str, Volume], *, port: int, bind: str, direct: bool) -> None:
+    def __init__(
+        self, layers: Mapping[str, Volume], *, segments: Sequence[int], port: int, bind: str, direct: bool
+    ) -> None:
+        chosen = _chosen(segments)
         self._stopped = threading.Event()
         secret = secrets.token_urlsafe(24)
         with ExitStack() as resources:
@@ -76,7 +88,7 @@ class Viewer:
                 route = route_to(volume, path, executor, direct=direct)
                 if route.rule is not None:
                     server.app.add_handlers(".*", [route.rule])
-                shown.append(layer_of(name, volume, route, server.server_url))
+                shown.append(layer_of(name, volume, route, server.server_url, chosen))
             self._client = _client(server, viewer_state(shown))
             self._resources = resources.pop_all()
         self.url = f"{server.server_url}/v/{self._client.token}/"
@@ -118,6 +130,14 @@ class Viewer:
             f'<a href="{url}" target="_blank">Open in a window of its own</a>'
             f'<iframe src="{url}" width="100%" height="600" style="border: 0"></iframe>'
         )
+
+
+def _chosen(segments: Sequence[int]) -> tuple[int, ...]:
+    labels = tuple(dict.fromkeys(map(operator.index, segments)))
+    wrong = next((label for label in labels if not 0 < label < 2**64), None)
+    if wrong is not None:
+        raise ParameterError(f"segment {wrong} is no label: they are 1 to 2^64 - 1")
+    return labels
 
 
 def _listen(port: int, bind: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import urllib.parse
@@ -53,6 +54,19 @@ def test_labels_are_a_segmentation_layer_without_a_shader():
     shown = layer_state(layer(dtype="uint32", layer_type="segmentation"))
     assert shown["type"] == "segmentation"
     assert "shader" not in shown
+
+
+def test_chosen_segments_are_shown_in_3d_without_a_section_before_them():
+    labels = dataclasses.replace(layer("labels", dtype="uint64", layer_type="segmentation"), segments=(5, 2**63))
+    state = viewer_state([layer(), labels])
+    assert state["layers"][1]["segments"] == ["5", str(2**63)]
+    assert state["showSlices"] is False
+    assert "objectAlpha" not in state["layers"][1]
+    assert 0 < layer_state(dataclasses.replace(labels, translucent=True))["objectAlpha"] < 1
+
+
+def test_sections_stay_in_3d_where_no_segment_is_chosen():
+    assert "showSlices" not in viewer_state([layer(dtype="uint64", layer_type="segmentation")])
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,12 @@ def test_failed_start_leaves_no_server_behind():
     assert threading.active_count() == before
 
 
+@pytest.mark.parametrize("wrong", [0, -1, 2**64])
+def test_segments_that_are_no_labels_are_refused(wrong):
+    with pytest.raises(ParameterError, match="segment"):
+        neuroglancer(small(), segments=[5, wrong])
+
+
 def test_no_layers_are_refused():
     with pytest.raises(ParameterError, match="at least one"):
         neuroglancer({})
