@@ -10,8 +10,9 @@ import numpy as np
 
 from daskflow import __version__
 from daskflow.errors import ParameterError
-from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.geometry import BlockGrid
 from daskflow.jobs.fingerprint import token
+from daskflow.operators._halving import halved
 from daskflow.operators.labelling.blocks import Connectivity
 from daskflow.operators.labelling.scratch import Labelling
 from daskflow.operators.labelling.stages import labelling_stages
@@ -49,7 +50,7 @@ def connected_components(
         ParameterError: several channels, floats without a threshold, a segmentation with one, or another connectivity.
     """
     _check(volume, threshold, connectivity)
-    grid = BlockGrid(volume.box, _block(volume), volume.spec.chunk_origin)
+    grid = BlockGrid(volume.box, halved(volume, _BLOCK_VOXELS), volume.spec.chunk_origin)
     dtype = np.dtype(np.uint32 if volume.box.size < 2**32 else np.uint64)
     spec = volume.spec.replace(
         dtype=dtype, channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None
@@ -80,20 +81,3 @@ def _check(volume: Volume, threshold: float | None, connectivity: int) -> None:
             f"threshold {threshold:g} for a segmentation ({volume.dtype}), whose values are names, not amounts;"
             " leave the threshold out to label its values"
         )
-
-
-def _block(volume: Volume) -> Zyx:
-    """Return blocks of at most 2^23 voxels: the volume's, halved where that reads no chunk and no halo twice."""
-    expression, block = volume.expression, list(volume.block)
-    start, stop = volume.grid[0].start, volume.grid[0].stop
-    middle = BoundingBox.from_size([(a + b) // 2 for a, b in zip(start, stop, strict=True)], (1, 1, 1))
-    if any(box != middle for box in expression.needed([middle]).values()):
-        return volume.block
-    chunks = [node.spec.chunk or (1, 1, 1) for node in expression.nodes]
-    units = [math.lcm(*(chunk[axis] for chunk in chunks)) for axis in range(3)]
-    while math.prod(block) > _BLOCK_VOXELS:
-        even = [axis for axis in range(3) if block[axis] % (2 * units[axis]) == 0]
-        if not even:
-            break
-        block[max(even, key=lambda axis: block[axis])] //= 2
-    return block[0], block[1], block[2]

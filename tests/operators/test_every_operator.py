@@ -55,6 +55,7 @@ SINKS = {
     "save_tif": {"file_name": "a.tif"},
     "save_zarr": {"store": "a.zarr"},
     "skeletonize": {"output": "skeletons"},
+    "voxel_counts": {},
 }
 
 

@@ -1,0 +1,1 @@
+"""Voxels per label: counted block by block, merged in ranges of labels, written as tables."""

@@ -1,0 +1,67 @@
+"""Labels of one array and how many voxels each has, and tables of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.errors import ParameterError
+
+Labels = npt.NDArray[np.uint64]
+Counts = npt.NDArray[np.int64]
+Table = tuple[Labels, Counts]
+
+_TILE = 2**21  # voxels whose runs are in memory at once
+_DENSE = 4  # a table of as many numbers as a quarter of the voxels is filled faster than runs are hashed
+
+
+def count_labels(array: npt.NDArray[Any]) -> Table:
+    """Return the labels of an array of bool or integers, sorted, and how many voxels each has.
+
+    Raises:
+        ParameterError: negative labels.
+    """
+    import fastremap
+
+    flat = array.reshape(-1)
+    if not flat.size:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    if flat.dtype == bool:
+        flat = flat.view(np.uint8)
+    low, high = (int(value) for value in (flat.min(), flat.max()))
+    if low < 0:
+        raise ParameterError(f"labels must not be negative; there is {low}")
+    if low == high:
+        return np.array([low], np.uint64), np.array([flat.size], np.int64)
+    if high - low <= flat.size // _DENSE:
+        labels, counts = fastremap.unique(flat, return_counts=True)
+        return labels.astype(np.uint64), counts.astype(np.int64)
+    return add_tables([_hashed(flat[at : at + _TILE]) for at in range(0, flat.size, _TILE)])
+
+
+def add_tables(tables: Sequence[Table]) -> Table:
+    """Return the table of all parts together, sorted by label."""
+    if len(tables) == 1:
+        return tables[0]
+    labels = np.concatenate([table[0] for table in tables] or [np.empty(0, np.uint64)])
+    counts = np.concatenate([table[1] for table in tables] or [np.empty(0, np.int64)])
+    order = np.argsort(labels, kind="stable")
+    labels, counts = labels[order], counts[order]
+    starts = np.flatnonzero(np.concatenate((np.ones(min(len(labels), 1), bool), labels[1:] != labels[:-1])))
+    return labels[starts], np.add.reduceat(counts, starts) if len(starts) else counts
+
+
+def _hashed(flat: npt.NDArray[Any]) -> Table:
+    """Return the table of labels from any range: runs of equal voxels are told apart by hashing."""
+    import fastremap
+
+    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
+    lengths = np.diff(ends, prepend=-1)
+    numbers, names = fastremap.renumber(flat[ends].astype(np.uint64), preserve_zero=False)
+    labels = np.fromiter(names.keys(), np.uint64, len(names))
+    sums = np.bincount(numbers, lengths, minlength=len(names) + 1)[np.fromiter(names.values(), np.int64, len(names))]
+    order = np.argsort(labels)
+    return labels[order], sums[order].astype(np.int64)

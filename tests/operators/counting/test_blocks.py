@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daskflow.errors import ParameterError
+from daskflow.operators.counting import blocks
+from daskflow.operators.counting.blocks import add_tables, count_labels
+
+LABELS = st.lists(st.sampled_from([0, 1, 2, 3, 7, 2**31, 2**63, 2**64 - 1]), min_size=0, max_size=60)
+
+
+@given(LABELS, st.integers(1, 9))
+def test_counts_are_those_of_numpy_whatever_the_range(labels, tile):
+    array = np.array(labels, np.uint64)
+    before = blocks._TILE
+    blocks._TILE = tile
+    try:
+        found, counts = count_labels(array)
+    finally:
+        blocks._TILE = before
+
+    expected, times = np.unique(array, return_counts=True)
+    assert found.dtype == np.uint64
+    assert np.array_equal(found, expected)
+    assert np.array_equal(counts, times)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int32, np.uint32, np.int64, np.uint64])
+def test_any_integers_that_nobody_may_change_are_counted(dtype):
+    array = (np.random.default_rng(0).random((5, 6, 7)) * 3).astype(dtype)
+    array.flags.writeable = False
+
+    found, counts = count_labels(array)
+
+    assert dict(zip(found.tolist(), counts.tolist(), strict=True)) == {
+        int(label): int(n) for label, n in zip(*np.unique(array, return_counts=True), strict=True)
+    }
+
+
+def test_negative_labels_are_refused():
+    with pytest.raises(ParameterError, match="-3"):
+        count_labels(np.array([1, -3], np.int32))
+
+
+@given(st.lists(LABELS, max_size=4))
+def test_tables_of_parts_add_up(parts):
+    arrays = [np.array(part, np.uint64) for part in parts]
+    whole = np.concatenate([np.empty(0, np.uint64), *arrays])
+
+    labels, counts = add_tables([count_labels(array) for array in arrays])
+
+    assert np.array_equal(labels, np.unique(whole))
+    assert counts.sum() == whole.size

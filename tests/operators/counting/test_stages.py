@@ -1,0 +1,83 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daskflow.errors import JobError
+from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.operators.counting.stages import LabelCounts
+from daskflow.volume import Volume
+from daskflow.volume.stage import run_here
+
+NAMES = np.array([0, 1, 5, 77, 1000, 2**40, 2**40 + 1, 2**63 + 5, 2**64 - 1], np.uint64)
+
+
+def counting(voxels, block, fan_in=64):
+    volume = Volume.from_array(voxels, voxel_offset=(-3, 5, 0)).with_block(block)
+    return LabelCounts(volume.expression, volume.grid, "key", fan_in)
+
+
+def labels(shape, seed, names=NAMES):
+    return np.random.default_rng(seed).choice(names, shape)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.tuples(*[st.integers(1, 6)] * 3), st.tuples(*[st.integers(1, 6)] * 3), st.integers(2, 5), st.integers(0, 99))
+def test_any_blocks_and_any_tree_give_what_numpy_counts(tmp_path_factory, shape, block, fan_in, seed):
+    voxels, directory = labels(shape, seed), str(tmp_path_factory.mktemp("scratch"))
+    one = counting(voxels, block, fan_in)
+    run_here(one.stages, directory)
+
+    tables = list(one.tables(directory))
+
+    expected, times = np.unique(voxels, return_counts=True)
+    assert np.array_equal(np.concatenate([table[0] for table in tables]), expected)
+    assert np.array_equal(np.concatenate([table[1] for table in tables]), times)
+    known = one.summary(directory)
+    assert known["voxels"] == voxels.size
+    assert known["labels"] == np.count_nonzero(expected)
+    assert known["background"] == np.count_nonzero(voxels == 0)
+    asked = np.concatenate((expected[::-1], np.array([3, 2**62], np.uint64)))
+    assert np.array_equal(one.of(directory, asked), np.concatenate((times[::-1], [0, 0])))
+
+
+def test_no_task_holds_much_more_than_the_tables_of_a_few_blocks(tmp_path):
+    voxels = np.random.default_rng(1).permutation(16**3).astype(np.uint64).reshape(16, 16, 16)
+    one = counting(voxels, (2, 2, 2), fan_in=4)
+    held = []
+
+    for stage in one.stages:
+        task = stage.task.bind(str(tmp_path))
+        for box in stage.grid:
+            inputs = task.read(box)
+            if stage.name.startswith("merge-counts"):
+                held.append(sum(len(record["labels"]) for record in inputs))
+            task.write(box, task.compute(box, inputs))
+
+    assert one.ranges == 8**3 // 4
+    assert max(held) <= 3 * 4 * 8
+    assert sum(len(table[0]) for table in one.tables(str(tmp_path))) == voxels.size
+
+
+def test_ten_million_blocks_take_a_tree_of_four():
+    box = BoundingBox((0, 0, 0), (215 * 512, 215 * 512, 216 * 512))
+    expression = Volume.from_array(np.zeros((1, 1, 1), np.uint8)).expression
+
+    one = LabelCounts(expression, BlockGrid(box, (512, 512, 512)), "key")
+
+    assert len(one.levels) == 4
+    tasks = [groups * buckets for groups, buckets, _ in one.levels]
+    assert max(tasks) <= 2 * len(one.grid) / 64
+
+
+def test_counts_that_were_lost_are_noticed(tmp_path):
+    one = counting(labels((4, 4, 4), 2), (2, 4, 4))
+    stages = list(one.stages)
+    whole = BlockGrid(stages[0].grid.box, (2, 4, 4))
+    stages[0] = dataclasses.replace(stages[0], grid=BlockGrid(whole[0], (2, 4, 4)))
+    run_here(stages, str(tmp_path))
+
+    with pytest.raises(JobError, match="32 of 64 voxels"):
+        one.summary(str(tmp_path))
