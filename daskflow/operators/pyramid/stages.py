@@ -22,7 +22,8 @@ from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Stage
 from daskflow.volume.blocks import default_block
 
-_PIECE_BYTES = 2**26  # read at once; more is read piece by piece, so that a block never lies whole in memory
+_PIECE_BYTES = 2**23  # read at once, so that a block never lies whole in memory, and memory is used again
+_CHUNK_BYTES = 2**26  # up to which chunks are read whole
 
 Levels = tuple[list[Array], Carried]
 
@@ -106,7 +107,7 @@ class Downsample:
         size = self.levels.read_box.shape
         item = self.levels.finest.dtype.itemsize * (self.levels.finest.channels or 1)
         whole = [math.lcm(w, c) for w, c in zip(window, self.chunk, strict=True)]
-        piece = whole if math.prod(whole) * item <= _PIECE_BYTES else list(window)
+        piece = whole if math.prod(whole) * item <= _CHUNK_BYTES else list(window)
         for axis in (2, 1, 0):
             left = _PIECE_BYTES // (math.prod(piece) * item)
             piece[axis] *= max(1, min(left, -(-size[axis] // piece[axis])))
