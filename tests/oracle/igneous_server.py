@@ -10,10 +10,12 @@ import sys
 import traceback
 
 import cloudvolume
+import igneous.task_creation as tasks
 import numpy as np
 from click.testing import CliRunner
 from igneous.task_creation.common import compute_shard_params_for_hashed
 from igneous_cli.cli import main
+from taskqueue import LocalTaskQueue
 
 
 def run(words):
@@ -45,12 +47,19 @@ def read(layer, array, mip=0, fill_missing=False):
     np.save(array, np.asarray(volume[:]))
 
 
+def quantize(source, target):
+    """Quantize the first channel of an affinity, for which igneous has no command."""
+    queue = LocalTaskQueue(parallel=1, progress=False)
+    queue.insert(tasks.create_quantize_tasks(source, target, shape=(64, 64, 32), chunk_size=(32, 32, 32)))
+    queue.execute()
+
+
 def hashed(labels, **limits):
     """Return the bits of a sharding of objects: preshift, minishard, shard."""
     return [int(bits) for bits in compute_shard_params_for_hashed(labels, **limits)][::-1]
 
 
-ACTIONS = {"run": run, "write": write, "read": read, "hashed": hashed}
+ACTIONS = {"run": run, "write": write, "read": read, "quantize": quantize, "hashed": hashed}
 
 
 def serve():

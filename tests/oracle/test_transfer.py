@@ -41,3 +41,54 @@ def test_cutout_keeps_its_place(igneous, noise, threads, tmp_path):
     assert np.array_equal(igneous.voxels(tmp_path / "ours"), expected)
     assert info(tmp_path / "ours")["scales"][0]["voxel_offset"] == [64, 64, 0]
     assert info(tmp_path / "theirs")["scales"][0]["voxel_offset"] == [64, 64, 0]
+
+
+def test_sharded_copy_reads_back_the_same(igneous, noise, threads, tmp_path):
+    source = igneous.layer("source", noise, chunk=(64, 64, 64))
+    igneous("image", "xfer", source, tmp_path / "theirs", "--chunk-size", "32,32,32", "--sharded")
+    saved = daskflow.open(source).save(tmp_path / "ours", chunk=(32, 32, 32), shard="auto")
+    assert saved.run(threads, progress=False).ok
+    for layer in (tmp_path / "ours", tmp_path / "theirs"):
+        assert "sharding" in info(layer)["scales"][0]
+        assert np.array_equal(igneous.voxels(layer), noise)
+        assert np.array_equal(daskflow.open(layer).read(), noise)
+
+
+def test_copy_with_levels_to_another_place_lies_where_that_of_igneous_does(igneous, threads, tmp_path):
+    array = np.random.default_rng(1).integers(0, 256, (64, 256, 256), np.uint8)
+    source = igneous.layer("source", array, chunk=(64, 32, 32))
+    words = ("--translate", "10,20,5", "--dest-voxel-offset", "10,20,5", "--max-mips", 3)
+    igneous("image", "xfer", source, tmp_path / "theirs", *words)
+    moved = daskflow.translate(daskflow.open(source), to=(5, 20, 10))
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    mips = len(info(theirs)["scales"])
+    assert moved.save(ours, levels=mips - 1).run(threads, progress=False).ok
+    assert mips >= 3
+    for mip in range(mips):
+        assert np.array_equal(igneous.voxels(ours, mip), igneous.voxels(theirs, mip)), f"mip {mip}"
+        scales = [info(layer)["scales"][mip] for layer in (ours, theirs)]
+        assert scales[0]["voxel_offset"] == scales[1]["voxel_offset"]
+        assert scales[0]["size"] == scales[1]["size"]
+    assert [scale["voxel_offset"] for scale in info(ours)["scales"][:3]] == [[10, 20, 5], [5, 10, 5], [2, 5, 5]]
+
+
+@pytest.mark.parametrize("encoding", ["raw", "compressed_segmentation"])
+def test_encodings_of_igneous_are_read_and_written(igneous, threads, tmp_path, encoding):
+    labels = encoding == "compressed_segmentation"
+    array = np.random.default_rng(2).integers(0, 9, (50, 70, 90), np.uint64 if labels else np.uint8)
+    source = igneous.layer("source", array, chunk=(32, 32, 32), kind="segmentation" if labels else "image")
+    igneous("image", "xfer", source, tmp_path / "theirs", "--encoding", encoding, "--skip-downsample")
+    assert np.array_equal(daskflow.open(tmp_path / "theirs").read(), array)
+    saved = daskflow.open(source).save(tmp_path / "ours", encoding=encoding)
+    assert saved.run(threads, progress=False).ok
+    assert np.array_equal(igneous.voxels(tmp_path / "ours"), array)
+
+
+def test_first_channel_of_an_affinity_is_quantized_alike(igneous, threads, tmp_path):
+    array = np.random.default_rng(3).random((3, 32, 64, 64), np.float32)
+    source = igneous.layer("source", array, chunk=(32, 32, 32))
+    igneous.ask("quantize", source=f"file://{source}", target=f"file://{tmp_path / 'theirs'}")
+    quantized = daskflow.quantize(daskflow.open(source))
+    assert quantized.save(tmp_path / "ours").run(threads, progress=False).ok
+    assert np.array_equal(igneous.voxels(tmp_path / "ours"), igneous.voxels(tmp_path / "theirs"))
+    assert info(tmp_path / "ours")["data_type"] == info(tmp_path / "theirs")["data_type"] == "uint8"

@@ -40,12 +40,13 @@ def limits(counts: Counts, clip: tuple[float, float]) -> tuple[int, int]:
 def stretched(values: Array, lower: int, upper: int, low: int, high: int) -> Array:
     """Return ``clip(round((v - lower) max / (upper - lower)), low, high)``, in the dtype of the values.
 
-    Without contrast, where the limits are equal, the values stay as they are.
+    It is computed in float32, as igneous does, which decides what becomes of values half-way between two. Without
+    contrast, where the limits are equal, the values stay as they are.
     """
     if lower >= upper:
         return values
-    scale = np.iinfo(values.dtype).max / (upper - lower)
-    return np.clip(np.round((values.astype(np.float64) - lower) * scale), low, high).astype(values.dtype)
+    scale = np.float32(np.iinfo(values.dtype).max / (upper - lower))
+    return np.clip(np.round((values.astype(np.float32) - np.float32(lower)) * scale), low, high).astype(values.dtype)
 
 
 def stretch(
