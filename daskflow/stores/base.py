@@ -32,9 +32,11 @@ class Layout:
     Attributes:
         chunk: voxels per chunk (zyx).
         shard: voxels per shard (zyx), a multiple of `chunk`; None without shards.
-        encoding: precomputed: raw, png, jpeg, compressed_segmentation; zarr: a codec, e.g. zstd, blosc, raw.
-        quality: of a lossy encoding, or the level of a codec that has levels.
+        encoding: precomputed: raw, png, jpeg, jxl, compressed_segmentation, compresso, crackle, fpzip, zfpc; zarr: a
+            codec, e.g. zstd, blosc, raw.
+        quality: of a lossy encoding (fpzip: bits kept of each number), or the level of a codec that has levels.
         compression: second stage where the format has one: gzip, br, zstd or none.
+        effort: of an encoding that may search longer for fewer bytes.
     """
 
     chunk: Zyx | None = None
@@ -42,6 +44,7 @@ class Layout:
     encoding: str | None = None
     quality: int | None = None
     compression: str | None = None
+    effort: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("chunk", "shard"):

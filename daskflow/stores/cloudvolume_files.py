@@ -1,8 +1,6 @@
 """Chunk files as CloudVolume names them on local disk: ``0-64_0-64_0-64.gz``, ``.br``, or plain.
 
-tensorstore knows the plain names alone. Raw chunks are placed as they are; a box of any other encoding is read by
-decompressing its chunk files into a key-value store in memory, under their plain names, from which tensorstore decodes
-them. A write goes the other way.
+tensorstore knows the plain names alone.
 """
 
 from __future__ import annotations
@@ -10,32 +8,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import json
 import os
 import re
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from daskflow.errors import (
     CorruptChunkError,
-    MissingChunkError,
     MissingDependencyError,
     StoreAccessError,
     StoreError,
     UnknownFormatError,
 )
-from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.stores import kvstore
-from daskflow.stores.base import Array
-from daskflow.stores.counting import count
-from daskflow.stores.precomputed_driver import chunk_name, chunks_of, read_box, view_in_memory, write_box
+from daskflow.geometry import BoundingBox
+from daskflow.stores.precomputed_driver import Load, Put, chunk_name
 
 MAX_BUFFER = 2**28  # bytes trusted to the size that a gzip file states of itself; beyond, the buffer grows
 SUFFIXES = {"gzip": ".gz", "br": ".br", "none": ""}
@@ -47,142 +36,77 @@ class ChunkFiles:
     """The unsharded chunk files of one scale in a local directory.
 
     Attributes:
-        url: the layer, ``file://``.
-        spec: the scale.
-        metadata: what `precomputed_info.driver_metadata` returned, as text.
+        directory: where they are.
+        compression: by which new ones are compressed, gzip, br or none; each is read whichever name it has.
     """
 
-    url: str
-    spec: VolumeSpec
-    metadata: str
+    directory: Path
+    compression: str = "none"
 
-    @functools.cached_property
-    def _scale(self) -> dict[str, Any]:
-        scale: dict[str, Any] = json.loads(self.metadata)["scale_metadata"]
-        return scale
+    def fetch(self, chunks: Sequence[BoundingBox]) -> list[Load]:
+        """Return a function for each chunk that reads and decompresses its file; None without a file.
 
-    @property
-    def encoding(self) -> str:
-        """How voxels become bytes, before compression."""
-        return str(self._scale["encoding"])
+        Raises:
+            CorruptChunkError: from the function: it is damaged; the message names it.
+        """
+        likeliest = SUFFIXES[self.compression]
+        suffixes = [likeliest, *(suffix for suffix in SUFFIXES.values() if suffix != likeliest)]
+        return [functools.partial(_load, self.directory, chunk_name(chunk), suffixes) for chunk in chunks]
 
-    @functools.cached_property
-    def directory(self) -> Path:
-        """Where the files are."""
-        path = kvstore.local_path(self.url)
-        assert path is not None
-        return path / str(self._scale["key"])
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Put]:
+        """Give a function that puts a file in place atomically, or for None deletes it, under all its names.
+
+        Raises:
+            StoreAccessError: the directory refuses.
+            MissingDependencyError: br without the brotli package.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _refusal("write", self.directory, error) from error
+
+        def put(chunk: BoundingBox, data: bytes | None) -> None:
+            if data is None:
+                _delete(self.directory, chunk_name(chunk))
+            else:
+                suffix = SUFFIXES[self.compression]
+                _replace(self.directory, chunk_name(chunk), suffix, compress(data, self.compression))
+
+        yield put
+
+    def where(self, chunk: BoundingBox) -> str:
+        """Return the path of a chunk's file."""
+        names = [f"{chunk_name(chunk)}{suffix}" for suffix in SUFFIXES.values()]
+        there = [name for name in names if (self.directory / name).exists()]
+        return f"{self.directory / there[0]}" if there else f"{self.directory / chunk_name(chunk)} (or .gz, .br)"
 
 
-def peek_compression(files: ChunkFiles) -> str | None:
+def peek_compression(directory: Path) -> str | None:
     """Return how the first chunk file found is compressed: gzip, br or none; None when there is no chunk file yet."""
     try:
-        with os.scandir(files.directory) as entries:
+        with os.scandir(directory) as entries:
             found = next((m for entry in entries if (m := _CHUNK_NAME.fullmatch(entry.name))), None)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _refusal("list", files.directory, error) from error
+        raise _refusal("list", directory, error) from error
     if found is None:
         return None
     if (found[1] or "") not in SUFFIXES.values():
         raise UnknownFormatError(
-            f"{files.directory} has chunk files named {found[0]}; daskflow reads .gz, .br and plain ones"
+            f"{directory} has chunk files named {found[0]}; daskflow reads .gz, .br and plain ones"
         )
     return next(name for name, suffix in SUFFIXES.items() if suffix == (found[1] or ""))
 
 
-def read(files: ChunkFiles, box: BoundingBox, *, fill_missing: bool) -> Array:
-    """Return the voxels of `box`, whichever of the three names each chunk has.
-
-    Raises:
-        MissingChunkError: a chunk has no file, and `fill_missing` is off.
-        CorruptChunkError: a file is truncated or cannot be decoded; the message names it.
-    """
-    chunks = chunks_of(files.spec, box)
-    found = list(_pool().map(functools.partial(_find, files.directory), map(chunk_name, chunks)))
-    paths = {chunk: path for chunk, path in zip(chunks, found, strict=True) if path is not None}
-    missing = [chunk for chunk in chunks if chunk not in paths]
-    if missing and not fill_missing:
-        name = files.directory / chunk_name(missing[0])
-        raise MissingChunkError(f"chunk {name} (or .gz, .br) is missing; fill_missing reads such chunks as zeros")
-    count("missing_chunks", len(missing))
-    return _read_raw(files, box, paths) if files.encoding == "raw" else _read_encoded(files, box, paths)
-
-
-def _read_raw(files: ChunkFiles, box: BoundingBox, paths: dict[BoundingBox, Path]) -> Array:
-    """Place the chunks as they are: raw Fortran-ordered xyzc is C-ordered czyx."""
-    spec = files.spec
-    out = np.zeros(spec.shape_of(box), spec.dtype)
-
-    def place(chunk: BoundingBox) -> None:
-        data = _load(paths[chunk])
-        if len(data) != spec.nbytes_of(chunk):
-            raise CorruptChunkError(f"{paths[chunk]} holds {len(data)} bytes instead of {spec.nbytes_of(chunk)}")
-        array = np.frombuffer(data, spec.dtype.newbyteorder("<")).reshape(spec.shape_of(chunk))
-        inside = chunk.clip(box)
-        out[(..., *inside.slices(box))] = array[(..., *inside.slices(chunk))]
-
-    deque(_pool().map(place, paths), maxlen=0)
-    return out
-
-
-def _read_encoded(files: ChunkFiles, box: BoundingBox, paths: dict[BoundingBox, Path]) -> Array:
-    names = {chunk_name(chunk): path for chunk, path in paths.items()}
-    with view_in_memory(files.metadata, files.spec) as (memory, view):
-        for name, data in zip(names, _pool().map(_load, names.values()), strict=True):
-            memory.write(name, data).result()
-        try:
-            return read_box(view, files.spec, box)
-        except ValueError as error:
-            named = next((path for name, path in names.items() if f'/{name}"' in str(error)), files.directory)
-            reason = kvstore.plain_message(error).rpartition(": ")[2]
-            raise CorruptChunkError(f"cannot decode {named}: {reason}") from error
-
-
-def write(files: ChunkFiles, box: BoundingBox, array: Array, compression: str, *, drop_zeros: bool = False) -> None:
-    """Store the voxels of `box`, whole chunks, as files compressed by gzip (ISA-L, level 1) or br.
-
-    With `drop_zeros` a chunk of zeros is deleted instead.
-
-    Raises:
-        StoreAccessError: the directory refuses.
-        MissingDependencyError: br without the brotli package.
-    """
-    try:
-        files.directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _refusal("write", files.directory, error) from error
-    with _encoded(files, box, array) as encode:
-
-        def store(chunk: BoundingBox) -> None:
-            if drop_zeros and not array[(..., *chunk.slices(box))].any():
-                _delete(files.directory, chunk_name(chunk))
-                return
-            _replace(files.directory, chunk_name(chunk), SUFFIXES[compression], compress(encode(chunk), compression))
-
-        deque(_pool().map(store, chunks_of(files.spec, box)), maxlen=0)
-
-
-@contextlib.contextmanager
-def _encoded(files: ChunkFiles, box: BoundingBox, array: Array) -> Iterator[Callable[[BoundingBox], bytes]]:
-    """Yield a function that returns the encoded bytes of one chunk in `box`."""
-    if files.encoding == "raw":
-        little = array.astype(files.spec.dtype.newbyteorder("<"), copy=False)
-        yield lambda chunk: little[(..., *chunk.slices(box))].tobytes()
-        return
-    with view_in_memory(files.metadata, files.spec) as (memory, view):
-        write_box(view, files.spec, box, array)
-        yield lambda chunk: memory.read(chunk_name(chunk)).result().value
-
-
 def compress(data: bytes, compression: str) -> bytes:
-    """Return `data` compressed by gzip (ISA-L, level 1, no time stamp) or br."""
+    """Return `data` compressed by gzip (ISA-L, level 1, no time stamp), br or none."""
     if compression == "gzip":
         from isal import igzip_lib
 
         return bytes(igzip_lib.compress(data, 1, igzip_lib.COMP_GZIP, igzip_lib.MEM_LEVEL_LARGE))
-    return bytes(_brotli().compress(data, quality=4))
+    return data if compression == "none" else bytes(_brotli().compress(data, quality=4))
 
 
 def decompress(data: bytes, suffix: str) -> bytes:
@@ -216,17 +140,18 @@ def _brotli() -> Any:
     return brotli
 
 
-def _find(directory: Path, name: str) -> Path | None:
-    return next((path for suffix in SUFFIXES.values() if (path := directory / f"{name}{suffix}").exists()), None)
-
-
-def _load(path: Path) -> bytes:
-    try:
-        return decompress(path.read_bytes(), path.suffix)
-    except ValueError as error:
-        raise CorruptChunkError(f"cannot decompress {path}: {error}") from error
-    except OSError as error:
-        raise _refusal("read", path, error) from error
+def _load(directory: Path, name: str, suffixes: Sequence[str]) -> bytes | None:
+    for suffix in suffixes:
+        path = directory / f"{name}{suffix}"
+        try:
+            return decompress(path.read_bytes(), suffix)
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            raise CorruptChunkError(f"cannot decompress {path}: {error}") from error
+        except OSError as error:
+            raise _refusal("read", path, error) from error
+    return None
 
 
 def _refusal(verb: str, path: Path, error: OSError) -> StoreError:
@@ -258,9 +183,3 @@ def _delete(directory: Path, name: str) -> None:
             (directory / f"{name}{suffix}").unlink(missing_ok=True)
     except OSError as error:
         raise _refusal("delete", directory / name, error) from error
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    """Return this process's threads that compress and decompress, both of which release the interpreter lock."""
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="chunk-files")

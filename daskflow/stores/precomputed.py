@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from daskflow.errors import MissingChunkError, ParameterError, StoreError, StoreNotFoundError
-from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
+from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import cloudvolume_files, kvstore, precomputed_shards, stamps
 from daskflow.stores.base import Array, Format, Layout, Opening, Store, check_mip
+from daskflow.stores.chunk_objects import ChunkObjects, ChunkShards, ChunkSource
+from daskflow.stores.cloudvolume_files import ChunkFiles
 from daskflow.stores.counting import count
-from daskflow.stores.precomputed_driver import part, read_box, shared_view, write_box
+from daskflow.stores.encoded_chunks import EncodedChunks
+from daskflow.stores.encodings import ENCODINGS, Encoding
+from daskflow.stores.precomputed_driver import read_box, shared_view, write_box
 from daskflow.stores.precomputed_info import (
     add_scale,
     driver_metadata,
@@ -45,6 +49,7 @@ class PrecomputedStore(Store):
         super().__init__(url, mips, mip=mip, fill_missing=fill_missing)
         self._metadata = metadata
         self._compression = compression
+        self._objects: ChunkObjects | None = None
 
     @classmethod
     def from_info(cls, url: str, info: dict[str, Any], *, mip: int = 0, fill_missing: bool = False) -> PrecomputedStore:
@@ -59,43 +64,67 @@ class PrecomputedStore(Store):
     @property
     def compression(self) -> str | None:
         """How chunk files with CloudVolume's names are compressed, gzip or br; None for plain names."""
-        if self._compression is None and self._has_chunk_files:
-            self._compression = cloudvolume_files.peek_compression(self._chunk_files)
+        directory = self._directory
+        if self._compression is None and directory is not None and self.spec.shard is None:
+            self._compression = cloudvolume_files.peek_compression(directory)
         return None if self._compression == "none" else self._compression
 
     @property
     def layout(self) -> Layout:
-        scale = json.loads(self._metadata)["scale_metadata"]
+        scale = self._scale
         if scale["sharding"] is None:
             compression = self.compression or "none"
         else:
             compression = "gzip" if scale["sharding"].get("data_encoding") == "gzip" else "none"
-        quality = scale.get("jpeg_quality")
-        return Layout(self.spec.chunk, self.spec.shard, scale["encoding"], quality, compression)
+        options = ENCODINGS[scale["encoding"]].layout(scale)
+        return replace(options, chunk=self.spec.chunk, shard=self.spec.shard, compression=compression)
 
     @property
-    def _has_chunk_files(self) -> bool:
-        return self.spec.shard is None and kvstore.local_path(self.url) is not None
+    def encoding(self) -> Encoding:
+        """How chunks are encoded."""
+        return ENCODINGS[self._scale["encoding"]]
 
     @property
-    def _chunk_files(self) -> cloudvolume_files.ChunkFiles:
-        return cloudvolume_files.ChunkFiles(self.url, self.spec, self._metadata)
+    def _scale(self) -> dict[str, Any]:
+        scale: dict[str, Any] = json.loads(self._metadata)["scale_metadata"]
+        return scale
+
+    @property
+    def _directory(self) -> Path | None:
+        """Where the chunk files of a local layer are."""
+        path = kvstore.local_path(self.url)
+        return None if path is None else path / self._scale["key"]
+
+    @property
+    def _chunks(self) -> EncodedChunks:
+        """The chunks as bytes, for what tensorstore's driver does not do."""
+        source: ChunkSource
+        if self.spec.shard is not None:
+            source = ChunkShards(self.url, self.spec, self._metadata)
+        elif self._directory is not None:
+            source = ChunkFiles(self._directory, self.compression or "none")
+        else:
+            self._objects = self._objects or ChunkObjects(kvstore.join(self.url, self._scale["key"]))
+            source = self._objects
+        return EncodedChunks(source, self.spec, self._metadata)
+
+    @property
+    def _driven(self) -> bool:
+        """Whether tensorstore's driver knows the encoding, and how chunks are named."""
+        renamed = self._objects is not None and self._objects.renamed
+        return self.encoding.driven and self.compression is None and not renamed
 
     def _read(self, box: BoundingBox) -> Array:
-        if self.compression is not None:
-            return cloudvolume_files.read(self._chunk_files, box, fill_missing=self.fill_missing)
+        if not self._driven:
+            return self._chunks.read(box, fill_missing=self.fill_missing)
         try:
             with kvstore.translated(self.url, f"read {box} of mip {self.mip} of"):
                 array = read_box(self._view, self.spec, box)
                 if self.spec.shard is not None:
                     self._account_for_missing(box, array)
                 return array
-        except MissingChunkError as error:
-            if self._has_chunk_files:
-                return cloudvolume_files.read(self._chunk_files, box, fill_missing=self.fill_missing)
-            if not self.fill_missing:
-                raise MissingChunkError(f"{error}; fill_missing reads such chunks as zeros") from error
-        return self._read_by_chunk(box)
+        except MissingChunkError:
+            return self._chunks.read(box, fill_missing=self.fill_missing)
 
     def _account_for_missing(self, box: BoundingBox, array: Array) -> None:
         """Raise for, or count, the chunks of shards that read as zeros because they were never written."""
@@ -107,26 +136,11 @@ class PrecomputedStore(Store):
             )
         count("missing_chunks", len(missing))
 
-    def _read_by_chunk(self, box: BoundingBox) -> Array:
-        """Read every chunk for itself, so that those which are missing stay zeros and are counted."""
-        spec, view = self.spec, self._view
-        assert spec.chunk is not None
-        out = np.zeros(spec.shape_of(box), spec.dtype)
-        pieces = list(BlockGrid(box, spec.chunk, spec.chunk_origin))
-        reads = [part(view, spec, piece).read(order="C") for piece in pieces]
-        for piece, pending in zip(pieces, reads, strict=True):
-            try:
-                with kvstore.translated(self.url, f"read {piece} of mip {self.mip} of"):
-                    out[(..., *piece.slices(box))] = pending.result()
-            except MissingChunkError:
-                count("missing_chunks")
-        return out
-
     def _write(self, box: BoundingBox, array: Array) -> None:
-        if self.compression is not None:
-            cloudvolume_files.write(self._chunk_files, box, array, self.compression)
-            return
         kvstore.refuse_http(self.url)
+        if not self._driven:
+            self._chunks.write(box, array)
+            return
         with kvstore.translated(self.url, f"write {box} of mip {self.mip} of"):
             if self.spec.shard is not None and precomputed_shards.zero_chunks(self.spec, box, array):
                 precomputed_shards.write_every_chunk(self.url, self._metadata, self.spec, box, array)
@@ -134,10 +148,10 @@ class PrecomputedStore(Store):
                 write_box(self._view, self.spec, box, array)
 
     def _write_dropping(self, box: BoundingBox, array: Array) -> None:
-        if self.compression is not None:
-            cloudvolume_files.write(self._chunk_files, box, array, self.compression, drop_zeros=True)
-            return
         kvstore.refuse_http(self.url)
+        if not self._driven:
+            self._chunks.write(box, array, drop_zeros=True)
+            return
         view = shared_view(self.url, self._metadata, self.spec, drop_zeros=True)
         with kvstore.translated(self.url, f"write {box} of mip {self.mip} of"):
             write_box(view, self.spec, box, array)
@@ -152,7 +166,12 @@ class PrecomputedStore(Store):
         Raises:
             StoreError: it does not.
         """
-        unit = self._view.chunk_layout.write_chunk.shape[-3:]
+        metadata = json.loads(self._metadata)
+        if not self.encoding.driven:
+            options = self.encoding.keys
+            kept = {key: value for key, value in metadata["scale_metadata"].items() if key not in options}
+            metadata["scale_metadata"] = {**kept, "encoding": "raw"}
+        unit = shared_view(self.url, json.dumps(metadata), self.spec).chunk_layout.write_chunk.shape[-3:]
         if tuple(unit) != self.spec.write_unit:
             raise StoreError(f"{self} would be written in units of {unit} zyx instead of {self.spec.write_unit}")
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import functools
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.base import Array
+
+Load = Callable[[], bytes | None]
+Put = Callable[[BoundingBox, bytes | None], None]
 
 
 def open_view(

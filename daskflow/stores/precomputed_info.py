@@ -16,12 +16,10 @@ from daskflow.errors import ParameterError, StoreError, StoreNotFoundError, Unkn
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.stores import kvstore, stamps
 from daskflow.stores.base import Layout, refuse_cast, refuse_mismatch
+from daskflow.stores.encodings import ENCODINGS, WRITTEN, Encoding
 from daskflow.stores.sharding import shard_shape, sharding_spec
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
-ENCODINGS = ("raw", "png", "jpeg", "compressed_segmentation")
-ENCODING_DTYPES = {"jpeg": ("uint8",), "png": ("uint8", "uint16"), "compressed_segmentation": ("uint32", "uint64")}
-ENCODING_CHANNELS = {"jpeg": (1, 3), "png": (1, 2, 3, 4)}
 FILE_COMPRESSIONS = ("gzip", "br")
 DEFAULT_CHUNK: Zyx = (64, 64, 64)
 Info = dict[str, Any]
@@ -109,6 +107,8 @@ def _zyx(xyz: Any) -> Zyx:
 def driver_metadata(info: Info, mip: int, url: str) -> dict[str, Any]:
     """Return one scale as tensorstore's neuroglancer_precomputed driver takes it, so that it need not read the info.
 
+    An encoding that the driver does not know is there all the same, with the keys of the scale that are its options.
+
     Raises:
         UnknownFormatError: an encoding that daskflow does not decode.
         ParameterError: a scale key that leads out of the layer.
@@ -131,8 +131,7 @@ def driver_metadata(info: Info, mip: int, url: str) -> dict[str, Any]:
     }
     if encoding == "compressed_segmentation":
         kept["compressed_segmentation_block_size"] = scale["compressed_segmentation_block_size"]
-    if encoding == "jpeg" and "jpeg_quality" in scale:
-        kept["jpeg_quality"] = scale["jpeg_quality"]
+    kept.update({key: scale[key] for key in ENCODINGS[encoding].keys if scale.get(key) is not None})
     common = {"type": info.get("type", "image"), "data_type": info["data_type"], "num_channels": info["num_channels"]}
     return {"multiscale_metadata": common, "scale_metadata": kept}
 
@@ -160,7 +159,7 @@ def add_scale(info: Info | None, spec: VolumeSpec, mip: int, layout: Layout, url
     if mip > len(scales):
         raise ParameterError(f"{location} has {len(scales)} mips; create mip {len(scales)} before mip {mip}")
     if mip < len(scales):
-        refuse_mismatch(f"{location} mip {mip}", _facts(scales[mip]), _stated(spec, layout))
+        refuse_mismatch(f"{location} mip {mip}", _facts(scales[mip]), _stated(spec, layout, scales[mip]))
         return info
     scale = _new_scale(spec, layout, url)
     if any(scale["key"] == other["key"] for other in scales):
@@ -204,19 +203,19 @@ def _geometry(spec: VolumeSpec) -> Info:
 
 def _new_scale(spec: VolumeSpec, layout: Layout, url: str) -> Info:
     chunk = layout.chunk or spec.chunk or DEFAULT_CHUNK
-    encoding = layout.encoding or _default_encoding(spec)
-    _check_encoding(encoding, layout.quality, spec)
+    encoding = _encoding(layout.encoding or _default_encoding(spec))
+    encoding.check(spec, layout.quality)
     scale = _geometry(spec)
     scale = {
         "key": "_".join(str(v) for v in scale["resolution"]),
         **scale,
         "chunk_sizes": [list(reversed(chunk))],
-        "encoding": encoding,
+        "encoding": encoding.name,
+        **encoding.defaults,
+        **encoding.asked(layout),
     }
-    if encoding == "compressed_segmentation":
+    if encoding.name == "compressed_segmentation":
         scale["compressed_segmentation_block_size"] = [8, 8, 8]
-    if encoding == "jpeg" and layout.quality is not None:
-        scale["jpeg_quality"] = layout.quality
     compression = layout.compression or "none"
     if layout.shard is not None:
         if compression not in ("none", "gzip"):
@@ -233,20 +232,14 @@ def _new_scale(spec: VolumeSpec, layout: Layout, url: str) -> Info:
 
 
 def _default_encoding(spec: VolumeSpec) -> str:
-    labels = spec.layer_type == "segmentation" and spec.dtype.name in ENCODING_DTYPES["compressed_segmentation"]
+    labels = spec.layer_type == "segmentation" and spec.dtype.name in ENCODINGS["compressed_segmentation"].dtypes
     return "compressed_segmentation" if labels else "raw"
 
 
-def _check_encoding(encoding: str, quality: int | None, spec: VolumeSpec) -> None:
-    if encoding not in ENCODINGS:
-        raise ParameterError(f"encoding {encoding!r} of precomputed chunks is none of {', '.join(ENCODINGS)}")
-    if encoding in ENCODING_DTYPES:
-        refuse_cast(spec.dtype, ENCODING_DTYPES[encoding], f"encoding {encoding}")
-    channels = ENCODING_CHANNELS.get(encoding)
-    if channels is not None and (spec.channels or 1) not in channels:
-        raise ParameterError(f"encoding {encoding} holds {channels} channels, not {spec.channels}; use raw")
-    if quality is not None and not (encoding == "jpeg" and 0 <= quality <= 100):
-        raise ParameterError(f"quality {quality} with encoding {encoding}; only jpeg has one, from 0 to 100")
+def _encoding(name: str) -> Encoding:
+    if name not in ENCODINGS:
+        raise ParameterError(f"encoding {name!r} of precomputed chunks is none of {', '.join(WRITTEN)}")
+    return ENCODINGS[name]
 
 
 def _facts(scale: Info) -> Info:
@@ -259,20 +252,20 @@ def _facts(scale: Info) -> Info:
         "voxel_offset": scale.get("voxel_offset", [0, 0, 0]),
         "chunk_sizes": scale["chunk_sizes"],
         "encoding": scale["encoding"].lower(),
-        "jpeg_quality": scale.get("jpeg_quality"),
+        **{key: scale.get(key) for encoding in ENCODINGS.values() for key in encoding.keys},
         "shard (zyx)": shard_shape(size, chunk, sharding) if sharding else None,
     }
 
 
-def _stated(spec: VolumeSpec, layout: Layout) -> Info:
-    """Return what a caller asks of a scale, without what is left open."""
+def _stated(spec: VolumeSpec, layout: Layout, scale: Info) -> Info:
+    """Return what a caller asks of a scale that exists, without what is left open."""
     wanted = _geometry(spec)
     if layout.chunk is not None:
         wanted["chunk_sizes"] = [list(reversed(layout.chunk))]
     if layout.encoding is not None:
         wanted["encoding"] = layout.encoding
-    if layout.quality is not None:
-        wanted["jpeg_quality"] = layout.quality
+    if layout.quality is not None or layout.effort is not None:
+        wanted.update(_encoding(layout.encoding or scale["encoding"].lower()).asked(layout))
     if layout.shard is not None and layout.chunk is not None:
         sharding = sharding_spec(spec.box.shape, layout.chunk, layout.shard)
         wanted["shard (zyx)"] = shard_shape(spec.box.shape, layout.chunk, sharding)

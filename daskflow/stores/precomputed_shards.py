@@ -33,8 +33,8 @@ def missing_chunks(url: str, metadata: str, spec: VolumeSpec, pieces: list[Bound
     """Return those of `pieces`, each inside one chunk, whose chunk is in no shard."""
     import tensorstore as ts
 
-    shards, batch = _open_shards(url, metadata), ts.Batch()
-    reads = [shards.read(_key(spec, piece), batch=batch) for piece in pieces]
+    shards, batch = open_shards(url, metadata), ts.Batch()
+    reads = [shards.read(chunk_key(spec, piece), batch=batch) for piece in pieces]
     batch.submit()
     return [piece for piece, read in zip(pieces, reads, strict=True) if read.result().state == "missing"]
 
@@ -43,27 +43,29 @@ def write_every_chunk(url: str, metadata: str, spec: VolumeSpec, box: BoundingBo
     """Write whole shards, chunks of zeros included: encoded in memory, then put into each shard in one transaction."""
     import tensorstore as ts
 
-    shards = _open_shards(url, metadata)
+    shards = open_shards(url, metadata)
     with view_in_memory(metadata, spec) as (chunks, view):
         write_box(view, spec, box, array)
         with ts.Transaction() as transaction:
             target = shards.with_transaction(transaction)
             for chunk in chunks_of(spec, box):
-                target[_key(spec, chunk)] = chunks[chunk_name(chunk)]
+                target[chunk_key(spec, chunk)] = chunks[chunk_name(chunk)]
 
 
 def _any_nonzero(array: Array) -> bool:
     return bool(array[..., 0, :].any() or array.any())
 
 
-def _key(spec: VolumeSpec, piece: BoundingBox) -> bytes:
+def chunk_key(spec: VolumeSpec, piece: BoundingBox) -> bytes:
+    """Return the key, in the shards, of the chunk that a piece is inside of."""
     assert spec.chunk is not None
     assert spec.chunk_origin is not None
     z, y, x = ((a - o) // c for a, o, c in zip(piece.start, spec.chunk_origin, spec.chunk, strict=True))
     return struct.pack(">Q", chunk_id(spec.box.shape, spec.chunk, (z, y, x)))
 
 
-def _open_shards(url: str, metadata: str) -> Any:
+def open_shards(url: str, metadata: str) -> Any:
+    """Return the chunks of a scale as a tensorstore key-value store."""
     import tensorstore as ts
 
     scale = json.loads(metadata)["scale_metadata"]

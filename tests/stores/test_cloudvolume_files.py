@@ -191,7 +191,7 @@ def test_a_whole_file_of_the_wrong_length_is_named(tmp_path: Path) -> None:
     a_layer(tmp_path)
     path, _ = first_chunk(tmp_path)
     path.write_bytes(gzip.compress(b"too short"))
-    with pytest.raises(CorruptChunkError, match=f"{path} holds 9 bytes instead of"):
+    with pytest.raises(CorruptChunkError, match=f"{path}: holds 9 bytes instead of"):
         open_store(tmp_path).read(BOX)
 
 
