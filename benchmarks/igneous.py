@@ -64,14 +64,14 @@ ROWS = (
         "downsample mean, 3 mips",
         "image",
         words("image downsample SRC --num-mips 3 --compress gzip"),
-        words(),
+        words("open SRC downsample --levels 3"),
         "mean",
     ),
     Row(
         "downsample mode, 3 mips",
         "labels",
         words("image downsample SRC --num-mips 3 --compress gzip"),
-        words(),
+        words("open SRC downsample --levels 3"),
         "mode",
     ),
     Row(
@@ -95,22 +95,34 @@ ROWS = (
         words("open SRC connected-components --connectivity 6 save DEST -e raw --compression gzip"),
         "components",
     ),
-    Row("contrast levels, every voxel", "image", words("image contrast histogram SRC --coverage 1"), words(), "levels"),
+    Row(
+        "contrast levels, every voxel",
+        "image",
+        words("image contrast histogram SRC --coverage 1"),
+        words("open SRC contrast-levels"),
+        "levels",
+    ),
     Row(
         "contrast stretch",
         "histograms",
         words("image contrast equalize SRC DEST --shape 512,512,64"),
-        words(),
+        words("open SRC contrast --levels source save DEST --compression gzip"),
         "stretch",
     ),
-    Row("voxel counts", "labels", words("image voxels count SRC", "image voxels sum SRC"), words(), "counts"),
+    Row(
+        "voxel counts",
+        "labels",
+        words("image voxels count SRC", "image voxels sum SRC"),
+        words("open SRC voxel-counts"),
+        "counts",
+    ),
     Row(
         "mesh 256^3, sharded multires",
         "quarter",
         words("mesh forge SRC --sharded", "mesh merge-sharded SRC --nlod 1"),
         words(),
     ),
-    Row("skeletons 256^3", "quarter", words("skeleton forge SRC", "skeleton merge SRC"), words()),
+    Row("skeletons 256^3", "quarter", words("skeleton forge SRC", "skeleton merge SRC"), words("open SRC skeletonize")),
 )
 
 
