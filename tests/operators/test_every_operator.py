@@ -47,6 +47,8 @@ SOURCES = {"create_chunk": {"size": SHAPE, "pattern": "random", "dtype": "float3
 NEEDS_FILES = {"load_h5", "load_npy", "load_precomputed", "load_tif", "load_zarr", "open"}
 SINKS = {
     "contrast_levels": {"directory": "levels"},
+    "download_mesh": {"layer": "labels", "output": "meshes", "labels": (5,)},
+    "download_skeleton": {"layer": "labels", "output": "skeletons", "labels": (5,)},
     "evaluate_segmentation": {},
     "save": {"url": "layer"},
     "save_h5": {"file_name": "a.h5"},

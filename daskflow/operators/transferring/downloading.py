@@ -1,0 +1,152 @@
+"""A stage that writes the objects of a layer as files, and which labels it is for."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from daskflow.errors import ParameterError, StoreNotFoundError
+from daskflow.geometry import BlockGrid, BoundingBox, as_zyx
+from daskflow.jobs import Job
+from daskflow.jobs.fingerprint import token
+from daskflow.stores import kvstore
+from daskflow.stores.objects.mesh_files import Mesh
+from daskflow.stores.objects.meshes import Meshes
+from daskflow.stores.objects.skeleton_files import Skeleton, to_swc
+from daskflow.stores.objects.skeletons import Skeletons
+from daskflow.stores.objects.spatial_index import SpatialIndex
+from daskflow.stores.objects.surface_files import SurfaceFormat, encode_surface
+from daskflow.stores.precomputed_info import load_info, specs_of
+from daskflow.volume import BlockResult, Estimate, Stage
+
+Kind = Literal["mesh", "skeleton"]
+Found = tuple[int, Mesh | Skeleton | None]
+
+
+@dataclass(frozen=True, eq=False)
+class WriteFiles:
+    """Write the object of one label as a file.
+
+    Attributes:
+        kind: of the objects.
+        layer: URL of the layer.
+        labels: one per block.
+        required: whether every label must have an object; others are passed over.
+        output: URL of the directory for the files.
+        format: of the files, their suffix.
+        lod: level of detail of meshes.
+        run: tells runs apart, in which the layer may have been made anew.
+    """
+
+    kind: Kind
+    layer: str
+    labels: tuple[int, ...]
+    required: bool
+    output: str
+    format: str
+    lod: int = 0
+    run: str = ""
+
+    def read(self, box: BoundingBox) -> Found:
+        label = self.labels[box.start[0]]
+        found = self._read(label)
+        if found is None and self.required:
+            raise StoreNotFoundError(f"label {label} has no {self.kind} in {kvstore.redact(self.layer)}")
+        return label, found
+
+    def _read(self, label: int) -> Mesh | Skeleton | None:
+        objects = _opened(self.kind, self.layer, self.run)
+        return objects.read(label, lod=self.lod) if isinstance(objects, Meshes) else objects.read(label)
+
+    def compute(self, box: BoundingBox, inputs: Found) -> tuple[str, bytes | None]:  # noqa: ARG002
+        label, found = inputs
+        name = f"{label}.{self.format}"
+        if found is None:
+            return name, None
+        if isinstance(found, Skeleton):
+            return name, to_swc(found).encode()
+        form: SurfaceFormat = self.format  # type: ignore[assignment]  # checked when the job was made
+        return name, encode_surface(found, form)
+
+    def write(self, box: BoundingBox, outputs: tuple[str, bytes | None]) -> BlockResult:  # noqa: ARG002
+        name, data = outputs
+        if data is None:
+            return BlockResult(empty=True)
+        kvstore.write_bytes(kvstore.join(self.output, name), data)
+        return BlockResult(counts={"files": 1, "bytes": len(data)})
+
+    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
+        """Objects are of any size, which only reading them tells."""
+        return Estimate()
+
+    def check(self) -> None:
+        _opened(self.kind, self.layer, self.run)
+        kvstore.check_writable(self.output)
+
+    def describe(self) -> dict[str, Any]:
+        where = {"layer": self.layer, "output": self.output, "format": self.format, "lod": self.lod}
+        return {"download": self.kind, **where, "labels": token(self.labels)}
+
+    def bind(self, directory: str) -> WriteFiles:  # noqa: ARG002
+        return replace(self, run=uuid.uuid4().hex)
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(kind: Kind, layer: str, run: str) -> Meshes | Skeletons:  # noqa: ARG001 (a new run looks again)
+    return Meshes(layer) if kind == "mesh" else Skeletons(layer)
+
+
+def download_job(
+    kind: Kind,
+    layer: str,
+    output: str,
+    *,
+    form: str,
+    lod: int = 0,
+    labels: Sequence[int] | None,
+    start: Sequence[int] | None,
+    size: Sequence[int] | None,
+) -> Job:
+    """Return the job that writes objects as files; arguments as of the operators.
+
+    Raises:
+        ParameterError: labels and a box, half a box, labels that are none, or nothing to write.
+        StoreNotFoundError: the layer has no such objects, or no spatial index by which to find those in a box.
+    """
+    layer, output = kvstore.normalise(layer), kvstore.normalise(output)
+    if (start is None) != (size is None) or (labels is not None and start is not None):
+        raise ParameterError("give labels, or start and size of a box, or neither for all objects")
+    if labels is not None:
+        chosen = tuple(dict.fromkeys(map(operator.index, labels)))
+        wrong = [label for label in chosen if not 0 <= label < 2**64]
+        if wrong:
+            raise ParameterError(f"label {wrong[0]} is no unsigned 64-bit integer")
+    elif start is not None and size is not None:
+        chosen = _labels_within(kind, layer, BoundingBox.from_size(as_zyx(start), as_zyx(size)))
+    else:
+        chosen = tuple(_opened(kind, layer, uuid.uuid4().hex).labels().tolist())
+    if not chosen:
+        raise ParameterError(f"there is no {kind} to write from {kvstore.redact(layer)}")
+    grid = BlockGrid(BoundingBox((0, 0, 0), (len(chosen), 1, 1)), (1, 1, 1))
+    task = WriteFiles(kind, layer, chosen, labels is not None, output, form, lod)
+    return Job((Stage(f"write-{form}", grid, task),), f"{output}.daskflow/", name=f"download {kind}")
+
+
+def _labels_within(kind: Kind, layer: str, box: BoundingBox) -> tuple[int, ...]:
+    objects = _opened(kind, layer, uuid.uuid4().hex)
+    levels = specs_of(load_info(layer), layer)
+    mip = int(objects.info.get("mip", 0))
+    index = SpatialIndex.of(objects.info, levels[mip].box) if mip < len(levels) else None
+    if index is None:
+        raise StoreNotFoundError(
+            f"{kvstore.redact(objects.directory)} has no spatial index to find what is in {box}; name labels"
+        )
+    if box.clip(levels[mip].box).empty:
+        raise ParameterError(f"box {box} is outside mip {mip} of {kvstore.redact(layer)}, {levels[mip].box}")
+    return tuple(np.array(list(index.query(objects.directory, box)), np.uint64).tolist())
