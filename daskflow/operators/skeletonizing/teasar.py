@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from daskflow.errors import MissingDependencyError
 from daskflow.geometry import BoundingBox
+from daskflow.operators.skeletonizing.join import join_pieces
 from daskflow.operators.skeletonizing.pieces import Attributes, Piece
 
 Array = npt.NDArray[Any]
@@ -183,7 +184,7 @@ def _skeletons(cutout: Cutout, numbers: Array, tracing: Tracing) -> Iterator[tup
 
     inside = numbers[cutout.inner.slices(cutout.box)]
     found = kimimaro.skeletonize(
-        np.asfortranarray(inside.T),
+        np.asfortranarray(_thickened(inside).T),
         teasar_params=tracing.teasar(),
         anisotropy=tracing.anisotropy,
         dust_threshold=0,
@@ -192,9 +193,11 @@ def _skeletons(cutout: Cutout, numbers: Array, tracing: Tracing) -> Iterator[tup
         fix_borders=tracing.fix_borders,
         fix_avocados=tracing.fix_avocados,
     )
+    size = np.array(tracing.anisotropy)
+    for skeleton in found.values():  # back into what was thickened
+        skeleton.vertices = np.minimum(skeleton.vertices, (np.array(inside.shape[::-1]) - 1) * size)
     if tracing.cross_section and found:
         _measure_sections(cutout, numbers, found, tracing)
-    size = np.array(tracing.anisotropy)
     offset = [a - b for a, b in zip(cutout.inner.start, cutout.whole.start, strict=True)][::-1]
     yield from _single_vertices(inside, sorted(set(_present(inside)) - found.keys()), offset, tracing)
     for number, skeleton in found.items():
@@ -202,7 +205,14 @@ def _skeletons(cutout: Cutout, numbers: Array, tracing: Tracing) -> Iterator[tup
         if tracing.cross_section:
             attributes[AREA] = np.asarray(skeleton.cross_sectional_area, np.float32)
         vertices = np.rint(skeleton.vertices / size).astype(np.int32) + np.array(offset, np.int32)
-        yield number, Piece(vertices, np.asarray(skeleton.edges, np.uint32).reshape(-1, 2), attributes)
+        edges = np.asarray(skeleton.edges, np.uint32).reshape(-1, 2)
+        yield number, join_pieces([Piece(vertices, edges, attributes)])
+
+
+def _thickened(voxels: Array) -> Array:
+    """Return voxels with what is one voxel thick repeated, as kimimaro (5.8) finds no borders in such a slab."""
+    thin = [int(size == 1) for size in voxels.shape]
+    return np.pad(voxels, [(0, more) for more in thin], mode="edge") if any(thin) else voxels
 
 
 def _measure_sections(cutout: Cutout, numbers: Array, found: dict[int, Any], tracing: Tracing) -> None:
