@@ -124,30 +124,32 @@ class NewLevels:
         return tuple(sinks)
 
     def _layout(self, spec: VolumeSpec, mip: int) -> Layout:
-        asked = self.layout
+        asked, other = self.layout, self.otherwise
+        chunk = asked.chunk or other.chunk
+        assert chunk is not None
+        shard = asked.shard or (None if asked.chunk else other.shard)
+        if self.shard_memory is not None:
+            voxel_bytes = spec.dtype.itemsize * (spec.channels or 1)
+            shard = default_shard(spec.box.shape, chunk, voxel_bytes, memory=self.shard_memory)
+        unsaid = {name: getattr(asked, name) is None for name in ("encoding", "quality", "compression")}
+        if not unsaid["encoding"]:
+            unsaid["quality"] = False  # of another encoding
+        kept = {name: getattr(other, name) for name, open_ in unsaid.items() if open_}
         try:
             there = open_store(self.url, mip=mip, format=self.format)
         except StoreNotFoundError:
-            other = self.otherwise
-            chunk = asked.chunk or other.chunk
-            assert chunk is not None
-            shard = asked.shard or (None if asked.chunk else other.shard)
-            if self.shard_memory is not None:
-                voxel_bytes = spec.dtype.itemsize * (spec.channels or 1)
-                shard = default_shard(spec.box.shape, chunk, voxel_bytes, memory=self.shard_memory)
-            kept = Layout() if asked.encoding else other
-            return Layout(
-                chunk,
-                None if shard is None else effective_shard(self.format, spec.box.shape, chunk, shard),
-                asked.encoding or kept.encoding,
-                asked.quality if asked.quality is not None else kept.quality,
-                asked.compression or other.compression,
-            )
-        chunk = asked.chunk or there.spec.chunk
-        shard = there.spec.shard
-        if asked.shard is not None and chunk is not None:
-            shard = effective_shard(self.format, spec.box.shape, chunk, asked.shard)
-        return dataclasses.replace(asked, chunk=chunk, shard=shard)
+            pass
+        else:  # what it says differs only where it was made otherwise: a second run asks for the same as the first
+            stated = there.layout
+            kept = {
+                name: value if value in (None, getattr(stated, name)) else getattr(stated, name)
+                for name, value in kept.items()
+            }
+            chunk = asked.chunk or stated.chunk or chunk
+            shard = shard if asked.shard or self.shard_memory is not None else stated.shard
+        if shard is not None:
+            shard = effective_shard(self.format, spec.box.shape, chunk, shard)
+        return dataclasses.replace(asked, chunk=chunk, shard=shard, **kept)
 
 
 def effective_shard(format_name: str, size: Zyx, chunk: Zyx, shard: Zyx) -> Zyx:
