@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import shutil
 import time
 from urllib.parse import urlsplit
@@ -13,7 +15,22 @@ from PIL import Image
 
 from daskflow.geometry import BlockGrid
 from daskflow.stores.base import Layout
+from daskflow.stores.objects.files import write_file
+from daskflow.stores.objects.mesh_files import (
+    Level,
+    Mesh,
+    MultiresManifest,
+    encode_draco,
+    encode_fragment,
+    encode_manifest,
+    legacy_info,
+    manifest_name,
+    multires_info,
+)
+from daskflow.stores.objects.shards import object_sharding, write_shard
+from daskflow.stores.objects.skeleton_files import Skeleton, encode_skeleton, skeleton_info
 from daskflow.stores.opening import create_store, open_store
+from daskflow.stores.precomputed_info import load_info, save_info
 from daskflow.view import neuroglancer
 from daskflow.volume import Volume
 
@@ -28,6 +45,7 @@ FLAGS = [
 WIDTH, HEIGHT = 900, 700
 MIDDLE = (WIDTH // 4, 210)  # x, y on the screen of the xy panel's middle, where the volume's middle is shown
 AWAY = 45
+LABEL = 5  # Neuroglancer shows it pink, unlike frame and axes
 
 pytestmark = [
     pytest.mark.browser,
@@ -45,6 +63,20 @@ def browser():
             yield chromium
         finally:
             chromium.close()
+
+
+def screens(browser, viewer):
+    """Yield pictures of the whole page, for a minute."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+    try:
+        page.goto(viewer.url)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with Image.open(io.BytesIO(page.screenshot())) as picture:
+                yield np.asarray(picture.convert("RGB")).astype(int)
+            time.sleep(0.3)
+    finally:
+        page.close()
 
 
 def quadrants(browser, viewer, *, settled):
@@ -136,3 +168,70 @@ def test_derived_affinities_are_red_green_blue(browser):
 def as_affinities(image):
     scaled = image.astype(np.float32) / 255
     return np.stack([scaled, 1 - scaled, np.zeros_like(scaled)])
+
+
+def pyramid(low, high):
+    """Return a closed surface with four sides and a square base, between two corners (xyz, nm)."""
+    (x0, y0, z0), (x1, y1, z1) = low, high
+    top = ((x0 + x1) / 2, (y0 + y1) / 2, z1)
+    corners = [(x0, y0, z0), (x1, y0, z0), (x1, y1, z0), (x0, y1, z0), top]
+    faces = [(0, 3, 2), (0, 2, 1), (0, 1, 4), (1, 2, 4), (2, 3, 4), (3, 0, 4)]
+    return Mesh(np.array(corners, np.float32), np.array(faces, np.uint32))
+
+
+def write_legacy(layer, mesh):
+    write_file(f"{layer}/mesh", f"{LABEL}:0:all", encode_fragment(mesh), compression="gzip")
+    write_file(f"{layer}/mesh", manifest_name(LABEL), encode_manifest([f"{LABEL}:0:all"]))
+    write_file(f"{layer}/mesh", "info", json.dumps(legacy_info(mip=0)).encode())
+
+
+def write_multires(layer, mesh):
+    """Write one level with one cell of 64 voxels of 4 nm, which the mesh is inside of."""
+    quantised = np.rint(mesh.vertices / 4 / 64 * (2**10 - 1)).astype(np.uint32)
+    fragment = encode_draco(quantised, mesh.faces, bits=10)
+    cell = Level(np.zeros((1, 3), np.uint32), np.array([len(fragment)], np.uint32))
+    manifest = MultiresManifest((64, 64, 64), (0, 0, 0), (cell,)).encode()
+    sharding = object_sharding(1)
+    write_shard(f"{layer}/mesh", 0, sharding, {LABEL: (fragment, manifest)})
+    info = multires_info(voxel_size=(4, 4, 4), bits=10, mip=0, sharding=sharding)
+    write_file(f"{layer}/mesh", "info", json.dumps(info).encode())
+
+
+def write_skeleton(layer):
+    line = Skeleton(
+        np.array([(10, 60, 60), (250, 60, 60)], np.float32),
+        np.array([(0, 1)], np.uint32),
+        {"radius": np.full(2, 9, np.float32)},
+    )
+    sharding = object_sharding(1, data_encoding="gzip")
+    write_shard(f"{layer}/skeletons", 0, sharding, {LABEL: encode_skeleton(line)})
+    write_file(f"{layer}/skeletons", "info", json.dumps(skeleton_info(sharding=sharding)).encode())
+
+
+@pytest.mark.parametrize("objects", ["legacy", "multires", "skeletons"])
+def test_chosen_segment_stands_in_3d(browser, tmp_path, objects):
+    layer = str(tmp_path / "labels")
+    labels = Volume.from_array(np.full((64, 64, 64), LABEL, np.uint64), voxel_size=(4, 4, 4), layer_type="segmentation")
+    store = create_store(layer, labels.spec, layout=Layout(chunk=(64, 64, 64)))
+    store.write(labels.box, labels.read(labels.box))
+    if objects == "skeletons":
+        write_skeleton(layer)
+    else:
+        {"legacy": write_legacy, "multires": write_multires}[objects](layer, pyramid((40, 40, 40), (200, 200, 200)))
+    info = load_info(layer)
+    save_info(layer, info | ({"skeletons": "skeletons"} if objects == "skeletons" else {"mesh": "mesh"}))
+
+    def colored(pixels):
+        """Return how many pixels of the 3D panel are in a colour that is not pure, as frame and axes are."""
+        panel = pixels[380:690, 5:445]
+        return int(((panel.min(axis=-1) > 30) & (np.ptp(panel, axis=-1) > 30)).sum())
+
+    least = 100 if objects == "skeletons" else 3000
+    shown = {"labels": Volume.from_store(open_store(layer))}
+    with neuroglancer(shown, segments=[LABEL]) as viewer, contextlib.closing(screens(browser, viewer)) as pictures:
+        seen = next((count for count in map(colored, pictures) if count >= least), 0)
+    assert seen >= least
+    with neuroglancer(shown, segments=[LABEL + 1]) as viewer:
+        time.sleep(2)
+        with contextlib.closing(screens(browser, viewer)) as pictures:
+            assert colored(next(pictures)) < least
