@@ -39,6 +39,7 @@ TRANSFORMS = {
     "pick_channels": ("uint8", 3, {"channels": (2, 0)}),
     "plugin": ("float32", None, {"file": "twice.py"}),
     "quantize": ("float32", 3, {"channel": 1}),
+    "remap": ("uint8", None, {"table": {3: 250, 7: 0}, "unmapped": "keep"}),
     "reorder_sections": ("uint8", 2, {"mapping": {0: 3, 3: 4, 4: 0, 1: 2, 2: 1}}),
     "threshold": ("float32", 1, {"threshold": 0.4}),
     "translate": ("uint8", 2, {"offset": (5, -7, 100)}),

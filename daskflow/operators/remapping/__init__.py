@@ -1,0 +1,1 @@
+"""Tables from label to label, and blocks renamed by them."""
