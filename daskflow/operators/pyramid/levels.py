@@ -131,9 +131,9 @@ class NewLevels:
         if self.shard_memory is not None:
             voxel_bytes = spec.dtype.itemsize * (spec.channels or 1)
             shard = default_shard(spec.box.shape, chunk, voxel_bytes, memory=self.shard_memory)
-        unsaid = {name: getattr(asked, name) is None for name in ("encoding", "quality", "compression")}
+        unsaid = {name: getattr(asked, name) is None for name in ("encoding", "quality", "effort", "compression")}
         if not unsaid["encoding"]:
-            unsaid["quality"] = False  # of another encoding
+            unsaid["quality"] = unsaid["effort"] = False  # of another encoding
         kept = {name: getattr(other, name) for name, open_ in unsaid.items() if open_}
         try:
             there = open_store(self.url, mip=mip, format=self.format)
