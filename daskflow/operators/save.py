@@ -20,9 +20,11 @@ from daskflow.operators.pyramid.passes import passes
 from daskflow.operators.pyramid.stages import PyramidSink, stages_after
 from daskflow.stores import Layout, kvstore
 from daskflow.stores.opening import open_store, split_dataset, target_format
+from daskflow.stores.precomputed import PrecomputedStore
+from daskflow.stores.precomputed_info import check_layout
 from daskflow.stores.sharding import default_shard
 from daskflow.volume import Flag, Volume, operator
-from daskflow.volume.node import Stored
+from daskflow.volume.node import Crop, Stored
 
 _CHUNK: Zyx = (64, 64, 64)
 
@@ -38,6 +40,7 @@ def save(
     shard: Sequence[int] | Literal["auto"] | None = None,
     encoding: Annotated[str | None, Flag("-e")] = None,
     quality: int | None = None,
+    effort: int | None = None,
     compression: str | None = None,
     block: Annotated[Sequence[int] | None, Flag("-b")] = None,
     levels: int = 0,
@@ -59,8 +62,10 @@ def save(
         format: name of the format, to override the ending.
         chunk: voxels per chunk (zyx); by default as in the existing layer or the source, else 64 64 64.
         shard: voxels per shard (zyx), a multiple of the chunk, or auto for shards of about `memory` bytes.
-        encoding: of chunks: raw, png, jpeg, compressed_segmentation in precomputed; a codec in zarr.
-        quality: of a lossy encoding, or level of a codec.
+        encoding: of chunks: raw, png, jpeg, jxl, compressed_segmentation, compresso, crackle, fpzip or zfpc in
+            precomputed; a codec in zarr. By default that of the precomputed layer that is copied, if it loses nothing.
+        quality: of jpeg or jxl (100 loses nothing), bits kept by fpzip, or level of png or a codec of zarr.
+        effort: of jxl, 1 to 10.
         compression: second stage: gzip, br, zstd or none, where the format has one. Precomputed layers on local disk
             get CloudVolume's names (.gz, .br), which CloudVolume and daskflow read and tensorstore alone does not.
         block: voxels per block of work (zyx), whole chunks and shards.
@@ -89,6 +94,7 @@ def save(
         encoding=encoding,
         quality=quality,
         compression=compression,
+        effort=effort,
     )
     work = None if block is None else as_zyx(block, name="block")
     leaf = safe_name(location)
@@ -100,6 +106,9 @@ def save(
         gathered = FileSink(location, volume.spec, target.name, asked, dataset)
         files = file_stages(leaf, volume, gathered, block=work)
         return Job((*volume.expression.stages, *files), directory, name=f"save-{leaf}", finish=finish)
+    if target.name == "precomputed":
+        check_layout(volume.spec, asked)
+        asked = _keeping(volume, asked, location, mip)
     budget = parse_bytes(memory)
     sharding = budget if shard == "auto" else None
     base = LayerSink(
@@ -133,6 +142,24 @@ def _refuse_own_source(volume: Volume, location: str, mip: int) -> None:
             raise ParameterError(
                 f"{location} is what the volume is computed from; write to another layer or another mip"
             )
+
+
+def _keeping(volume: Volume, asked: Layout, location: str, mip: int) -> Layout:
+    """Return what is asked, with the encoding of the precomputed layer that is copied, if it loses nothing."""
+    node = volume.node
+    while isinstance(node, Crop):
+        (node,) = node.inputs
+    source = node.store if isinstance(node, Stored) else None
+    if not isinstance(source, PrecomputedStore) or (asked.encoding, asked.quality, asked.effort) != (None, None, None):
+        return asked
+    kept = source.options
+    try:
+        there = open_store(location, mip=mip, format="precomputed")
+    except StoreNotFoundError:
+        there = source
+    if source.lossy or not isinstance(there, PrecomputedStore) or there.options != kept:
+        return asked
+    return dataclasses.replace(asked, encoding=kept.encoding, quality=kept.quality, effort=kept.effort)
 
 
 def _completed(

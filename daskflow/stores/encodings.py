@@ -46,6 +46,10 @@ def _below_lossless(quality: int | None) -> bool:
     return quality is None or quality < codecs.LOSSLESS_JXL_QUALITY
 
 
+def _cut(quality: int | None) -> bool:
+    return bool(quality)
+
+
 @dataclass(frozen=True)
 class Encoding:
     """One encoding of precomputed chunks.
@@ -193,6 +197,7 @@ _ALL = (
         dtypes=("float32",),
         quality=Option("fpzip_precision", 0, 32),
         codec=codecs.FPZIP,
+        lossy=_cut,
         shown=False,
     ),
     Encoding("zfpc", dtypes=("float32",), codec=codecs.ZFPC, shown=False),

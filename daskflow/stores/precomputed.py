@@ -76,8 +76,17 @@ class PrecomputedStore(Store):
             compression = self.compression or "none"
         else:
             compression = "gzip" if scale["sharding"].get("data_encoding") == "gzip" else "none"
-        options = ENCODINGS[scale["encoding"]].layout(scale)
-        return replace(options, chunk=self.spec.chunk, shard=self.spec.shard, compression=compression)
+        return replace(self.options, chunk=self.spec.chunk, shard=self.spec.shard, compression=compression)
+
+    @property
+    def options(self) -> Layout:
+        """The encoding of chunks, its quality and effort, without the rest of `layout`."""
+        return self.encoding.layout(self._scale)
+
+    @property
+    def lossy(self) -> bool:
+        """Whether voxels that are written may read as other values, so that copies of copies get worse."""
+        return not self.encoding.written or self.encoding.lossy(self.options.quality)
 
     @property
     def encoding(self) -> Encoding:

@@ -174,6 +174,20 @@ def add_scale(info: Info | None, spec: VolumeSpec, mip: int, layout: Layout, url
     return changed
 
 
+def check_layout(spec: VolumeSpec, layout: Layout) -> None:
+    """Raise when precomputed chunks cannot hold a volume in the encoding that a layout states.
+
+    Raises:
+        ParameterError: they cannot, or there is no such encoding or option.
+        MissingDependencyError: its library is not installed.
+    """
+    refuse_cast(spec.dtype, DTYPES, "a precomputed layer")
+    if layout.encoding is not None:
+        encoding = _encoding(layout.encoding)
+        encoding.check(spec, layout.quality)
+        encoding.asked(layout)
+
+
 def _shared(spec: VolumeSpec) -> Info:
     """Return a new info without scales: what all levels share."""
     extra: dict[str, Any] = {}
