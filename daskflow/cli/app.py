@@ -87,6 +87,7 @@ class Commands(click.Group):
 )
 @click.option("--fail-fast", is_flag=True, help="Stop at the first block that fails.")
 @click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--yes", is_flag=True, help="Do not ask before something is deleted or overwritten.")
 @click.option("--plugin-file", multiple=True, metavar="FILE", help="Python file with operators of your own.")
 @click.pass_context
 def app(ctx: click.Context, /, plugin_file: tuple[str, ...], **_: Any) -> None:

@@ -29,6 +29,7 @@ class Settings:
         retries: how often a block may fail again.
         fail_fast: stop at the first block that fails.
         quiet: no progress.
+        yes: do not ask before something is lost.
         verb: run the job, retry its failed blocks too, or verify what it stored.
         directory: of the job that is retried or verified, to know it again.
     """
@@ -42,6 +43,7 @@ class Settings:
     retries: int
     fail_fast: bool
     quiet: bool
+    yes: bool
     verb: Literal["run", "retry", "verify"]
     directory: str | None
 
@@ -76,6 +78,8 @@ def _run_job(job: Job, settings: Settings) -> int:
         if settings.only_plan:
             click.echo(str(job.plan(client)))
             return 0
+        if settings.verb == "run" and not settings.yes:
+            _ask(job)
         progress = False if settings.quiet else None
         if settings.verb == "verify":
             report = job.verify(client, progress=progress)
@@ -96,6 +100,22 @@ def _run_job(job: Job, settings: Settings) -> int:
                 f"  {label.replace('_', ' '):<28}{number:.6g}" if isinstance(number, float) else f"  {label}: {number}"
             )
     return 0 if report.ok else 2
+
+
+def _ask(job: Job) -> None:
+    """Show what is lost when a job runs, and go on only when that is wanted.
+
+    Raises:
+        ParameterError: nobody is there to answer.
+    """
+    if not job.confirm:
+        return
+    for line in job.confirm:
+        click.echo(line, err=True)
+    try:
+        click.confirm("Go on?", abort=True, err=True)
+    except click.Abort:
+        raise ParameterError("nothing was done; answer y, or say --yes before the first command") from None
 
 
 @contextlib.contextmanager

@@ -61,15 +61,19 @@ class JobDirectory:
         """Store JSON values as an object, atomically."""
         kvstore.write_bytes(kvstore.join(self.url, name), json.dumps(values, indent=1, default=_plain).encode())
 
-    def compare(self, description: dict[str, Any]) -> None:
+    def compare(self, description: dict[str, Any], *, renew: bool = False) -> None:
         """See that the directory is not another job's; one of which no block has run gives way.
+
+        Args:
+            description: of the stages.
+            renew: let a job that has finished give way, too.
 
         Raises:
             ChangedJobError: it belongs to a job with another description.
         """
         known = self.read("job.json")
         differing = [] if known is None else changes(known["stages"], description)
-        if differing and kvstore.list_names(kvstore.join(self.url, "ledger")):
+        if differing and not (renew and self._finished()) and kvstore.list_names(kvstore.join(self.url, "ledger")):
             lines = "\n".join(f"  {line}" for line in differing)
             raise ChangedJobError(
                 f"{self.url} belongs to a job that differs from this one:\n{lines}\n"
@@ -77,6 +81,10 @@ class JobDirectory:
             )
         if known is None or differing:
             self.clear()
+
+    def _finished(self) -> bool:
+        report = self.load_report()
+        return report is not None and report.ok
 
     def claim(
         self, name: str, description: dict[str, Any], command: Sequence[str] | None, *, anew: bool = False

@@ -41,6 +41,9 @@ class Job:
             `report.results` (JSON values) is stored with the report. The next run calls them again when this process
             dies before the report is stored. One that needs scratch data has the attribute ``reads_scratch = True``.
         command: the command line that made the job, by which it can be retried.
+        confirm: what is lost when the job runs, a line each; the command line shows it and asks before it runs.
+        renewable: a finished job in the directory gives way to this one when the two differ, instead of being refused:
+            for what is cheap to make again, and is not read block by block meanwhile.
 
     Raises:
         ParameterError: no stage, or names that are not safe in URLs.
@@ -51,6 +54,8 @@ class Job:
     name: str = dataclasses.field(kw_only=True)
     finish: tuple[Finish, ...] = dataclasses.field(default=(), kw_only=True)
     command: tuple[str, ...] | None = dataclasses.field(default=None, kw_only=True)
+    confirm: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    renewable: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         put = object.__setattr__

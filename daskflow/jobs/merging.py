@@ -72,6 +72,8 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
         name=" + ".join(dict.fromkeys(job.name for job in jobs)),
         finish=tuple(finish for job in jobs for finish in job.finish),
         command=command,
+        confirm=tuple(line for job in jobs for line in job.confirm),
+        renewable=all(job.renewable for job in jobs),
     )
 
 

@@ -31,7 +31,7 @@ def voxel_counts(
     output: Annotated[str | None, Flag("-o")] = None,
     background: bool = True,
 ) -> Job:
-    """Count the voxels of every label over the whole volume, and write them where mesh and skeleton tools look.
+    """Count the voxels of every label over the whole volume, as meshing and others look for them.
 
     Blocks are counted one by one; their tables are merged in ranges of labels, so that no process holds all labels,
     however many there are. A level of a precomputed layer, opened as it is, gets ``KEY/stats/voxel_counts.im`` (an
@@ -68,7 +68,7 @@ def voxel_counts(
     once = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
     writing = Stage("write-counts", once, WriteCounts(counting, outputs, background))
     directory = f"{layer[0]}.voxel-counts.daskflow/" if layer is not None else f"{outputs[0]}.daskflow/"
-    return Job((*stages, writing), directory, name="voxel counts", finish=finish)
+    return Job((*stages, writing), directory, name="voxel counts", finish=finish, renewable=True)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ SINKS = {
 }
 
 
-INTO_LAYERS = {"downsample": {"levels": 2}}
+INTO_LAYERS = {"downsample": {"levels": 2}, "fill": {"start": (0, 0, 0), "size": (1, 2, 3)}}
 
 
 @pytest.fixture(autouse=True)
