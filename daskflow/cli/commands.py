@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from daskflow.cli.chain import Chain, Step
-from daskflow.cli.words import Numbers
+from daskflow.cli.words import Numbers, WordCommand
 from daskflow.errors import StoreNotFoundError
 
 
-@click.command(short_help="Show how far a job is, what failed, and what to type next.")
+@click.command(cls=WordCommand, short_help="Show how far a job is, what failed, and what to type next.")
 @click.argument("job", metavar="JOB")
 def status(job: str) -> None:
     """Show how far a job is, what failed, and what to type next.
@@ -21,7 +21,7 @@ def status(job: str) -> None:
     click.echo(str(read_status(job)))
 
 
-@click.command(short_help="Run the failed blocks of a job again.")
+@click.command(cls=WordCommand, short_help="Run the failed blocks of a job again.")
 @click.argument("job", metavar="JOB")
 @click.pass_context
 def retry(ctx: click.Context, job: str) -> None:
@@ -32,7 +32,7 @@ def retry(ctx: click.Context, job: str) -> None:
     _again(ctx, job, "retry")
 
 
-@click.command(short_help="Read back all that is stored, and list what is missing or damaged.")
+@click.command(cls=WordCommand, short_help="Read back all that is stored, and list what is missing or damaged.")
 @click.argument("output", metavar="OUTPUT")
 @click.option("-m", "--mip", type=int, default=0, show_default=True, help="Pyramid level of a layer.")
 @click.pass_context
@@ -56,7 +56,57 @@ def verify(ctx: click.Context, output: str, mip: int) -> None:
     ctx.exit(0 if report.ok else 2)
 
 
-@click.command(short_help="Show volumes in Neuroglancer, served from this machine.")
+@click.command(cls=WordCommand, short_help="Show what a layer is: levels, chunks, what is stored, meshes, skeletons.")
+@click.argument("layer", metavar="LAYER")
+@click.option("--scan/--no-scan", default=None, help="Count what is stored; on a local disk unless said.")
+def info(layer: str, scan: bool | None) -> None:
+    """Show what a layer is: levels, chunks, how many of them are stored, meshes and skeletons, bytes on disk.
+
+    LAYER is the path or URL of a precomputed, zarr or OME-Zarr layer.
+    """
+    from daskflow.jobs.layer_info import layer_info
+
+    click.echo(str(layer_info(layer, scan=scan)))
+
+
+@click.command(cls=WordCommand, short_help="Remove levels, boxes, meshes or skeletons of a layer, after asking.")
+@click.argument("layer", metavar="LAYER")
+@click.option("-m", "--mip", "mips", type=Numbers(int), default=(), metavar="MIPS", help="Levels, with commas.")
+@click.option("--start", type=Numbers(int), help="First voxel of a box, of the finest of these levels.")
+@click.option("--size", type=Numbers(int), help="Voxels of the box; chunks inside it go.")
+@click.option("--mesh", is_flag=True, help="The meshes, and the info's key.")
+@click.option("--skeletons", is_flag=True, help="The skeletons, and the info's key.")
+@click.option("--forget", is_flag=True, help="Take the levels out of the info too; the coarsest ones only.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(
+    layer: str,
+    mips: tuple[int, ...],
+    start: tuple[int, ...] | None,
+    size: tuple[int, ...] | None,
+    mesh: bool,
+    skeletons: bool,
+    forget: bool,
+    yes: bool,
+) -> None:
+    """Remove levels, boxes, meshes or skeletons of a layer: what will go is shown first, with files and bytes.
+
+    Levels keep their entries in the info, so that they can be written again. Nothing outside the layer is touched.
+    """
+    from daskflow.errors import ParameterError
+    from daskflow.geometry import BoundingBox, as_zyx
+    from daskflow.stores.removal import plan_removal
+
+    if (start is None) != (size is None):
+        raise ParameterError("give both start and size of a box")
+    box = None if start is None or size is None else BoundingBox.from_size(as_zyx(start), as_zyx(size))
+    removal = plan_removal(layer, mips=mips, box=box, mesh=mesh, skeletons=skeletons, forget=forget)
+    click.echo(str(removal))
+    if not yes:
+        click.confirm("Remove this?", abort=True)
+    click.echo(f"removed {removal.run():,} files")
+
+
+@click.command(cls=WordCommand, short_help="Show volumes in Neuroglancer, served from this machine.")
 @click.option("-i", "--inputs", default="chunk", show_default=True, metavar="NAMES", help="Volumes, with commas.")
 @click.option("-s", "--segments", type=Numbers(int), default=(), metavar="LABELS", help="To show in 3D, with commas.")
 @click.option("-p", "--port", type=int, default=0, help="Port on 127.0.0.1; a free one unless said.")
@@ -82,7 +132,9 @@ def neuroglancer(inputs: str, segments: tuple[int, ...], port: int) -> Step:
     return Step("neuroglancer", apply)
 
 
-@click.command(short_help="Segment a synthetic volume: image, network, components, evaluation, viewer.")
+@click.command(
+    cls=WordCommand, short_help="Segment a synthetic volume: image, network, components, evaluation, viewer."
+)
 @click.option("-d", "--directory", default="daskflow-demo", show_default=True, help="Where the layers go.")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes.")
 @click.option("--view/--no-view", default=True, help="Serve the result in Neuroglancer until Ctrl-C.")
@@ -97,7 +149,9 @@ def demo(directory: str, workers: int | None, view: bool) -> None:
     run(directory, workers=workers, view=view, say=click.echo)
 
 
-COMMANDS = {command.name: command for command in (demo, neuroglancer, retry, status, verify) if command.name}
+COMMANDS = {
+    command.name: command for command in (demo, info, neuroglancer, remove, retry, status, verify) if command.name
+}
 
 
 def _again(ctx: click.Context, job: str, verb: str) -> None:

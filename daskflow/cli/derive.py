@@ -10,19 +10,11 @@ from typing import Any, Literal
 import click
 
 from daskflow.cli.chain import Chain, Step
-from daskflow.cli.words import Numbers, gather_numbers
+from daskflow.cli.words import Numbers, WordCommand
 from daskflow.errors import ParameterError
 from daskflow.volume import Operator, Parameter, Volume
 
 _SIMPLE: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
-
-
-class WordCommand(click.Command):
-    """A command whose options may take several numbers."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the words of this command and leave the rest of the chain."""
-        return super().parse_args(ctx, gather_numbers(self, args))
 
 
 def command(operator: Operator) -> click.Command:

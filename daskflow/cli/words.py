@@ -26,8 +26,9 @@ class Numbers(click.ParamType[tuple[float, ...]]):
         self.name = "numbers"
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
-        """Return how help shows the value."""
-        return "|".join(["Z Y X", *self.words])
+        """Return how help shows the value: a triple where the help says (zyx)."""
+        triple = "zyx" in (getattr(param, "help", None) or "")
+        return "|".join(["Z Y X" if triple else "NUMBERS", *self.words])
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a tuple of numbers, in zyx order."""
@@ -76,3 +77,11 @@ def _numbers(words: Sequence[str]) -> int:
     """Return how many words at the beginning are numbers, at least one."""
     count = next((at for at, word in enumerate(words) if not _NUMBER.fullmatch(word)), len(words))
     return max(1, count)
+
+
+class WordCommand(click.Command):
+    """A command whose options may take several numbers."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words of this command and leave the rest of the chain."""
+        return super().parse_args(ctx, gather_numbers(self, args))

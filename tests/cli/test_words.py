@@ -4,8 +4,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskflow.cli.derive import WordCommand
-from daskflow.cli.words import Numbers, gather_numbers
+from daskflow.cli.words import Numbers, WordCommand, gather_numbers
 
 COMMAND = WordCommand(
     "one",

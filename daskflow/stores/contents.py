@@ -1,0 +1,135 @@
+"""What a layer of chunks consists of in storage: the objects of each level, by name and bytes.
+
+Names are only ever those that the format gives its chunks and shards, right below the directory of their level; links
+are not followed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from daskflow.errors import ParameterError, StoreAccessError
+from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.stores import kvstore
+from daskflow.stores.base import Layout, Store
+from daskflow.stores.objects.files import sized_names
+from daskflow.stores.precomputed import PrecomputedStore
+from daskflow.stores.precomputed_info import load_info
+from daskflow.stores.zarr_arrays import ZarrStore
+
+_CHUNK = re.compile(r"(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)(?:\.gz|\.br|\.zstd)?")
+_SHARD = re.compile(r"[0-9a-f]+\.shard")
+_ZARR_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """A chunk or shard in storage.
+
+    Attributes:
+        url: where it is.
+        size: bytes; 0 in a bucket, where listings do not tell.
+        box: voxels (zyx) of a precomputed chunk file, which its name tells; None of others.
+    """
+
+    url: str
+    size: int
+    box: BoundingBox | None = None
+
+
+@dataclass(frozen=True)
+class LevelContents:
+    """One level of a layer, and where its objects are.
+
+    Attributes:
+        mip: 0 is the finest.
+        spec: geometry.
+        layout: encoding and compression.
+        url: of the directory, or of the zarr array.
+        zarr: whether it is a zarr array.
+        per_place: objects beside each other at one place, which hold different channels.
+    """
+
+    mip: int
+    spec: VolumeSpec
+    layout: Layout
+    url: str
+    zarr: bool
+    per_place: int = 1
+
+    @property
+    def expected(self) -> int:
+        """How many objects the level has when none is missing."""
+        unit = self.spec.shard or self.spec.chunk or self.spec.box.shape
+        return self.per_place * math.prod(-(-n // u) for n, u in zip(self.spec.box.shape, unit, strict=True))
+
+    def objects(self) -> Iterator[StoredObject]:
+        """Yield what is stored, in no order.
+
+        Raises:
+            StoreAccessError: it cannot be listed, or the directory is a link.
+        """
+        path = kvstore.local_path(self.url)
+        if path is not None and path.is_symlink():
+            raise StoreAccessError(f"{path} is a link to another place; name that layer instead")
+        yield from _zarr_objects(self.url) if self.zarr else self._precomputed_objects()
+
+    def _precomputed_objects(self) -> Iterator[StoredObject]:
+        for name, size in sized_names(self.url):
+            match = _CHUNK.fullmatch(name)
+            if match is None and not _SHARD.fullmatch(name):
+                continue
+            box = None
+            if match is not None:
+                x0, x1, y0, y1, z0, z1 = map(int, match.groups())
+                if not (x0 < x1 and y0 < y1 and z0 < z1):
+                    continue
+                box = BoundingBox((z0, y0, x0), (z1, y1, x1))
+            yield StoredObject(kvstore.join(self.url, name), size, box)
+
+
+def levels_of(store: Store) -> list[LevelContents]:
+    """Return the levels of a layer, finest first.
+
+    Raises:
+        ParameterError: a format that is no layer of chunks, e.g. a TIFF file.
+    """
+    stores = [store.with_mip(mip) for mip in range(len(store.mips))]
+    if isinstance(store, PrecomputedStore):
+        urls = [kvstore.join(store.url, scale["key"]) for scale in load_info(store.url)["scales"]]
+        return [
+            LevelContents(mip, level.spec, level.layout, url, zarr=False)
+            for mip, (level, url) in enumerate(zip(stores, urls, strict=True))
+        ]
+    arrays = [level.array for level in stores if isinstance(level, ZarrStore)]
+    if not arrays:
+        raise ParameterError(f"{kvstore.redact(store.url)} is one file, no layer of chunks")
+    return [
+        LevelContents(
+            mip,
+            level.spec,
+            level.layout,
+            array.url,
+            zarr=True,
+            per_place=-(-(level.spec.channels or 1) // array.channel_chunk),
+        )
+        for mip, (level, array) in enumerate(zip(stores, arrays, strict=True))
+    ]
+
+
+def _zarr_objects(url: str) -> Iterator[StoredObject]:
+    path = kvstore.local_path(url)
+    if path is None:
+        names = kvstore.list_names(url)
+        yield from (StoredObject(f"{url}/{n}", 0) for n in names if n.rpartition("/")[2] not in _ZARR_METADATA)
+        return
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = Path(folder, name)
+            if name not in _ZARR_METADATA and not name.startswith(".") and not file.is_symlink():
+                yield StoredObject(f"file://{file}", file.stat().st_size)

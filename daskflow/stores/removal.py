@@ -1,0 +1,244 @@
+"""Removing parts of a layer: levels, boxes of chunks, meshes, skeletons; first what that takes away, then doing it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+from daskflow.config import format_bytes
+from daskflow.errors import AlignmentError, ParameterError, StoreAccessError
+from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.stores import kvstore
+from daskflow.stores.contents import LevelContents, levels_of
+from daskflow.stores.objects.files import sized_names
+from daskflow.stores.objects.meshes import object_directory
+from daskflow.stores.opening import open_store
+from daskflow.stores.precomputed import PrecomputedStore
+from daskflow.stores.precomputed_info import load_info, save_info
+
+_THREADS = 16
+_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some objects that go together.
+
+    Attributes:
+        name: for people, e.g. "mip 0".
+        directory: URL, which goes as well when nothing else is in it.
+        count: objects.
+        size: bytes; 0 in a bucket, where listings do not tell.
+        list: gives their URLs.
+    """
+
+    name: str
+    directory: str
+    count: int
+    size: int
+    list: Callable[[], Iterator[str]]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What would be removed from a layer; nothing is before `run`.
+
+    Attributes:
+        url: of the layer.
+        parts: what goes.
+        keys: of the info that go: mesh, skeletons.
+        mips: whose entries in the info go.
+    """
+
+    url: str
+    parts: tuple[Part, ...]
+    keys: tuple[str, ...] = ()
+    mips: tuple[int, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Objects in all."""
+        return sum(part.count for part in self.parts)
+
+    def __str__(self) -> str:
+        local = kvstore.local_path(self.url) is not None
+        width = max(len(part.name) for part in self.parts)
+        lines = [f"to be removed from {kvstore.redact(self.url)}:"]
+        for part in self.parts:
+            size = f", {format_bytes(part.size)}" if local else ""
+            lines.append(f"  {part.name.ljust(width)}  {part.count:,} files{size}")
+        gone = [*(f"its key {key}" for key in self.keys), *(f"its entry of mip {mip}" for mip in self.mips)]
+        lines.append(f"  of the info: {', '.join(gone) or 'nothing'}")
+        return "\n".join(lines)
+
+    def run(self) -> int:
+        """Remove it, the info's entries first, so that no reader is sent where nothing is; return how many objects.
+
+        Raises:
+            StoreAccessError: the location refuses.
+        """
+        if self.keys or self.mips:
+            info = load_info(self.url)
+            scales = [scale for mip, scale in enumerate(info["scales"]) if mip not in self.mips]
+            save_info(self.url, {k: v for k, v in info.items() if k not in self.keys} | {"scales": scales})
+        removed = 0
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for part in self.parts:
+                for urls in _batches(part.list()):
+                    deque(pool.map(kvstore.delete, urls), maxlen=0)
+                    removed += len(urls)
+                _drop_empty(part.directory)
+        return removed
+
+
+def plan_removal(
+    url: str,
+    *,
+    mips: Sequence[int] = (),
+    box: BoundingBox | None = None,
+    mesh: bool = False,
+    skeletons: bool = False,
+    forget: bool = False,
+) -> Removal:
+    """Return what a removal would take away.
+
+    Args:
+        url: of a precomputed, zarr or OME-Zarr layer.
+        mips: levels whose chunks go. The info keeps their entries, so that they can be written again.
+        box: only chunks inside this box (zyx), in voxels of the finest of `mips`.
+        mesh: the directory of meshes, and the info's key.
+        skeletons: the directory of skeletons, and the info's key.
+        forget: take the levels out of the info too; they must be the coarsest, and not all.
+
+    Raises:
+        ParameterError: nothing is chosen, a level is not there, or what `forget` or `box` cannot do.
+        AlignmentError: the box cuts chunks; the message names the nearest that does not.
+        StoreNotFoundError: there is no layer, or none of the objects.
+    """
+    store = open_store(url)
+    levels = _chosen(levels_of(store), sorted(set(mips)), store.url)
+    if not (levels or mesh or skeletons):
+        raise ParameterError("nothing is chosen to be removed: name mips, meshes or skeletons")
+    if (box is not None or forget) and not levels:
+        raise ParameterError("a box, and what to forget, need the mips they are about")
+    if forget:
+        _check_forgettable(store, [level.mip for level in levels], whole=box is None)
+    parts = [_level_part(level, None if box is None else _box_of(level, levels[0], box)) for level in levels]
+    if box is not None:
+        _check_box(levels[0], box)
+    keys = [key for key, chosen in (("mesh", mesh), ("skeletons", skeletons)) if chosen]
+    if keys and not isinstance(store, PrecomputedStore):
+        raise ParameterError(f"{kvstore.redact(store.url)} is no precomputed layer, and has no meshes or skeletons")
+    parts += [_directory_part(store.url, key) for key in keys]
+    forgotten = tuple(level.mip for level in levels) if forget else ()
+    return Removal(store.url, tuple(parts), tuple(keys), forgotten)
+
+
+def _chosen(levels: list[LevelContents], mips: list[int], url: str) -> list[LevelContents]:
+    wrong = [mip for mip in mips if not 0 <= mip < len(levels)]
+    if wrong:
+        raise ParameterError(f"{kvstore.redact(url)} has mips 0 to {len(levels) - 1}, no mip {wrong[0]}")
+    return [levels[mip] for mip in mips]
+
+
+def _check_forgettable(store: object, mips: list[int], *, whole: bool) -> None:
+    if not isinstance(store, PrecomputedStore):
+        raise ParameterError("only levels of precomputed layers can be taken out of the metadata")
+    count = len(store.mips)
+    if not whole or mips[0] == 0 or mips != list(range(mips[0], count)):
+        raise ParameterError(f"of mips 0 to {count - 1} only the coarsest can be forgotten, whole, and not mip 0")
+
+
+def _check_box(level: LevelContents, box: BoundingBox) -> None:
+    spec = level.spec
+    assert spec.chunk is not None
+    aligned = box.align(spec.chunk, spec.box.start).clip(spec.box)
+    if box.clip(spec.box) != aligned:
+        raise AlignmentError(f"box {box} cuts chunks of {spec.chunk} voxels zyx; nearest is {aligned}")
+
+
+def _box_of(level: LevelContents, finest: LevelContents, box: BoundingBox) -> BoundingBox:
+    """Return a box of the finest level in voxels of another, those that are all inside.
+
+    Raises:
+        ParameterError: chunks that do not tell where they are, or a box outside the layer.
+    """
+    if level.zarr or level.spec.shard is not None or level.spec.chunk is None:
+        raise ParameterError(
+            f"mip {level.mip} is not in chunk files whose names tell where they are: remove whole mips, or fill the box"
+        )
+    if box.clip(finest.spec.box).empty:
+        raise ParameterError(f"box {box} is outside mip {finest.mip}, {finest.spec.box}")
+    steps = _steps(finest.spec, level.spec)
+    start, stop = [], []
+    for axis, step in enumerate(steps):
+        low, high = finest.spec.box.start[axis], level.spec.box.start[axis]
+        start.append(high + -(-(box.start[axis] - low) // step))
+        ends = box.stop[axis] >= finest.spec.box.stop[axis]
+        stop.append(level.spec.box.stop[axis] if ends else high + (box.stop[axis] - low) // step)
+    return BoundingBox((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
+def _steps(finest: VolumeSpec, coarse: VolumeSpec) -> tuple[int, ...]:
+    return tuple(round(c / f) for f, c in zip(finest.voxel_size, coarse.voxel_size, strict=True))
+
+
+def _level_part(level: LevelContents, box: BoundingBox | None) -> Part:
+    def inside() -> Iterator[tuple[str, int]]:
+        for found in level.objects():
+            if box is None or (found.box is not None and found.box.clip(box) == found.box):
+                yield found.url, found.size
+
+    return _part(f"mip {level.mip}" + ("" if box is None else f", {box}"), level.url, inside)
+
+
+def _directory_part(layer: str, key: str) -> Part:
+    directory = object_directory(layer, key)
+    path = kvstore.local_path(directory)
+    if path is not None and path.is_symlink():
+        raise StoreAccessError(f"{path} is a link to another place; remove that by itself")
+    name = directory.removeprefix(f"{kvstore.normalise(layer)}/")
+    if name.split("/")[0] in {str(scale["key"]).split("/")[0] for scale in load_info(layer)["scales"]}:
+        raise ParameterError(
+            f"the {key} of {kvstore.redact(layer)} are said to be in {name}, among chunks; not removed"
+        )
+
+    def files() -> Iterator[tuple[str, int]]:
+        for file, size in sized_names(directory):
+            yield f"{directory}/{file}", size
+
+    return _part(f"{key} ({name})", directory, files)
+
+
+def _part(name: str, directory: str, objects: Callable[[], Iterator[tuple[str, int]]]) -> Part:
+    count = size = 0
+    for _, nbytes in objects():
+        count, size = count + 1, size + nbytes
+    return Part(name, directory, count, size, lambda: (url for url, _ in objects()))
+
+
+def _batches(urls: Iterator[str]) -> Iterator[list[str]]:
+    """Yield URLs many at a time; what is listed has gone before the listing goes on."""
+    batch: list[str] = []
+    for url in urls:
+        batch.append(url)
+        if len(batch) == _AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _drop_empty(directory: str) -> None:
+    """Remove a local directory in which nothing is left, and empty ones in it."""
+    path = kvstore.local_path(directory)
+    if path is None or not path.is_dir():
+        return
+    for below in sorted((p for p in path.rglob("*") if p.is_dir() and not p.is_symlink()), reverse=True):
+        with suppress(OSError):
+            below.rmdir()
+    with suppress(OSError):
+        path.rmdir()
