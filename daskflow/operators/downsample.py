@@ -57,7 +57,7 @@ def downsample(
         method: what becomes of a window; auto is the mean of images and the mode of segmentations.
         sparse: leave zeros out of means and modes wherever there is something else.
         start: corner of the box to work on (zyx), grown to whole chunks of every level; by default the volume's.
-        stop: end of that box.
+        stop: end of that box (zyx).
         chunk: voxels per chunk of the levels (zyx); by default as below.
         shard: voxels per shard (zyx), or auto for shards of about `memory` bytes; by default as below.
         encoding: of chunks; by default as below.
