@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.operators.meshing.surface import Faces
+from daskflow.operators.meshing.surface import Faces, Points
 
-Points = npt.NDArray[np.float64]
 _AXIS_BITS = 21
 
 

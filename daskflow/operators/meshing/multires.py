@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.geometry import Zyx
-from daskflow.operators.meshing.cutting import Cells, Points, by_cell, cut
+from daskflow.operators.meshing.cutting import Cells, by_cell, cut
 from daskflow.operators.meshing.simplify import simplify
-from daskflow.operators.meshing.surface import Faces
+from daskflow.operators.meshing.surface import Faces, Points
 from daskflow.stores.objects.mesh_files import Level, MultiresManifest, encode_draco
 
 Position = tuple[int, int, int]
@@ -54,10 +55,8 @@ class Detail:
 
     def coarser(self, vertices: Points, faces: Faces, lod: int) -> tuple[Points, Faces]:
         """Return level `lod` made from the one before; vertices in voxels (xyz)."""
-        error = max(self.max_error, min(self.voxel_size)) * 2**lod
-        fewer = simplify(vertices * np.array(self.voxel_size[::-1]), faces, error)
-        used, inverse = np.unique(fewer, return_inverse=True)
-        return vertices[used], inverse.reshape(-1, 3).astype(np.uint32)
+        error = (self.max_error or math.prod(self.voxel_size) ** (1 / 3)) * 2**lod
+        return simplify(vertices, faces, error, self.voxel_size)
 
 
 def fitting_cells(vertices: Points, faces: Faces, detail: Detail) -> tuple[int, Cells]:
@@ -104,7 +103,7 @@ def encode_level(vertices: Points, faces: Faces, cells: Cells, lod: int, bits: i
 def quantised(
     vertices: Points, faces: Faces, corner: npt.NDArray[np.float64], size: npt.NDArray[np.float64], bits: int
 ) -> tuple[npt.NDArray[np.int64], Faces]:
-    """Return the vertices of some triangles as whole numbers 0 to 2**bits - 1 within a cell, and what is left of them."""
+    """Return the vertices of some triangles as whole numbers 0 to 2**bits - 1 within a cell, and the triangles left."""
     used, inverse = np.unique(faces, return_inverse=True)
     most = 2**bits - 1
     places = np.clip(np.rint((vertices[used] - corner) / size * most), 0, most).astype(np.int64)

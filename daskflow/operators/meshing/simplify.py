@@ -1,85 +1,120 @@
-"""Fewer triangles, within a distance."""
+"""Fewer triangles, within a distance: quadric edge collapse that leaves borders alone."""
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import MissingDependencyError
-from daskflow.operators.meshing.surface import Faces
+from daskflow.operators.meshing.surface import Faces, Points
 
-# what meshoptimizer calls error is a mean over planes: the farthest point of a surface ends up about 2.1 times as far
-# (benchmarks/simplify.py)
-_ERROR_PER_DISTANCE = 0.47
+Near = npt.NDArray[np.float32]
+
+# A collapse costs the sum of squared distances to the planes that were collapsed so far, and there are more of them the
+# farther it goes; benchmarks/simplify.py measures how far surfaces move when collapses up to some cost are done.
+_COST = 12.0
+_GROWTH = 1.6
+_PASSES = 8
+_STEEPNESS = 3
 _SMALL = 32
 _LEAST = 4
+_SNAP = 1e-3
+_one_at_a_time = threading.Lock()  # pyfqmr 0.5 keeps the mesh in global variables, and lets go of Python's lock
 
 
-def simplify(vertices: npt.NDArray[Any], faces: Faces, max_error: float) -> Faces:
-    """Return triangles between some of the same vertices, fewer of them, that stay close to the surface.
+def simplify(
+    vertices: Points,
+    faces: Faces,
+    max_error: float,
+    voxel_size: tuple[float, float, float],
+    *,
+    origin: npt.NDArray[np.float64] | None = None,
+) -> tuple[Points, Faces]:
+    """Return a surface of fewer triangles that stays close to the one given.
 
-    Vertices at the border of an open surface stay, with the edges between them, so that pieces of a surface that are
-    simplified one by one still fit. No piece vanishes: those of up to 32 triangles stay as they are, and those that
-    would collapse are simplified less.
+    The border of an open surface stays, vertex for vertex, so that pieces of a surface that are simplified one by one
+    still fit. No piece vanishes: those of up to 32 triangles stay as they are, and those that would collapse are
+    simplified less.
 
     Args:
-        vertices: positions, shape (n, 3).
+        vertices: in voxels or parts of them (xyz), shape (n, 3).
         faces: shape (m, 3).
-        max_error: how far the surface may move, in the unit of the positions.
+        max_error: nm that the surface may move; 99.9 % of it stays within.
+        voxel_size: nm of a unit of `vertices`, zyx.
+        origin: of the float32 numbers in which it is done (xyz), the lowest vertex unless given; surfaces that shall
+            fit though their borders are not on whole numbers need the same one.
 
     Returns:
-        Triangles, uint32, shape (k, 3).
+        Vertices, float64, and triangles.
     """
     if len(faces) <= _SMALL or max_error <= 0:
-        return faces
-    # counted from the middle, as float32 is fine only near 0
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
-    near = np.ascontiguousarray(vertices - (low + high) / 2, np.float32)
-    count, pieces = _pieces(len(vertices), faces)
-    if count == 1:
-        simplified = _simplified(near, faces, max_error)
-        return simplified if len(simplified) >= _LEAST else faces
-    of_face = pieces[faces[:, 0]]
-    small = np.bincount(of_face, minlength=count) <= _SMALL
-    kept, rest = [faces[small[of_face]]], faces[~small[of_face]]
-    for error in (max_error, max_error / 4):
-        if not len(rest):
-            break
-        simplified = _simplified(near, rest, error)
-        gone = np.bincount(pieces[simplified[:, 0]], minlength=count) < _LEAST
-        kept.append(simplified[~gone[pieces[simplified[:, 0]]]])
-        rest = rest[gone[pieces[rest[:, 0]]]]
-    return np.concatenate([*kept, rest])
+        return vertices, faces
+    size = np.array(voxel_size[::-1])
+    first = np.floor(vertices.min(axis=0)) if origin is None else origin
+    cost = _COST * max_error**2 * (max_error / max(voxel_size)) ** _GROWTH
+    near = ((vertices - first) * size).astype(np.float32)
+    small, large = _pieces(len(near), faces)
+    parts = [_taken(near, small), *(_fewer(*_taken(near, piece), cost) for piece in large)]
+    starts = np.cumsum([0, *(len(points) for points, _ in parts)])
+    points = np.concatenate([points for points, _ in parts]).astype(np.float64) / size
+    whole = np.rint(points)
+    points = np.where(np.abs(points - whole) < _SNAP, whole, points) + first
+    return points, np.concatenate([f + np.uint32(s) for (_, f), s in zip(parts, starts[:-1], strict=True)])
 
 
-def _pieces(vertices: int, faces: Faces) -> tuple[int, npt.NDArray[np.int32]]:
-    """Return how many connected pieces a surface has, and which each vertex is in."""
+def _pieces(vertices: int, faces: Faces) -> tuple[Faces, list[Faces]]:
+    """Return the triangles of all small connected pieces of a surface, and those of each larger one."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     links = np.ones(2 * len(faces), np.int8)
     ends = (np.repeat(faces[:, 0], 2), faces[:, 1:].reshape(-1))
-    graph = coo_array((links, ends), shape=(vertices, vertices))
-    count, pieces = connected_components(graph, directed=False)
-    return int(count), pieces
+    count, pieces = connected_components(coo_array((links, ends), shape=(vertices, vertices)), directed=False)
+    if count == 1:
+        return faces[:0], [faces]
+    piece = pieces[faces[:, 0]]
+    sizes = np.bincount(piece, minlength=count)
+    order = np.argsort(piece, kind="stable")
+    stops = np.cumsum(sizes)
+    large = np.flatnonzero(sizes > _SMALL).tolist()
+    return faces[sizes[piece] <= _SMALL], [faces[order[stops[one] - sizes[one] : stops[one]]] for one in large]
 
 
-def _simplified(vertices: npt.NDArray[np.float32], faces: Faces, max_error: float) -> Faces:
+def _taken(vertices: Near, faces: Faces) -> tuple[Near, Faces]:
+    used, inverse = np.unique(faces, return_inverse=True)
+    return vertices[used], inverse.reshape(-1, 3).astype(np.uint32)
+
+
+def _fewer(vertices: Near, faces: Faces, cost: float) -> tuple[Near, Faces]:
+    """Return a connected surface simplified, less or not at all where it would vanish."""
+    for allowed in (cost, cost / 64):
+        points, triangles = _collapsed(vertices, faces, allowed)
+        if len(triangles) >= _LEAST:
+            return points, triangles
+    return vertices, faces
+
+
+def _collapsed(vertices: Near, faces: Faces, cost: float) -> tuple[Near, Faces]:
     try:
-        import meshoptimizer
+        import pyfqmr
     except ImportError as error:
-        raise MissingDependencyError.of("meshoptimizer", "mesh") from error
+        raise MissingDependencyError.of("pyfqmr", "mesh") from error
 
-    flat = np.ascontiguousarray(faces, np.uint32).reshape(-1)
-    result = np.empty_like(flat)
-    length = meshoptimizer.simplify(
-        result,
-        flat,
-        vertices,
-        target_index_count=0,
-        target_error=max_error * _ERROR_PER_DISTANCE,
-        options=meshoptimizer.SIMPLIFY_LOCK_BORDER | meshoptimizer.SIMPLIFY_ERROR_ABSOLUTE,
-    )
-    return result[:length].reshape(-1, 3)
+    with _one_at_a_time:
+        mesh: Any = pyfqmr.Simplify()
+        mesh.setMesh(vertices, faces)
+        mesh.simplify_mesh(
+            target_count=_LEAST,
+            update_rate=1,
+            aggressiveness=_STEEPNESS,
+            max_iterations=_PASSES,
+            alpha=cost / _PASSES**_STEEPNESS,
+            K=1,
+            preserve_border=True,
+            verbose=0,
+        )
+        points, triangles, _ = mesh.getMesh()
+    return points.astype(np.float32), triangles.astype(np.uint32)

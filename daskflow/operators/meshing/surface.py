@@ -15,25 +15,21 @@ from daskflow.stores.objects.mesh_files import weld
 
 Array = npt.NDArray[Any]
 Faces = npt.NDArray[np.uint32]
-Lattice = npt.NDArray[np.int32]
+Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """Triangles between points of a lattice.
+    """Triangles whose vertices are exact where blocks meet.
 
     Attributes:
-        vertices: **xyz in half voxels**, counted from the low corner of the volume's first voxel, int32, shape (n, 3).
+        vertices: **xyz in half voxels**, counted from the low corner of the volume's first voxel, float64, shape
+            (n, 3): whole numbers as marching cubes gives them, and at seams in any case.
         faces: three vertices of each triangle, counter-clockwise seen from outside, uint32, shape (m, 3).
     """
 
-    vertices: Lattice
+    vertices: Points
     faces: Faces
-
-    def taken(self, faces: Faces) -> Surface:
-        """Return the surface of some triangles between the same vertices, without those that none of them uses."""
-        used, inverse = np.unique(faces, return_inverse=True)
-        return Surface(self.vertices[used], inverse.reshape(-1, 3).astype(np.uint32))
 
     @classmethod
     def joined(cls, surfaces: Sequence[Surface]) -> Surface:
@@ -45,7 +41,7 @@ class Surface:
         return cls(*weld(np.concatenate([surface.vertices for surface in surfaces]), np.concatenate(faces)))
 
 
-def positions(vertices: Array, origin: Zyx, voxel_size: tuple[float, float, float]) -> npt.NDArray[np.float64]:
+def positions(vertices: Points, origin: Zyx, voxel_size: tuple[float, float, float]) -> Points:
     """Return where half voxels are, in nm (xyz); in voxels with a voxel size of 1.
 
     Args:
@@ -54,7 +50,7 @@ def positions(vertices: Array, origin: Zyx, voxel_size: tuple[float, float, floa
         voxel_size: nm (zyx).
     """
     first = np.array(origin[::-1], np.float64)
-    result: npt.NDArray[np.float64] = (vertices / 2 + first) * np.array(voxel_size[::-1])
+    result: Points = (vertices / 2 + first) * np.array(voxel_size[::-1])
     return result
 
 
@@ -160,9 +156,9 @@ def surfaces(labels: Array, corner: Zyx) -> Iterator[tuple[int, Surface]]:
     numbers, names = fastremap.renumber(np.ascontiguousarray(labels), preserve_zero=True, in_place=False)
     mesher = zmesh.Mesher((1.0, 1.0, 1.0))
     mesher.mesh(numbers.T)
-    first = 2 * np.array(corner[::-1], np.int32) + 1
+    first = 2 * np.array(corner[::-1], np.float64) + 1
     by_name = {number: name for name, number in names.items()}
     for name, number in sorted((int(by_name[number]), int(number)) for number in mesher.ids()):
         mesh = mesher.get(number, normals=False, reduction_factor=0, max_error=0, voxel_centered=False)
         mesher.erase(number)
-        yield name, Surface((2 * mesh.vertices).astype(np.int32) + first, mesh.faces.astype(np.uint32, copy=False))
+        yield name, Surface(2 * mesh.vertices.astype(np.float64) + first, mesh.faces.astype(np.uint32, copy=False))

@@ -1,0 +1,159 @@
+"""Meshes of all objects of a segmentation."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from daskflow import __version__
+from daskflow.config import parse_bytes
+from daskflow.errors import ParameterError
+from daskflow.geometry import BlockGrid, as_zyx
+from daskflow.jobs import Job
+from daskflow.jobs.fingerprint import token
+from daskflow.jobs.fragments import Shuffle, bucket_count
+from daskflow.operators._segmentation import check_segmentation
+from daskflow.operators.counting.stages import LabelCounts
+from daskflow.operators.meshing.finishing import FinishMeshes
+from daskflow.operators.meshing.forging import ForgeMeshes
+from daskflow.operators.meshing.multires import Detail
+from daskflow.operators.meshing.plan import Meshing, Selection, Target
+from daskflow.operators.meshing.writing import WriteMeshes
+from daskflow.operators.skeletonizing.finish import layer_of
+from daskflow.stores import kvstore
+from daskflow.volume import Flag, Stage, Volume, operator
+from daskflow.volume.node import Crop, Stored
+
+
+@operator(group="objects")
+def mesh(
+    volume: Volume,
+    *,
+    output: Annotated[str | None, Flag("-o")] = None,
+    format: Annotated[Literal["sharded", "multires", "legacy"], Flag("-f")] = "sharded",  # noqa: A002
+    labels: Sequence[int] | None = None,
+    exclude_labels: Sequence[int] | None = None,
+    shape: Annotated[Sequence[int], Flag("-s")] = (448, 448, 448),
+    max_error: Annotated[float | None, Flag("-e")] = None,
+    dust: int = 0,
+    dust_within: Literal["volume", "block"] = "volume",
+    fill_holes: bool = False,
+    open_edge: bool = False,
+    lods: int = 2,
+    min_chunk: Sequence[int] = (256, 256, 256),
+    vertex_bits: Literal[10, 16] = 16,
+    max_labels_per_shard: int = 1000,
+    memory: str | int = "2GB",
+    spatial_index: bool = True,
+    compression: Literal["none", "gzip", "br"] = "none",
+) -> Job:
+    """Mesh all objects of a segmentation, and write the meshes where Neuroglancer finds them.
+
+    Marching cubes (zmesh; the extra "mesh") goes through blocks of `shape`, each with the one voxel that it shares with
+    the next ones, and surfaces are simplified where no two blocks meet: meshes are watertight across blocks. Then, in
+    the same job, the pieces of every label are joined, made into levels of detail and written, with a spatial index.
+    Meshes of a precomputed layer go into it, and its info names them once all are there.
+
+    Args:
+        volume: a segmentation, with one channel; a part of one gives meshes of what is in that part.
+        output: path or URL of the directory for meshes, needed where the volume is not stored in a precomputed layer;
+            in one it is mesh_mip_N_err_E unless given.
+        format: sharded or multires for levels of detail in Draco, in shards or in two files for each label; legacy for
+            a file for each label and block, not compressed.
+        labels: only these.
+        exclude_labels: not these.
+        shape: voxels per block (zyx), counted from the volume's start.
+        max_error: nm that simplification may move the surface, of which 99.9 % stays within; 0 does not simplify. By
+            default as much as a voxel: the cube root of its volume.
+        dust: labels of fewer voxels get no mesh.
+        dust_within: whether `dust` voxels are counted in the whole volume, or in each block, which depends on `shape`.
+        fill_holes: background that a label encloses within a block belongs to it.
+        open_edge: leave surfaces open where the volume ends.
+        lods: levels of detail beside the finest, at most; each may differ by twice as much as the one before.
+        min_chunk: voxels of the smallest piece of the finest level (zyx); small objects have fewer levels.
+        vertex_bits: to which positions are rounded within a piece.
+        max_labels_per_shard: about how many meshes a shard has at most.
+        memory: that the pieces of one label may take while it is written.
+        spatial_index: write which labels are in every block.
+        compression: of legacy files and of the spatial index: none, gzip or br, which on a local disk get CloudVolume's
+            names (.gz, .br).
+
+    Returns:
+        The job; ``run().results["meshes"]`` has the number of meshes, of triangles, and their bytes.
+
+    Raises:
+        ParameterError: the volume holds no labels, or there is nowhere to write.
+        MissingDependencyError: when it is run, if zmesh, pyfqmr or DracoPy is not installed.
+        MetadataMismatchError: when it is run, if the directory holds the meshes of another job.
+    """
+    check_segmentation(volume, "meshing")
+    error = math.prod(volume.voxel_size) ** (1 / 3) if max_error is None else max_error
+    _check_numbers(max_error=error, dust=dust, lods=lods, max_labels_per_shard=max_labels_per_shard - 1)
+    layer, mip, url = _place(volume, output, error)
+    grid = BlockGrid(volume.box, as_zyx(shape, name="shape"))
+    selection = Selection(
+        None if labels is None else _ids(labels), _ids(exclude_labels or ()), dust, dust_within, fill_holes
+    )
+    chunk = as_zyx(min_chunk, name="min_chunk")
+    if min(chunk) < 1:
+        raise ParameterError(f"min_chunk {chunk} zyx must be at least 1 on every axis")
+    counting = None
+    if dust > 1 and dust_within == "volume":
+        key = token([__version__, volume.expression.describe(), volume.block])[:8]
+        counting = LabelCounts(volume.expression, volume.grid, key)
+    sharding = {"max_labels_per_shard": max_labels_per_shard} if format == "sharded" else None
+    meshing = Meshing(
+        expression=volume.expression,
+        grid=grid,
+        voxel_size=volume.voxel_size,
+        max_error=error,
+        closed=not open_edge,
+        selection=selection,
+        counting=counting,
+        shuffle=Shuffle("gather-meshes", "mesh-pieces", len(grid), bucket_count(len(grid)), sharding),
+        detail=Detail(lods, chunk, vertex_bits, error, volume.voxel_size),
+        memory=parse_bytes(memory),
+        target=Target(url, format, mip, compression, spatial_index),
+    )
+    stages = (
+        *volume.expression.stages,
+        *(counting.stages if counting is not None else ()),
+        Stage("forge-meshes", grid, ForgeMeshes(meshing)),
+        *meshing.shuffle.stages(),
+        Stage("write-meshes", meshing.buckets, WriteMeshes(meshing)),
+    )
+    return Job(stages, f"{url}.daskflow/", name="mesh", finish=(FinishMeshes(meshing, layer),))
+
+
+def _place(volume: Volume, output: str | None, error: float) -> tuple[str | None, int, str]:
+    """Return the layer that names the meshes (or None), the mip, and the URL of their directory."""
+    node = volume.node
+    while isinstance(node, Crop):
+        node = node.input
+    store = node.store if isinstance(node, Stored) else None
+    mip = 0 if store is None else store.mip
+    if output is not None:
+        url = kvstore.normalise(os.fspath(output))
+        kvstore.refuse_http(url)
+        return layer_of(url), mip, url
+    if store is None or store.opened is None or store.opened.format != "precomputed" or store.url.startswith("http"):
+        raise ParameterError(
+            "the volume is not opened from a precomputed layer that can be written; give output=, a directory for the"
+            " meshes"
+        )
+    return store.url, mip, kvstore.join(store.url, f"mesh_mip_{mip}_err_{error:.6g}")
+
+
+def _ids(labels: Sequence[int]) -> tuple[int, ...]:
+    wrong = [label for label in labels if not 0 < label < 2**64]
+    if wrong:
+        raise ParameterError(f"{wrong[0]} is no label of an object; labels are 1 to 2^64 - 1")
+    return tuple(sorted({int(label) for label in labels}))
+
+
+def _check_numbers(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not 0 <= value < math.inf:
+            raise ParameterError(f"{name} is {value:g}; give a larger number")

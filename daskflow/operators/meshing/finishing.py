@@ -1,0 +1,70 @@
+"""The last steps of a meshing: see that nothing was lost, and write the files by which viewers find meshes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+from daskflow.jobs import Report
+from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.provenance import provenance
+from daskflow.operators.meshing.plan import Meshing
+from daskflow.operators.meshing.writing import check_counts
+from daskflow.stores import kvstore
+from daskflow.stores.objects.mesh_files import Json, legacy_info, multires_info
+from daskflow.stores.precomputed_info import info_stamp, load_info, save_info, with_stamps
+
+
+@dataclass(frozen=True)
+class FinishMeshes:
+    """Check what was written, and then announce it.
+
+    Attributes:
+        meshing: what was done.
+        layer: URL of the layer that the meshes belong to, None when they stand alone.
+    """
+
+    meshing: Meshing
+    layer: str | None
+    reads_scratch: ClassVar[bool] = True
+
+    def __call__(self, report: Report, directory: str) -> None:
+        """Finish the job in `directory`.
+
+        Raises:
+            JobError: pieces of meshes were lost on the way.
+        """
+        check_counts(report.counts, directory)
+        url = self.meshing.target.url
+        info = json.dumps(self._info(JobDirectory(directory).scratch), indent=1).encode()
+        kvstore.write_bytes(f"{url}/info", info)
+        kvstore.write_bytes(f"{url}/provenance", json.dumps(provenance(report), indent=1).encode())
+        names = ("meshes", "triangles", "mesh_bytes")
+        report.results["meshes"] = {name: report.counts[name] for name in names if name in report.counts} or {
+            "meshes": 0
+        }
+        if self.layer is not None:
+            announce(self.layer, url.rpartition("/")[2])
+
+    def _info(self, scratch: str) -> Json:
+        meshing, target = self.meshing, self.meshing.target
+        index = meshing.index.info if target.index else None
+        chunk = meshing.grid.block[::-1]
+        if target.format == "legacy":
+            return legacy_info(mip=target.mip, spatial_index=index, chunk_size=chunk)
+        sharding = meshing.shuffle.shards(scratch) if target.format == "sharded" else None
+        size, bits = meshing.voxel_size[::-1], meshing.detail.bits
+        info = multires_info(voxel_size=size, bits=bits, mip=target.mip, sharding=sharding, spatial_index=index)
+        return {**info, "chunk_size": list(chunk)}
+
+
+def announce(layer: str, name: str) -> None:
+    """Make a directory of meshes known in the ``info`` of its layer, of which nothing else changes."""
+    info = load_info(layer)
+    if info.get("mesh") == name:
+        return
+    changed = {**info, "mesh": name}
+    if kvstore.local_path(layer) is None:
+        changed = with_stamps(changed, {scale["key"]: info_stamp(layer, scale["key"]) for scale in info["scales"]})
+    save_info(layer, changed)

@@ -1,0 +1,169 @@
+"""The pass that makes the surfaces of every block."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.errors import MetadataMismatchError, MissingDependencyError
+from daskflow.geometry import BoundingBox
+from daskflow.jobs.fragments import write_fragments
+from daskflow.jobs.records import record_url, write_record
+from daskflow.operators.counting.blocks import count_labels
+from daskflow.operators.meshing.plan import Meshing
+from daskflow.operators.meshing.simplify import simplify
+from daskflow.operators.meshing.storing import pack_surface
+from daskflow.operators.meshing.surface import Seen, Surface, fill_cavities, positions, select, surfaces
+from daskflow.stores import kvstore
+from daskflow.stores.objects.files import write_file
+from daskflow.stores.objects.mesh_files import Mesh, encode_fragment
+from daskflow.volume import BlockResult, Estimate
+from daskflow.volume.expression import Fetched
+
+Array = npt.NDArray[Any]
+Outputs = tuple[dict[int, Surface], dict[str, int]]
+
+BEGUN = "meshing-begun"
+_SECONDS = 6e-7  # per voxel of real neurites, of which both libraries keep Python's lock
+_BYTES = 60  # per voxel: labels as numbers of 4 bytes, twice, and the triangles of a dense block
+
+
+@dataclass(frozen=True)
+class ForgeMeshes:
+    """Make the surfaces of the labels of a block, and simplify them.
+
+    Attributes:
+        meshing: what is done.
+        directory: URL of the scratch directory, once bound.
+    """
+
+    meshing: Meshing
+    directory: str = ""
+
+    def read(self, box: BoundingBox) -> Fetched:
+        return self.meshing.expression.fetch_counted([self._seen(box).read])
+
+    def compute(self, box: BoundingBox, inputs: Fetched) -> Outputs:
+        seen = self._seen(box)
+        (array,), counts = self.meshing.expression.compute_counted([seen.read], inputs)
+        labels = self._chosen(_unsigned(array.reshape(seen.read.shape)), box.slices(seen.read))
+        if self.meshing.selection.fill_holes:
+            labels = fill_cavities(labels)
+        return dict(self._surfaces(seen, labels)), counts
+
+    def _surfaces(self, seen: Seen, labels: Array) -> Iterator[tuple[int, Surface]]:
+        meshing = self.meshing
+        if not labels.any():
+            return
+        z, y, x = meshing.voxel_size
+        for label, surface in surfaces(seen.padded(labels), seen.corner(meshing.grid.box.start)):
+            if len(surface.faces):
+                fewer = simplify(surface.vertices, surface.faces, meshing.max_error, (z / 2, y / 2, x / 2))
+                yield label, Surface(*fewer)
+
+    def _chosen(self, labels: Array, inside: tuple[slice, slice, slice]) -> Array:
+        """Return the labels that are meshed, background in place of the others.
+
+        Args:
+            labels: zyx.
+            inside: the block itself, without the voxels that it shares with the next ones.
+        """
+        selection = self.meshing.selection
+        labels = select(labels, selection.labels, selection.exclude)
+        if selection.dust <= 1:
+            return labels
+        names, sizes = count_labels(labels[inside] if selection.within == "block" else labels)
+        if selection.within == "block":
+            beyond = np.setdiff1d(count_labels(labels)[0], names)
+            names, sizes = np.concatenate([names, beyond]), np.concatenate([sizes, np.zeros(len(beyond), np.int64)])
+        small = names[(sizes < selection.dust) & (names != 0)]
+        if self.meshing.counting is not None:
+            small = small[self.meshing.counting.of(self.directory, small) < selection.dust]
+        return select(labels, None, small.tolist())
+
+    def write(self, box: BoundingBox, outputs: Outputs) -> BlockResult:
+        meshing, target = self.meshing, self.meshing.target
+        pieces, counts = outputs
+        (number,) = meshing.grid.touching(box)
+        meshes = {label: self._mesh(surface) for label, surface in pieces.items()}
+        bounds = {label: mesh.bounds for label, mesh in meshes.items()}
+        if target.format == "legacy":
+            packed = dict.fromkeys(pieces, b"")
+            for label, mesh in meshes.items():
+                name = fragment_name(label, box)
+                write_file(target.url, name, encode_fragment(mesh), compression=target.compression)
+        else:
+            packed = {label: pack_surface(surface) for label, surface in pieces.items()}
+        if target.index:
+            meshing.index.write(target.url, box, bounds, compression=target.compression)
+        totals = write_fragments(self.directory, meshing.shuffle.source, number, packed, bounds)
+        faces = sum(len(surface.faces) for surface in pieces.values())
+        return BlockResult(empty=not pieces, counts=counts | totals | {"triangles": faces})
+
+    def _mesh(self, surface: Surface) -> Mesh:
+        places = positions(surface.vertices, self.meshing.grid.box.start, self.meshing.voxel_size)
+        return Mesh(places.astype(np.float32), surface.faces)
+
+    def _seen(self, box: BoundingBox) -> Seen:
+        return Seen.of(box, self.meshing.grid.box, closed=self.meshing.closed)
+
+    def estimate(self, box: BoundingBox) -> Estimate:
+        read = self._seen(box).read
+        estimate = self.meshing.expression.estimate([read])
+        return dataclasses.replace(
+            estimate, memory=estimate.memory + _BYTES * read.size, locked_seconds=_SECONDS * read.size
+        )
+
+    def check(self) -> None:
+        """Raise unless the libraries are there, and the directory can be written and is new or of this job.
+
+        Raises:
+            MissingDependencyError: zmesh, pyfqmr or DracoPy is not installed.
+            MetadataMismatchError: there are meshes of another job.
+            StoreAccessError: the location refuses.
+        """
+        _check_installed()
+        url = self.meshing.target.url
+        self.meshing.expression.check()
+        job = self.directory.rstrip("/").rpartition("/")[0]
+        if kvstore.exists(f"{url}/info") and not kvstore.exists(f"{job}/job.json"):
+            raise MetadataMismatchError(
+                f"{kvstore.redact(url)} holds meshes that this job has not made; remove them, or write to another"
+                " directory with directory="
+            )
+        kvstore.check_writable(url)
+        write_record(self.directory, BEGUN, 0, {})
+
+    def intact(self) -> bool:
+        """Return whether what an earlier run wrote is still there: scratch data until it is complete, then the info."""
+        return kvstore.exists(f"{self.meshing.target.url}/info") or kvstore.exists(record_url(self.directory, BEGUN, 0))
+
+    def describe(self) -> dict[str, Any]:
+        return self.meshing.describe_pieces()
+
+    def bind(self, directory: str) -> ForgeMeshes:
+        return ForgeMeshes(self.meshing.bind(directory), directory)
+
+
+def fragment_name(label: int, box: BoundingBox) -> str:
+    """Return the name of the legacy fragment that a label has in a block, as igneous names it."""
+    sides = (f"{a}-{b}" for a, b in zip(reversed(box.start), reversed(box.stop), strict=True))
+    return f"{label}:0:{'_'.join(sides)}"
+
+
+def _unsigned(array: Array) -> Array:
+    """Return labels as unsigned integers of the same size."""
+    return array if array.dtype.kind == "u" else array.view(f"u{array.dtype.itemsize}")
+
+
+def _check_installed() -> None:
+    for package in ("zmesh", "pyfqmr", "DracoPy"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise MissingDependencyError.of(package, "mesh") from error
