@@ -164,9 +164,11 @@ class Stream:
             return 1
         pace = max(self._pace, 1e-6)
         size = int(_TASK_SECONDS / pace)
+        threads = max(1, self._executor.workers.threads)
+        share = self._source.left // (2 * threads)
         if self._policy.overlap:
             size = max(size, min(_OVERLAP_BLOCKS, int(_OVERLAP_SECONDS / pace)))
-        share = self._source.left // (2 * max(1, self._executor.workers.threads))
+            share = max(share, min(_OVERLAP_BLOCKS, self._source.left // threads))
         return max(1, min(size, share, _MOST_BLOCKS))
 
     def _budget(self, blocks: int) -> float:

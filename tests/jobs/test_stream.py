@@ -101,6 +101,12 @@ def test_without_room_for_overlap_slow_blocks_travel_alone():
     assert set(executor.sizes) == {1}
 
 
+def test_few_blocks_still_travel_together_so_that_they_overlap():
+    executor = Simulated(seconds=5, threads=1)
+    stream(executor, 4, overlap=True).run()
+    assert executor.sizes == [1, 1, 2]
+
+
 def test_last_blocks_are_spread_over_the_threads():
     executor = Simulated(0.001, threads=8)
     stream(executor, 10_000).run()
