@@ -34,7 +34,12 @@ class PrecomputedStore(Store):
     """One mip of a precomputed volume.
 
     The layer's Fortran-ordered xyzc is C-ordered czyx, so voxels are read and written through a transposed view.
+
+    Attributes:
+        shown: whether Neuroglancer decodes the encodings of all mips.
     """
+
+    shown = True
 
     def __init__(
         self,
@@ -59,7 +64,10 @@ class PrecomputedStore(Store):
         metadata = driver_metadata(info, mip, url)
         compression = info.get("daskflow", {}).get("compression", {}).get(metadata["scale_metadata"]["key"])
         text = json.dumps(metadata, sort_keys=True)
-        return cls(url, mips, mip=mip, fill_missing=fill_missing, metadata=text, compression=compression)
+        store = cls(url, mips, mip=mip, fill_missing=fill_missing, metadata=text, compression=compression)
+        encodings = [ENCODINGS.get(str(scale.get("encoding")).lower()) for scale in info["scales"]]
+        store.shown = all(encoding is not None and encoding.shown for encoding in encodings)
+        return store
 
     @property
     def compression(self) -> str | None:

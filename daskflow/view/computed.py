@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,19 +27,22 @@ class ComputedLayer:
 
     Attributes:
         levels: the scales, finest first.
+        objects: further keys of the ``info``, which name the directories of meshes and skeletons.
 
     Raises:
         ParameterError: labels that are no integers.
     """
 
-    def __init__(self, levels: Sequence[Level]) -> None:
+    def __init__(self, levels: Sequence[Level], objects: Mapping[str, str] | None = None) -> None:
         self.levels = tuple(levels)
+        self.objects = dict(objects or {})
         self._dtype = served_dtype(self.levels[0].spec)
 
     def info(self) -> bytes:
         """Return the object ``info``."""
         spec = self.levels[0].spec
         info = {
+            **self.objects,
             "@type": "neuroglancer_multiscale_volume",
             "type": "segmentation" if shown_as(spec) == "segmentation" else "image",
             "data_type": self._dtype.name,

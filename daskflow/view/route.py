@@ -30,18 +30,21 @@ class Route:
     """Where a precomputed layer that shows a volume is.
 
     Attributes:
-        address: its URL, or its path on the server when `rule` serves it.
+        address: its URL, or its path on the server when `rules` serve it.
         mips: the specs of its levels, finest first.
-        rule: what the server needs to serve it; None when the browser goes elsewhere.
+        rules: what the server needs to serve it, the first that fits; none when the browser goes elsewhere.
     """
 
     address: str
     mips: Sequence[VolumeSpec]
-    rule: Rule | None
+    rules: tuple[Rule, ...]
 
 
 def route_to(volume: Volume, path: str, executor: Executor, *, direct: bool) -> Route:
     """Return the shortest way to a volume: its own URL, the folder it is stored in, or its voxels computed on request.
+
+    Voxels in an encoding that Neuroglancer does not decode are computed too, and the meshes and skeletons of their
+    folder served beside them.
 
     Args:
         volume: what is shown.
@@ -53,14 +56,21 @@ def route_to(volume: Volume, path: str, executor: Executor, *, direct: bool) -> 
         ParameterError: labels that are no integers.
     """
     store = volume.node.store if isinstance(volume.node, Stored) else None
+    beside: tuple[Rule, ...] = ()
+    objects: dict[str, str] = {}
     if isinstance(store, PrecomputedStore):
         folder = kvstore.local_path(store.url)
         if folder is not None:
-            return Route(path, store.mips, folder_rule(path, folder))
-        if direct and _reachable(store.url):
-            return Route(store.url, store.mips, None)
+            if store.shown:
+                return Route(path, store.mips, (folder_rule(path, folder),))
+            beside = (folder_rule(path, folder),)
+            info = load_info(store.url)
+            objects = {key: info[key] for key in ("mesh", "skeletons") if info.get(key)}
+        elif direct and store.shown and _reachable(store.url):
+            return Route(store.url, store.mips, ())
     levels = levels_of(volume)
-    return Route(path, [level.spec for level in levels], computed_rule(path, ComputedLayer(levels), executor))
+    computed = computed_rule(path, ComputedLayer(levels, objects), executor)
+    return Route(path, [level.spec for level in levels], (computed, *beside))
 
 
 def layer_of(name: str, volume: Volume, route: Route, server: str, segments: tuple[int, ...] = ()) -> Layer:
@@ -70,10 +80,10 @@ def layer_of(name: str, volume: Volume, route: Route, server: str, segments: tup
         name: of the layer.
         volume: what is shown.
         route: the way to it.
-        server: URL of the server that serves the routes with a rule.
+        server: URL of the server that serves the routes with rules.
         segments: shown in 3D, if the volume is a segmentation.
     """
-    url = route.address if route.rule is None else f"{server}{route.address}"
+    url = f"{server}{route.address}" if route.rules else route.address
     source, finest, coarsest = f"precomputed://{url}", route.mips[0], route.mips[-1].voxel_size
     return Layer(name, source, finest, value_range(volume), coarsest, segments, _has_skeletons(volume))
 

@@ -26,8 +26,11 @@ def folder_rule(prefix: str, folder: Path) -> Rule:
 
 
 def computed_rule(prefix: str, layer: ComputedLayer, executor: Executor) -> Rule:
-    """Return the route that serves a volume below the path `prefix`; its chunks are computed by `executor`."""
-    return rf"{prefix}/(.*)", ComputedHandler, {"layer": layer, "executor": executor}
+    """Return the route that serves a volume below the path `prefix`; its chunks are computed by `executor`.
+
+    Other objects below that path are left to the rules that follow.
+    """
+    return rf"{prefix}/(info|\d+/[^/]*)", ComputedHandler, {"layer": layer, "executor": executor}
 
 
 class FolderHandler(tornado.web.StaticFileHandler):

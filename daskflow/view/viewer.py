@@ -86,8 +86,7 @@ class Viewer:
             for place, (name, volume) in enumerate(volumes.items()):
                 path = f"/layers/{secret}/{place}-{re.sub('[^A-Za-z0-9._-]', '_', name)}"
                 route = route_to(volume, path, executor, direct=direct)
-                if route.rule is not None:
-                    server.app.add_handlers(".*", [route.rule])
+                server.app.add_handlers(".*", list(route.rules))
                 shown.append(layer_of(name, volume, route, server.server_url, chosen))
             self._client = _client(server, viewer_state(shown))
             self._resources = resources.pop_all()

@@ -7,13 +7,15 @@ import socket
 import sys
 import threading
 import urllib.request
+from dataclasses import replace
 
 import numpy as np
 import psutil
 import pytest
 
 from daskflow.errors import MissingChunkError, MissingDependencyError, ParameterError
-from daskflow.geometry import BlockGrid
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
+from daskflow.stores.base import Layout
 from daskflow.stores.memory import ArrayStore
 from daskflow.stores.opening import create_store, open_store
 from daskflow.stores.precomputed import PrecomputedStore
@@ -172,6 +174,38 @@ def test_local_precomputed_layer_is_served_as_it_lies(tmp_path):
         base = source(viewer).removeprefix("precomputed://")
         with urllib.request.urlopen(f"{base}/info") as info:
             assert info.read() == (tmp_path / "layer" / "info").read_bytes()
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize(
+    ("encoding", "dtype", "as_it_lies"),
+    [("compresso", "uint64", True), ("jxl", "uint8", True), ("crackle", "uint64", False), ("fpzip", "float32", False)],
+)
+def test_what_neuroglancer_cannot_decode_is_sent_raw_beside_its_meshes(
+    tmp_path, encoding, dtype, as_it_lies, compression
+):
+    labels = encoding in ("compresso", "crackle")
+    spec = VolumeSpec(BoundingBox((0, 0, 0), (4, 4, 4)), dtype, layer_type="segmentation" if labels else "image")
+    layout = Layout(chunk=(4, 4, 4), encoding=encoding, quality=100 if encoding == "jxl" else None)
+    layout = replace(layout, compression=compression)
+    voxels = np.arange(64).reshape(4, 4, 4).astype(dtype)
+    store = create_store(tmp_path / "layer", spec, format="precomputed", layout=layout)
+    store.write(spec.box, voxels)
+    stored = {**json.loads((tmp_path / "layer" / "info").read_text()), "mesh": "mesh"}
+    (tmp_path / "layer" / "info").write_text(json.dumps(stored))
+    (tmp_path / "layer" / "mesh").mkdir()
+    (tmp_path / "layer" / "mesh" / "info").write_bytes(b"{}")
+    with neuroglancer(Volume.from_store(open_store(tmp_path / "layer"))) as viewer:
+        base = source(viewer).removeprefix("precomputed://")
+        with urllib.request.urlopen(f"{base}/info") as answer:
+            info = json.load(answer)
+        scale = info["scales"][0]
+        assert info["mesh"] == "mesh"
+        assert scale["encoding"] == (encoding if as_it_lies else "raw")
+        with urllib.request.urlopen(f"{base}/mesh/info") as answer:
+            assert answer.read() == b"{}"
+        with urllib.request.urlopen(f"{base}/{scale['key']}/0-4_0-4_0-4") as answer:
+            assert (answer.read() == voxels.tobytes()) is not as_it_lies
 
 
 def test_part_of_a_stored_layer_is_shown_as_that_part(tmp_path):
