@@ -48,9 +48,11 @@ SOURCES = {"create_chunk": {"size": SHAPE, "pattern": "random", "dtype": "float3
 NEEDS_FILES = {"load_h5", "load_npy", "load_precomputed", "load_tif", "load_zarr", "open"}
 SINKS = {
     "contrast_levels": {"directory": "levels"},
+    "copy_objects": {"source": "labels", "destination": "copy"},
     "download_mesh": {"layer": "labels", "output": "meshes", "labels": (5,)},
     "download_skeleton": {"layer": "labels", "output": "skeletons", "labels": (5,)},
     "evaluate_segmentation": {},
+    "mesh": {"output": "meshes"},
     "save": {"url": "layer"},
     "save_h5": {"file_name": "a.h5"},
     "save_npy": {"file_name": "a.npy"},

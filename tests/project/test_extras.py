@@ -21,7 +21,7 @@ MODULES = {
     "secure": ("cryptography",),
     "codecs": ("imagecodecs", "crackle", "compresso", "fpzip", "zfpc"),
     "skeleton": ("kimimaro",),
-    "mesh": ("zmesh", "DracoPy", "fast_simplification"),
+    "mesh": ("zmesh", "DracoPy", "pyfqmr"),
     "cuda": ("dask_cuda", "cupy"),
     "slurm": ("dask_jobqueue",),
     "kubernetes": ("dask_kubernetes",),
