@@ -221,3 +221,124 @@ def test_halved_blocks_are_whole_chunks(monkeypatch, tmp_path):
     stored = Volume.from_store(open_store(tmp_path / "in.zarr")).with_block((32, 32, 32))
 
     assert connected_components(stored).block == (16, 4, 8)
+
+
+def dusted(voxels, connectivity, dust):
+    """What cc3d gives for the whole, without components below `dust` voxels, those left numbered by first voxel."""
+    labels = whole(voxels.astype(np.uint32), connectivity)
+    kept = [label for label in range(1, labels.max() + 1) if np.count_nonzero(labels == label) >= dust]
+    table = np.zeros(labels.max() + 1, np.uint32)
+    table[kept] = np.arange(1, len(kept) + 1)
+    return table[labels]
+
+
+@settings(max_examples=40)
+@given(VOXELS, BLOCKS, CONNECTIVITIES, st.integers(1, 30))
+def test_dust_is_what_is_small_in_the_whole_volume_for_any_blocks(voxels, block, connectivity, dust):
+    volume = Volume.from_array(voxels, voxel_offset=(-4, 0, 9)).with_block(block)
+
+    labelled = connected_components(volume, connectivity=connectivity, dust=dust).read()
+
+    assert np.array_equal(labelled, dusted(voxels, connectivity, dust))
+
+
+def test_a_bar_that_crosses_blocks_is_kept_whole_and_what_is_small_goes_wherever_it_lies(tmp_path):
+    voxels = np.zeros((16, 16, 80), np.uint8)
+    voxels[4, 4, 42:67] = 1  # three voxels of it lie in the second block
+    voxels[8, 8, 62:67] = 1
+    voxels[12, 12, 10:15] = 1
+    volume = Volume.from_array(voxels).with_block((16, 16, 64))
+
+    report = connected_components(volume, dust=10).save(tmp_path / "out").run(Threads(1), progress=False)
+
+    assert report.counts["components"] == 1
+    labelled = open_store(tmp_path / "out").read(volume.box)
+    assert np.count_nonzero(labelled) == 25
+    assert labelled[4, 4, 42:67].all()
+
+
+def test_random_voxels_give_as_many_components_as_igneous_finds():
+    voxels = np.random.default_rng(0).random((70, 70, 70)) < 0.35
+    volume = Volume.from_array(voxels.astype(np.uint8)).with_block(64)
+
+    labelled = connected_components(volume, dtype="uint16").read()
+
+    assert labelled.dtype == np.uint16
+    assert labelled.max() == whole(voxels.astype(np.uint8), 6).max()
+    assert np.array_equal(labelled, whole(voxels.astype(np.uint8), 6))
+
+
+@pytest.mark.parametrize("offset", [0, 40, -30])
+def test_any_offset_gives_the_same_labels(tmp_path, offset):
+    voxels = noise((70, 70, 70), 3, 0.6, 9)
+    volume = Volume.from_array(voxels, voxel_offset=(offset,) * 3)
+    volume.save(tmp_path / "in.zarr", chunk=(64, 64, 64)).run(Threads(1), progress=False)
+
+    stored = Volume.from_store(open_store(tmp_path / "in.zarr"))
+    connected_components(stored).save(tmp_path / "out", chunk=(32, 32, 32)).run(Threads(2), progress=False)
+
+    assert np.array_equal(open_store(tmp_path / "out").read(volume.box), whole(voxels, 6))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "foreground"),
+    [
+        ({"threshold_gte": 160}, lambda v: v >= 160),
+        ({"threshold_lte": 99}, lambda v: v <= 99),
+        ({"threshold_gte": 100, "threshold_lte": 160}, lambda v: (v >= 100) & (v <= 160)),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_bounds_that_belong_to_the_foreground(bounds, foreground, dtype):
+    values = np.random.default_rng(5).integers(0, 255, (12, 13, 14)).astype(dtype)
+    volume = Volume.from_array(values, layer_type="image").with_block(6)
+
+    labelled = connected_components(volume, **bounds).read()
+
+    assert np.array_equal(labelled, whole(foreground(values).astype(np.uint8), 6))
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "dtype"),
+    [
+        ((40, 40, 40), {}, np.uint16),
+        ((70, 70, 70), {}, np.uint32),
+        ((70, 70, 70), {"threshold_gte": 1, "connectivity": 26}, np.uint16),
+        ((70, 70, 70), {"dust": 6}, np.uint16),
+        ((2**11, 2**11, 2**11), {}, np.uint64),
+        ((2**11, 2**11, 2**11), {"threshold": 0, "connectivity": 26}, np.uint32),
+    ],
+)
+def test_the_smallest_dtype_holds_as_many_as_there_can_be(shape, options, dtype):
+    volume = Volume.from_dask(da.zeros(shape, dtype=np.uint8, chunks=512))
+
+    assert connected_components(volume, dtype="smallest", **options).dtype == dtype
+
+
+def test_more_components_than_the_dtype_holds_are_an_error_that_says_so(tmp_path):
+    voxels = np.zeros((4, 256, 260), np.uint8)
+    voxels[::2, ::2, ::2] = 1
+    voxels[1::2, 1::2, ::2] = 1
+    voxels[1::2, ::2, 1::2] = 1
+    voxels[::2, 1::2, 1::2] = 1
+
+    job = connected_components(Volume.from_array(voxels), dtype="uint16").save(tmp_path / "out", encoding="raw")
+    report = job.run(Threads(1), progress=False, retries=0)
+
+    assert not report.ok
+    assert "133,120 components" in report.failures[0].message
+    assert "uint64" in report.failures[0].message
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threshold": 1, "threshold_gte": 1}, "above"),
+        ({"threshold_gte": 5, "threshold_lte": 4}, "swap"),
+        ({"dust": -1}, "dust"),
+        ({"threshold_lte": float("nan")}, "nan"),
+    ],
+)
+def test_bounds_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ParameterError, match=message):
+        connected_components(Volume.from_array(np.zeros((2, 2, 2), np.uint8)), **options)

@@ -24,19 +24,52 @@ class Components:
         firsts: where each begins: the C-order index of its first voxel in the whole volume.
         values: the voxel value that each is made of; None for a mask, where all are alike.
         planes: the numbers on the block's faces that have a neighbour, 2D in C order, by (axis, 0 low or 1 high).
+        sizes: how many voxels each has; None where nobody asks.
     """
 
     count: int
     firsts: npt.NDArray[np.int64]
     values: Array | None
     planes: dict[Side, Array]
+    sizes: npt.NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Foreground:
+    """Which voxels are foreground, all alike; with no bound set, voxels of one value are.
+
+    Attributes:
+        above: those strictly above it.
+        at_least: those that are at least so.
+        at_most: those that are at most so.
+    """
+
+    above: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The bounds that are set, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def mask(self, array: Array) -> Array:
+        """Return where an array is foreground, or the array itself if there is no bound."""
+        found = None
+        for kept in (
+            None if self.above is None else array > self.above,
+            None if self.at_least is None else array >= self.at_least,
+            None if self.at_most is None else array <= self.at_most,
+        ):
+            found = kept if found is None else found if kept is None else np.logical_and(found, kept, out=found)
+        return array if found is None else found
 
 
 NOTHING = Components(0, np.empty(0, np.int64), None, {})
 
 
 def label_block(
-    array: Array, box: BoundingBox, whole: BoundingBox, connectivity: Connectivity
+    array: Array, box: BoundingBox, whole: BoundingBox, connectivity: Connectivity, *, sized: bool = False
 ) -> tuple[Array, Components]:
     """Label the connected components of one block; voxels of different values never join, 0 is background.
 
@@ -45,6 +78,7 @@ def label_block(
         box: where they lie.
         whole: the volume, whose voxels are counted in C order.
         connectivity: 6 (faces), 18 (and edges) or 26 (and corners).
+        sized: count their voxels, too.
 
     Returns:
         The number of each voxel's component in the block, zyx, uint16 or uint32; and the components.
@@ -59,7 +93,17 @@ def label_block(
     labels = labels.astype(np.uint16 if count < 2**16 else np.uint32, copy=False)
     local = first_indices(labels, count)
     values = None if array.dtype == bool else array.ravel()[local]
-    return labels, Components(count, global_indices(local, box, whole), values, _planes(labels, box, whole))
+    sizes = _sizes(labels, count) if sized else None
+    return labels, Components(count, global_indices(local, box, whole), values, _planes(labels, box, whole), sizes)
+
+
+def _sizes(labels: Array, count: int) -> npt.NDArray[np.int64]:
+    """Return the voxels of each label 1 to `count`, all of which occur."""
+    import fastremap
+
+    _, counts = fastremap.unique(labels, return_counts=True)
+    sizes: npt.NDArray[np.int64] = counts[-count:].astype(np.int64)
+    return sizes
 
 
 def first_indices(labels: Array, count: int) -> npt.NDArray[np.int64]:

@@ -7,9 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from daskflow.errors import ParameterError
+
 
 def number_components(
-    firsts: npt.NDArray[np.int64], pairs: npt.NDArray[np.int64], dtype: np.dtype[Any]
+    firsts: npt.NDArray[np.int64],
+    pairs: npt.NDArray[np.int64],
+    dtype: np.dtype[Any],
+    sizes: npt.NDArray[np.int64] | None = None,
+    dust: int = 0,
 ) -> tuple[npt.NDArray[Any], int]:
     """Number components 1 to n as their first voxels come in C order (zyx) in the whole volume.
 
@@ -17,9 +23,14 @@ def number_components(
         firsts: C-order index of the first voxel of every part of a component, shape (parts,).
         pairs: parts that belong together, shape (k, 2), indices into `firsts`.
         dtype: of the numbers.
+        sizes: voxels of every part, needed with `dust`.
+        dust: components of fewer voxels get no number.
 
     Returns:
-        The number of each part's component, and n.
+        The number of each part's component, 0 for dust; and n.
+
+    Raises:
+        ParameterError: the dtype cannot hold n.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -33,7 +44,17 @@ def number_components(
         order = np.argsort(firsts[parts])
         _, earliest = np.unique(group[order], return_index=True)
         leader[parts] = parts[order[earliest]][group]
-    leaders = np.flatnonzero(leader == np.arange(len(firsts)))
+    leads = leader == np.arange(len(firsts))
+    if dust and sizes is not None:
+        voxels = np.zeros(len(firsts), np.int64)
+        np.add.at(voxels, leader, sizes)
+        leads &= voxels >= dust
+    leaders = np.flatnonzero(leads)
+    if len(leaders) > np.iinfo(dtype).max:
+        raise ParameterError(
+            f"there are {len(leaders):,} components, and {dtype} holds {np.iinfo(dtype).max:,};"
+            " delete the output and leave dtype= out, or pass dtype='uint64'"
+        )
     rank = np.zeros(len(firsts), dtype)
     rank[leaders[np.argsort(firsts[leaders])]] = np.arange(1, len(leaders) + 1, dtype=dtype)
     return rank[leader], len(leaders)

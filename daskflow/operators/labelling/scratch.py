@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,17 +34,19 @@ class Labelling:
         connectivity: 6, 18 or 26.
         key: tells its scratch data from those of another labelling in the same job.
         url: of its scratch data, once bound.
+        dust: components of fewer voxels become background.
     """
 
     grid: BlockGrid
     connectivity: Connectivity
     key: str
     url: str | None = None
+    dust: int = 0
 
     def bound(self, directory: str) -> Labelling:
         """Return the labelling with its scratch data below the URL `directory`."""
         url = kvstore.join(directory, f"components-{self.key}")
-        return Labelling(self.grid, self.connectivity, self.key, url)
+        return dataclasses.replace(self, url=url)
 
     @functools.cached_property
     def groups(self) -> BlockGrid:
@@ -68,6 +71,8 @@ class Labelling:
         arrays: dict[str, Array] = {"firsts": components.firsts}
         if components.values is not None:
             arrays["values"] = components.values
+        if components.sizes is not None:
+            arrays["sizes"] = components.sizes
         arrays |= {f"{axis}{side}": plane for (axis, side), plane in components.planes.items()}
         self._write("components", block, arrays)
 
@@ -141,18 +146,20 @@ class Seams:
         firsts: where each component begins, block after block: C-order index in the whole volume.
         links: pairs of blocks that have something in common, and how many pairs of components: rows (a, b, n).
         pairs: numbers, within their blocks, of components that are one: rows (in a, in b), link after link.
+        sizes: how many voxels each component has, block after block; empty where nobody asks.
     """
 
     counts: npt.NDArray[np.int64]
     firsts: npt.NDArray[np.int64]
     links: npt.NDArray[np.int64]
     pairs: npt.NDArray[np.uint32]
+    sizes: npt.NDArray[np.int64]
 
 
 def _components(record: dict[str, Array]) -> Components:
     firsts = record.pop("firsts")
     if not firsts.size:
         return NOTHING
-    values = record.pop("values", None)
+    values, sizes = record.pop("values", None), record.pop("sizes", None)
     planes = {(int(name[0]), int(name[1])): plane for name, plane in record.items()}
-    return Components(len(firsts), firsts, values, planes)
+    return Components(len(firsts), firsts, values, planes, sizes)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 import daskflow
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
-from daskflow.operators.labelling.blocks import Components, label_block
+from daskflow.operators.labelling.blocks import Components, Foreground, label_block
 from daskflow.operators.labelling.merging import number_components
 from daskflow.operators.labelling.scratch import Labelling, Seams
 from daskflow.operators.labelling.seams import later_neighbours, touching_pairs
@@ -35,22 +35,21 @@ class LabelBlocks:
     Attributes:
         labelling: blocks and scratch data.
         expression: gives the voxels; one output.
-        threshold: voxels strictly above it are foreground, all alike; None to label voxels of equal value.
+        foreground: which voxels are labelled.
     """
 
     labelling: Labelling
     expression: Expression
-    threshold: float | None
+    foreground: Foreground
 
     def read(self, box: BoundingBox) -> Fetched:
         return self.expression.fetch_counted([box])
 
     def compute(self, box: BoundingBox, inputs: Fetched) -> tuple[Array, Components, dict[str, int]]:
         (array,), counts = self.expression.compute_counted([box], inputs)
-        array = array.reshape(box.shape)
-        if self.threshold is not None:
-            array = array > self.threshold
-        labels, components = label_block(array, box, self.labelling.grid.box, self.labelling.connectivity)
+        mask = self.foreground.mask(array.reshape(box.shape))
+        one = self.labelling
+        labels, components = label_block(mask, box, one.grid.box, one.connectivity, sized=one.dust > 0)
         return labels, components, counts
 
     def write(self, box: BoundingBox, outputs: tuple[Array, Components, dict[str, int]]) -> BlockResult:
@@ -75,12 +74,13 @@ class LabelBlocks:
         return {
             "daskflow": daskflow.__version__,
             "expression": self.expression.describe(),
-            "threshold": self.threshold,
+            "foreground": self.foreground.bounds,
+            "dust": self.labelling.dust,
             "connectivity": self.labelling.connectivity,
         }
 
     def bind(self, directory: str) -> LabelBlocks:
-        return LabelBlocks(self.labelling.bound(directory), self.expression.bind(directory), self.threshold)
+        return LabelBlocks(self.labelling.bound(directory), self.expression.bind(directory), self.foreground)
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ class MatchSeams:
             np.concatenate([m.firsts for m in members]),
             np.array(links, np.int64).reshape(-1, 3),
             np.concatenate(pairs),
+            np.concatenate([np.empty(0, np.int64), *(m.sizes for m in members if m.sizes is not None)]),
         )
 
     def write(self, box: BoundingBox, outputs: Seams) -> BlockResult:
@@ -167,7 +168,8 @@ class NumberComponents:
         links = np.concatenate([seams.links for seams in inputs])
         pairs = np.concatenate([seams.pairs for seams in inputs]).astype(np.int64) - 1
         pairs += np.repeat(begins[links[:, :2]], links[:, 2], axis=0)
-        numbers, total = number_components(np.concatenate([s.firsts for s in inputs]), pairs, self.dtype)
+        firsts, sizes = (np.concatenate([getattr(s, name) for s in inputs]) for name in ("firsts", "sizes"))
+        numbers, total = number_components(firsts, pairs, self.dtype, sizes, self.labelling.dust)
         of_group = np.split(numbers, np.cumsum([len(s.firsts) for s in inputs])[:-1])
         return [np.concatenate(([0], np.cumsum(c))) for c in counts], of_group, total
 
@@ -191,13 +193,13 @@ class NumberComponents:
 
 
 def labelling_stages(
-    labelling: Labelling, expression: Expression, threshold: float | None, dtype: np.dtype[Any]
+    labelling: Labelling, expression: Expression, foreground: Foreground, dtype: np.dtype[Any]
 ) -> tuple[Stage, Stage, Stage]:
     """Return the stages of a labelling, in order; arguments as in their tasks."""
     box = labelling.grid.box
     whole = BlockGrid(box, box.shape)
     return (
-        Stage("label-components", labelling.grid, LabelBlocks(labelling, expression, threshold)),
+        Stage("label-components", labelling.grid, LabelBlocks(labelling, expression, foreground)),
         Stage("match-seams", labelling.groups, MatchSeams(labelling)),
         Stage("number-components", whole, NumberComponents(labelling, dtype)),
     )

@@ -9,6 +9,7 @@ from daskflow.errors import CorruptChunkError, MissingChunkError, StoreAccessErr
 from daskflow.geometry import BlockGrid
 from daskflow.operators.connected_components import connected_components
 from daskflow.operators.labelling import store as module
+from daskflow.operators.labelling.blocks import Foreground
 from daskflow.operators.labelling.scratch import Labelling
 from daskflow.operators.labelling.stages import labelling_stages
 from daskflow.operators.labelling.store import LabelledStore
@@ -76,7 +77,9 @@ def test_other_voxels_labelled_at_the_same_place_get_their_own_numbers(tmp_path)
         shutil.rmtree(tmp_path / "scratch", ignore_errors=True)
         volume = Volume.from_array(voxels.astype(np.uint8))
         labelling = Labelling(BlockGrid(volume.box, (4, 4, 4)), 6, "same")
-        run_here(labelling_stages(labelling, volume.expression, None, np.dtype(np.uint32)), str(tmp_path / "scratch"))
+        run_here(
+            labelling_stages(labelling, volume.expression, Foreground(), np.dtype(np.uint32)), str(tmp_path / "scratch")
+        )
         store = LabelledStore(str(tmp_path / "scratch"), labelling, volume.spec.replace(dtype=np.dtype(np.uint32)))
 
         assert np.array_equal(
