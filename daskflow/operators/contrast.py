@@ -36,9 +36,9 @@ def contrast(
     """Stretch the grey values of every section linearly, by limits found from its own histogram.
 
     Of the sampled voxels of a section, black (0) left out, the darkest and the brightest fraction is cut off; what lies
-    between is spread over the whole range of the dtype: ``clip(round((v - lower) max / (upper - lower)))``. A section
-    of one grey value stays as it is. The result waits for a pass that counts grey values, reading every block once; a
-    job runs it by itself.
+    between is spread over the whole range of the dtype: ``clip(round((v - lower) max / (upper - lower)))`` in single
+    precision. A section whose limits are equal stays as it is. The result waits for a pass that counts grey values,
+    reading every block once; a job runs it by itself.
 
     Args:
         volume: a uint8 or uint16 image with one channel.

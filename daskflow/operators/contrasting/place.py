@@ -19,7 +19,10 @@ def grey_image(volume: Volume, name: str) -> None:
         ParameterError: a segmentation, several channels, or neither uint8 nor uint16.
     """
     if volume.layer_type == "segmentation":
-        raise ParameterError(f"{name} is for images, and this is a segmentation, whose values are names, not amounts")
+        raise ParameterError(
+            f"{name} takes an image, the volume is a segmentation, whose values are names, not amounts;"
+            " open it with layer_type='image' if that is wrong"
+        )
     if volume.channels not in (None, 1):
         raise ParameterError(f"{name} takes one channel, the volume has {volume.channels}; use pick-channels first")
     if volume.dtype.name not in BINS:
