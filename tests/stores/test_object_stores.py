@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import http.server
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +16,7 @@ from daskflow.errors import CorruptChunkError, MissingChunkError, StoreAccessErr
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.base import Layout
+from daskflow.stores.cloudvolume_files import compress
 from daskflow.stores.counting import counting
 from daskflow.stores.opening import create_store, open_store
 from daskflow.testing.stores import voxels, write_all
@@ -237,3 +240,98 @@ def test_layers_in_memory_are_shared_in_this_process() -> None:
     kvstore.delete_tree(url)
     with pytest.raises(StoreNotFoundError):
         open_store(url)
+
+
+@pytest.mark.emulator
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("encoding", ["raw", "png", "compressed_segmentation", "crackle"])
+@pytest.mark.parametrize("place", ["s3", "http"])
+def test_chunk_files_copied_with_their_endings_are_found(
+    request: pytest.FixtureRequest, tmp_path: Path, place: str, encoding: str
+) -> None:
+    dtype = "uint8" if encoding == "png" else "uint32"
+    layout = Layout(chunk=(8, 16, 16), encoding=encoding, compression="gzip")
+    if place == "s3":
+        url = f"{request.getfixturevalue('s3')}/endings-{encoding}"
+        directory = tmp_path
+    else:
+        url, directory = request.getfixturevalue("http_files")
+    store = create_store(directory, SPEC.replace(dtype=dtype), layout=layout)
+    array = voxels(store.spec)
+    write_all(store, array)
+    lost = directory / "4_4_40" / "9-25_3-19_5-13.gz"
+    lost.rename(tmp_path / "lost")
+    assert all(path.suffix == ".gz" for path in (directory / "4_4_40").iterdir())
+    if place == "s3":
+        for path in directory.rglob("*"):
+            if path.is_file() and path.name != "lost":
+                kvstore.write_bytes(f"{url}/{path.relative_to(directory)}", path.read_bytes())
+    with pytest.raises(MissingChunkError, match="9-25_3-19_5-13"):
+        open_store(url).read(BOX)
+    found = open_store(url, fill_missing=True)
+    for _ in range(2):
+        with counting() as counts:
+            read = found.read(BOX)
+        assert counts == {"missing_chunks": 1}
+        assert not read[:8, :16, 16:32].any()
+        np.testing.assert_array_equal(read[8:], array[8:])
+        np.testing.assert_array_equal(read[:, 16:], array[:, 16:])
+
+
+@pytest.mark.emulator
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("compress", ["gzip", "br", False])
+@pytest.mark.parametrize("encoding", ["compresso", "crackle", "compressed_segmentation"])
+def test_labels_that_cloudvolume_writes_to_s3_are_read_and_back(s3: str, encoding: str, compress: str | bool) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from cloudvolume import CloudVolume
+    array = np.random.default_rng(0).integers(0, 9, (20, 17, 9), dtype=np.uint64) + 2**40
+    url = f"{s3}/cloudvolume-{encoding}-{compress}"
+    options = {"chunk_size": (8, 8, 4), "encoding": encoding, "compress": compress, "progress": False}
+    CloudVolume.from_numpy(array, vol_path=url, resolution=(4, 4, 40), layer_type="segmentation", **options)
+    store = open_store(url)
+    np.testing.assert_array_equal(store.read(store.spec.box), array.T)
+    for shard in (None, (16, 32, 32)):
+        layout = Layout(chunk=(4, 8, 8), encoding=encoding, shard=shard)
+        ours = create_store(f"{url}-ours-{shard is None}", store.spec, layout=layout)
+        write_all(ours, array.T)
+        back = CloudVolume(ours.url, progress=False)
+        np.testing.assert_array_equal(np.asarray(back[:])[..., 0], array)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+def test_chunks_that_a_server_says_are_compressed_are_read(tmp_path: Path, encoding: str) -> None:
+    """As CloudVolume's are in buckets: plain names, and the compression in a header."""
+    from numcodecs import Zstd
+
+    packers = {
+        "gzip": lambda data: compress(data, "gzip"),
+        "br": lambda data: compress(data, "br"),
+        "zstd": Zstd().encode,
+    }
+    spec = SPEC.replace(dtype="uint32")
+    for name in ("raw", "compressed_segmentation", "crackle"):
+        write_all(create_store(tmp_path / name, spec, layout=Layout(chunk=(8, 16, 16), encoding=name)), voxels(spec))
+
+    class Packing(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = tmp_path / self.path.lstrip("/")
+            body = path.read_bytes()
+            self.send_response(200)
+            if path.name != "info":
+                body = packers[encoding](body)
+                self.send_header("Content-Encoding", encoding)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Packing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name in ("raw", "compressed_segmentation", "crackle"):
+            store = open_store(f"http://127.0.0.1:{server.server_address[1]}/{name}")
+            np.testing.assert_array_equal(store.read(BOX), voxels(spec))
+        server.shutdown()
