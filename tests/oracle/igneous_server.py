@@ -47,6 +47,27 @@ def read(layer, array, mip=0, fill_missing=False):
     np.save(array, np.asarray(volume[:]))
 
 
+def skeleton(layer, label, array):
+    """Read a skeleton into a .npz file: vertices (xyz, nm), edges and its attributes."""
+    found = cloudvolume.CloudVolume(layer, progress=False).skeleton.get(label)
+    names = [attribute["id"] for attribute in found.extra_attributes]
+    np.savez(array, vertices=found.vertices, edges=found.edges, **{name: getattr(found, name) for name in names})
+
+
+def mesh(layer, label, array, lod=None):
+    """Read a mesh into a .npz file: vertices (xyz, nm) and faces."""
+    source = cloudvolume.CloudVolume(layer, progress=False).mesh
+    found = source.get(label) if lod is None else source.get(label, lod=lod)
+    found = found[label] if isinstance(found, dict) else found
+    np.savez(array, vertices=found.vertices, faces=found.faces)
+
+
+def objects_within(layer, kind, start, stop):
+    """Return the labels that the spatial index of meshes or skeletons finds in a box (xyz, nm)."""
+    index = getattr(cloudvolume.CloudVolume(layer, progress=False), kind).spatial_index
+    return sorted(int(label) for label in index.query(cloudvolume.Bbox(start, stop)))
+
+
 def quantize(source, target):
     """Quantize the first channel of an affinity, for which igneous has no command."""
     queue = LocalTaskQueue(parallel=1, progress=False)
@@ -59,7 +80,7 @@ def hashed(labels, **limits):
     return [int(bits) for bits in compute_shard_params_for_hashed(labels, **limits)][::-1]
 
 
-ACTIONS = {"run": run, "write": write, "read": read, "quantize": quantize, "hashed": hashed}
+ACTIONS = {action.__name__: action for action in (run, write, read, skeleton, mesh, objects_within, quantize, hashed)}
 
 
 def serve():

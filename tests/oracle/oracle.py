@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -95,6 +96,25 @@ class Igneous:
         self.ask("read", layer=f"file://{layer}", array=str(place), mip=mip, fill_missing=fill_missing)
         array = np.load(place).T
         return array[0] if len(array) == 1 else array
+
+    def skeleton(self, layer: Path, label: int) -> dict[str, Array]:
+        """Return a skeleton as CloudVolume reads it: vertices (xyz, nm), edges, attributes by name."""
+        return self._object("skeleton", layer, label)
+
+    def mesh(self, layer: Path, label: int, **options: Any) -> dict[str, Array]:
+        """Return a mesh as CloudVolume reads it: vertices (xyz, nm) and faces."""
+        return self._object("mesh", layer, label, **options)
+
+    def objects_within(self, layer: Path, kind: str, start: Sequence[float], stop: Sequence[float]) -> list[int]:
+        """Return the labels that CloudVolume finds in a box (xyz, nm) by the index of "mesh" or "skeleton"."""
+        found: list[int] = self.ask("objects_within", layer=f"file://{layer}", kind=kind, start=start, stop=stop)
+        return found
+
+    def _object(self, action: str, layer: Path, label: int, **options: Any) -> dict[str, Array]:
+        place = self.folder / f"exchange-{next(self._numbers)}.npz"
+        self.ask(action, layer=f"file://{layer}", label=label, array=str(place), **options)
+        with np.load(place) as arrays:
+            return dict(arrays)
 
     def _exchange(self, array: Array) -> Path:
         place = self.folder / f"exchange-{next(self._numbers)}.npy"

@@ -1,77 +1,78 @@
-"""Skeletons beside igneous's, which are made by the same kimimaro where the two environments have the same one."""
+"""Skeletons: those of ``igneous skeleton forge`` and ``merge``, of the same blocks and the same kimimaro."""
 
-import json
-from pathlib import Path
+from __future__ import annotations
 
 import numpy as np
 import pytest
+from oracle import info, objects
 
-from daskflow.operators.open import open as open_volume
-from daskflow.operators.skeletonize import skeletonize
-from daskflow.stores.objects.skeletons import read_skeleton
-
-pytest.importorskip("kimimaro")
-
-
-def tube():
-    """Two labels in 48 x 48 x 150 voxels: a slanted tube of 15 x 15 voxels across the border at 64, and a bar."""
-    array = np.zeros((48, 48, 150), np.uint32)
-    for x in range(20, 110):
-        low = 5 + (x - 20) // 6
-        array[low : low + 15, low : low + 15, x] = 7
-    array[30:40, 2:12, 5:30] = 9
-    return array
+import daskflow
 
 
 @pytest.fixture
-def both(igneous, threads):
-    """Skeletonize a layer with igneous and with daskflow, and return where the two results lie."""
+def tube():
+    """A square tube of 15 x 15 voxels along x, crossing a block border."""
+    array = np.zeros((64, 64, 128), np.uint64)
+    array[20:35, 20:35, 10:115] = 7
+    return array
 
-    def make(sharded=False, cross_section=0):
-        theirs = igneous.layer("theirs", tube(), resolution=(10, 10, 10), offset=(0, 0, 0), kind="segmentation")
-        own = igneous.layer("own", tube(), resolution=(10, 10, 10), offset=(0, 0, 0), kind="segmentation")
-        options = ["--sharded"] if sharded else []
-        options += ["--cross-section", cross_section] if cross_section else []
-        igneous("skeleton", "forge", theirs, "--shape", "64,64,64", "--dust-threshold", 0, *options)
-        merge = "merge-sharded" if sharded else "merge"
-        igneous("skeleton", merge, theirs, "--min-cable-length", 0)
-        job = skeletonize(
-            open_volume(own),
-            shape=(64, 64, 64),
-            dust=0,
-            min_cable_length=0,
-            sharded=sharded,
-            cross_section=cross_section,
+
+def make(igneous, threads, array, *, words=(), merge=(), **options):
+    """Return the two layers with their skeletons."""
+    layers = [
+        igneous.layer(name, array, kind="segmentation", resolution=(10, 10, 10), chunk=(64, 64, 64))
+        for name in ("ours", "theirs")
+    ]
+    igneous("skeleton", "forge", layers[1], "--shape", "64,64,64", "--dust-threshold", 100, *words)
+    igneous("skeleton", *(merge or ("merge",)), layers[1])
+    job = daskflow.skeletonize(daskflow.open(layers[0]), shape=(64, 64, 64), dust=100, **options)
+    assert job.run(threads, progress=False).ok
+    return layers
+
+
+def cable(skeleton):
+    ends = skeleton["vertices"][skeleton["edges"]]
+    return float(np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1).sum())
+
+
+def components(skeleton):
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n, (a, b) = len(skeleton["vertices"]), skeleton["edges"].T
+    return connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)), directed=False)[0]
+
+
+def in_order(vertices):
+    return vertices[np.lexsort(vertices.T)]
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_tube_across_a_border_is_one_skeleton_with_the_same_vertices(igneous, threads, tube, sharded):
+    words = {"words": ("--sharded",), "merge": ("merge-sharded",), "sharded": True} if sharded else {}
+    ours, theirs = make(igneous, threads, tube, **words)
+    found, expected = igneous.skeleton(ours, 7), igneous.skeleton(theirs, 7)
+    assert components(found) == components(expected) == 1
+    assert np.allclose(in_order(found["vertices"]), in_order(expected["vertices"]))
+    assert cable(found) == pytest.approx(cable(expected))
+    assert np.allclose(np.sort(found["radius"]), np.sort(expected["radius"]))
+    assert found["vertices"].shape[0] > 50
+
+
+def test_names_and_info_are_those_of_igneous(igneous, threads, tube):
+    ours, theirs = make(igneous, threads, tube)
+    folder = info(theirs)["skeletons"]
+    assert info(ours)["skeletons"] == folder == "skeletons_mip_0"
+    kept = {name for name in objects(theirs, folder) if ":" not in name}  # fragments are left there
+    assert objects(ours, folder) - {"provenance"} == kept
+    found, expected = info(ours / folder), info(theirs / folder)
+    for name in ("@type", "transform", "vertex_attributes", "mip", "spatial_index"):
+        assert found[name] == expected[name], name
+
+
+def test_spatial_index_finds_the_tube(igneous, threads, tube):
+    ours, theirs = make(igneous, threads, tube)
+    for start, stop in (((0, 0, 0), (1280, 640, 640)), ((900, 150, 150), (1280, 400, 400))):
+        assert igneous.objects_within(ours, "skeleton", start, stop) == igneous.objects_within(
+            theirs, "skeleton", start, stop
         )
-        assert job.run(threads, progress=False).ok
-        return theirs, own
-
-    return make
-
-
-def info(layer):
-    directory = Path(layer) / json.loads((Path(layer) / "info").read_text())["skeletons"]
-    return directory.name, json.loads((directory / "info").read_text())
-
-
-@pytest.mark.parametrize("sharded", [False, True])
-def test_tube_across_a_border_of_blocks_has_the_same_skeleton(both, sharded):
-    theirs, own = both(sharded)
-    for label in (7, 9):
-        expected, found = read_skeleton(theirs, label), read_skeleton(own, label)
-        assert len(found.vertices) == len(expected.vertices)
-        assert found.cable_length == pytest.approx(expected.cable_length, abs=0.02)
-        assert {tuple(v) for v in found.vertices.tolist()} == {tuple(v) for v in expected.vertices.tolist()}
-
-
-@pytest.mark.parametrize("sharded", [False, True])
-def test_info_says_the_same(both, sharded):
-    (their_name, expected), (own_name, found) = map(info, both(sharded))
-    assert own_name == their_name
-    assert found == expected
-
-
-def test_cross_sections_are_the_same(both):
-    theirs, own = both(cross_section=5)
-    expected, found = (read_skeleton(layer, 7).attributes["cross_sectional_area"] for layer in (theirs, own))
-    np.testing.assert_allclose(np.sort(found), np.sort(expected), rtol=0.02)
