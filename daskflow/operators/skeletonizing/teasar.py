@@ -144,11 +144,12 @@ def _renumbered(array: Array, labels: Labels) -> Array:
     """Return the place, from 1, of each voxel's label among `labels`, which ascend; 0 for all others; zyx."""
     import fastremap
 
-    dtype = np.uint16 if len(labels) < 2**16 else np.uint32
-    table = {int(label): number for number, label in enumerate(labels, 1)}
     voxels = np.ascontiguousarray(array.view(np.uint8) if array.dtype == bool else array)
-    known = fastremap.mask_except(voxels, [v for v in table if v <= np.iinfo(voxels.dtype).max])
-    return np.asarray(fastremap.remap(known, {0: 0} | table, preserve_missing_labels=False)).astype(dtype, copy=False)
+    highest = np.iinfo(voxels.dtype).max
+    table = {label: number for number, label in enumerate(labels.tolist(), 1) if label <= highest}
+    known = fastremap.mask_except(voxels, list(table))
+    numbers = np.asarray(fastremap.remap(known, {0: 0} | table, preserve_missing_labels=False, in_place=True))
+    return numbers.astype(np.uint16 if len(labels) < 2**16 else np.uint32, copy=False)
 
 
 def _passes(numbers: Array, labels: Labels, tracing: Tracing) -> Iterator[tuple[Labels, Array]]:
