@@ -2,8 +2,8 @@
 
     python recipes/objects_fib25.py --data DIR --output out/objects --view
 
-DIR holds fib25_image.tif and fib25_labels.h5 (FIB-SEM of Drosophila medulla, 10 nm voxels). Every step is a job that can
-be killed and run again; what is done is not done twice. The same on the command line:
+DIR holds fib25_image.tif and fib25_labels.h5 (FIB-SEM of Drosophila medulla, 10 nm voxels). Every step is a job that
+can be killed and run again; what is done is not done twice. The same on the command line:
 
     daskflow open fib25_image.tif --voxel-size 10 10 10 save image --levels 2 --factor 2 2 2
     daskflow open fib25_labels.h5 --dataset main save segmentation --levels 2 --factor 2 2 2
