@@ -241,7 +241,8 @@ class NameObjects:
 
     def __call__(self, report: Report, directory: str) -> None:
         """Do so, and say how many there are."""
-        info, copied = load_info(self.transfer.destination), {}
+        info = load_info(self.transfer.destination)
+        copied: dict[str, int] = {}
         for key in self.transfer.present():
             record = read_record(kvstore.join(directory, "scratch"), f"copy-{key}", 0)
             labels, files = (0, 0) if record is None else record["total"].tolist()
