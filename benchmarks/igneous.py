@@ -120,7 +120,7 @@ ROWS = (
         "mesh 256^3, sharded multires",
         "quarter",
         words("mesh forge SRC --sharded", "mesh merge-sharded SRC --nlod 1"),
-        words(),
+        words("open SRC mesh --lods 1"),
     ),
     Row("skeletons 256^3", "quarter", words("skeleton forge SRC", "skeleton merge SRC"), words("open SRC skeletonize")),
 )
