@@ -145,11 +145,11 @@ class Shuffle:
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages, in order, to be put behind the one whose blocks write the fragments."""
         blocks = BlockGrid(BoundingBox((0, 0, 0), (self.blocks, 1, 1)), (self.fan_in, 1, 1))
-        stages = [Stage(f"{self.name}-labels", blocks, _ListLabels(self)), *self.counting.stages()]
+        stages = [Stage(f"{self.name}-labels", blocks, _ListLabels(self), numbered=True), *self.counting.stages()]
         sources = self.blocks
         for level, (groups, splits) in enumerate(self._levels(), 1):
             grid = BlockGrid(BoundingBox((0, 0, 0), (sources, splits, 1)), (self.fan_in, 1, 1))
-            stages.append(Stage(f"{self.name}-{level}", grid, _Gather(self, level)))
+            stages.append(Stage(f"{self.name}-{level}", grid, _Gather(self, level), numbered=True))
             sources = groups
         return tuple(stages)
 

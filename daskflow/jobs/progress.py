@@ -28,7 +28,7 @@ class Snapshot:
         done: blocks done or empty, those of earlier runs included.
         failed: blocks that failed for good.
         ran: blocks that this run finished.
-        voxels: voxels of those.
+        voxels: voxels of those, 0 where a stage counts something else.
         seconds: since this run began the stage.
         workers: worker processes at the moment.
     """
@@ -54,8 +54,9 @@ class Snapshot:
         parts = [
             f"{self.stage}: {self.done:,} of {self.blocks:,} blocks",
             f"{format_count(self.ran / seconds)} blocks/s",
-            f"{format_count(self.voxels / seconds)} voxels/s",
         ]
+        if self.voxels:
+            parts.append(f"{format_count(self.voxels / seconds)} voxels/s")
         if self.failed:
             parts.append(f"{self.failed:,} failed")
         if not self.workers:

@@ -108,7 +108,9 @@ class Reduce:
         source, count = self.source, self.count
         for name in names:
             grid = BlockGrid(BoundingBox((0, 0, 0), (count, 1, 1)), (self.fan_in, 1, 1))
-            stages.append(Stage(name, grid, _Merge(source, name, self.fan_in, self.combine, dict(self.parameters))))
+            stages.append(
+                Stage(name, grid, _Merge(source, name, self.fan_in, self.combine, dict(self.parameters)), numbered=True)
+            )
             source, count = name, len(grid)
         return tuple(stages)
 

@@ -138,7 +138,7 @@ class Report:
                 f"{stage.failed:,}",
                 f"{stage.skipped:,}",
                 format_seconds(stage.seconds),
-                format_count(stage.voxels_per_second),
+                format_count(stage.voxels_per_second) if stage.voxels else "-",
                 str(stage.retries),
                 str(stage.lost_workers),
                 format_bytes(stage.memory),

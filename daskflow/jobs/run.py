@@ -208,7 +208,7 @@ class _Run:
                 done=ledger.count(DONE) + ledger.count(EMPTY),
                 failed=ledger.count(FAILED),
                 ran=stream.ran,
-                voxels=stream.voxels,
+                voxels=0 if stream.stage.numbered else stream.voxels,
                 seconds=stream.seconds,
                 workers=self.executor.workers.count,
             )
@@ -240,7 +240,7 @@ class _Run:
             self._untouched(stream.stage),
             skipped=skipped,
             seconds=stream.seconds,
-            voxels=stream.voxels,
+            voxels=0 if stream.stage.numbered else stream.voxels,
             bytes_read=round(plan.bytes_read * part),
             bytes_written=round(plan.bytes_written * part),
             retries=stream.retried,

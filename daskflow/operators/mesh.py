@@ -20,7 +20,7 @@ from daskflow.operators.meshing.finishing import FinishMeshes
 from daskflow.operators.meshing.forging import ForgeMeshes
 from daskflow.operators.meshing.multires import Detail
 from daskflow.operators.meshing.plan import Meshing, Selection, Target
-from daskflow.operators.meshing.writing import WriteMeshes
+from daskflow.operators.meshing.writing import CutLargeMeshes, WriteMeshes
 from daskflow.operators.skeletonizing.finish import layer_of
 from daskflow.stores import kvstore
 from daskflow.volume import Flag, Stage, Volume, operator
@@ -75,7 +75,8 @@ def mesh(
         min_chunk: voxels of the smallest piece of the finest level (zyx); small objects have fewer levels.
         vertex_bits: to which positions are rounded within a piece.
         max_labels_per_shard: about how many meshes a shard has at most.
-        memory: that the pieces of one label may take while it is written.
+        memory: that a task may take to write meshes. A label that would take more is divided in space, and its parts are
+            made by many tasks; only its compressed mesh, of about 2 bytes a triangle, is ever in one.
         spatial_index: write which labels are in every block.
         compression: of legacy files and of the spatial index: none, gzip or br, which on a local disk get CloudVolume's
             names (.gz, .br).
@@ -122,7 +123,8 @@ def mesh(
         *(counting.stages if counting is not None else ()),
         Stage("forge-meshes", grid, ForgeMeshes(meshing)),
         *meshing.shuffle.stages(),
-        Stage("write-meshes", meshing.buckets, WriteMeshes(meshing)),
+        *((Stage("cut-large-meshes", meshing.parts, CutLargeMeshes(meshing)),) if format != "legacy" else ()),
+        Stage("write-meshes", meshing.buckets, WriteMeshes(meshing), numbered=True),
     )
     return Job(stages, f"{url}.daskflow/", name="mesh", finish=(FinishMeshes(meshing, layer),))
 

@@ -127,9 +127,9 @@ def skeletonize(
     stages = (
         *volume.expression.stages,
         *(plan.counting.stages if plan.counting is not None else ()),
-        Stage("trace-labels", plan.tasks, TraceLabels(plan)),
+        Stage("trace-labels", plan.tasks, TraceLabels(plan), numbered=True),
         *plan.shuffle.stages(),
-        Stage("write-skeletons", _numbers(plan.shuffle.buckets), WriteSkeletons(plan, pruning, target)),
+        Stage("write-skeletons", _numbers(plan.shuffle.buckets), WriteSkeletons(plan, pruning, target), numbered=True),
         Stage("index-skeletons", plan.grid, IndexSkeletons(plan, target)),
     )
     rows = None if table is None else kvstore.normalise(os.fspath(table))

@@ -66,7 +66,7 @@ def voxel_counts(
     if not outputs:
         return PassingJob(stages, private_directory(), name="voxel counts", finish=finish)
     once = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
-    writing = Stage("write-counts", once, WriteCounts(counting, outputs, background))
+    writing = Stage("write-counts", once, WriteCounts(counting, outputs, background), numbered=True)
     directory = f"{layer[0]}.voxel-counts.daskflow/" if layer is not None else f"{outputs[0]}.daskflow/"
     return Job((*stages, writing), directory, name="voxel counts", finish=finish, renewable=True)
 

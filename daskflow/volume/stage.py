@@ -77,11 +77,13 @@ class Stage:
         name: shown to people, unique in a job.
         grid: the blocks.
         task: what is done for each.
+        numbered: the grid counts something else than voxels, e.g. blocks, so that no rate of voxels is told.
     """
 
     name: str
     grid: BlockGrid
     task: StageTask
+    numbered: bool = False
 
 
 def run_here(stages: Sequence[Stage], directory: str) -> None:

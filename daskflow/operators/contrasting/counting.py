@@ -71,7 +71,7 @@ def count_levels(expression: Expression, grid: BlockGrid, sampling: Sampling, bi
         level += 1
         merged = f"levels-{key}-{level}"
         places = BlockGrid(BoundingBox((0, 0, 0), (nz, ny, nx)), (1, _FAN_IN, _FAN_IN))
-        stages.append(Stage(f"merge-levels-{level}", places, _MergeLevels(name, merged, places)))
+        stages.append(Stage(f"merge-levels-{level}", places, _MergeLevels(name, merged, places), numbered=True))
         name, (nz, ny, nx) = merged, places.shape
     return Slabs(name, slabs_of(grid), bins, tuple(stages))
 

@@ -56,7 +56,7 @@ class LabelCounts:
     def stages(self) -> tuple[Stage, ...]:
         """All passes, in order; those that the expression waits for not included."""
         merging = [
-            Stage(self.record(level), _numbers(groups, buckets), MergeTables(self, level))
+            Stage(self.record(level), _numbers(groups, buckets), MergeTables(self, level), numbered=True)
             for level, (groups, buckets, _) in enumerate(self.levels, 1)
         ]
         sampling = self.sampling.stages() if self.ranges > 1 else ()

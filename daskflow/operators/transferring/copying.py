@@ -258,7 +258,7 @@ def copy_stages(transfer: Transfer) -> tuple[Stage, ...]:
     """Return the stages of a transfer, in order."""
     one = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
     shares = BlockGrid(BoundingBox((0, 0, 0), (SHARES, 1, 1)), (1, 1, 1))
-    return Stage("list-objects", one, ListObjects(transfer)), Stage("copy-objects", shares, CopyShare(transfer))
+    return Stage("list-objects", one, ListObjects(transfer), numbered=True), Stage("copy-objects", shares, CopyShare(transfer), numbered=True)
 
 
 def _copied(name: str, objects: Meshes | Skeletons, *, packs: bool) -> bool:
