@@ -53,6 +53,7 @@ SINKS = {
     "download_skeleton": {"layer": "labels", "output": "skeletons", "labels": (5,)},
     "evaluate_segmentation": {},
     "mesh": {"output": "meshes"},
+    "roi": {},
     "save": {"url": "layer"},
     "save_h5": {"file_name": "a.h5"},
     "save_npy": {"file_name": "a.npy"},

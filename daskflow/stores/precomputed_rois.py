@@ -1,0 +1,44 @@
+"""Regions of interest of a precomputed layer: ``rois`` of the finest scale in its info, xyz, both ends included.
+
+CloudVolume leaves out what lies in none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from daskflow.geometry import BoundingBox
+from daskflow.stores import kvstore
+from daskflow.stores.precomputed_info import info_stamp, load_info, save_info, with_stamps
+
+
+def write_rois(url: str, boxes: Sequence[BoundingBox]) -> None:
+    """Replace the regions of interest of a layer; all else in its info stays as it is.
+
+    Args:
+        url: the layer.
+        boxes: in voxels of its finest level.
+
+    Raises:
+        StoreNotFoundError: there is no layer.
+        StoreAccessError: the location refuses.
+    """
+    kvstore.refuse_http(url)
+    info = load_info(url)
+    first, *others = info["scales"]
+    rois = [[*reversed(box.start), *(stop - 1 for stop in reversed(box.stop))] for box in boxes]
+    changed = {**info, "scales": [{**first, "rois": rois}, *others]}
+    if changed == info:
+        return
+    if kvstore.local_path(url) is None:
+        changed = with_stamps(changed, {scale["key"]: info_stamp(url, scale["key"]) for scale in info["scales"]})
+    save_info(url, changed)
+
+
+def read_rois(url: str) -> list[BoundingBox]:
+    """Return the regions of interest of a layer, in voxels of its finest level; none where it states none."""
+    stated = load_info(url)["scales"][0].get("rois", [])
+    boxes = []
+    for x0, y0, z0, x1, y1, z1 in stated:
+        boxes.append(BoundingBox((z0, y0, x0), (z1 + 1, y1 + 1, x1 + 1)))
+    return boxes
