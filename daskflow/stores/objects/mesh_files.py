@@ -231,9 +231,10 @@ def decode_draco(data: bytes) -> tuple[npt.NDArray[np.int64], Faces]:
     """
     if not data:
         return np.zeros((0, 3), np.int64), np.zeros((0, 3), np.uint32)
+    draco = _draco()
     try:
-        mesh = _draco().decode(data)
-    except (ValueError, TypeError, RuntimeError) as error:
+        mesh = draco.decode(data)
+    except (draco.FileTypeException, ValueError, TypeError, RuntimeError) as error:
         raise CorruptChunkError(f"{len(data)} bytes are no Draco mesh: {error}") from error
     positions = np.rint(np.asarray(mesh.points, np.float64)).astype(np.int64).reshape(-1, 3)
     return positions, np.asarray(mesh.faces, np.uint32).reshape(-1, 3)
