@@ -33,8 +33,10 @@ def translate(
     Raises:
         ParameterError: neither an offset nor a place to go to, or both.
     """
-    if (offset is None) == (to is None):
-        raise ParameterError(f"translate takes an offset or a place to go to, one of them; got {offset} and {to}")
+    if offset is None and to is None:
+        raise ParameterError("translate needs an offset, or a place to go to: give offset= or to= (zyx voxels)")
+    if offset is not None and to is not None:
+        raise ParameterError(f"both an offset {offset} and a place to go to, {to}, are given; drop one of them")
     if to is not None:
         offset = [goal - start for goal, start in zip(as_zyx(to, name="to"), volume.box.start, strict=True)]
     by = as_zyx(offset or 0, name="offset")
