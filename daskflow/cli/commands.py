@@ -8,6 +8,8 @@ from daskflow.cli.chain import Chain, Step
 from daskflow.cli.words import Numbers, WordCommand
 from daskflow.errors import StoreNotFoundError
 
+_SHOWN = 5
+
 
 @click.command(cls=WordCommand, short_help="Show how far a job is, what failed, and what to type next.")
 @click.argument("job", metavar="JOB")
@@ -34,13 +36,16 @@ def retry(ctx: click.Context, job: str) -> None:
 
 @click.command(cls=WordCommand, short_help="Read back all that is stored, and list what is missing or damaged.")
 @click.argument("output", metavar="OUTPUT")
-@click.option("-m", "--mip", type=int, default=0, show_default=True, help="Pyramid level of a layer.")
+@click.option("-m", "--mip", type=int, help="Pyramid level of a layer; all unless given.")
+@click.option("--fill-missing", is_flag=True, help="Missing chunks are background; look for damaged ones alone.")
+@click.option("--list", "listed", metavar="FILE", help="CSV file for every bad chunk: mip, box, error, message.")
 @click.pass_context
-def verify(ctx: click.Context, output: str, mip: int) -> None:
+def verify(ctx: click.Context, output: str, mip: int | None, fill_missing: bool, listed: str | None) -> None:
     """Read back all that is stored, and list what is missing or damaged; the exit status is 2 if anything is.
 
-    OUTPUT is what a command line of daskflow has written: damaged blocks are marked as not done, and the same line, run
-    again, makes them anew. Or it is any other layer, whose chunks are read one by one.
+    OUTPUT is a layer, whose chunks, also those in shards, are read at every level; or what a command line of daskflow
+    has written. Blocks of a job that wrote what is bad are marked as not done: the same line, run again, makes only
+    them anew.
     """
     from daskflow.jobs import status as read_status
     from daskflow.jobs import verify as read_layer
@@ -49,10 +54,23 @@ def verify(ctx: click.Context, output: str, mip: int) -> None:
         made_here = read_status(output).command is not None
     except StoreNotFoundError:
         made_here = False
-    if made_here:
+    if made_here and mip is None and not fill_missing and listed is None:
         _again(ctx, output, "verify")
-    report = read_layer(output.removesuffix("/").removesuffix(".daskflow"), mip=mip)
-    click.echo(str(report))
+    layer = output.removesuffix("/").removesuffix(".daskflow")
+    report = read_layer(layer, mip=mip, fill_missing=fill_missing, output=listed)
+    click.echo(f"{report.headline}\n{report.unsaid}")
+    for name, chosen in (("missing", True), ("damaged", False)):
+        total = report.counts.get(f"{name}_chunks", 0)
+        bad = [one for one in report.failures if (one.exception == "MissingChunkError") == chosen]
+        if bad:
+            click.echo(f"{total:,} chunk{'s' * (total != 1)} {name} (z0-z1_y0-y1_x0-x1):")
+        for one in bad[:_SHOWN]:
+            click.echo(f"  {one.stage} {one.box}: {one.message}")
+        if total > _SHOWN:
+            click.echo(f"  and {total - _SHOWN:,} more; {f'see {listed}' if listed else '--list FILE lists all'}")
+    for job, blocks in report.results.get("set_back", {}).items():
+        marked = f"{blocks:,} block{'s are' if blocks != 1 else ' is'} marked as not done in {job}"
+        click.echo(f"{marked}: run that job again to make only {'them' if blocks != 1 else 'it'} anew")
     ctx.exit(0 if report.ok else 2)
 
 

@@ -1,23 +1,31 @@
-"""Whether every chunk of a stored volume can be read back."""
+"""Whether every chunk of a stored volume can be read back, and what makes the others anew."""
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from daskflow.clusters import Threads
-from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.errors import JobError
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.batch import Failure
-from daskflow.jobs.executor import executor_of
-from daskflow.jobs.ledger import DONE, PENDING, Ledger
+from daskflow.jobs.directory import JobDirectory, load_grid
+from daskflow.jobs.executor import Executor, executor_of
+from daskflow.jobs.ledger import DONE, EMPTY, PENDING, Ledger
+from daskflow.jobs.lock import Lease
 from daskflow.jobs.progress import Progress, Snapshot, progress_of
 from daskflow.jobs.report import Report, StageReport
 from daskflow.jobs.stream import Policy, Stream
+from daskflow.stores import kvstore
 from daskflow.stores.base import Store
+from daskflow.stores.local_files import replacing
 from daskflow.stores.opening import open_store
+from daskflow.volume.blocks import default_block
 from daskflow.volume.stage import BlockResult, Estimate, Stage
 
 if TYPE_CHECKING:
@@ -25,61 +33,214 @@ if TYPE_CHECKING:
 
 _WITHOUT_CHUNKS = (64, 512, 512)
 _MOST_FAILURES = 10_000
+_SHOWN = 5
+MISSING = "MissingChunkError"
 
 
 def verify(
-    url: str, *, mip: int = 0, client: Client | Threads | None = None, progress: bool | Progress | None = None
+    url: str,
+    *,
+    mip: int | None = None,
+    fill_missing: bool = False,
+    output: str | None = None,
+    client: Client | Threads | None = None,
+    progress: bool | Progress | None = None,
 ) -> Report:
-    """Read every chunk (or shard) of a layer, and return a report whose failures are the missing and damaged ones.
+    """Read every chunk of a layer, also those in shards, and return a report whose failures are the bad ones.
 
-    A chunk that was left out because it is all background counts as missing: storage does not tell the two apart.
+    A chunk that was left out because it is all background counts as missing, unless `fill_missing` is said: storage
+    does not tell the two apart. Where a job wrote the layer, its blocks that bad chunks lie in are marked as not done,
+    so that running it again makes only them anew.
 
     Args:
         url: the layer.
-        mip: its level.
+        mip: its level; all of them unless given.
+        fill_missing: take missing chunks for background, and look for damaged ones alone.
+        output: path of a CSV file that lists every bad chunk: mip, box (z0-z1_y0-y1_x0-x1), error, message.
         client: what reads; threads of this process unless given.
         progress: as in `Job.run`.
+
+    Returns:
+        The report: a stage for each level; ``results["missing"]`` and ``results["damaged"]`` have the first bad chunks,
+        ``results["set_back"]`` how many blocks of jobs are to run again.
 
     Raises:
         StoreError: the layer cannot be opened.
     """
-    store = open_store(url, mip=mip)
-    spec = store.spec
-    grid = BlockGrid(spec.box, spec.write_unit or _WITHOUT_CHUNKS, spec.chunk_origin)
-    stage = Stage("chunks", grid, _ReadBack(store))
-    ledger = Ledger(grid, np.full(len(grid), DONE, np.uint8))
+    first = open_store(url, mip=mip or 0, fill_missing=fill_missing)
+    levels = range(len(first.mips)) if mip is None else [mip]
+    stores = [first if level == first.mip else first.with_mip(level) for level in levels]
     shown = progress_of(progress)
-    damaged: list[Failure] = []
-
-    def tick(stream: Stream) -> None:
-        damaged.extend(stream.failures[: _MOST_FAILURES - len(damaged)])
-        stream.failures.clear()
-        bad = ledger.count(PENDING)
-        shown.update(Snapshot("chunks", len(grid), stream.ran, bad, stream.ran, stream.voxels, stream.seconds, 1))
-
     pool = Threads() if client is None else client
     executor = executor_of(pool)
+    found: list[StageReport] = []
+    failures: list[Failure] = []
+    results: dict[str, Any] = {}
+    set_back: dict[str, int] = {}
     try:
-        stream = Stream(stage, executor, ledger, Policy(retries=0, verb="verify"), Counter(), tick)
-        stream.run()
-        tick(stream)
+        with _listing(output) as write:
+            for store in stores:
+                check = _Check(store, executor, shown, write, "chunks" if len(stores) == 1 else f"mip-{store.mip}")
+                found.append(check.run())
+                failures += check.failures[: _MOST_FAILURES - len(failures)]
+                for job, blocks in check.set_back().items():
+                    set_back[job] = set_back.get(job, 0) + blocks
     finally:
         shown.close()
         executor.close()
         if client is None:
             pool.close()
-    bad = ledger.count(PENDING)
-    done = StageReport(
-        "chunks",
-        len(grid),
-        done=len(grid) - bad,
-        failed=bad,
-        seconds=stream.seconds,
-        voxels=stream.voxels,
-        bytes_read=spec.nbytes,
-        memory=stream.memory,
-    )
-    return Report(f"verify {url}", url, "failed" if bad else "finished", (done,), tuple(damaged))
+    for name, chosen in (("missing", True), ("damaged", False)):
+        boxes = [f"{one.stage} {one.box}" for one in failures if (one.exception == MISSING) == chosen]
+        if boxes:
+            results[name] = boxes[:_SHOWN]
+    if set_back:
+        results["set_back"] = set_back
+    bad = sum(stage.failed for stage in found)
+    return Report(f"verify {url}", url, "failed" if bad else "finished", tuple(found), tuple(failures), results)
+
+
+class _Check:
+    """Reads one level: in blocks first, then the blocks that cannot be read chunk by chunk."""
+
+    def __init__(
+        self, store: Store, executor: Executor, shown: Progress, write: Callable[[str], None], name: str
+    ) -> None:
+        self.store = store
+        self.failures: list[Failure] = []
+        self._executor = executor
+        self._shown = shown
+        self._write = write
+        self._name = name
+        self._counts: Counter[str] = Counter()
+        self._boxes: list[BoundingBox] = []
+
+    def run(self) -> StageReport:
+        """Return what was found, counted in chunks."""
+        spec = self.store.spec
+        block = _WITHOUT_CHUNKS if spec.chunk is None else default_block(spec)
+        grid = BlockGrid(spec.box, block, spec.chunk_origin)
+        bad_blocks: list[int] = []
+        read = self._stream(grid, None, lambda failure: bad_blocks.append(failure.index))
+        chunks = grid if spec.chunk is None else BlockGrid(spec.box, spec.chunk, spec.chunk_origin)
+        if bad_blocks:
+            states = np.zeros(len(chunks), np.uint8)
+            for index in bad_blocks:
+                states[list(chunks.touching(grid[index]))] = DONE
+            self._stream(chunks, states, self._take)
+        bad = sum(self._counts.values())
+        return StageReport(
+            self._name,
+            len(chunks),
+            done=len(chunks) - bad,
+            failed=bad,
+            counts=dict(self._counts),
+            seconds=read.seconds,
+            voxels=read.voxels,
+            bytes_read=spec.nbytes,
+            memory=read.memory,
+        )
+
+    def set_back(self) -> dict[str, int]:
+        """Mark the blocks of jobs that bad chunks lie in as not done; return how many, by the job's directory."""
+        return _set_back(self.store, self._boxes) if self._boxes else {}
+
+    def _take(self, failure: Failure) -> None:
+        self._counts["missing_chunks" if failure.exception == MISSING else "damaged_chunks"] += 1
+        self._boxes.append(BoundingBox.from_string(failure.box))
+        message = failure.message.replace('"', "'").replace("\n", " ")
+        self._write(f'{self.store.mip},{failure.box},{failure.exception},"{message}"\n')
+        if len(self.failures) < _MOST_FAILURES:
+            self.failures.append(failure)
+
+    def _stream(self, grid: BlockGrid, states: Any, take: Callable[[Failure], None]) -> Stream:
+        """Read the blocks that are marked as done (all without `states`), and hand on those that cannot be."""
+        marked = np.full(len(grid), DONE, np.uint8) if states is None else states
+        ledger = Ledger(grid, marked)
+        whole = ledger.count(DONE)
+
+        def tick(stream: Stream) -> None:
+            failures, stream.failures = stream.failures, []
+            for failure in failures:
+                take(failure)
+            bad = whole - ledger.count(DONE)
+            self._shown.update(
+                Snapshot(self._name, whole, stream.ran, bad, stream.ran, stream.voxels, stream.seconds, 1)
+            )
+
+        stage = Stage(self._name, grid, _ReadBack(self.store))
+        stream = Stream(stage, self._executor, ledger, Policy(retries=0, verb="verify"), Counter(), tick)
+        stream.run()
+        tick(stream)
+        return stream
+
+
+def _set_back(store: Store, boxes: list[BoundingBox]) -> dict[str, int]:
+    """Mark the blocks of jobs in which some boxes of a level lie as not done."""
+    if store.opened is None:
+        return {}
+    url = store.opened.url
+    found: dict[str, int] = {}
+    for candidate in dict.fromkeys((f"{url}.mip{store.mip}.daskflow", f"{url}.daskflow")):
+        home = JobDirectory(candidate)
+        job = home.read("job.json")
+        if job is None:
+            continue
+        with Lease(home.lock):
+            for name, values in job["stages"].items():
+                base = _level_written(values["task"], url, store.mip)
+                if base is None or base >= len(store.mips):
+                    continue
+                ledger = Ledger.load(home.ledger(name), load_grid(values["grid"]))
+                blocks = {b for box in boxes for b in ledger.grid.touching(_on_level(box, store, base))}
+                settled = [block for block in sorted(blocks) if ledger.state(block) in (DONE, EMPTY)]
+                if settled:
+                    ledger.mark(settled, PENDING)
+                    ledger.save(home.ledger(name))
+                    found[candidate] = found.get(candidate, 0) + len(settled)
+    return found
+
+
+def _level_written(task: Any, url: str, mip: int) -> int | None:
+    """Return the level in whose voxels the blocks of a stage are counted, if it writes a level; told from its task."""
+    for sink in task.get("sinks", []):
+        written = [sink, *_levels(sink)]
+        if any(one.get("url") == url and one.get("mip") == mip for one in written):
+            return int(sink["mip"])
+    return None
+
+
+def _levels(sink: Any) -> list[Any]:
+    known = sink.get("levels")
+    return list(known.get("levels", [])) if isinstance(known, dict) else []
+
+
+def _on_level(box: BoundingBox, store: Store, base: int) -> BoundingBox:
+    """Return the box of a finer level that a box of the store's level was made from."""
+    here, finer = store.spec, store.mips[base]
+    ratio = _ratio(finer, here)
+    back = [-start for start in here.box.start]
+    return box.shift(back).refine(ratio).shift(finer.box.start)
+
+
+def _ratio(finer: VolumeSpec, coarser: VolumeSpec) -> Zyx:
+    z, y, x = (max(1, round(b / a)) for a, b in zip(finer.voxel_size, coarser.voxel_size, strict=True))
+    return z, y, x
+
+
+@contextlib.contextmanager
+def _listing(output: str | None) -> Any:
+    """Give what writes a line to the list of bad chunks, if there is to be one."""
+    if output is None:
+        yield lambda line: None  # noqa: ARG005
+        return
+    path = kvstore.local_path(output)
+    if path is None:
+        raise JobError(f"the list of chunks is written to a local file, not to {kvstore.redact(output)}")
+    with replacing(path) as temporary, temporary.open("w") as file:
+        file.write("mip,box,error,message\n")
+        yield file.write
+        file.flush()
 
 
 @dataclass(frozen=True)
