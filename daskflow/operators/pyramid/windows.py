@@ -21,10 +21,6 @@ _LANES: dict[
     np.dtype(np.uint8): (np.dtype(np.uint16), np.uint64(8), np.uint64(0x00FF00FF00FF00FF)),
     np.dtype(np.uint16): (np.dtype(np.uint32), np.uint64(16), np.uint64(0x0000FFFF0000FFFF)),
 }
-_PAIRS: dict[np.dtype[Any], tuple[np.dtype[Any], Any, Any]] = {  # two labels as one number: its dtype, bits, low mask
-    np.dtype(np.uint16): (np.dtype(np.uint32), np.uint32(16), np.uint32(0xFFFF)),
-    np.dtype(np.uint32): (np.dtype(np.uint64), np.uint64(32), np.uint64(0xFFFFFFFF)),
-}
 _FEW = 8  # one window in so many, at most, is gathered by its position; more are settled where they lie
 
 
@@ -136,51 +132,33 @@ def modes(array: Array, window: Zyx, *, sparse: bool = False) -> Array:
         sparse: whether zeros count only where there is nothing else; of different labels in a 2 x 2 window the first
             that is not 0 of d, a, c, b wins then.
     """
-    if window == (1, 1, 1):
-        return array
     array = np.ascontiguousarray(array)
+    offsets = list(np.ndindex(*window))
+    members = [array[z :: window[0], y :: window[1], x :: window[2]] for z, y, x in offsets]
+    result = members[0].copy()
+    if len(members) == 1:
+        return result
     flat = window == (1, 2, 2)
-    result, settled = _settled(array, window, either=flat and not sparse)
+    if flat and not sparse:
+        settled = result == members[1]
+        settled |= result == members[2]
+    else:
+        settled = result == members[1]
+        for member in members[2:]:
+            settled &= result == member
     left = np.flatnonzero(~settled)
     if not left.size:
         return result
     rule = (_countless_sparse if sparse else _countless) if flat else _majority
-    offsets = list(np.ndindex(*window))
     if left.size * _FEW > settled.size:
-        members = [array[z :: window[0], y :: window[1], x :: window[2]].ravel() for z, y, x in offsets]
-        return rule(members, sparse).reshape(result.shape)
+        return rule([member.ravel() for member in members], sparse).reshape(result.shape)
     z, y, x = (at * w for at, w in zip(np.unravel_index(left, result.shape), window, strict=True))
     row, plane = array.shape[2], array.shape[1] * array.shape[2]
     corners = z * plane + y * row + x
+    places = [z * plane + y * row + x for z, y, x in offsets]
     voxels = array.reshape(-1)
-    members = [voxels.take(corners + (z * plane + y * row + x)) for z, y, x in offsets]
-    result.reshape(-1)[left] = rule(members, sparse)
+    result.reshape(-1)[left] = rule([voxels.take(corners + place) for place in places], sparse)
     return result
-
-
-def _settled(array: Array, window: Zyx, *, either: bool) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Return the first voxel of each window, and where that is the mode for sure.
-
-    That is where all voxels are alike, or with `either`, in windows of 1 2 2, where a neighbour of it is like it.
-    """
-    rows = [array[z :: window[0], y :: window[1]] for z, y in np.ndindex(window[:2])]
-    if window[2] == 2 and array.dtype in _PAIRS:
-        wide, bits, low = _PAIRS[array.dtype]
-        pairs = [row.view(wide) for row in rows]
-        first = pairs[0] & low
-        settled = first == pairs[0] >> bits
-        if either:
-            settled |= first == pairs[1] & low
-        else:
-            for pair in pairs[1:]:
-                settled &= pairs[0] == pair
-        return first.astype(array.dtype), settled
-    members = [row[..., x :: window[2]] for row in rows for x in range(window[2])]
-    first = members[0].copy()
-    settled = first == members[1]
-    for member in members[2 : 3 if either else None]:
-        settled = settled | (first == member) if either else settled & (first == member)
-    return first, settled
 
 
 def _countless(members: list[Array], sparse: bool) -> Array:  # noqa: ARG001 (as all rules)
@@ -208,11 +186,10 @@ def _majority(members: list[Array], sparse: bool) -> Array:
         alike = one == other
         counts[i] += alike
         counts[j] += alike
-    result = members[0].copy()
-    most = counts[0]
     if sparse:
         for one, count in zip(members, counts, strict=True):
             count *= one != 0
+    result, most = members[0].copy(), counts[0]
     for one, count in zip(members[1:], counts[1:], strict=True):
         np.copyto(result, one, where=count > most)
         np.maximum(most, count, out=most)
