@@ -165,3 +165,31 @@ def test_levels_that_are_missing_damaged_or_of_another_dtype_are_refused_before_
         with pytest.raises(error, match=message):
             job.run(threads, progress=False)
     assert not (tmp_path / "new").exists()
+
+
+def fail_while(array, flag):
+    """Return the array, or fail as long as a file is there and the array holds a 251."""
+    if flag.exists() and (array == 251).any():
+        raise OSError("the disk is gone")
+    return array
+
+
+@pytest.mark.parametrize("operator", [daskflow.contrast, daskflow.clahe])
+def test_job_that_failed_half_way_goes_on_and_ends_with_the_same_voxels(tmp_path, threads, operator):
+    array = np.minimum(image((4, 40, 48)), 250)
+    array[3, 39, 47] = 251
+    flag = tmp_path / "flag"
+    source = daskflow.open(array).with_block((2, 16, 16))
+    flaky = source.map_blocks(fail_while, dtype=np.uint8, flag=flag)
+    job = operator(flaky).save(tmp_path / "new", chunk=(2, 16, 16), block=(2, 16, 16))
+
+    flag.touch()
+    report = job.run(threads, progress=False, retries=0)
+    assert not report.ok
+    assert [stage.failed for stage in report.stages][:2] == [1, 0]
+    flag.unlink()
+    report = job.run(threads, progress=False, retry_failed=True)
+
+    assert report.ok
+    assert report.stages[0].skipped == len(job.stages[0].grid) - 1
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "new").read(), operator(source).read())
