@@ -10,8 +10,6 @@ import daskflow
 
 def ours(layer, threads, folder, block=(32, 32, 64), **options):
     volume = daskflow.open(layer)
-    if "at" in options:
-        volume = daskflow.threshold(volume, threshold=options.pop("at"))
     labels = daskflow.connected_components(volume.with_block(block), connectivity=6, **options)
     report = labels.save(folder / "ours", encoding="raw").run(threads, progress=False)
     assert report.ok
@@ -33,6 +31,17 @@ def test_touching_labels_stay_apart(igneous, threads, tmp_path):
     source = igneous.layer("source", labels, chunk=(32, 32, 32), kind="segmentation")
     igneous("image", "ccl", "auto", source, tmp_path / "theirs", "--shape", "32,32,32", "--encoding", "raw")
     found = ours(source, threads, tmp_path)
+    theirs = igneous.voxels(tmp_path / "theirs")
+    assert found == len(np.unique(theirs)) - 1
+    assert isomorphic(igneous.voxels(tmp_path / "ours"), theirs)
+
+
+def test_voxels_of_a_threshold_and_above_are_joined(igneous, threads, tmp_path):
+    image = np.random.default_rng(2).integers(0, 256, (70, 70, 70), np.uint8)
+    source = igneous.layer("source", image, chunk=(32, 32, 32))
+    words = ("--shape", "32,32,32", "--encoding", "raw", "--threshold-gte", 160)
+    igneous("image", "ccl", "auto", source, tmp_path / "theirs", *words)
+    found = ours(source, threads, tmp_path, threshold_gte=160, dtype="smallest")
     theirs = igneous.voxels(tmp_path / "theirs")
     assert found == len(np.unique(theirs)) - 1
     assert isomorphic(igneous.voxels(tmp_path / "ours"), theirs)
