@@ -124,6 +124,43 @@ def remove(
     click.echo(f"removed {removal.run():,} files")
 
 
+@click.command(cls=WordCommand, short_help="Memory for a shape of blocks, or a shape for memory, of a layer.")
+@click.argument("layer", metavar="LAYER")
+@click.option("-m", "--mip", type=int, default=0, show_default=True, help="Pyramid level that is worked on.")
+@click.option("--memory", default="3.5GB", show_default=True, metavar="SIZE", help="What a block may take, e.g. 4GB.")
+@click.option("--shape", type=Numbers(int), help="Voxels of a block: its memory is told instead.")
+@click.option("--factor", type=Numbers(int), default=(1, 2, 2), help="Voxels per window of a coarser level.")
+@click.option("--levels", type=click.IntRange(0), default=5, show_default=True, help="The most levels of interest.")
+def plan(
+    layer: str, mip: int, memory: str, shape: tuple[int, ...] | None, factor: tuple[int, ...], levels: int
+) -> None:
+    """Show the memory that blocks of a shape and their levels take, or the shape that gives the most levels.
+
+    What any command line would do and take is shown by --plan before its first command.
+    """
+    from daskflow.config import format_bytes, parse_bytes
+    from daskflow.geometry import BlockGrid, as_zyx
+    from daskflow.operators.pyramid.budget import memory_for, shape_within
+    from daskflow.operators.pyramid.levels import levels_within
+    from daskflow.stores.opening import open_store
+
+    spec = open_store(layer, mip=mip).spec
+    window = as_zyx(factor, name="factor")
+    voxel = spec.dtype.itemsize * (spec.channels or 1)
+    unit = spec.write_unit or (64, 64, 64)
+    if shape is None:
+        block = shape_within(parse_bytes(memory), unit, voxel, window, levels=levels)
+    else:
+        block = as_zyx(shape, name="shape")
+    needed = memory_for(block, voxel, window)
+    made = 0 if window == (1, 1, 1) else min(levels, levels_within(needed, unit, voxel, window))
+    z, y, x = block
+    click.echo(
+        f"block zyx {z} {y} {x}: {format_bytes(needed)} with its levels, {made} level{'s' * (made != 1)} in one pass,"
+        f" {len(BlockGrid(spec.box, block, spec.chunk_origin)):,} blocks of mip {mip}"
+    )
+
+
 @click.command(cls=WordCommand, short_help="Show volumes in Neuroglancer, served from this machine.")
 @click.option("-i", "--inputs", default="chunk", show_default=True, metavar="NAMES", help="Volumes, with commas.")
 @click.option("-s", "--segments", type=Numbers(int), default=(), metavar="LABELS", help="To show in 3D, with commas.")
@@ -168,7 +205,7 @@ def demo(directory: str, workers: int | None, view: bool) -> None:
 
 
 COMMANDS = {
-    command.name: command for command in (demo, info, neuroglancer, remove, retry, status, verify) if command.name
+    command.name: command for command in (demo, info, neuroglancer, plan, remove, retry, status, verify) if command.name
 }
 
 

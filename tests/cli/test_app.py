@@ -261,3 +261,13 @@ def test_voxels_are_cast_on_the_way_in_and_out():
     line("load-h5 -f a.h5 -e uint8 save-npy -f back.npy")
     np.testing.assert_array_equal(np.load("back.npy"), array)
     assert daskflow.open("a.h5").dtype == np.uint32
+
+
+def test_plan_tells_the_shape_for_memory_and_the_memory_for_a_shape():
+    image()
+    line("open image.npy save layer -c 8 16 16")
+    told = line("plan layer --memory 1MB")
+    shape = told.split("zyx ")[1].split(":")[0].split()
+    assert [int(shape[0]), int(shape[1]) % 16, int(shape[2]) % 16] == [8, 0, 0]
+    assert told.split("zyx")[1] == line("plan layer --shape " + " ".join(shape)).split("zyx")[1]
+    assert "less than one chunk" in line("plan layer --memory 100B", code=1)
