@@ -23,8 +23,11 @@ _HOMES = {
     "VolumeSpec": "daskflow.geometry",
     "connect": "daskflow.clusters",
     "errors": "daskflow",
+    "layer_info": "daskflow.jobs.layer_info",
     "merge": "daskflow.jobs",
     "operator": "daskflow.volume",
+    "read_mesh": "daskflow.stores.objects.meshes",
+    "read_skeleton": "daskflow.stores.objects.skeletons",
     "status": "daskflow.jobs",
     "view": "daskflow",
 }
