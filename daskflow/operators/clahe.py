@@ -20,6 +20,8 @@ from daskflow.operators.contrasting.tile_stages import Equalizing
 from daskflow.operators.contrasting.tiles import Tiles
 from daskflow.volume import Flag, Volume, operator
 
+_TABLE_BYTES = 2**26  # that a block may look up
+
 
 @operator(group="image")
 def clahe(
@@ -50,6 +52,7 @@ def clahe(
     if math.isnan(clip_limit):
         raise ParameterError("clip limit is nan; give a number")
     tiles = Tiles(volume.box, _grid(tile_grid))
+    volume = _shallower(volume, tiles)
     expression, grid = volume.expression, volume.grid
     key = token([__version__, expression.describe(), grid.block, grid.origin, tiles.describe(), clip_limit])[:8]
     equalizing = Equalizing(expression, grid, tiles, float(clip_limit), key)
@@ -63,6 +66,17 @@ def _grid(tile_grid: Sequence[int]) -> tuple[int, int]:
     if numbers.shape != (2,) or numbers.dtype.kind not in "iu" or numbers.min() < 1:
         raise ParameterError(f"tile grid {tile_grid} must be two numbers of tiles, along y and x, of at least 1")
     return int(numbers[0]), int(numbers[1])
+
+
+def _shallower(volume: Volume, tiles: Tiles) -> Volume:
+    """Return a volume with blocks of fewer sections, whole chunks still, where tables would take much more memory."""
+    deep, *block = volume.block
+    chunk = (volume.spec.write_unit or (1, 1, 1))[0]
+    near = [min(count, size // axis.size + 2) for count, size, axis in zip(tiles.count, block, tiles.axes, strict=True)]
+    table = math.prod(near) * (int(np.iinfo(volume.dtype).max) + 1) * volume.dtype.itemsize
+    while deep % (2 * chunk) == 0 and deep * table > _TABLE_BYTES:
+        deep //= 2
+    return volume.with_block((deep, *block))
 
 
 def _tables_of(box: BoundingBox, tiles: Tiles, bins: int) -> BoundingBox:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from daskflow.volume.expression import Fetched
 
 Array = npt.NDArray[Any]
 
-_TABLES = 2**24  # counts that are held at once while tables are made
+_COUNTS = 2**22  # held at once while tables are made
 
 
 @dataclass(frozen=True)
@@ -60,22 +61,39 @@ class Equalizing:
         """Grey values there are."""
         return int(np.iinfo(self.dtype).max) + 1
 
-    @property
+    @functools.cached_property
     def tables(self) -> Tables:
-        """The tables: shape (z, tiles along y, tiles along x times grey values), a few tiles to a record."""
+        """The tables: shape (z, tiles along y, tiles along x times grey values), some tiles of some sections a record.
+
+        Their sections are those of a block, or an even part of them.
+        """
         (first, _, _), (last, _, _) = self.grid.box.start, self.grid.box.stop
         rows, columns = self.tiles.count
         deep, *block = self.grid.block
-        assert self.grid.origin is not None
         high, wide = (
             min(count, max(1, size // axis.size))
             for count, size, axis in zip((rows, columns), block, self.tiles.axes, strict=True)
         )
-        while high * wide > 1 and min(deep, last - first) * high * wide * self.bins > _TABLES:
+        while deep % 2 == 0 and deep * high * wide * self.bins > _COUNTS:
+            deep //= 2
+        while high * wide > 1 and deep * high * wide * self.bins > _COUNTS:
             high, wide = (-(-high // 2), wide) if high >= wide else (high, -(-wide // 2))
+        assert self.grid.origin is not None
         box = BoundingBox((first, 0, 0), (last, rows, columns * self.bins))
         grid = BlockGrid(box, (deep, high, wide * self.bins), (self.grid.origin[0], 0, 0))
         return Tables(f"tile-tables-{self.key}", grid, self.dtype)
+
+    def record(self, block: int, z: int) -> int:
+        """Return the number of the record of counts of a block's sections around z, as many as those of a table."""
+        assert self.grid.origin is not None
+        deep = self.tables.grid.block[0]
+        parts = self.grid.block[0] // deep
+        return block * parts + (z - self.grid.origin[0]) // deep % parts
+
+    def parts(self, box: BoundingBox) -> Iterator[BoundingBox]:
+        """Yield the parts of a block whose counts are records of their own."""
+        assert self.grid.origin is not None
+        yield from BlockGrid(box, (self.tables.grid.block[0], *self.grid.block[1:]), self.grid.origin)
 
     @property
     def stages(self) -> tuple[Stage, Stage]:
@@ -100,13 +118,16 @@ class _CountTiles:
     def read(self, box: BoundingBox) -> Fetched:
         return self.expression.fetch_counted([box])
 
-    def compute(self, box: BoundingBox, inputs: Fetched) -> tuple[Arrays, dict[str, int]]:
+    def compute(self, box: BoundingBox, inputs: Fetched) -> tuple[list[Arrays], dict[str, int]]:
         (array,), counts = self.expression.compute_counted([box], inputs)
-        return count_tiles(array.reshape(box.shape), box, self.equalizing.tiles), counts
+        array, tiles = array.reshape(box.shape), self.equalizing.tiles
+        return [count_tiles(array[part.slices(box)], part, tiles) for part in self.equalizing.parts(box)], counts
 
-    def write(self, box: BoundingBox, outputs: tuple[Arrays, dict[str, int]]) -> BlockResult:
-        (index,) = self.equalizing.grid.touching(box)
-        write_record(self.directory, self.equalizing.counts, index, outputs[0])
+    def write(self, box: BoundingBox, outputs: tuple[list[Arrays], dict[str, int]]) -> BlockResult:
+        (block,) = self.equalizing.grid.touching(box)
+        for part, record in zip(self.equalizing.parts(box), outputs[0], strict=True):
+            index = self.equalizing.record(block, part.start[0])
+            write_record(self.directory, self.equalizing.counts, index, record)
         return BlockResult(counts=outputs[1])
 
     def estimate(self, box: BoundingBox) -> Estimate:
@@ -203,7 +224,8 @@ class _MakeTables:
         """Return the histograms of the tiles, added up record after record; shape (z, y, x, grey values)."""
         tiles = self._tiles(box)
         histograms = np.zeros((*tiles.shape, self.equalizing.bins), np.int64)
-        for index in self._blocks(box):
+        for block in self._blocks(box):
+            index = self.equalizing.record(block, box.start[0])
             record = read_record(self.directory, self.equalizing.counts, index)
             if record is None:
                 raise MissingChunkError(
