@@ -82,7 +82,9 @@ class ChunkObjects:
         kvstore.refuse_http(self.url)
         store, begun = self._open(), list[Any]()
         with kvstore.translated(self.url, "write to"):
-            yield lambda chunk, data: begun.append(store.write(chunk_name(chunk), data))
+            yield lambda chunk, data: begun.append(
+                store.write(chunk_name(chunk), None if data is None else bytes(data))
+            )
             for writing in begun:
                 writing.result()
 
@@ -135,7 +137,11 @@ class ChunkShards:
         store = open_shards(self.url, self.metadata)
         with kvstore.translated(self.url, "write to"), ts.Transaction() as transaction:
             target = store.with_transaction(transaction)
-            yield lambda chunk, data: target.write(chunk_key(self.spec, chunk), data).result()
+
+            def put(chunk: BoundingBox, data: bytes | memoryview | None) -> None:
+                target.write(chunk_key(self.spec, chunk), None if data is None else bytes(data)).result()
+
+            yield put
 
     def where(self, chunk: BoundingBox) -> str:
         return f"chunk {chunk} (z0-z1_y0-y1_x0-x1) in the shards of {kvstore.redact(self.url)}"

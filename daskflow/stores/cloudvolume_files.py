@@ -66,12 +66,12 @@ class ChunkFiles:
         except OSError as error:
             raise _refusal("write", self.directory, error) from error
 
-        def put(chunk: BoundingBox, data: bytes | None) -> None:
+        def put(chunk: BoundingBox, data: bytes | memoryview | None) -> None:
             if data is None:
                 _delete(self.directory, chunk_name(chunk))
             else:
-                suffix = SUFFIXES[self.compression]
-                _replace(self.directory, chunk_name(chunk), suffix, compress(data, self.compression))
+                packed = data if self.compression == "none" else compress(data, self.compression)
+                _replace(self.directory, chunk_name(chunk), SUFFIXES[self.compression], packed)
 
         yield put
 
@@ -100,13 +100,13 @@ def peek_compression(directory: Path) -> str | None:
     return next(name for name, suffix in SUFFIXES.items() if suffix == (found[1] or ""))
 
 
-def compress(data: bytes, compression: str) -> bytes:
-    """Return `data` compressed by gzip (ISA-L, level 1, no time stamp), br or none."""
+def compress(data: bytes | memoryview, compression: str) -> bytes:
+    """Return `data` compressed by gzip (ISA-L, level 1, no time stamp) or br."""
     if compression == "gzip":
         from isal import igzip_lib
 
         return bytes(igzip_lib.compress(data, 1, igzip_lib.COMP_GZIP, igzip_lib.MEM_LEVEL_LARGE))
-    return data if compression == "none" else bytes(_brotli().compress(data, quality=4))
+    return bytes(_brotli().compress(data, quality=4))
 
 
 def decompress(data: bytes, suffix: str) -> bytes:
@@ -160,7 +160,7 @@ def _refusal(verb: str, path: Path, error: OSError) -> StoreError:
     return (StoreAccessError if refused else StoreError)(f"cannot {verb} {path}: {error}")
 
 
-def _replace(directory: Path, name: str, suffix: str, data: bytes) -> None:
+def _replace(directory: Path, name: str, suffix: str, data: bytes | memoryview) -> None:
     """Put a chunk in place atomically, and away with the same chunk under its other names."""
     path = directory / f"{name}{suffix}"
     temporary = directory / f".{path.name}.{uuid.uuid4().hex}"

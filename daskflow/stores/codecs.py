@@ -35,13 +35,13 @@ class Codec:
     """How one encoding turns chunks into bytes and back.
 
     Attributes:
-        encode: (C-ordered czyx array, scale of the ``info``) -> bytes.
+        encode: (C-ordered czyx array, scale of the ``info``) -> bytes, or those of the array itself.
         decode: (bytes, shape czyx, dtype) -> array of that shape and dtype; may raise anything for damaged bytes.
         packages: what both need: names to import, by names to install.
         keys: further keys of the scale that `encode` reads.
     """
 
-    encode: Callable[[Array, Scale], bytes]
+    encode: Callable[[Array, Scale], bytes | memoryview]
     decode: Callable[[bytes, Shape, np.dtype[Any]], Array]
     packages: Mapping[str, str]
     keys: tuple[str, ...] = ()
@@ -59,8 +59,8 @@ class Codec:
                 raise MissingDependencyError.of(package, "codecs") from error
 
 
-def _encode_raw(array: Array, scale: Scale) -> bytes:  # noqa: ARG001
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+def _encode_raw(array: Array, scale: Scale) -> memoryview:  # noqa: ARG001
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data
 
 
 def _decode_raw(data: bytes, shape: Shape, dtype: np.dtype[Any]) -> Array:

@@ -59,53 +59,51 @@ class EncodedChunks:
             MissingDependencyError: the library of the encoding is not installed.
         """
         chunks = chunks_of(self.spec, box)
-        out = np.zeros(self.spec.shape_of(box), self.spec.dtype)
-        with self._decoding(out, box) as decode:
+        decoding = self._read_by_driver if self._encoding.codec is None else self._read_by_codec
+        array, found = decoding(box, chunks)
+        missing = [chunk for chunk, there in zip(chunks, found, strict=True) if not there]
+        if missing and not fill_missing:
+            where = self.source.where(missing[0])
+            raise MissingChunkError(f"{where} is missing; fill_missing reads such chunks as zeros")
+        count("missing_chunks", len(missing))
+        return array
 
-            def place(chunk: BoundingBox, load: Load) -> bool:
+    def _read_by_codec(self, box: BoundingBox, chunks: list[BoundingBox]) -> tuple[Array, list[bool]]:
+        """Return the voxels of a box, zeros where a chunk is missing, and which of its chunks are there."""
+        spec, encoding = self.spec, self._encoding
+        out = np.empty(spec.shape_of(box), spec.dtype)
+
+        def place(chunk: BoundingBox, load: Load) -> bool:
+            inside, data = chunk.clip(box), load()
+            if data is None:
+                out[(..., *inside.slices(box))] = 0
+                return False
+            try:
+                voxels = encoding.decode(data, spec.shape_of(chunk), spec.dtype)
+            except ValueError as error:
+                raise CorruptChunkError(f"cannot decode {self.source.where(chunk)}: {error}") from error
+            out[(..., *inside.slices(box))] = voxels[(..., *inside.slices(chunk))]
+            return True
+
+        return out, list(_pool().map(place, chunks, self.source.fetch(chunks)))
+
+    def _read_by_driver(self, box: BoundingBox, chunks: list[BoundingBox]) -> tuple[Array, list[bool]]:
+        """Do the same, by tensorstore's driver and a key-value store in memory."""
+        with view_in_memory(self.metadata, self.spec) as (memory, view):
+
+            def keep(chunk: BoundingBox, load: Load) -> bool:
                 data = load()
                 if data is not None:
-                    decode(chunk, data)
+                    memory.write(chunk_name(chunk), data).result()
                 return data is not None
 
-            found = list(_pool().map(place, chunks, self.source.fetch(chunks)))
-            missing = [chunk for chunk, there in zip(chunks, found, strict=True) if not there]
-            if missing and not fill_missing:
-                where = self.source.where(missing[0])
-                raise MissingChunkError(f"{where} is missing; fill_missing reads such chunks as zeros")
-        count("missing_chunks", len(missing))
-        return out
-
-    @contextlib.contextmanager
-    def _decoding(self, out: Array, box: BoundingBox) -> Iterator[Callable[[BoundingBox, bytes], None]]:
-        """Give a function that puts the voxels of a chunk, from its bytes, where they belong in `out`, of `box`."""
-        spec, encoding = self.spec, self._encoding
-        if encoding.codec is not None:
-
-            def place(chunk: BoundingBox, data: bytes) -> None:
-                inside = chunk.clip(box)
-                try:
-                    voxels = encoding.decode(data, spec.shape_of(chunk), spec.dtype)
-                except ValueError as error:
-                    raise CorruptChunkError(f"cannot decode {self.source.where(chunk)}: {error}") from error
-                out[(..., *inside.slices(box))] = voxels[(..., *inside.slices(chunk))]
-
-            yield place
-            return
-        names: dict[str, BoundingBox] = {}
-        with view_in_memory(self.metadata, spec) as (memory, view):
-
-            def keep(chunk: BoundingBox, data: bytes) -> None:
-                names[chunk_name(chunk)] = chunk
-                memory.write(chunk_name(chunk), data).result()
-
-            yield keep
+            found = list(_pool().map(keep, chunks, self.source.fetch(chunks)))
             try:
-                out[...] = read_box(view, spec, box)
+                return read_box(view, self.spec, box), found
             except ValueError as error:
-                named = [self.source.where(chunk) for name, chunk in names.items() if f'/{name}"' in str(error)]
+                named = [chunk for chunk in chunks if f'/{chunk_name(chunk)}"' in str(error)]
+                where = self.source.where(named[0]) if named else f"a chunk of {box}"
                 reason = kvstore.plain_message(error).rpartition(": ")[2]
-                where = named[0] if named else f"a chunk of {box}"
                 raise CorruptChunkError(f"cannot decode {where}: {reason}") from error
 
     def write(self, box: BoundingBox, array: Array, *, drop_zeros: bool = False) -> None:
@@ -124,7 +122,7 @@ class EncodedChunks:
             deque(_pool().map(store, chunks_of(self.spec, box)), maxlen=0)
 
     @contextlib.contextmanager
-    def _encoded(self, box: BoundingBox, array: Array) -> Iterator[Callable[[BoundingBox], bytes]]:
+    def _encoded(self, box: BoundingBox, array: Array) -> Iterator[Callable[[BoundingBox], bytes | memoryview]]:
         """Give a function that returns the encoded bytes of one chunk in `box`."""
         encoding = self._encoding
         if encoding.codec is not None:

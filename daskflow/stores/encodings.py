@@ -136,7 +136,7 @@ class Encoding:
         if self.codec is not None:
             self.codec.require()
 
-    def encode(self, array: Array, scale: Scale) -> bytes:
+    def encode(self, array: Array, scale: Scale) -> bytes | memoryview:
         """Return the bytes of one chunk, (c)zyx."""
         assert self.codec is not None
         czyx = np.ascontiguousarray(array).reshape((-1, *array.shape[-3:]))

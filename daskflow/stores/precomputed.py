@@ -127,9 +127,11 @@ class PrecomputedStore(Store):
 
     @property
     def _driven(self) -> bool:
-        """Whether tensorstore's driver knows the encoding, and how chunks are named."""
-        renamed = self._objects is not None and self._objects.renamed
-        return self.encoding.driven and self.compression is None and not renamed
+        """Whether tensorstore's driver knows the encoding, knows how chunks are named, and is not the slower way."""
+        if self._objects is not None and self._objects.renamed:
+            return False
+        raw_files = self.encoding.name == "raw" and self.spec.shard is None and self._directory is not None
+        return self.encoding.driven and self.compression is None and not raw_files
 
     def _read(self, box: BoundingBox) -> Array:
         if not self._driven:

@@ -18,7 +18,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.base import Array
 
 Load = Callable[[], bytes | None]
-Put = Callable[[BoundingBox, bytes | None], None]
+Put = Callable[[BoundingBox, bytes | memoryview | None], None]
 
 
 def open_view(
