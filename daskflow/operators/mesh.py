@@ -75,8 +75,8 @@ def mesh(
         min_chunk: voxels of the smallest piece of the finest level (zyx); small objects have fewer levels.
         vertex_bits: to which positions are rounded within a piece.
         max_labels_per_shard: about how many meshes a shard has at most.
-        memory: that a task may take to write meshes. A label that would take more is divided in space, and its parts are
-            made by many tasks; only its compressed mesh, of about 2 bytes a triangle, is ever in one.
+        memory: that a task may take to write meshes. A label that would take more is divided in space, and its parts
+            are made by many tasks; only its compressed mesh, of 2 to 3 bytes a triangle, is ever in one.
         spatial_index: write which labels are in every block.
         compression: of legacy files and of the spatial index: none, gzip or br, which on a local disk get CloudVolume's
             names (.gz, .br).

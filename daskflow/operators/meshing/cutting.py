@@ -54,8 +54,12 @@ def cut(vertices: Points, faces: Faces, cells: Cells) -> tuple[Points, Faces]:
         faces: shape (m, 3).
         cells: the grid.
     """
+    if not len(faces):
+        return vertices, faces
+    first = np.floor((vertices.min(axis=0) - cells.origin) / cells.size).astype(np.int64)
+    last = np.floor((vertices.max(axis=0) - cells.origin) / cells.size).astype(np.int64)
     for axis in range(3):
-        for number in range(1, int(cells.count[axis])):
+        for number in range(max(1, int(first[axis])), min(int(cells.count[axis]) - 1, int(last[axis])) + 1):
             plane = float(cells.origin[axis] + number * cells.size[axis])
             vertices, faces = _cut_at(vertices, faces, axis, plane)
     return vertices, faces

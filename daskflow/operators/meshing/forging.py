@@ -30,7 +30,7 @@ Outputs = tuple[dict[int, Surface], dict[str, int]]
 
 BEGUN = "meshing-begun"
 _SECONDS = 6e-7  # per voxel of real neurites, of which both libraries keep Python's lock
-_BYTES = 60  # per voxel: labels as numbers of 4 bytes, twice, and the triangles of a dense block
+_BYTES = 50  # per voxel: labels as numbers of 4 bytes, twice, and the triangles of a dense block
 
 
 @dataclass(frozen=True)

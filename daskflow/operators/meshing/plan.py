@@ -17,6 +17,8 @@ from daskflow.volume import Expression
 Format = Literal["sharded", "multires", "legacy"]
 Dust = Literal["volume", "block"]
 
+_TURNS = 16
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -95,6 +97,16 @@ class Meshing:
     def buckets(self) -> BlockGrid:
         """The tasks of the passes by label."""
         return BlockGrid(BoundingBox((0, 0, 0), (self.shuffle.buckets, 1, 1)), (1, 1, 1))
+
+    @property
+    def turns(self) -> int:
+        """How many tasks share the parts of one large label."""
+        return min(len(self.grid), _TURNS)
+
+    @property
+    def parts(self) -> BlockGrid:
+        """The tasks that make parts of large labels, by bucket and turn."""
+        return BlockGrid(BoundingBox((0, 0, 0), (self.shuffle.buckets, self.turns, 1)), (1, 1, 1))
 
     def describe_pieces(self) -> dict[str, Any]:
         """Return all that the surfaces of blocks depend on, as JSON."""

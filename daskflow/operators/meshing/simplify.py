@@ -50,7 +50,7 @@ def simplify(
     Returns:
         Vertices, float64, and triangles.
     """
-    if len(faces) <= _SMALL or max_error <= 0:
+    if max_error <= 0 or (len(faces) <= _SMALL and origin is None):
         return vertices, faces
     size = np.array(voxel_size[::-1])
     first = np.floor(vertices.min(axis=0)) if origin is None else origin
@@ -73,7 +73,7 @@ def _pieces(vertices: int, faces: Faces) -> tuple[Faces, list[Faces]]:
     links = np.ones(2 * len(faces), np.int8)
     ends = (np.repeat(faces[:, 0], 2), faces[:, 1:].reshape(-1))
     count, pieces = connected_components(coo_array((links, ends), shape=(vertices, vertices)), directed=False)
-    if count == 1:
+    if count == 1 and len(faces) > _SMALL:
         return faces[:0], [faces]
     piece = pieces[faces[:, 0]]
     sizes = np.bincount(piece, minlength=count)

@@ -10,18 +10,18 @@ from isal import isal_zlib
 from daskflow.errors import CorruptChunkError
 from daskflow.operators.meshing.surface import Surface
 
-_HEAD = struct.Struct("<IIII3d")  # checksum of the rest, vertices, faces, bytes of a packed vertex number, corner
+_HEAD = struct.Struct("<III3d")  # checksum of the rest, vertices, faces, corner
 
 
 def pack_surface(surface: Surface) -> bytes:
-    """Return a surface as bytes; vertices are float32 from its lowest corner, where whole numbers stay exact."""
-    from numcodecs import Blosc
+    """Return a surface as bytes; vertices are float32 from its lowest corner, where whole numbers stay exact.
 
+    They are not compressed: so their size tells, before they are read, how much memory a surface will take.
+    """
     corner = np.floor(surface.vertices.min(axis=0)) if len(surface.vertices) else np.zeros(3)
     near = (surface.vertices - corner).astype("<f4")
-    body = near.tobytes() + surface.faces.astype("<u4").tobytes()
-    packed = bytes(Blosc("lz4", 1, Blosc.SHUFFLE).encode(np.frombuffer(body, "<u4"))) if body else b""
-    rest = _HEAD.pack(0, len(near), len(surface.faces), len(packed), *corner.tolist())[4:] + packed
+    head = _HEAD.pack(0, len(near), len(surface.faces), *corner.tolist())[4:]
+    rest = b"".join([head, near.tobytes(), surface.faces.astype("<u4").tobytes()])
     return struct.pack("<I", isal_zlib.crc32(rest)) + rest
 
 
@@ -35,17 +35,13 @@ def unpack_surface(data: bytes, where: str) -> Surface:
     Raises:
         CorruptChunkError: the bytes are not as they were written.
     """
-    from numcodecs import Blosc
-
     try:
-        checksum, vertices, faces, size, *corner = _HEAD.unpack_from(data)
-        packed = data[_HEAD.size :]
-        if checksum != isal_zlib.crc32(data[4:]) or len(packed) != size:
+        checksum, vertices, faces, *corner = _HEAD.unpack_from(data)
+        if checksum != isal_zlib.crc32(memoryview(data)[4:]):
             raise ValueError("checksum")
-        body = Blosc("lz4", 1, Blosc.SHUFFLE).decode(packed) if packed else b""
-        near = np.frombuffer(body, "<f4", 3 * vertices).reshape(-1, 3)
-        triangles = np.frombuffer(body, "<u4", 3 * faces, 12 * vertices).reshape(-1, 3)
-    except (struct.error, ValueError, RuntimeError) as error:
+        near = np.frombuffer(data, "<f4", 3 * vertices, _HEAD.size).reshape(-1, 3)
+        triangles = np.frombuffer(data, "<u4", 3 * faces, _HEAD.size + 12 * vertices).reshape(-1, 3)
+    except (struct.error, ValueError) as error:
         raise CorruptChunkError(
             f"scratch data in {where} are damaged; delete the job's directory and run it again"
         ) from error

@@ -1,27 +1,82 @@
-"""The pass that joins the surfaces of each label and writes its mesh."""
+"""The passes that join the surfaces of each label, large ones part by part, and write its mesh."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from daskflow.errors import JobError
+from daskflow.errors import JobError, MissingChunkError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.fragments import Fragment
+from daskflow.jobs.records import Arrays, read_record, write_record
 from daskflow.operators.meshing.forging import fragment_name
+from daskflow.operators.meshing.large import divide, join_parts, make_part
 from daskflow.operators.meshing.multires import multires
 from daskflow.operators.meshing.plan import Meshing
 from daskflow.operators.meshing.storing import unpack_surface
-from daskflow.operators.meshing.surface import Surface, positions
+from daskflow.operators.meshing.surface import Faces, Points, Surface, positions
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.mesh_files import encode_manifest, manifest_name
 from daskflow.stores.objects.shards import write_shard
 from daskflow.volume import BlockResult, Estimate
 
 Labels = Iterable[tuple[int, list[Fragment]]]
+
+
+@dataclass(frozen=True)
+class CutLargeMeshes:
+    """Make parts of the labels of a bucket that are too large to be made at once.
+
+    Attributes:
+        meshing: what is done.
+        directory: URL of the scratch directory, once bound.
+    """
+
+    meshing: Meshing
+    directory: str = ""
+
+    def read(self, box: BoundingBox) -> None:
+        """Nothing yet: one part after another is read."""
+
+    def compute(self, box: BoundingBox, inputs: None) -> None:
+        """Nothing yet, likewise."""
+
+    def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
+        meshing, (bucket, turn, _) = self.meshing, box.start
+        made = 0
+        for label, fragments in meshing.shuffle.labels_of(self.directory, bucket):
+            division = divide(fragments, meshing.detail, meshing.memory, meshing.grid.block)
+            if division is None:
+                continue
+            for number in range(turn, len(division.parts), meshing.turns):
+                position, members = division.parts[number]
+                vertices, faces = joined(meshing, members, self.directory)
+                record = make_part(vertices, faces, position, division, meshing.detail)
+                write_record(self.directory, f"mesh-parts-{label}", number, record)
+                made += 1
+        return BlockResult(empty=not made, counts={"mesh_parts": made} if made else {})
+
+    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (labels are not known before)
+        return Estimate(memory=self.meshing.memory)
+
+    def check(self) -> None:
+        """Nothing can fail that forging the pieces has not met."""
+
+    def describe(self) -> dict[str, Any]:
+        return self.meshing.describe_levels()
+
+    def bind(self, directory: str) -> CutLargeMeshes:
+        return dataclasses.replace(self, meshing=self.meshing.bind(directory), directory=directory)
+
+
+def joined(meshing: Meshing, fragments: Sequence[Fragment], directory: str) -> tuple[Points, Faces]:
+    """Return the pieces of a label as one surface: vertices in voxels (xyz), and triangles."""
+    data = meshing.shuffle.read_all(directory, fragments)
+    surface = Surface.joined([unpack_surface(one, directory) for one in data])
+    return positions(surface.vertices, meshing.grid.box.start, (1.0, 1.0, 1.0)), surface.faces
 
 
 @dataclass(frozen=True)
@@ -67,17 +122,28 @@ class WriteMeshes:
 
     def _meshes(self, labels: Labels, counts: Counter[str]) -> Iterator[tuple[int, tuple[bytes, bytes]]]:
         """Yield the fragments and the manifest of each label."""
-        origin = self.meshing.grid.box.start
+        meshing = self.meshing
         for label, fragments in labels:
-            data = self.meshing.shuffle.read_all(self.directory, fragments)
-            surface = Surface.joined([unpack_surface(one, self.directory) for one in data])
-            del data
-            vertices = positions(surface.vertices, origin, (1.0, 1.0, 1.0))
-            mesh = multires(vertices, surface.faces, self.meshing.detail)
+            division = divide(fragments, meshing.detail, meshing.memory, meshing.grid.block)
+            if division is None:
+                mesh = multires(*joined(meshing, fragments, self.directory), meshing.detail)
+            else:
+                records = [self._part(label, number) for number in range(len(division.parts))]
+                mesh = join_parts(records, division, meshing.detail)
+                counts["large_meshes"] += 1
             counts["meshes"] += 1
             counts["joined_fragments"] += len(fragments)
             counts["mesh_bytes"] += sum(map(len, mesh))
             yield label, mesh
+
+    def _part(self, label: int, number: int) -> Arrays:
+        record = read_record(self.directory, f"mesh-parts-{label}", number)
+        if record is None:
+            raise MissingChunkError(
+                f"part {number} of label {label} is gone from {self.directory}; delete the job's directory and run it"
+                " again"
+            )
+        return record
 
     def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (labels are not known before)
         return Estimate(memory=self.meshing.memory)
