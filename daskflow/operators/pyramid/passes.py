@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.sinks import LayerSink
 from daskflow.operators.pyramid.kernels import Carried, Downsampling
 from daskflow.operators.pyramid.levels import with_levels
@@ -18,6 +18,8 @@ from daskflow.stores import Layout, kvstore
 from daskflow.volume import BlockResult, Estimate
 
 LOSSLESS = (None, "raw", "png", "compressed_segmentation", "zstd", "gzip", "blosc", "crackle", "compresso")
+
+_SCRATCH_BYTES = 2**24  # of a shard of scratch data, voxels of the volume
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Scratch:
         """Return the scratch data of level `number`, counted from the finest."""
         spec = level.spec
         inside = BoundingBox((0, 0, 0), spec.box.shape)
-        layout = Layout(chunk=level.layout.chunk, shard=level.layout.shard, encoding="raw")
+        shard = level.layout.shard and _split(level.layout.chunk, level.layout.shard, spec)
+        layout = Layout(chunk=level.layout.chunk, shard=shard, encoding="raw")
 
         def layer(name: str, dtype: np.dtype[Any]) -> LayerSink:
             whole = VolumeSpec(inside, dtype, spec.channels)
@@ -65,11 +68,11 @@ class Scratch:
         return Carried(data, counts[0] if counts else None)
 
     def write(self, box: BoundingBox, carried: Carried) -> None:
-        """Keep what is carried of a box, counted from the volume's start."""
-        self.data.write(box, carried.data)
-        if self.counts is not None:
-            assert carried.counts is not None
-            self.counts.write(box, carried.counts)
+        """Keep what is carried of a box, counted from the volume's start: shard by shard, each in memory twice."""
+        for layer, array in zip(self.layers, (carried.data, carried.counts), strict=False):
+            assert array is not None
+            for piece in BlockGrid(box, box.shape if layer.layout.shard is None else layer.layout.shard):
+                layer.write(piece, array[(..., *piece.slices(box))])
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,11 @@ class Pass:
         carried = 0
         if self.keep is not None:
             carried = sum(layer.spec.nbytes_of(boxes[-1]) for layer in self.keep.layers)
-        return Estimate(bytes_written=written + carried, memory=written + carried)
+        sharded = [
+            level.spec.nbytes_of(part) for level, part in zip(self.levels, boxes, strict=True) if level.layout.shard
+        ]
+        assembled = 2 * max(sharded, default=0)  # chunks as they are encoded, and the file of them
+        return Estimate(bytes_written=written + carried, memory=written + carried + assembled)
 
     def intact(self) -> bool:
         """Return whether the levels are still there."""
@@ -171,6 +178,18 @@ class Pass:
         """Return the pass with its scratch data below the URL `directory`."""
         levels = tuple(level.bind(directory) for level in self.levels)
         return dataclasses.replace(self, levels=levels, keep=None if self.keep is None else self.keep.bind(directory))
+
+
+def _split(chunk: Zyx | None, shard: Zyx, spec: VolumeSpec) -> Zyx:
+    """Return a part of a shard, whole chunks of about 16 MB, that shards can be tiled with."""
+    assert chunk is not None
+    part = list(shard)
+    while math.prod(part) * spec.dtype.itemsize * (spec.channels or 1) > _SCRATCH_BYTES:
+        even = [axis for axis in range(3) if part[axis] % (2 * chunk[axis]) == 0]
+        if not even:
+            break
+        part[max(even, key=lambda axis: part[axis])] //= 2
+    return part[0], part[1], part[2]
 
 
 def passes(
