@@ -14,7 +14,7 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.fingerprint import token
 from daskflow.operators.contrasting.equalizing import equalize
-from daskflow.operators.contrasting.place import grey_image
+from daskflow.operators.contrasting.place import grey_image, with_few_sections
 from daskflow.operators.contrasting.tables import look_up
 from daskflow.operators.contrasting.tile_stages import Equalizing
 from daskflow.operators.contrasting.tiles import Tiles
@@ -52,7 +52,7 @@ def clahe(
     if math.isnan(clip_limit):
         raise ParameterError("clip limit is nan; give a number")
     tiles = Tiles(volume.box, _grid(tile_grid))
-    volume = _shallower(volume, tiles)
+    volume = with_few_sections(volume, _table_bytes(volume, tiles), _TABLE_BYTES)
     expression, grid = volume.expression, volume.grid
     key = token([__version__, expression.describe(), grid.block, grid.origin, tiles.describe(), clip_limit])[:8]
     equalizing = Equalizing(expression, grid, tiles, float(clip_limit), key)
@@ -68,15 +68,11 @@ def _grid(tile_grid: Sequence[int]) -> tuple[int, int]:
     return int(numbers[0]), int(numbers[1])
 
 
-def _shallower(volume: Volume, tiles: Tiles) -> Volume:
-    """Return a volume with blocks of fewer sections, whole chunks still, where tables would take much more memory."""
-    deep, *block = volume.block
-    chunk = (volume.spec.write_unit or (1, 1, 1))[0]
+def _table_bytes(volume: Volume, tiles: Tiles) -> int:
+    """Return the bytes of the tables that one section of a block may be looked up in."""
+    _, *block = volume.block
     near = [min(count, size // axis.size + 2) for count, size, axis in zip(tiles.count, block, tiles.axes, strict=True)]
-    table = math.prod(near) * (int(np.iinfo(volume.dtype).max) + 1) * volume.dtype.itemsize
-    while deep % (2 * chunk) == 0 and deep * table > _TABLE_BYTES:
-        deep //= 2
-    return volume.with_block((deep, *block))
+    return math.prod(near) * (int(np.iinfo(volume.dtype).max) + 1) * volume.dtype.itemsize
 
 
 def _tables_of(box: BoundingBox, tiles: Tiles, bins: int) -> BoundingBox:

@@ -14,12 +14,14 @@ from daskflow.geometry import BoundingBox
 from daskflow.jobs.fingerprint import token
 from daskflow.operators.contrasting.counting import Slabs, count_levels, read_levels
 from daskflow.operators.contrasting.levels import BINS
-from daskflow.operators.contrasting.place import grey_image, known_place
+from daskflow.operators.contrasting.place import grey_image, known_place, with_few_sections
 from daskflow.operators.contrasting.sampling import Sampling
 from daskflow.operators.contrasting.stretching import limits_stage, limits_tables, stretch
 from daskflow.operators.contrasting.tables import look_up
 from daskflow.stores import kvstore
 from daskflow.volume import Flag, Volume, operator
+
+_LEVEL_BYTES = 2**25  # of the levels of a block
 
 
 @operator(group="image")
@@ -72,15 +74,20 @@ def _slabs(volume: Volume, sampling: Sampling, levels: str | os.PathLike[str] | 
     bins = BINS[volume.dtype.name]
     if levels is not None:
         place = known_place(volume) if levels == "source" else kvstore.normalise(levels)
-        return read_levels(place, volume.grid, bins, token([place, str(volume.grid)])[:8])
+        return read_levels(place, _in_blocks(volume).grid, bins, token([place, str(volume.grid)])[:8])
     return counted_levels(volume, sampling)
 
 
 def counted_levels(volume: Volume, sampling: Sampling) -> Slabs:
     """Return the stages that count the levels of a volume: the same ones for all that need the same levels."""
-    grid, expression = volume.grid, volume.expression
+    grid, expression = _in_blocks(volume).grid, volume.expression
     key = token([__version__, expression.describe(), repr(sampling), grid.block, grid.origin])[:8]
     return count_levels(expression, grid, sampling, BINS[volume.dtype.name], key)
+
+
+def _in_blocks(volume: Volume) -> Volume:
+    """Return the volume in the blocks whose levels are counted."""
+    return with_few_sections(volume, 8 * BINS[volume.dtype.name], _LEVEL_BYTES)
 
 
 def _limits_of(box: BoundingBox) -> BoundingBox:

@@ -47,10 +47,7 @@ class Slabs:
         Raises:
             MissingChunkError: they are gone.
         """
-        record = read_record(directory, self.name, slab)
-        if record is None:
-            raise MissingChunkError(f"levels in {directory} are gone; delete the job's directory and run it again")
-        return _widened(record, self.bins)
+        return read_counts(directory, self.name, slab, self.bins)
 
 
 def count_levels(expression: Expression, grid: BlockGrid, sampling: Sampling, bins: int, key: str) -> Slabs:
@@ -71,7 +68,11 @@ def count_levels(expression: Expression, grid: BlockGrid, sampling: Sampling, bi
         level += 1
         merged = f"levels-{key}-{level}"
         places = BlockGrid(BoundingBox((0, 0, 0), (nz, ny, nx)), (1, _FAN_IN, _FAN_IN))
-        stages.append(Stage(f"merge-levels-{level}", places, _MergeLevels(name, merged, places), numbered=True))
+        stages.append(
+            Stage(
+                f"merge-levels-{level}", places, _MergeLevels(name, merged, places, bins, grid.block[0]), numbered=True
+            )
+        )
         name, (nz, ny, nx) = merged, places.shape
     return Slabs(name, slabs_of(grid), bins, tuple(stages))
 
@@ -170,37 +171,37 @@ class _MergeLevels:
         source: name of the records that are read, by the C-order index of a block's place.
         target: name of those that are written.
         places: groups of places.
+        bins: grey values there are.
+        sections: of a slab, at most.
         directory: URL of the scratch directory, once bound.
     """
 
     source: str
     target: str
     places: BlockGrid
+    bins: int
+    sections: int
     directory: str = ""
 
-    def read(self, box: BoundingBox) -> list[Arrays]:
-        every = BlockGrid(self.places.box, (1, 1, 1))
-        records = [read_record(self.directory, self.source, index) for index in every.touching(box)]
-        if any(record is None for record in records):
-            raise MissingChunkError(f"levels in {self.directory} are gone; delete the job's directory and run it again")
-        return [record for record in records if record is not None]
+    def read(self, box: BoundingBox) -> Counts:
+        """Return the counts of the blocks, added up record after record."""
+        total: Counts | None = None
+        for index in BlockGrid(self.places.box, (1, 1, 1)).touching(box):
+            counts = read_counts(self.directory, self.source, index, self.bins)
+            total = counts if total is None else np.add(total, counts, out=total)
+        assert total is not None
+        return total
 
-    def compute(self, box: BoundingBox, inputs: list[Arrays]) -> Arrays:  # noqa: ARG002
-        low = min(int(record["low"][0]) for record in inputs)
-        high = max(int(record["low"][0]) + record["counts"].shape[1] for record in inputs)
-        total = np.zeros((len(inputs[0]["counts"]), high - low), np.int64)
-        for record in inputs:
-            at, counts = int(record["low"][0]) - low, record["counts"]
-            total[:, at : at + counts.shape[1]] += counts
-        return {"counts": total, "low": np.array([low])}
+    def compute(self, box: BoundingBox, inputs: Counts) -> Counts:  # noqa: ARG002
+        return inputs
 
-    def write(self, box: BoundingBox, outputs: Arrays) -> BlockResult:
+    def write(self, box: BoundingBox, outputs: Counts) -> BlockResult:
         (index,) = self.places.touching(box)
-        write_record(self.directory, self.target, index, outputs)
+        write_record(self.directory, self.target, index, _narrowed(outputs))
         return BlockResult()
 
-    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (records are small)
-        return Estimate()
+    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
+        return Estimate(memory=3 * 8 * self.bins * self.sections)
 
     def check(self) -> None:
         """Nothing can fail that counting has not met."""
@@ -307,7 +308,15 @@ def _narrowed(levels: Counts) -> Arrays:
     return {"counts": np.ascontiguousarray(levels[:, low:high]), "low": np.array([low])}
 
 
-def _widened(record: Arrays, bins: int) -> Counts:
+def read_counts(directory: str, name: str, index: int, bins: int) -> Counts:
+    """Return the counts in a record, shape (sections, bins).
+
+    Raises:
+        MissingChunkError: there is no such record.
+    """
+    record = read_record(directory, name, index)
+    if record is None:
+        raise MissingChunkError(f"levels in {directory} are gone; delete the job's directory and run it again")
     counts, low = record["counts"], int(record["low"][0])
     levels = np.zeros((len(counts), bins), np.int64)
     levels[:, low : low + counts.shape[1]] = counts

@@ -1,4 +1,4 @@
-"""What images levels are counted of, and where they are kept."""
+"""What images levels are counted of, in which blocks, and where they are kept."""
 
 from __future__ import annotations
 
@@ -49,3 +49,20 @@ def known_place(volume: Volume) -> str:
     opened, mip = node.store.opened, node.store.mip
     url = opened.url.rstrip("/")
     return f"{url}/levels/{mip}" if opened.format == "precomputed" else f"{url}.levels/{mip}"
+
+
+def with_few_sections(volume: Volume, per_section: int, most: int) -> Volume:
+    """Return a volume with blocks of half as many sections, again and again, while what they need is too much.
+
+    Blocks stay whole chunks and shards.
+
+    Args:
+        volume: the volume.
+        per_section: bytes that each section of a block needs.
+        most: bytes that a block may need.
+    """
+    deep, high, wide = volume.block
+    unit = (volume.spec.write_unit or (1, 1, 1))[0]
+    while deep % (2 * unit) == 0 and deep * per_section > most:
+        deep //= 2
+    return volume.with_block((deep, high, wide))

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from daskflow.errors import MissingChunkError
 from daskflow.geometry import BlockGrid
+from daskflow.operators.contrast import contrast
+from daskflow.operators.contrast_levels import contrast_levels
 from daskflow.operators.contrasting.counting import CountLevels, count_levels
 from daskflow.operators.contrasting.sampling import Sampling
 from daskflow.stores.memory import ArrayStore
@@ -81,3 +83,10 @@ def test_lost_records_are_named(tmp_path):
     slabs = count_levels(volume.expression, volume.grid, Sampling(volume.box, 1, 0), 256, "key")
     with pytest.raises(MissingChunkError, match="gone; delete the job's directory"):
         slabs.read(str(tmp_path), 0)
+
+
+def test_deep_blocks_of_sixteen_bits_are_counted_in_shallower_ones(tmp_path):
+    volume = Volume.from_array(np.full((600, 4, 4), 65535, np.uint16)).with_block((512, 4, 4))
+    job = contrast_levels(volume, directory=tmp_path / "levels")
+    assert job.plan().stages[0].grid.block[0] * 65536 * 8 <= 2**25
+    assert contrast(volume)[:1].read().max() == 65535
