@@ -200,7 +200,8 @@ def _skeletons(cutout: Cutout, numbers: Array, tracing: Tracing) -> Iterator[tup
     if tracing.cross_section and found:
         _measure_sections(cutout, numbers, found, tracing)
     offset = [a - b for a, b in zip(cutout.inner.start, cutout.whole.start, strict=True)][::-1]
-    yield from _single_vertices(inside, sorted(set(_present(inside)) - found.keys()), offset, tracing)
+    if not tracing.fix_avocados:  # then a label may be gone as it is part of another one
+        yield from _single_vertices(inside, sorted(set(_present(inside)) - found.keys()), offset, tracing)
     for number, skeleton in found.items():
         attributes: Attributes = {"radius": np.asarray(skeleton.radius, np.float32)}
         if tracing.cross_section:

@@ -28,7 +28,7 @@ Outputs = tuple[dict[int, Piece], dict[str, int]]
 
 TRACED = "traced-labels"
 _SECONDS = 4e-6  # per voxel of real neurites
-_BYTES = 14  # per voxel: labels twice as numbers of 2 or 4 bytes, distances, and one neurite's box while it is traced
+_BYTES = 24  # per voxel: labels as numbers, distances, and what searches paths in the box of the largest label
 
 
 @dataclass(frozen=True)
