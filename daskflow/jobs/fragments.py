@@ -13,6 +13,7 @@ Nothing is listed by prefix: every name follows from a number. Bytes of fragment
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -99,8 +100,8 @@ def write_fragments(
 
 
 def bucket_count(blocks: int) -> int:
-    """Return how many buckets suit a number of blocks: a power of two, about one per block, 16 to 4,096."""
-    return min(max(1 << max(blocks - 1, 0).bit_length(), _FEWEST_BUCKETS), _MOST_BUCKETS)
+    """Return how many buckets suit a number of blocks: a power of two, about one for 8 blocks, 16 to 4,096."""
+    return min(max(1 << max(blocks // 8 - 1, 0).bit_length(), _FEWEST_BUCKETS), _MOST_BUCKETS)
 
 
 @dataclass(frozen=True)
@@ -211,8 +212,7 @@ class Shuffle:
 
     def read_all(self, directory: str, fragments: Iterable[Fragment]) -> list[bytes]:
         """Return the bytes of some fragments, several being read at once."""
-        with ThreadPoolExecutor(_READERS) as pool:
-            return list(pool.map(lambda fragment: self.read(directory, fragment), fragments))
+        return list(_pool().map(lambda fragment: self.read(directory, fragment), fragments))
 
     def _levels(self) -> list[tuple[int, int]]:
         """Return, of every level, how many groups of blocks there are, and how many ranges of buckets each has."""
@@ -332,8 +332,13 @@ class _Gather(_OverLists):
 
 def _each(read: Callable[[int], Entries], box: BoundingBox) -> list[Entries]:
     """Return what is read for each number along the first axis of a box, several at once."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(read, range(box.start[0], box.stop[0])))
+    return list(_pool().map(read, range(box.start[0], box.stop[0])))
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """Return this process's threads that wait for storage."""
+    return ThreadPoolExecutor(_READERS, thread_name_prefix="fragments")
 
 
 def _block_entries(directory: str, stage: str, block: int) -> Entries:

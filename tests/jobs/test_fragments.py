@@ -125,8 +125,8 @@ def test_tasks_of_a_million_blocks_read_about_as_much_as_64_blocks_list():
     assert max(share) < 256
 
 
-@pytest.mark.parametrize(("blocks", "buckets"), [(1, 16), (16, 16), (17, 32), (10**4, 4096), (10**6, 4096)])
-def test_there_are_about_as_many_buckets_as_blocks(blocks, buckets):
+@pytest.mark.parametrize(("blocks", "buckets"), [(1, 16), (128, 16), (136, 32), (10**4, 2048), (10**6, 4096)])
+def test_there_is_about_one_bucket_for_eight_blocks(blocks, buckets):
     assert bucket_count(blocks) == buckets
 
 
