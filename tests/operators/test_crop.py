@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -91,3 +93,15 @@ def test_part_of_a_layer_is_a_layer_at_the_same_place_with_the_same_voxels(tmp_p
     stored = daskflow.open(tmp_path / f"part-{name}")
     assert stored.box == BoundingBox((0, 10, 10), (16, 30, 30))
     np.testing.assert_array_equal(stored.read(), image[:, 10:30, 10:30])
+
+
+def test_cutout_has_its_place_and_size_in_the_info(tmp_path, threads):
+    image = np.random.default_rng(0).integers(1, 255, (64, 256, 256), np.uint8)
+    daskflow.open(image, voxel_size=(40, 4, 4)).save(tmp_path / "source", encoding="raw").run(threads, progress=False)
+
+    part = daskflow.crop(daskflow.open(tmp_path / "source"), start=(0, 64, 64), stop=(64, 192, 192))
+    part.save(tmp_path / "part").run(threads, progress=False)
+
+    (scale,) = json.loads((tmp_path / "part" / "info").read_text())["scales"]
+    assert (scale["voxel_offset"], scale["size"]) == ([64, 64, 0], [128, 128, 64])
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "part").read(), image[:, 64:192, 64:192])
