@@ -62,7 +62,7 @@ def voxel_counts(
         check_ending(table)
         outputs += (table,)
     stages = (*expression.stages, *counting.stages)
-    finish = (ReportCounts(counting),)
+    finish = (ReportCounts(counting, outputs),)
     if not outputs:
         return PassingJob(stages, private_directory(), name="voxel counts", finish=finish)
     once = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
@@ -77,9 +77,11 @@ class ReportCounts:
 
     Attributes:
         counting: what was counted.
+        outputs: URLs of the files that were written.
     """
 
     counting: LabelCounts
+    outputs: tuple[str, ...]
     reads_scratch: ClassVar[bool] = True
 
     def __call__(self, report: Report, directory: str) -> None:
@@ -87,6 +89,8 @@ class ReportCounts:
         known = self.counting.summary(JobDirectory(directory).scratch)
         largest = known.pop("largest")
         report.results["voxel_counts"] = known
+        if self.outputs:
+            report.results["files"] = [kvstore.redact(url) for url in self.outputs]
         report.results["largest_labels"] = {f"label {label}": count for label, count in largest.items()}
 
 

@@ -51,7 +51,7 @@ class WriteCounts:
         rows = known["labels"] + int(self.background and known["background"] > 0)
         for url in self.outputs:
             write_table(url, rows, self._tables())
-        return BlockResult(counts={"labels": known["labels"]})
+        return BlockResult()
 
     def _tables(self) -> Iterator[Table]:
         for labels, counts in self.counting.tables(self.directory):

@@ -32,18 +32,13 @@ def number_components(
     Raises:
         ParameterError: the dtype cannot hold n.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     leader = np.arange(len(firsts), dtype=np.int64)
     if len(pairs):
         parts, ends = np.unique(pairs, return_inverse=True)
-        a, b = ends.reshape(pairs.shape).T
-        graph = coo_array((np.ones(len(a), np.bool_), (a, b)), shape=(len(parts), len(parts)))
-        _, group = connected_components(graph, directed=False)
         order = np.argsort(firsts[parts])
-        _, earliest = np.unique(group[order], return_index=True)
-        leader[parts] = parts[order[earliest]][group]
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        leader[parts] = parts[order[earliest(len(parts), place[ends.reshape(-1, 2)])]][place]
     leads = leader == np.arange(len(firsts))
     if dust and sizes is not None:
         voxels = np.zeros(len(firsts), np.int64)
@@ -58,3 +53,23 @@ def number_components(
     rank = np.zeros(len(firsts), dtype)
     rank[leaders[np.argsort(firsts[leaders])]] = np.arange(1, len(leaders) + 1, dtype=dtype)
     return rank[leader], len(leaders)
+
+
+def earliest(count: int, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the lowest of the numbers 0 to `count` - 1 that each is joined with, over any chain of `pairs`.
+
+    Every round hangs roots on lower ones that they are joined with, and then everything on its root.
+    """
+    root = np.arange(count, dtype=np.int64)
+    a, b = pairs.T
+    while len(a):
+        low, high = np.minimum(root[a], root[b]), np.maximum(root[a], root[b])
+        apart = low != high
+        a, b = a[apart], b[apart]
+        np.minimum.at(root, high[apart], low[apart])
+        while True:
+            above = root[root]
+            if np.array_equal(above, root):
+                break
+            root = above
+    return root
