@@ -44,8 +44,6 @@ CASES = [
 WRITTEN_BY_CLOUDVOLUME = [case for case in CASES if case[:2] != ("png", "uint16")]  # which its libraries refuse
 READ_BY_CLOUDVOLUME = [c for c in WRITTEN_BY_CLOUDVOLUME if c[0] != "png" or c[2] == 1]  # it mixes up channels of pngs
 ONE_EACH = [(name, dtypes[-1], counts[-1]) for name, (dtypes, counts) in LOSSLESS.items() if not ENCODINGS[name].driven]
-CHECKED = [case for case in ONE_EACH if case[0] != "fpzip"]  # which cannot tell a stream cut short
-
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 
@@ -213,7 +211,7 @@ def test_missing_chunks_are_errors_or_counted_zeros(
     assert counts["missing_chunks"] == 12 - len(BlockGrid(first, CHUNK))
 
 
-@pytest.mark.parametrize(("encoding", "dtype", "channels"), CHECKED)
+@pytest.mark.parametrize(("encoding", "dtype", "channels"), ONE_EACH)
 def test_a_chunk_cut_short_or_replaced_is_named(tmp_path: Path, encoding: str, dtype: str, channels: int) -> None:
     store = create_store(tmp_path, spec_of(dtype, channels), layout=layout_of(encoding))
     array = content(store.spec)
@@ -231,7 +229,7 @@ def test_a_chunk_cut_short_or_replaced_is_named(tmp_path: Path, encoding: str, d
         open_store(tmp_path).read(BOX)
 
 
-@given(data=st.data(), case=st.sampled_from(CHECKED))
+@given(data=st.data(), case=st.sampled_from(ONE_EACH))
 @settings(deadline=None, max_examples=80)
 def test_a_chunk_cut_short_anywhere_never_reads_as_other_voxels(
     data: st.DataObject, case: tuple[str, str, int]
