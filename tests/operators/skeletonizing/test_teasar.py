@@ -151,3 +151,12 @@ def test_few_paths_are_traced_where_a_limit_is_set():
     array = (ndimage.gaussian_filter(random.random((24, 24, 24)), 1) > 0.5).astype(np.uint8)
     all_paths, few = (traced(array, tracing=Tracing((1.0,) * 3, max_paths=limit))[1] for limit in (None, 3))
     assert 0 < len(few.vertices) < len(all_paths.vertices)
+
+
+@pytest.mark.parametrize("fix", [False, True])
+def test_a_nucleus_becomes_a_part_of_its_soma_where_asked(fix):
+    places = np.stack(np.mgrid[:40, :40, :40]) - 20
+    distance = np.sqrt((places**2).sum(axis=0))
+    array = (distance < 18).astype(np.uint8) + (distance < 10)
+    tracing = Tracing((150.0,) * 3, soma_detection=800, soma_acceptance=2000, fix_avocados=fix)
+    assert set(traced(array, tracing=tracing)) == ({1} if fix else {1, 2})
