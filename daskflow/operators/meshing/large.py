@@ -20,7 +20,7 @@ from daskflow.geometry import Zyx
 from daskflow.jobs.fragments import Fragment
 from daskflow.jobs.records import Arrays
 from daskflow.operators.meshing.cutting import Cells, cut, z_curve
-from daskflow.operators.meshing.multires import Detail, Encoded, encode_level, manifest_of
+from daskflow.operators.meshing.multires import Detail, Encoded, Position, encode_level, manifest_of
 from daskflow.operators.meshing.surface import Faces, Points, Surface
 
 PACKED_BYTES = 18  # of a triangle in scratch data, with its share of the vertices
@@ -43,7 +43,7 @@ class Division:
     cells: Cells
     levels: int
     inner: int
-    parts: list[tuple[tuple[int, int, int], list[Fragment]]]
+    parts: list[tuple[Position, list[Fragment]]]
 
     @property
     def part_cells(self) -> Cells:
@@ -52,6 +52,13 @@ class Division:
         for _ in range(self.inner):
             cells = cells.doubled()
         return cells
+
+    def inside(self, position: Position, lod: int) -> tuple[Position, Position]:
+        """Return the first and the last cell of a level in the part at `position`."""
+        x, y, z = position
+        many = 2 ** (self.inner - lod)
+        last = many - 1
+        return (x * many, y * many, z * many), (x * many + last, y * many + last, z * many + last)
 
 
 def divide(fragments: Sequence[Fragment], detail: Detail, memory: int, block: Zyx) -> Division | None:
@@ -87,11 +94,11 @@ def divide(fragments: Sequence[Fragment], detail: Detail, memory: int, block: Zy
 
 def _parts(
     cells: Cells, fragments: Sequence[Fragment], bounds: npt.NDArray[np.float64]
-) -> list[tuple[tuple[int, int, int], list[Fragment]]]:
+) -> list[tuple[Position, list[Fragment]]]:
     margin = 0.01
     first = np.floor((bounds[:, :3] - margin - cells.origin) / cells.size).astype(np.int64).clip(0, cells.count - 1)
     last = np.floor((bounds[:, 3:] + margin - cells.origin) / cells.size).astype(np.int64).clip(0, cells.count - 1)
-    found: dict[tuple[int, int, int], list[Fragment]] = {}
+    found: dict[Position, list[Fragment]] = {}
     for fragment, low, high in zip(fragments, first.tolist(), last.tolist(), strict=True):
         for z in range(low[2], high[2] + 1):
             for y in range(low[1], high[1] + 1):
@@ -103,9 +110,7 @@ def _parts(
     return [(keys[number], found[keys[number]]) for number in order]
 
 
-def make_part(
-    vertices: Points, faces: Faces, position: tuple[int, int, int], division: Division, detail: Detail
-) -> Arrays:
+def make_part(vertices: Points, faces: Faces, position: Position, division: Division, detail: Detail) -> Arrays:
     """Return one part, as a record: its fragments of every level up to the inner one, and its surface at that level.
 
     Args:
@@ -123,7 +128,10 @@ def make_part(
     for lod in range(division.inner + 1):
         if lod and len(faces):
             vertices, faces = detail.coarser(vertices, faces, lod, origin=division.cells.origin)
-        encoded = encode_level(vertices, faces, division.cells, lod, detail.bits) if len(faces) else []
+        encoded: Encoded = []
+        if len(faces):  # simplified, they may reach a little beyond the part
+            within = division.inside(position, lod)
+            encoded = encode_level(vertices, faces, division.cells, lod, detail.bits, within)
         arrays[f"positions{lod}"] = np.array([place for place, _ in encoded], np.uint32).reshape(-1, 3)
         arrays[f"sizes{lod}"] = np.array([len(data) for _, data in encoded], np.uint32)
         arrays[f"data{lod}"] = np.frombuffer(b"".join(data for _, data in encoded), np.uint8)

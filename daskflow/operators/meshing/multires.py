@@ -75,7 +75,9 @@ def fitting_cells(vertices: Points, faces: Faces, detail: Detail) -> tuple[int, 
     return levels, cells
 
 
-def encode_level(vertices: Points, faces: Faces, cells: Cells, lod: int, bits: int) -> Encoded:
+def encode_level(
+    vertices: Points, faces: Faces, cells: Cells, lod: int, bits: int, within: tuple[Position, Position] | None = None
+) -> Encoded:
     """Return the Draco fragments of a level by cell, in Z-curve order, those without triangles left out.
 
     No triangle of a coarser level is in two cells of the level before.
@@ -86,6 +88,7 @@ def encode_level(vertices: Points, faces: Faces, cells: Cells, lod: int, bits: i
         cells: of the finest level.
         lod: the level.
         bits: 10 or 16.
+        within: first and last cell of the level, into which what lies beyond is put.
     """
     for _ in range(lod - 1):
         cells = cells.doubled()
@@ -93,6 +96,8 @@ def encode_level(vertices: Points, faces: Faces, cells: Cells, lod: int, bits: i
     places = cells.of(vertices, faces)
     if lod:
         places, cells = places // 2, cells.doubled()
+    if within is not None:
+        places = np.clip(places, *within)
     encoded = []
     for position, inside in by_cell(places, faces):
         corner = cells.origin + np.array(position) * cells.size
