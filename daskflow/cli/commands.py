@@ -112,7 +112,7 @@ def remove(
     """
     from daskflow.errors import ParameterError
     from daskflow.geometry import BoundingBox, as_zyx
-    from daskflow.stores.removal import plan_removal
+    from daskflow.jobs.removal import plan_removal
 
     if (start is None) != (size is None):
         raise ParameterError("give both start and size of a box")

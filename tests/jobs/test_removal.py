@@ -7,14 +7,17 @@ import json
 import numpy as np
 import pytest
 
-from daskflow.errors import AlignmentError, ParameterError, StoreAccessError, StoreNotFoundError
+from daskflow.errors import AlignmentError, LockedJobError, ParameterError, StoreAccessError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
+from daskflow.jobs.lock import Lease
+from daskflow.jobs.removal import plan_removal
+from daskflow.operators.downsample import downsample
 from daskflow.stores import kvstore
 from daskflow.stores.base import Layout
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.opening import create_store, open_store
 from daskflow.stores.precomputed_info import load_info, save_info
-from daskflow.stores.removal import plan_removal
+from daskflow.volume import Volume
 
 SPEC = VolumeSpec(
     BoundingBox((-8, 0, 4), (24, 32, 36)), np.dtype("uint64"), voxel_size=(8.0, 8.0, 8.0), layer_type="segmentation"
@@ -199,3 +202,62 @@ def test_a_damaged_info_removes_nothing(plain, tmp_path):
     with pytest.raises(Exception, match="info"):
         plan_removal(plain, mips=[0])
     assert files(tmp_path) == before
+
+
+def labels(shape=(32, 32, 32), value=3):
+    return Volume.from_array(np.full(shape, value, np.uint32), voxel_size=(8, 8, 8), layer_type="segmentation")
+
+
+def jobs(tmp_path):
+    return sorted(path.name for path in tmp_path.glob("*.daskflow"))
+
+
+def test_what_was_removed_is_made_again_by_the_same_command(tmp_path, threads):
+    job = labels().save(tmp_path / "layer", chunk=(16, 16, 16))
+    job.run(threads, progress=False)
+    plan_removal(f"{tmp_path}/layer", mips=[0]).run()
+    assert jobs(tmp_path) == []
+    assert job.run(threads, progress=False).ok
+    assert (open_store(f"{tmp_path}/layer").read(labels().box) == 3).all()
+
+
+def test_a_removed_level_can_be_made_with_other_parameters(tmp_path, threads):
+    labels().save(tmp_path / "layer", chunk=(8, 8, 8)).run(threads, progress=False)
+
+    def level(**how):
+        return downsample(Volume.from_store(open_store(f"{tmp_path}/layer")), levels=1, **how)
+
+    level(factor=(1, 2, 2)).run(threads, progress=False)
+    assert jobs(tmp_path) == ["layer.daskflow", "layer.mip1-1.daskflow"]
+    removal = plan_removal(f"{tmp_path}/layer", mips=[1], forget=True)
+    assert "layer.mip1-1.daskflow" in str(removal)
+    removal.run()
+    assert jobs(tmp_path) == ["layer.daskflow"], "the job of the other level is kept"
+    assert level(factor=(2, 2, 2)).run(threads, progress=False).ok
+    assert open_store(f"{tmp_path}/layer", mip=1).spec.voxel_size == (16, 16, 16)
+
+
+def test_the_job_of_removed_meshes_goes_and_others_stay(plain, tmp_path):
+    write_file(f"{plain}/mesh_dir", "info", b"{}")
+    save_info(plain, load_info(plain) | {"mesh": "mesh_dir"})
+    for directory in (f"{plain}/mesh_dir.daskflow", f"{plain}/skeletons.daskflow"):
+        kvstore.write_bytes(f"{directory}/job.json", b'{"stages": {}}')
+    plan_removal(plain, mesh=True).run()
+    assert not (tmp_path / "layer/mesh_dir.daskflow").exists()
+    assert (tmp_path / "layer/skeletons.daskflow").exists()
+
+
+def test_nothing_is_removed_while_a_job_writes_it(tmp_path, threads):
+    labels().save(tmp_path / "layer", chunk=(16, 16, 16)).run(threads, progress=False)
+    before = files(tmp_path / "layer")
+    with Lease(f"file://{tmp_path}/layer.daskflow/lock"), pytest.raises(LockedJobError):
+        plan_removal(f"{tmp_path}/layer", mips=[0]).run()
+    assert files(tmp_path / "layer") == before
+    assert jobs(tmp_path) == ["layer.daskflow"]
+
+
+def test_jobs_of_other_layers_with_a_longer_name_stay(tmp_path, threads):
+    for name in ("layer", "layer.second"):
+        labels().save(f"precomputed://{tmp_path}/{name}", chunk=(16, 16, 16)).run(threads, progress=False)
+    plan_removal(f"{tmp_path}/layer", mips=[0]).run()
+    assert jobs(tmp_path) == ["layer.second.daskflow"]

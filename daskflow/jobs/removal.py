@@ -1,16 +1,23 @@
-"""Removing parts of a layer: levels, boxes of chunks, meshes, skeletons; first what that takes away, then doing it."""
+"""Removing parts of a layer: levels, boxes of chunks, meshes, skeletons; first what that takes away, then doing it.
+
+The directories of the jobs that wrote what is removed go as well: their ledgers would say that it is done.
+"""
 
 from __future__ import annotations
 
+import glob
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from daskflow.config import format_bytes
 from daskflow.errors import AlignmentError, ParameterError, StoreAccessError
 from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.lock import Lease
 from daskflow.stores import kvstore
 from daskflow.stores.contents import LevelContents, levels_of
 from daskflow.stores.objects.files import sized_names
@@ -51,12 +58,14 @@ class Removal:
         parts: what goes.
         keys: of the info that go: mesh, skeletons.
         mips: whose entries in the info go.
+        jobs: URLs of the directories of the jobs that wrote the parts.
     """
 
     url: str
     parts: tuple[Part, ...]
     keys: tuple[str, ...] = ()
     mips: tuple[int, ...] = ()
+    jobs: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -72,6 +81,7 @@ class Removal:
             lines.append(f"  {part.name.ljust(width)}  {part.count:,} files{size}")
         gone = [*(f"its key {key}" for key in self.keys), *(f"its entry of mip {mip}" for mip in self.mips)]
         lines.append(f"  of the info: {', '.join(gone) or 'nothing'}")
+        lines += [f"  record of the job that wrote it: {kvstore.redact(job)}" for job in self.jobs]
         return "\n".join(lines)
 
     def run(self) -> int:
@@ -79,7 +89,19 @@ class Removal:
 
         Raises:
             StoreAccessError: the location refuses.
+            LockedJobError: a job that writes it is running; nothing was removed.
         """
+        with ExitStack() as leases:
+            for job in self.jobs:
+                leases.enter_context(Lease(JobDirectory(job).lock))
+            for job in self.jobs:
+                JobDirectory(job).clear()
+            removed = self._remove()
+        for job in self.jobs:
+            kvstore.delete_tree(job)
+        return removed
+
+    def _remove(self) -> int:
         if self.keys or self.mips:
             info = load_info(self.url)
             scales = [scale for mip, scale in enumerate(info["scales"]) if mip not in self.mips]
@@ -134,7 +156,37 @@ def plan_removal(
         raise ParameterError(f"{kvstore.redact(store.url)} is no precomputed layer, and has no meshes or skeletons")
     parts += [_directory_part(store.url, key) for key in keys]
     forgotten = tuple(level.mip for level in levels) if forget else ()
-    return Removal(store.url, tuple(parts), tuple(keys), forgotten)
+    jobs = _jobs_of_levels(store.url, len(store.mips), {level.mip for level in levels})
+    jobs += [job for key in keys for job in _jobs_of_objects(store.url, object_directory(store.url, key))]
+    return Removal(store.url, tuple(parts), tuple(keys), forgotten, tuple(dict.fromkeys(jobs)))
+
+
+def _jobs_of_levels(layer: str, count: int, mips: set[int]) -> list[str]:
+    """Return the directories beside a layer of the jobs that wrote some of its levels."""
+    path = kvstore.local_path(layer)
+    if path is not None:
+        found = sorted(path.parent.glob(f"{glob.escape(path.name)}.*daskflow")) if mips else []
+        candidates = [f"file://{directory}" for directory in found]
+    else:
+        ranges = [f".mip{a}-{b}" for a in range(1, count) for b in range(a, count)]
+        names = ["", *(f".mip{mip}" for mip in mips), *ranges] if mips else []
+        candidates = [f"{layer}{name}.daskflow" for name in names]
+    return [url for url in candidates if any(_writes(JobDirectory(url).read("job.json"), layer, mip) for mip in mips)]
+
+
+def _writes(job: Any, layer: str, mip: int) -> bool:
+    """Return whether the description of a job, or a part of what its stages write, names a level of a layer."""
+    if isinstance(job, dict):
+        if job.get("url") == layer and job.get("mip") == mip:
+            return True
+        job = [value for name, value in job.items() if name not in ("expression", "store")]
+    return isinstance(job, list) and any(_writes(value, layer, mip) for value in job)
+
+
+def _jobs_of_objects(layer: str, directory: str) -> list[str]:
+    """Return the directories of the jobs that wrote a directory of objects."""
+    candidates = (f"{directory}.daskflow", f"{layer}.objects.daskflow")
+    return [url for url in candidates if JobDirectory(url).read("job.json") is not None]
 
 
 def _chosen(levels: list[LevelContents], mips: list[int], url: str) -> list[LevelContents]:
