@@ -40,10 +40,8 @@ class FinishMeshes:
         info = json.dumps(self._info(JobDirectory(directory).scratch), indent=1).encode()
         kvstore.write_bytes(f"{url}/info", info)
         kvstore.write_bytes(f"{url}/provenance", json.dumps(provenance(report), indent=1).encode())
-        names = ("meshes", "triangles", "mesh_bytes")
-        report.results["meshes"] = {name: report.counts[name] for name in names if name in report.counts} or {
-            "meshes": 0
-        }
+        names = ["meshes", "triangles", *(["mesh_bytes"] if self.meshing.target.format != "legacy" else [])]
+        report.results["meshes"] = {name: report.counts.get(name, 0) for name in names}
         if self.layer is not None:
             announce(self.layer, url.rpartition("/")[2])
 
