@@ -38,8 +38,10 @@ def chosen_method(spec: VolumeSpec, method: str) -> Method:
     """Return the method that ``auto`` stands for: the mean of images, the mode of segmentations.
 
     Raises:
-        ParameterError: an image of 64-bit integers, which are labels more often than not.
+        ParameterError: the mean of a segmentation, or an image of 64-bit integers: labels, more often than not.
     """
+    if method == "mean" and spec.layer_type == "segmentation":
+        raise ParameterError("the mean of labels is no label; use method='mode', or open the layer as an image")
     if method != "auto":
         return method  # type: ignore[return-value]  # Downsampling checks it
     if shown_as(spec) == "segmentation" or spec.dtype.kind == "b":
@@ -115,10 +117,19 @@ class NewLevels:
     drop: float | None = None
 
     def sinks(self, base: VolumeSpec) -> tuple[LayerSink, ...]:
-        """Return where each level goes, finest first; nothing is created."""
-        sinks = []
+        """Return where each level goes, finest first; nothing is created.
+
+        Raises:
+            ParameterError: a level would be no smaller than the one before it.
+        """
+        sinks: list[LayerSink] = []
         for number in range(1, self.count + 1):
-            base = coarser(base, self.how.factor)
+            finer, base = base, coarser(base, self.how.factor)
+            if base.box.shape == finer.box.shape:
+                raise ParameterError(
+                    f"level {number} by factor {self.how.factor} would have {base.box.shape} voxels zyx, as many as"
+                    f" the one before it; ask for at most {number - 1} levels"
+                )
             layout = self._layout(base, self.mip + number)
             sinks.append(LayerSink(self.url, base, self.mip + number, self.format, layout, self.drop))
         return tuple(sinks)
