@@ -121,7 +121,8 @@ def remove(
     click.echo(str(removal))
     if not yes:
         click.confirm("Remove this?", abort=True)
-    click.echo(f"removed {removal.run():,} files")
+    removed = removal.run()
+    click.echo(f"removed {removed:,} file{'s' * (removed != 1)}")
 
 
 @click.command(cls=WordCommand, short_help="Memory for a shape of blocks, or a shape for memory, of a layer.")

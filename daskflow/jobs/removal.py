@@ -78,7 +78,7 @@ class Removal:
         lines = [f"to be removed from {kvstore.redact(self.url)}:"]
         for part in self.parts:
             size = f", {format_bytes(part.size)}" if local else ""
-            lines.append(f"  {part.name.ljust(width)}  {part.count:,} files{size}")
+            lines.append(f"  {part.name.ljust(width)}  {part.count:,} file{'s' * (part.count != 1)}{size}")
         gone = [*(f"its key {key}" for key in self.keys), *(f"its entry of mip {mip}" for mip in self.mips)]
         lines.append(f"  of the info: {', '.join(gone) or 'nothing'}")
         lines += [f"  record of the job that wrote it: {kvstore.redact(job)}" for job in self.jobs]

@@ -271,3 +271,55 @@ def test_plan_tells_the_shape_for_memory_and_the_memory_for_a_shape():
     assert [int(shape[0]), int(shape[1]) % 16, int(shape[2]) % 16] == [8, 0, 0]
     assert told.split("zyx")[1] == line("plan layer --shape " + " ".join(shape)).split("zyx")[1]
     assert "less than one chunk" in line("plan layer --memory 100B", code=1)
+
+
+def segmentation():
+    labels = np.zeros((32, 32, 32), np.uint32)
+    labels[4:28, 8:20, 8:20] = 5
+    np.save("labels.npy", labels)
+    line("--quiet open labels.npy --voxel-size 8 8 8 --layer-type segmentation save seg --levels 1")
+
+
+def test_info_tells_what_a_layer_is():
+    segmentation()
+    output = line("info seg")
+    assert "uint32" in output
+    assert "16 x 16" in output or "16 16" in output
+    assert "1 of 1" in output
+    assert "? of 1" in line("info seg --no-scan")
+    assert "nothing" in line("info nowhere", code=1)
+
+
+def test_remove_shows_what_goes_and_asks():
+    segmentation()
+    refused = CliRunner().invoke(app, ["remove", "seg", "--mip", "1"], input="n\n")
+    assert refused.exit_code == 1
+    assert "mip 1  1 file," in refused.output
+    assert len(list(Path("seg").glob("*/*"))) == 2
+    agreed = CliRunner().invoke(app, ["remove", "seg", "--mip", "1"], input="y\n")
+    assert agreed.exit_code == 0
+    assert "removed 1 file" in agreed.output
+    assert len(list(Path("seg").glob("*/*"))) == 1
+    assert "removed 1 file" in line("remove seg --mip 0 --start 0 0 0 --size 32 32 32 --yes")
+
+
+def test_remove_asks_nobody_where_nobody_can_answer():
+    segmentation()
+    assert "Aborted" in line("remove seg --mip 0", code=1)
+    assert "both start and size" in line("remove seg --mip 0 --start 0 0 0 --yes", code=1)
+    assert len(list(Path("seg").glob("*/*"))) == 2
+
+
+def test_segments_reach_the_viewer(monkeypatch):
+    segmentation()
+    seen = {}
+
+    class Viewer:
+        url = "http://127.0.0.1:1/"
+
+        def wait(self):
+            pass
+
+    monkeypatch.setattr(view, "neuroglancer", lambda volumes, **how: seen.update(how) or Viewer())
+    line("open seg neuroglancer --segments 5 7 -p 0")
+    assert seen["segments"] == (5, 7)
