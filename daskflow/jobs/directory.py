@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +139,42 @@ class JobDirectory:
     def save_report(self, report: Report) -> None:
         """Store a report; its results must be JSON values."""
         self.write("report.json", report.to_json())
+
+
+def jobs_of(url: str) -> list[JobDirectory]:
+    """Return the directories of the jobs that wrote a layer or parts of it: beside it, and inside it.
+
+    Args:
+        url: of the layer, normalised.
+    """
+    parent, _, name = url.rpartition("/")
+    places = [f"{parent}/{one}" for one in _job_directories(parent, f"{name}.")]
+    places += [f"{url}/{one}" for kind in ("mesh", "skeleton") for one in _job_directories(url, kind)]
+    return [JobDirectory(place) for place in places]
+
+
+def _job_directories(url: str, prefix: str) -> list[str]:
+    """Return the names below a URL that begin with a prefix and are job directories."""
+    path = kvstore.local_path(url)
+    if path is not None:
+        found = {one.parent.name for one in path.glob("*.daskflow/job.json") if one.parent.name.startswith(prefix)}
+    else:
+        ends = ".daskflow/job.json"
+        names = kvstore.list_names(url, prefix)
+        found = {one.removesuffix("/job.json") for one in names if one.endswith(ends) and one.count("/") == 1}
+    return sorted(found)
+
+
+def levels_written(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what a task's description says of the levels it writes: url, mip and, of coarser ones, downsampling."""
+    found = []
+    for sink in (task, *task.get("sinks", [])):
+        if "mip" in sink and "url" in sink:
+            found.append(sink)
+        made = sink.get("levels")
+        below = {"levels": made, **sink} if isinstance(made, list) else made or {}
+        found += [{**level, "downsampling": below.get("downsampling")} for level in below.get("levels", [])]
+    return found
 
 
 def _plain(value: Any) -> Any:

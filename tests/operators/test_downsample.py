@@ -292,6 +292,11 @@ def test_labels_that_call_themselves_an_image_are_not_averaged_by_mistake(tmp_pa
         downsample(daskflow.open(tmp_path / "layer"))
 
 
+def test_levels_that_would_not_shrink_are_refused(tmp_path):
+    with pytest.raises(ParameterError, match="at most 3 levels"):
+        downsample(stored(noise((9, 8, 8)), tmp_path / "layer"), levels=4)
+
+
 def test_a_crop_stands_for_its_box(tmp_path):
     volume = stored(noise((16, 256, 256)), tmp_path / "layer")
     job = downsample(volume.crop(BoundingBox((11, 60, 60), (12, 70, 61))), levels=2)
@@ -346,6 +351,7 @@ def test_any_volume_in_any_passes_and_shards_is_the_whole_downsampled(
     shape, offset, factor, levels, memory, shard, kind, name, block
 ):
     dtype, layer_type = kind
+    shape = (shape[0], *(max(n, f**levels) for n, f in zip(shape[1:], factor[1:], strict=True)))  # or levels stay equal
     array = noise(shape, dtype, few=layer_type == "segmentation")
     method = "mode" if layer_type == "segmentation" else "mean"
     with tempfile.TemporaryDirectory() as directory:
@@ -362,3 +368,16 @@ def test_any_volume_in_any_passes_and_shards_is_the_whole_downsampled(
         job.run(progress=False)
         np.testing.assert_array_equal(daskflow.open(f"{directory}/saved-{name}").read(), array)
         check_levels(f"{directory}/saved-{name}", array, levels, factor=factor, method=method)
+
+
+def test_levels_that_were_made_otherwise_are_refused_until_they_are_removed(tmp_path):
+    volume = stored(noise(), tmp_path / "layer")
+    downsample(volume, levels=2, method="max").run(progress=False)
+    with pytest.raises(MetadataMismatchError, match=r"mip 1 of .* made otherwise.*daskflow remove"):
+        downsample(daskflow.open(tmp_path / "layer"), levels=1).run(progress=False)
+
+
+def test_labels_are_not_averaged(tmp_path):
+    volume = daskflow.open(noise().astype("uint32"), layer_type="segmentation")
+    with pytest.raises(ParameterError, match="mean of labels"):
+        volume.save(tmp_path / "layer", levels=1, method="mean")

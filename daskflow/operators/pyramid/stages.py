@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 
 import daskflow
-from daskflow.errors import PlanError
+from daskflow.errors import MetadataMismatchError, PlanError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.jobs.directory import jobs_of, levels_written
 from daskflow.jobs.sinks import LayerSink
 from daskflow.operators.pyramid.kernels import Carried
 from daskflow.operators.pyramid.passes import Pass, Scratch
@@ -87,11 +89,15 @@ class Downsample:
         levels: the pass.
         source: what is read: a store, the level that an earlier stage wrote, or what it kept in scratch data.
         chunk: voxels (zyx) in which the source is best read.
+        whole: whether it writes whole levels, which then are of no other job.
+        job: URL of the job's directory, once bound.
     """
 
     levels: Pass
     source: Store | LayerSink | Scratch
     chunk: Zyx
+    whole: bool = True
+    job: str = ""
     reads_outputs = True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -171,7 +177,29 @@ class Downsample:
         )
 
     def check(self) -> None:
+        if self.whole:
+            self._refuse_those_of_others()
         self.levels.check()
+
+    def _refuse_those_of_others(self) -> None:
+        """Raise when a job has made the levels otherwise.
+
+        Raises:
+            MetadataMismatchError: one has; the message names it, and what removes them.
+        """
+        url = self.levels.levels[0].url
+        mips = {level.mip for level in self.levels.levels}
+        ours = json.loads(json.dumps(self.levels.describe()["downsampling"]))  # as a job's directory has it
+        for other in jobs_of(url):
+            tasks = [stage["task"] for stage in (other.read("job.json") or {}).get("stages", {}).values()]
+            made = [one for task in tasks for one in levels_written(task) if one["url"] == url]
+            common = sorted({one["mip"] for one in made if one.get("downsampling") != ours} & mips)
+            if other.url != self.job and common:
+                numbers = ",".join(map(str, common))
+                raise MetadataMismatchError(
+                    f"mip {numbers} of {url} was made otherwise, by the job in {other.url};"
+                    f" to make it anew: daskflow remove {url} --mip {numbers}"
+                )
 
     def describe(self) -> dict[str, Any]:
         source = {"store": self.source.fingerprint()} if isinstance(self.source, Store) else {}
@@ -179,7 +207,8 @@ class Downsample:
 
     def bind(self, directory: str) -> Downsample:
         source = self.source if isinstance(self.source, Store) else self.source.bind(directory)
-        return dataclasses.replace(self, levels=self.levels.bind(directory), source=source)
+        job = directory.rstrip("/").rpartition("/")[0]
+        return dataclasses.replace(self, levels=self.levels.bind(directory), source=source, job=job)
 
 
 def stages_after(first: Pass, others: Sequence[Pass], region: BoundingBox | None = None) -> tuple[Stage, ...]:
@@ -212,7 +241,7 @@ def stage(one: Pass, source: Store | LayerSink | Scratch, chunk: Zyx, region: Bo
     block = default_block(one.finest.replace(box=whole, chunk=one.unit, shard=None, chunk_origin=None))
     mips = sorted({one.levels[0].mip, one.levels[-1].mip})
     name = "-".join(["downsample-mip", *map(str, mips)]).replace("mip-", "mip")
-    return Stage(name, BlockGrid(box, block, whole.start), Downsample(one, source, chunk))
+    return Stage(name, BlockGrid(box, block, whole.start), Downsample(one, source, chunk, whole=region is None))
 
 
 def _empty(like: Array, box: BoundingBox) -> Array:
