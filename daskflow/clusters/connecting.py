@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daskflow import clusters
@@ -61,6 +63,22 @@ def targets() -> list[str]:
     """Return the names that `connect` takes: the modules of this package that start something."""
     names = (module.name for module in pkgutil.iter_modules(clusters.__path__))
     return [name for name in names if name != "connecting"]
+
+
+def script_is_guarded() -> bool:
+    """Return whether worker processes may import the script that runs, as they must, without running it again.
+
+    A module, a notebook or a prompt has nothing to run again; a script may if it looks at ``__name__``; what comes from
+    standard input cannot be imported.
+    """
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    if path is None or getattr(main, "__spec__", None) is not None:
+        return True
+    try:
+        return b"__name__" in Path(path).read_bytes()
+    except OSError:
+        return False
 
 
 def _reach(address: str, timeout: float) -> Client:

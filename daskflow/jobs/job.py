@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from daskflow.clusters import Threads, connect
+from daskflow.clusters import Threads, connect, script_is_guarded
 from daskflow.errors import JobError, ParameterError
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.executor import Workers, executor_of
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 Finish = Callable[[Report, str], None]
+
+_log = logging.getLogger(__name__)
 
 _SMALL = 4 * 10**9  # bytes read and written below which worker processes take longer to start than they save
 _WORTH = 5.0  # seconds that must be saved where threads would take turns at Python's lock
@@ -143,7 +146,16 @@ class Job:
     def connect(self) -> Client | Threads:
         """Start what runs the job when nothing else is given: see `run`."""
         plan = self.plan()
-        return connect("threads" if plan.bytes_moved < _SMALL and plan.seconds_saved < _WORTH else "local")
+        if plan.bytes_moved < _SMALL and plan.seconds_saved < _WORTH:
+            return connect("threads")
+        if not script_is_guarded():
+            _log.warning(
+                "%s runs in threads of this process: worker processes would import the script that runs, and run it"
+                ' again; put what it does below `if __name__ == "__main__":`',
+                self.name,
+            )
+            return connect("threads")
+        return connect("local")
 
     @property
     def home(self) -> JobDirectory:

@@ -1,9 +1,11 @@
 import socket
+import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from daskflow.clusters import Threads, connect
+from daskflow.clusters import Threads, connect, script_is_guarded
 from daskflow.clusters.connecting import targets
 from daskflow.errors import JobError, ParameterError
 
@@ -43,3 +45,19 @@ def test_address_without_a_scheduler_is_an_error_in_time():
         with pytest.raises(JobError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1"):
             connect(f"tcp://127.0.0.1:{taken.getsockname()[1]}", timeout=1)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("text", "guarded"), [("print()", False), ('if __name__ == "__main__":\n    print()', True), (None, False)]
+)
+def test_script_that_would_run_again_in_workers_is_told(tmp_path, monkeypatch, text, guarded):
+    script = tmp_path / "<stdin>"
+    if text is not None:
+        script.write_text(text)
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__file__=str(script), __spec__=None))
+    assert script_is_guarded() == guarded
+
+
+def test_notebook_has_nothing_to_run_again(monkeypatch):
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace())
+    assert script_is_guarded()

@@ -445,6 +445,13 @@ def test_without_a_client_a_job_that_keeps_the_lock_of_python_gets_processes(tmp
     assert job(tmp_path, blocks=12)[0].connect() == "local"
 
 
+def test_large_job_of_a_script_that_workers_would_run_again_stays_in_threads(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("daskflow.jobs.job.script_is_guarded", lambda: False)
+    monkeypatch.setattr(WriteFiles, "estimate", lambda self, box: Estimate(bytes_read=10**10))
+    assert isinstance(job(tmp_path)[0].connect(), Threads)
+    assert "__main__" in caplog.text
+
+
 def test_plan_runs_nothing(tmp_path):
     files, task = job(tmp_path)
     assert "files" in str(files.plan())
