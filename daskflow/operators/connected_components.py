@@ -19,7 +19,7 @@ from daskflow.operators.labelling.stages import labelling_stages
 from daskflow.operators.labelling.store import LabelledStore
 from daskflow.volume import Flag, Volume, operator
 
-_BLOCK_VOXELS = 2**23
+_BLOCK_VOXELS = 2**21
 
 
 @operator(group="segmentation")
@@ -37,11 +37,11 @@ def connected_components(
 
     Voxels of different values never join, and 0 is background; with a threshold, the foreground voxels are all alike.
     Components are numbered 1 to n in the order of their first voxels, z slowest and x fastest; those below `dust`
-    voxels, counted over the whole volume, become background and get no number. The result waits for three passes, which
-    a job runs by itself: label blocks, match their seams, number the whole. The last one holds about 100 bytes for each
-    component of each block in one worker's memory; a plan, which cannot know how many there are, counts on 100 in a
-    block. `data`, `compute` and `read` run the passes on one core of one machine, for a look: with a large volume, or
-    workers on several machines, `save` it and open what was saved.
+    voxels, counted over the whole volume, become background and get no number. The result waits for four passes, which
+    a job runs by itself: label blocks, match their seams within groups of 64 and between groups, number the whole. The
+    last one holds about 100 bytes for each component of each group in one worker's memory; a plan, which cannot know
+    how many there are, counts on 10 for a block. `data`, `compute` and `read` run the passes on one core of one
+    machine, for a look: with a large volume, or workers on several machines, `save` it and open what was saved.
 
     Args:
         volume: an image, probabilities or a segmentation, with one channel.

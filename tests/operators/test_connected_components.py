@@ -257,7 +257,18 @@ def test_a_bar_that_crosses_blocks_is_kept_whole_and_what_is_small_goes_wherever
     assert labelled[4, 4, 42:67].all()
 
 
-def test_random_voxels_give_as_many_components_as_igneous_finds():
+@pytest.mark.parametrize("connectivity", [6, 18, 26])
+def test_components_that_wind_through_many_groups_of_blocks_are_one(connectivity):
+    voxels = noise((20, 21, 22), 1, 0.32 if connectivity == 6 else 0.12, 3)
+    volume = Volume.from_array(voxels, voxel_offset=(1, -2, 3)).with_block(2)
+
+    labelled = connected_components(volume, connectivity=connectivity, dust=4).read()
+
+    assert np.array_equal(labelled, dusted(voxels, connectivity, 4))
+    assert labelled.max() > 10
+
+
+def test_random_voxels_are_labelled_as_by_cc3d_in_a_narrow_dtype():
     voxels = np.random.default_rng(0).random((70, 70, 70)) < 0.35
     volume = Volume.from_array(voxels.astype(np.uint8)).with_block(64)
 

@@ -32,6 +32,30 @@ def number_components(
     Raises:
         ParameterError: the dtype cannot hold n.
     """
+    leader = leaders(firsts, pairs)
+    leads = leader == np.arange(len(firsts))
+    if dust and sizes is not None:
+        voxels = np.zeros(len(firsts), np.int64)
+        np.add.at(voxels, leader, sizes)
+        leads &= voxels >= dust
+    kept = np.flatnonzero(leads)
+    if len(kept) > np.iinfo(dtype).max:
+        raise ParameterError(
+            f"there are {len(kept):,} components, and {dtype} holds {np.iinfo(dtype).max:,};"
+            " delete the output and leave dtype= out, or pass dtype='uint64'"
+        )
+    rank = np.zeros(len(firsts), dtype)
+    rank[kept[np.argsort(firsts[kept])]] = np.arange(1, len(kept) + 1, dtype=dtype)
+    return rank[leader], len(kept)
+
+
+def leaders(firsts: npt.NDArray[np.int64], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return, for every part, which of the parts that it belongs together with begins first.
+
+    Args:
+        firsts: C-order index of the first voxel of every part, shape (parts,).
+        pairs: parts that belong together, shape (k, 2), indices into `firsts`.
+    """
     leader = np.arange(len(firsts), dtype=np.int64)
     if len(pairs):
         parts, ends = np.unique(pairs, return_inverse=True)
@@ -39,20 +63,7 @@ def number_components(
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         leader[parts] = parts[order[earliest(len(parts), place[ends.reshape(-1, 2)])]][place]
-    leads = leader == np.arange(len(firsts))
-    if dust and sizes is not None:
-        voxels = np.zeros(len(firsts), np.int64)
-        np.add.at(voxels, leader, sizes)
-        leads &= voxels >= dust
-    leaders = np.flatnonzero(leads)
-    if len(leaders) > np.iinfo(dtype).max:
-        raise ParameterError(
-            f"there are {len(leaders):,} components, and {dtype} holds {np.iinfo(dtype).max:,};"
-            " delete the output and leave dtype= out, or pass dtype='uint64'"
-        )
-    rank = np.zeros(len(firsts), dtype)
-    rank[leaders[np.argsort(firsts[leaders])]] = np.arange(1, len(leaders) + 1, dtype=dtype)
-    return rank[leader], len(leaders)
+    return leader
 
 
 def earliest(count: int, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -78,34 +78,44 @@ class Labelling:
 
     def read_components(self, blocks: Iterable[int]) -> dict[int, Components]:
         """Return what `write_components` stored of some blocks, by block."""
-        blocks = list(blocks)
-        with ThreadPoolExecutor(_READERS) as pool:
-            records = pool.map(lambda block: self._read("components", block), blocks)
-            return {block: _components(record) for block, record in zip(blocks, records, strict=True)}
+        return {block: _components(record) for block, record in self._records("components", blocks)}
 
     def write_seams(self, group: int, seams: Seams) -> None:
-        """Store what was found in a group."""
+        """Store which components of a group's blocks are one, and which touch those of other groups."""
         self._write("seams", group, vars(seams))
 
-    def read_seams(self) -> list[Seams]:
-        """Return what `write_seams` stored, of all groups in order."""
-        with ThreadPoolExecutor(_READERS) as pool:
-            return [Seams(**record) for record in pool.map(lambda g: self._read("seams", g), range(len(self.groups)))]
+    def read_seams(self, groups: Iterable[int]) -> dict[int, Seams]:
+        """Return what `write_seams` stored of some groups, by group."""
+        return {group: Seams(**record) for group, record in self._records("seams", groups)}
 
-    def write_numbers(self, group: int, starts: Array, numbers: Array) -> None:
-        """Store the volume-wide numbers of the components of a group's blocks.
+    def write_parts(self, group: int, parts: Parts) -> None:
+        """Store what the numbering must know of a group's components."""
+        self._write("parts", group, vars(parts))
 
-        Args:
-            group: which.
-            starts: where the numbers of each block begin, and where the last ones end.
-            numbers: of every component, block after block.
-        """
-        self._write("numbers", group, {"starts": starts, "numbers": numbers})
+    def read_parts(self) -> list[Parts]:
+        """Return what `write_parts` stored, of all groups in order."""
+        return [Parts(**record) for _, record in self._records("parts", range(len(self.groups)))]
+
+    def write_joins(self, group: int, joins: Joins) -> None:
+        """Store which components of a group are one with those of other groups."""
+        self._write("joins", group, vars(joins))
+
+    def read_joins(self) -> list[Joins]:
+        """Return what `write_joins` stored, of all groups in order."""
+        return [Joins(**record) for _, record in self._records("joins", range(len(self.groups)))]
+
+    def write_numbers(self, group: int, numbers: Array) -> None:
+        """Store the volume-wide numbers of a group's components."""
+        self._write("numbers", group, {"numbers": numbers})
 
     def read_numbers(self, group: int) -> tuple[Array, Array]:
-        """Return what `write_numbers` stored."""
-        record = self._read("numbers", group)
-        return record["starts"], record["numbers"]
+        """Return the volume-wide numbers of the components of a group's blocks.
+
+        Returns:
+            Where the numbers of each block begin, and where the last ones end; and the numbers, block after block.
+        """
+        seams = self.read_seams([group])[group]
+        return seams.starts, self._read("numbers", group)["numbers"][seams.part_of]
 
     def group_of(self, block: int) -> tuple[int, int]:
         """Return the group of a block, and the block's place among its members."""
@@ -116,6 +126,11 @@ class Labelling:
         assert self.url is not None, "a labelling without scratch"
         folder, number = divmod(index, _PER_FOLDER)
         return kvstore.join(self.url, kind, str(folder), str(number))
+
+    def _records(self, kind: str, indices: Iterable[int]) -> list[tuple[int, dict[str, Array]]]:
+        wanted = list(indices)
+        with ThreadPoolExecutor(_READERS) as pool:
+            return list(zip(wanted, pool.map(lambda index: self._read(kind, index), wanted), strict=True))
 
     def _write(self, kind: str, index: int, arrays: dict[str, Array]) -> None:
         kvstore.write_bytes(self._place(kind, index), pack(arrays))
@@ -139,21 +154,46 @@ class Labelling:
 
 @dataclass(frozen=True)
 class Seams:
-    """What is known of a group of blocks once its seams are matched.
+    """Which components of a group's blocks are one, and which of them touch components of other groups.
 
     Attributes:
-        counts: components of each member block, shape (members,).
-        firsts: where each component begins, block after block: C-order index in the whole volume.
-        links: pairs of blocks that have something in common, and how many pairs of components: rows (a, b, n).
+        starts: where the components of each member block begin among those of all members, and where the last ones end.
+        part_of: which of the group's components each of them is part of, from 0, block after block.
+        links: pairs of blocks, the first in the group and the second in another one, that have something in common,
+            and how many pairs of components: rows (a, b, n).
         pairs: numbers, within their blocks, of components that are one: rows (in a, in b), link after link.
-        sizes: how many voxels each component has, block after block; empty where nobody asks.
     """
 
-    counts: npt.NDArray[np.int64]
-    firsts: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    part_of: npt.NDArray[np.uint32]
     links: npt.NDArray[np.int64]
     pairs: npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components of a group of blocks, each of which may be a part of one that reaches into other groups.
+
+    Attributes:
+        firsts: where each begins: C-order index in the whole volume.
+        sizes: how many voxels each has; empty where nobody asks.
+    """
+
+    firsts: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Joins:
+    """Which components of a group are one with those of other groups.
+
+    Attributes:
+        links: the other groups, and how many pairs of components: rows (group, n).
+        pairs: components that are one, from 0: rows (in this group, in the other), link after link.
+    """
+
+    links: npt.NDArray[np.int64]
+    pairs: npt.NDArray[np.uint32]
 
 
 def _components(record: dict[str, Array]) -> Components:

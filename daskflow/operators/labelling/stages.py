@@ -1,4 +1,7 @@
-"""The three passes of a labelling: label blocks, match seams, number the whole."""
+"""The passes of a labelling: label blocks, match the seams within and between groups of them, number the whole.
+
+blocks   label each ──► groups of 64: which components are one ──► between groups ──► number the components of groups
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ import numpy.typing as npt
 import daskflow
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.operators.labelling.blocks import Components, Foreground, label_block
-from daskflow.operators.labelling.merging import number_components
-from daskflow.operators.labelling.scratch import Labelling, Seams
+from daskflow.operators.labelling.merging import leaders, number_components
+from daskflow.operators.labelling.scratch import Joins, Labelling, Parts, Seams
 from daskflow.operators.labelling.seams import later_neighbours, touching_pairs
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Expression, Stage
@@ -22,9 +25,10 @@ from daskflow.volume.expression import Fetched
 
 Array = npt.NDArray[Any]
 
-# per block, and low, so that no job is refused that would run: 2^23 voxels of EM hold about 300 pieces of neurons,
-# 1600 supervoxels, and few components of a sparse mask
-_COMPONENTS = 100
+# per block, and low, so that no job is refused that would run: 2^21 voxels of EM hold about 100 pieces of neurons, of
+# which those in one group of blocks that are one count once, and few components of a sparse mask
+_PIECES = 100
+_COMPONENTS = 10
 _COMPONENT_BYTES = 100  # at the peak of numbering: where it begins, the pairs it is in, and what sorts them
 
 
@@ -106,26 +110,34 @@ class MatchSeams:
         blocks = set(self.labelling.grid.touching(box)) | {b for _, b, _ in self._pairs_of_blocks(box)}
         return self.labelling.read_components(sorted(blocks))
 
-    def compute(self, box: BoundingBox, inputs: dict[int, Components]) -> Seams:
-        connectivity = self.labelling.connectivity
-        members = [inputs[block] for block in self.labelling.grid.touching(box)]
-        links, pairs = [], [np.empty((0, 2), np.uint32)]
+    def compute(self, box: BoundingBox, inputs: dict[int, Components]) -> tuple[Seams, Parts]:
+        members = list(self.labelling.grid.touching(box))
+        place = {block: index for index, block in enumerate(members)}
+        starts = np.cumsum([0, *(inputs[block].count for block in members)])
+        links, pairs, inner = [], [np.empty((0, 2), np.uint32)], [np.empty((0, 2), np.int64)]
         for a, b, step in self._pairs_of_blocks(box):
-            found = touching_pairs(inputs[a], inputs[b], step, connectivity)
-            if len(found):
+            found = touching_pairs(inputs[a], inputs[b], step, self.labelling.connectivity)
+            if b in place:
+                inner.append(found.astype(np.int64) - 1 + starts[[place[a], place[b]]])
+            elif len(found):
                 links.append((a, b, len(found)))
                 pairs.append(found)
-        return Seams(
-            np.array([m.count for m in members], np.int64),
-            np.concatenate([m.firsts for m in members]),
-            np.array(links, np.int64).reshape(-1, 3),
-            np.concatenate(pairs),
-            np.concatenate([np.empty(0, np.int64), *(m.sizes for m in members if m.sizes is not None)]),
-        )
+        firsts = np.concatenate([inputs[block].firsts for block in members])
+        leader = leaders(firsts, np.concatenate(inner))
+        roots = np.flatnonzero(leader == np.arange(len(firsts)))
+        part_of = np.searchsorted(roots, leader)
+        known = [sizes for block in members if (sizes := inputs[block].sizes) is not None]
+        sizes = np.zeros(len(roots) if known else 0, np.int64)
+        if known:
+            np.add.at(sizes, part_of, np.concatenate(known))
+        links_found = np.array(links, np.int64).reshape(-1, 3)
+        seams = Seams(starts, part_of.astype(np.uint32), links_found, np.concatenate(pairs))
+        return seams, Parts(firsts[roots], sizes)
 
-    def write(self, box: BoundingBox, outputs: Seams) -> BlockResult:
+    def write(self, box: BoundingBox, outputs: tuple[Seams, Parts]) -> BlockResult:
         (group,) = self.labelling.groups.touching(box)
-        self.labelling.write_seams(group, outputs)
+        self.labelling.write_seams(group, outputs[0])
+        self.labelling.write_parts(group, outputs[1])
         return BlockResult()
 
     def estimate(self, box: BoundingBox) -> Estimate:
@@ -145,6 +157,56 @@ class MatchSeams:
 
 
 @dataclass(frozen=True)
+class JoinGroups:
+    """Find, for every group of blocks, which of its components are one with those of the groups behind it.
+
+    Attributes:
+        labelling: blocks and scratch data.
+    """
+
+    labelling: Labelling
+
+    def read(self, box: BoundingBox) -> dict[int, Seams]:
+        (group,) = self.labelling.groups.touching(box)
+        known = self.labelling.read_seams([group])
+        others = {self.labelling.group_of(int(block))[0] for block in known[group].links[:, 1]}
+        return known | self.labelling.read_seams(sorted(others))
+
+    def compute(self, box: BoundingBox, inputs: dict[int, Seams]) -> Joins:
+        (group,) = self.labelling.groups.touching(box)
+        mine = inputs[group]
+        found: dict[int, list[Array]] = {}
+        ends = np.cumsum(mine.links[:, 2])
+        for (a, b, count), end in zip(mine.links.tolist(), ends.tolist(), strict=True):
+            pairs = mine.pairs[end - count : end].astype(np.int64) - 1
+            other, place = self.labelling.group_of(b)
+            here = mine.part_of[mine.starts[self.labelling.group_of(a)[1]] + pairs[:, 0]]
+            there = inputs[other].part_of[inputs[other].starts[place] + pairs[:, 1]]
+            found.setdefault(other, []).append(np.stack((here, there), axis=1))
+        joined = {other: np.unique(np.concatenate(parts), axis=0) for other, parts in sorted(found.items())}
+        links = np.array([(other, len(pairs)) for other, pairs in joined.items()], np.int64).reshape(-1, 2)
+        return Joins(links, np.concatenate([np.empty((0, 2), np.uint32), *joined.values()]))
+
+    def write(self, box: BoundingBox, outputs: Joins) -> BlockResult:
+        (group,) = self.labelling.groups.touching(box)
+        self.labelling.write_joins(group, outputs)
+        return BlockResult()
+
+    def estimate(self, box: BoundingBox) -> Estimate:
+        blocks = 8 * len(list(self.labelling.grid.touching(box)))
+        return Estimate(memory=blocks * _PIECES * _COMPONENT_BYTES)
+
+    def check(self) -> None:
+        """Nothing can fail that labelling the blocks has not met."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"labelling": self.labelling.key}
+
+    def bind(self, directory: str) -> JoinGroups:
+        return JoinGroups(self.labelling.bound(directory))
+
+
+@dataclass(frozen=True)
 class NumberComponents:
     """Number the components of the whole volume; the one block is the volume.
 
@@ -156,30 +218,27 @@ class NumberComponents:
     labelling: Labelling
     dtype: np.dtype[Any]
 
-    def read(self, box: BoundingBox) -> list[Seams]:  # noqa: ARG002
-        return self.labelling.read_seams()
+    def read(self, box: BoundingBox) -> tuple[list[Parts], list[Joins]]:  # noqa: ARG002
+        return self.labelling.read_parts(), self.labelling.read_joins()
 
-    def compute(self, box: BoundingBox, inputs: list[Seams]) -> tuple[list[Array], list[Array], int]:  # noqa: ARG002
-        counts = [seams.counts for seams in inputs]
-        members = np.concatenate([np.array(self.labelling.members(group), np.int64) for group in range(len(inputs))])
-        ends = np.cumsum(np.concatenate(counts))
-        begins = np.empty(len(members), np.int64)
-        begins[members] = ends - np.concatenate(counts)
-        links = np.concatenate([seams.links for seams in inputs])
-        pairs = np.concatenate([seams.pairs for seams in inputs]).astype(np.int64) - 1
-        pairs += np.repeat(begins[links[:, :2]], links[:, 2], axis=0)
-        firsts, sizes = (np.concatenate([getattr(s, name) for s in inputs]) for name in ("firsts", "sizes"))
+    def compute(self, box: BoundingBox, inputs: tuple[list[Parts], list[Joins]]) -> tuple[list[Array], int]:  # noqa: ARG002
+        parts, joins = inputs
+        begins = np.cumsum([0, *(len(part.firsts) for part in parts)])
+        pairs = np.concatenate([join.pairs for join in joins]).astype(np.int64)
+        groups = [np.stack((np.full(len(j.links), group), j.links[:, 0]), axis=1) for group, j in enumerate(joins)]
+        counts = np.concatenate([join.links[:, 1] for join in joins])
+        pairs += np.repeat(begins[np.concatenate(groups)], counts, axis=0)
+        firsts, sizes = (np.concatenate([getattr(part, name) for part in parts]) for name in ("firsts", "sizes"))
         numbers, total = number_components(firsts, pairs, self.dtype, sizes, self.labelling.dust)
-        of_group = np.split(numbers, np.cumsum([len(s.firsts) for s in inputs])[:-1])
-        return [np.concatenate(([0], np.cumsum(c))) for c in counts], of_group, total
+        return np.split(numbers, begins[1:-1]), total
 
-    def write(self, box: BoundingBox, outputs: tuple[list[Array], list[Array], int]) -> BlockResult:  # noqa: ARG002
-        for group, (starts, numbers) in enumerate(zip(outputs[0], outputs[1], strict=True)):
-            self.labelling.write_numbers(group, starts, numbers)
-        return BlockResult(counts={"components": outputs[2]})
+    def write(self, box: BoundingBox, outputs: tuple[list[Array], int]) -> BlockResult:  # noqa: ARG002
+        for group, numbers in enumerate(outputs[0]):
+            self.labelling.write_numbers(group, numbers)
+        return BlockResult(counts={"components": outputs[1]})
 
     def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
-        """Guess the memory, which only labelling the blocks would tell: that of 100 components in every block."""
+        """Guess the memory, which only labelling the blocks would tell: that of 10 components for every block."""
         return Estimate(memory=len(self.labelling.grid) * _COMPONENTS * _COMPONENT_BYTES)
 
     def check(self) -> None:
@@ -194,12 +253,13 @@ class NumberComponents:
 
 def labelling_stages(
     labelling: Labelling, expression: Expression, foreground: Foreground, dtype: np.dtype[Any]
-) -> tuple[Stage, Stage, Stage]:
+) -> tuple[Stage, ...]:
     """Return the stages of a labelling, in order; arguments as in their tasks."""
     box = labelling.grid.box
     whole = BlockGrid(box, box.shape)
     return (
         Stage("label-components", labelling.grid, LabelBlocks(labelling, expression, foreground)),
         Stage("match-seams", labelling.groups, MatchSeams(labelling)),
+        Stage("join-groups", labelling.groups, JoinGroups(labelling)),
         Stage("number-components", whole, NumberComponents(labelling, dtype)),
     )

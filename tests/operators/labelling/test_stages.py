@@ -54,7 +54,7 @@ def test_stages_of_two_labellings_are_told_apart(volume):
         connected_components(volume.with_block(3)),
     ]
 
-    for position in range(3):
+    for position in range(4):
         described = [str(describe_stages([labelled.expression.stages[position]])) for labelled in labellings]
         assert len(set(described)) == len(described)
 
@@ -66,7 +66,7 @@ def test_the_same_labelling_is_described_alike_twice(volume):
 
 
 def test_plans_know_what_is_read_and_written(volume):
-    label, match, number = connected_components(volume).expression.stages
+    label, match, _, number = connected_components(volume).expression.stages
     box = label.grid[0]
 
     estimate = label.task.estimate(box)
