@@ -162,6 +162,45 @@ def isal_alone(folder: Path, spec: VolumeSpec, array: Array) -> Calls:
     return each(write_one), each(read_one)
 
 
+def codec_alone(encode: Callable[[Array], bytes], decode: Callable[[bytes], Array]) -> Callable[..., Calls]:
+    """Return a function that gives the calls that code chunks, ready in memory, into files and back, one by one."""
+
+    def alone(folder: Path, spec: VolumeSpec, array: Array) -> Calls:
+        folder.mkdir()
+        chunks = [np.ascontiguousarray(array[box.slices(spec.box)]) for box in BlockGrid(spec.box, CHUNK)]
+
+        def write() -> None:
+            for number, chunk in enumerate(chunks):
+                (folder / f"{number}").write_bytes(encode(chunk))
+
+        def read() -> None:
+            for number in range(len(chunks)):
+                decode((folder / f"{number}").read_bytes())
+
+        return write, read
+
+    return alone
+
+
+def codecs() -> Iterator[Case]:
+    """Yield the cases of encodings whose library is called chunk by chunk; the references are these libraries."""
+    import compresso
+    import crackle
+    import imagecodecs
+
+    def jxl(chunk: Array) -> bytes:
+        return bytes(imagecodecs.jpegxl_encode(chunk.reshape(-1, 64), level=100, lossless=True, effort=3, numthreads=1))
+
+    for name, data, quality, encode, decode in [
+        ("crackle", "labels", None, lambda c: crackle.compress(c.T, parallel=1), crackle.decompress),
+        ("compresso", "labels", None, lambda c: compresso.compress(c.T), compresso.decompress),
+        ("jxl", "image", 100, jxl, imagecodecs.jpegxl_decode),
+    ]:
+        layout = Layout(chunk=CHUNK, encoding=name, quality=quality)
+        alone = codec_alone(encode, decode)
+        yield Case(f"precomputed {name}, {data}, over its library", data, "precomputed", layout, alone)
+
+
 def precomputed() -> Iterator[Case]:
     """Yield the cases of precomputed layers."""
     whole = (512, 512, 512)
@@ -239,7 +278,7 @@ def files() -> Iterator[Case]:
     yield Case("tiff zlib, image, over tifffile", "image", "tiff", Layout(), tiff_alone)
 
 
-CASES: list[Case] = [*precomputed(), *zarr(), *files()]
+CASES: list[Case] = [*precomputed(), *codecs(), *zarr(), *files()]
 
 if __name__ == "__main__":
     main()
