@@ -11,8 +11,9 @@ from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
+from daskflow.jobs.job import Finish
 from daskflow.jobs.merging import evaluate_stage, file_stages
-from daskflow.jobs.provenance import WriteProvenance
+from daskflow.jobs.provenance import WriteProvenance, notes_in_sources
 from daskflow.jobs.sinks import FileSink, LayerSink, safe_name
 from daskflow.operators.pyramid.kernels import Downsampling
 from daskflow.operators.pyramid.levels import NewLevels, chosen_method, effective_shard
@@ -49,6 +50,7 @@ def save(
     sparse: bool = False,
     delete_background: bool = False,
     memory: str = "512MB",
+    note_source: bool = False,
 ) -> Job:
     """Write a volume to a store, as a job that can be stopped and resumed.
 
@@ -75,6 +77,7 @@ def save(
         sparse: leave zeros out of means and modes wherever there is something else.
         delete_background: leave out chunks of zeros; they are read with fill_missing.
         memory: what the voxels of a block may take for a further level to be written in the same pass.
+        note_source: note in the provenance of the layers that are read what was made of them.
 
     Returns:
         The job; nothing has been written.
@@ -99,7 +102,8 @@ def save(
     work = None if block is None else as_zyx(block, name="block")
     leaf = safe_name(location)
     directory = f"{location}.daskflow/" if mip == 0 else f"{location}.mip{mip}.daskflow/"
-    finish = (WriteProvenance(location, inside=target.name == "precomputed", mip=mip, levels=1 + levels),)
+    written = WriteProvenance(location, inside=target.name == "precomputed", mip=mip, levels=1 + levels)
+    finish: tuple[Finish, ...] = (written, *(notes_in_sources(volume, location) if note_source else ()))
     if target.create is None:
         if mip or levels:
             raise ParameterError(f"{target.name} files have no mips; got mip={mip}, levels={levels}")
