@@ -7,6 +7,7 @@ import pytest
 from oracle import info, objects
 
 import daskflow
+from daskflow.stores.objects.skeletons import read_skeleton
 
 
 @pytest.fixture
@@ -76,3 +77,25 @@ def test_spatial_index_finds_the_tube(igneous, threads, tube):
         assert igneous.objects_within(ours, "skeleton", start, stop) == igneous.objects_within(
             theirs, "skeleton", start, stop
         )
+
+
+def test_cross_sections_have_the_same_areas(igneous, threads, tube):
+    ours, theirs = make(igneous, threads, tube, words=("--cross-section", 5), cross_section=5)
+    found, expected = (read_skeleton(layer, 7).attributes["cross_sectional_area"] for layer in (ours, theirs))
+    np.testing.assert_allclose(np.sort(found), np.sort(expected), rtol=0.02)
+
+
+def test_limits_of_length_leave_the_same(igneous, threads):
+    array = np.zeros((40, 60, 150), np.uint64)
+    array[5:12, 5:12, 5:145] = 1
+    array[5:12, 12:40, 70:76] = 1  # a branch of about 250 nm
+    array[20:27, 5:12, 5:50] = 2  # about 400 nm
+    array[30:37, 20:27, 5:145] = 3
+    merge = ("merge", "--min-cable-length", 800, "--tick-threshold", 400)
+    ours, theirs = make(igneous, threads, array, merge=merge, min_cable_length=800, tick_length=400)
+    for label in (1, 3):
+        found, expected = (read_skeleton(layer, label) for layer in (ours, theirs))
+        assert found.cable_length == pytest.approx(expected.cable_length, rel=0.02)
+    assert read_skeleton(ours, 1).vertices[:, 1].max() < 200
+    assert read_skeleton(ours, 2) is None
+    assert not len(getattr(read_skeleton(theirs, 2), "vertices", ()))
