@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daskflow.errors import CorruptChunkError, MissingChunkError, ParameterError
+from daskflow.errors import CorruptChunkError, MissingChunkError, MissingDependencyError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.base import Layout
@@ -312,3 +313,61 @@ def test_more_png_effort_gives_smaller_files_with_the_same_voxels(tmp_path: Path
         np.testing.assert_array_equal(store.read(BOX), array)
         sizes.append(sum(path.stat().st_size for path in (tmp_path / str(level) / "4_4_40").iterdir()))
     assert sizes[1] < sizes[0]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "module", "dtype"),
+    [
+        ("crackle", "crackle", "uint32"),
+        ("compresso", "compresso", "uint32"),
+        ("jxl", "imagecodecs", "uint8"),
+        ("fpzip", "fpzip", "float32"),
+        ("zfpc", "zfpc", "float32"),
+    ],
+)
+def test_a_library_that_is_not_installed_is_named_with_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, module: str, dtype: str
+) -> None:
+    store = create_store(tmp_path / "layer", spec_of(dtype, 1), layout=layout_of(encoding))
+    write_all(store, content(store.spec))
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'daskflow\[codecs\]'"):
+        open_store(tmp_path / "layer").read(BOX)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'daskflow\[codecs\]'"):
+        create_store(tmp_path / "new", spec_of(dtype, 1), layout=layout_of(encoding))
+    assert not (tmp_path / "new").exists()
+
+
+@given(data=st.data(), compression=st.sampled_from(["none", "gzip", "br"]), case=st.sampled_from(CASES))
+@settings(deadline=None, max_examples=25)
+def test_files_compressed_by_any_second_stage_keep_every_encoding(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, compression: str, case: tuple[str, str, int]
+) -> None:
+    encoding, dtype, channels = case
+    url = tmp_path_factory.mktemp("layer")
+    box = BoundingBox.from_size(data.draw(triples(-9, 9), "start"), data.draw(triples(1, 20), "size"))
+    layout = layout_of(encoding, compression=compression)
+    store = create_store(url, spec_of(dtype, channels, box), layout=layout)
+    array = content(store.spec)
+    write_all(store, array)
+    ending = {"none": "", "gzip": ".gz", "br": ".br"}[compression]
+    assert {path.suffix for path in (url / "4_4_40").iterdir()} == {ending}
+    np.testing.assert_array_equal(open_store(url).read(box), array)
+    if case in READ_BY_CLOUDVOLUME:
+        np.testing.assert_array_equal(read_by_cloudvolume(url).reshape(array.shape), array)
+
+
+def test_chunks_of_zeros_are_deleted_when_they_are_dropped(tmp_path: Path) -> None:
+    for encoding, dtype, channels in ONE_EACH:
+        for shard in (None, SHARD):
+            url = tmp_path / f"{encoding}-{shard is None}"
+            store = create_store(url, spec_of(dtype, channels), layout=layout_of(encoding, shard=shard))
+            write_all(store, voxels(store.spec))
+            array = np.zeros(store.spec.shape, dtype)
+            array[..., 0, 0, 0] = 3
+            for box in BlockGrid(BOX, store.spec.write_unit or CHUNK, store.spec.chunk_origin):
+                store.write(box, array[(..., *box.slices(BOX))], drop=0)
+            with counting() as counts:
+                found = open_store(url, fill_missing=True).read(BOX)
+            assert counts == {"missing_chunks": 11}
+            np.testing.assert_array_equal(found, array)
