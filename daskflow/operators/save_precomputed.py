@@ -26,7 +26,7 @@ def save_precomputed(
         volume_path: path or URL of the layer; its info is made where there is none.
         mip: pyramid level that is written.
         block_size: voxels per storage chunk (zyx).
-        encoding: raw, png, jpeg or compressed_segmentation.
+        encoding: of chunks, as `save` takes it.
 
     Returns:
         The job; nothing has been written.
