@@ -200,7 +200,7 @@ class JoinGroups:
         """Nothing can fail that labelling the blocks has not met."""
 
     def describe(self) -> dict[str, Any]:
-        return {"labelling": self.labelling.key}
+        return {"labelling": self.labelling.key, "joined": "groups"}
 
     def bind(self, directory: str) -> JoinGroups:
         return JoinGroups(self.labelling.bound(directory))

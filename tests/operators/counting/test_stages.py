@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs.fingerprint import describe_stages
 from daskflow.operators.counting.stages import LabelCounts
 from daskflow.volume import Volume
 from daskflow.volume.stage import run_here
@@ -70,6 +71,14 @@ def test_ten_million_blocks_take_a_tree_of_four():
     assert len(one.levels) == 4
     tasks = [groups * buckets for groups, buckets, _ in one.levels]
     assert max(tasks) <= 2 * len(one.grid) / 64
+
+
+def test_no_two_stages_of_a_counting_pass_for_one():
+    stages = counting(labels((6, 6, 6), 1), (1, 2, 2), fan_in=3).stages
+
+    described = [str(list(describe_stages([stage]).values())) for stage in stages]
+
+    assert len(set(described)) == len(stages) > 6
 
 
 def test_counts_that_were_lost_are_noticed(tmp_path):

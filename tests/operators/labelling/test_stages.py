@@ -59,6 +59,14 @@ def test_stages_of_two_labellings_are_told_apart(volume):
         assert len(set(described)) == len(described)
 
 
+def test_no_two_stages_of_a_labelling_pass_for_one(volume):
+    stages = connected_components(volume).expression.stages
+
+    described = [str(list(describe_stages([stage]).values())) for stage in stages]
+
+    assert len(set(described)) == len(stages)
+
+
 def test_the_same_labelling_is_described_alike_twice(volume):
     one, two = (describe_stages(connected_components(volume).expression.stages) for _ in range(2))
 
