@@ -73,7 +73,7 @@ def test_skeletons_of_igneous_are_read_as_cloudvolume_reads_them(igneous, kind):
 
 
 def test_copies_are_those_that_igneous_makes(igneous, threads):
-    """All that ``mesh xfer`` and ``skeleton xfer`` copy, without leftovers, and with the cells of the index they lose."""
+    """All that ``mesh xfer`` and ``skeleton xfer`` copy, less leftovers, plus the cells of the index that they lose."""
     source = write(igneous, "source")
     mesh(igneous, source, "legacy")
     skeletonize(igneous, source, "files")

@@ -109,7 +109,8 @@ class Meshes:
         if self.shards is not None:
             data = self.shards.read_before(label, sum(sizes) - start, sum(sizes) - stop)
         else:
-            data = require_file(self.directory, str(label))[start:stop]
+            found = kvstore.read_range(kvstore.join(self.directory, str(label)), start, stop)
+            data = require_file(self.directory, str(label))[start:stop] if found is None else found
         ends = np.cumsum(manifest.levels[lod].sizes, dtype=np.int64).tolist()
         return [data[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
