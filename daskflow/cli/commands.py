@@ -16,11 +16,12 @@ _SHOWN = 5
 def status(job: str) -> None:
     """Show how far a job is, what failed, and what to type next.
 
-    JOB is the job's directory, OUTPUT.daskflow, or the output itself.
+    JOB is the job's directory, or an output: then all jobs are shown that made it or parts of it, e.g. its meshes.
     """
     from daskflow.jobs import status as read_status
+    from daskflow.jobs.status import find_all
 
-    click.echo(str(read_status(job)))
+    click.echo("\n\n".join(str(read_status(one.url)) for one in find_all(job)))
 
 
 @click.command(cls=WordCommand, short_help="Run the failed blocks of a job again.")
@@ -165,8 +166,9 @@ def plan(
 @click.command(cls=WordCommand, short_help="Show volumes in Neuroglancer, served from this machine.")
 @click.option("-i", "--inputs", default="chunk", show_default=True, metavar="NAMES", help="Volumes, with commas.")
 @click.option("-s", "--segments", type=Numbers(int), default=(), metavar="LABELS", help="To show in 3D, with commas.")
+@click.option("--objects", multiple=True, metavar="DIR", help="Meshes or skeletons that are in no layer; repeatable.")
 @click.option("-p", "--port", type=int, default=0, help="Port on 127.0.0.1; a free one unless said.")
-def neuroglancer(inputs: str, segments: tuple[int, ...], port: int) -> Step:
+def neuroglancer(inputs: str, segments: tuple[int, ...], objects: tuple[str, ...], port: int) -> Step:
     """Show volumes in Neuroglancer, served from this machine alone (127.0.0.1), until Ctrl-C.
 
     What was saved in the same line is shown from its layer, precomputed layers on this machine with their meshes and
@@ -179,7 +181,7 @@ def neuroglancer(inputs: str, segments: tuple[int, ...], port: int) -> Step:
         def show() -> None:
             from daskflow.view import neuroglancer as open_viewer
 
-            viewer = open_viewer(volumes, segments=segments, port=port)
+            viewer = open_viewer(volumes, segments=segments, objects=objects, port=port)
             click.echo(f"{viewer.url}\nCtrl-C ends.")
             viewer.wait()
 

@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
+from daskflow.stores.objects.mesh_files import LEGACY, MULTIRES
+from daskflow.stores.objects.meshes import load_object_info
+from daskflow.stores.objects.skeleton_files import SKELETONS
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.stores.precomputed_info import load_info
 from daskflow.view.computed import ComputedLayer
@@ -73,7 +77,39 @@ def route_to(volume: Volume, path: str, executor: Executor, *, direct: bool) -> 
     return Route(path, [level.spec for level in levels], (computed, *beside))
 
 
-def layer_of(name: str, volume: Volume, route: Route, server: str, segments: tuple[int, ...] = ()) -> Layer:
+def objects_at(directory: str, path: str, *, direct: bool) -> tuple[str, tuple[Rule, ...]]:
+    """Return where the browser finds a directory of meshes or skeletons, and the rules to serve it with, if needed.
+
+    Args:
+        directory: path or URL.
+        path: where the server may put it.
+        direct: whether the browser may go to s3, gs and http by itself.
+
+    Raises:
+        ParameterError: it is no such directory, or the browser cannot reach it.
+    """
+    url = kvstore.normalise(directory)
+    kind = load_object_info(url).get("@type", "nothing")
+    if kind not in (LEGACY, MULTIRES, SKELETONS):
+        raise ParameterError(
+            f"{kvstore.redact(url)} holds {kind}; name a directory whose info is of meshes or skeletons"
+        )
+    folder = kvstore.local_path(url)
+    if folder is not None:
+        return path, (folder_rule(path, folder),)
+    if not (direct and _reachable(url)):
+        raise ParameterError(f"the browser cannot reach {kvstore.redact(url)}; copy it to this machine")
+    return url, ()
+
+
+def layer_of(
+    name: str,
+    volume: Volume,
+    route: Route,
+    server: str,
+    segments: tuple[int, ...] = (),
+    objects: tuple[str, ...] = (),
+) -> Layer:
     """Return the viewer's layer for a volume.
 
     Args:
@@ -82,10 +118,11 @@ def layer_of(name: str, volume: Volume, route: Route, server: str, segments: tup
         route: the way to it.
         server: URL of the server that serves the routes with rules.
         segments: shown in 3D, if the volume is a segmentation.
+        objects: URLs of directories of meshes and skeletons beside the layer.
     """
     url = f"{server}{route.address}" if route.rules else route.address
     source, finest, coarsest = f"precomputed://{url}", route.mips[0], route.mips[-1].voxel_size
-    return Layer(name, source, finest, value_range(volume), coarsest, segments, _has_skeletons(volume))
+    return Layer(name, source, finest, value_range(volume), coarsest, segments, _has_skeletons(volume), objects)
 
 
 def _has_skeletons(volume: Volume) -> bool:

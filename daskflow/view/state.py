@@ -42,6 +42,7 @@ class Layer:
         coarsest: voxel size (nm, zyx) of its coarsest level.
         segments: labels whose meshes and skeletons are shown in 3D, if it is a segmentation.
         translucent: whether meshes let what is inside them show, e.g. skeletons.
+        objects: URLs of directories of meshes and skeletons that are not in the layer itself.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Layer:
     coarsest: tuple[float, float, float]
     segments: tuple[int, ...] = ()
     translucent: bool = False
+    objects: tuple[str, ...] = ()
 
 
 def viewer_state(layers: Sequence[Layer]) -> dict[str, Any]:
@@ -85,6 +87,8 @@ def layer_state(layer: Layer) -> dict[str, Any]:
     kind = shown_as(layer.spec)
     if kind == "segmentation":
         state: dict[str, Any] = {**common, "type": "segmentation", "tab": "segments"}
+        if layer.objects:
+            state["source"] = [layer.source, *layer.objects]
         if layer.segments:
             state["segments"] = [str(label) for label in layer.segments]
         return {**state, "objectAlpha": _TRANSLUCENT} if layer.translucent else state

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from daskflow.errors import MissingDependencyError, ParameterError
-from daskflow.view.route import layer_of, route_to
+from daskflow.view.route import layer_of, objects_at, route_to
 from daskflow.view.state import CLIENT, link, viewer_state
 from daskflow.volume import Expression, Volume
 
@@ -31,6 +31,7 @@ def neuroglancer(
     layers: Mapping[str, Volume] | Volume,
     *,
     segments: Sequence[int] = (),
+    objects: Sequence[str] = (),
     port: int = 0,
     bind: str = LOOPBACK,
     direct: bool = True,
@@ -44,6 +45,7 @@ def neuroglancer(
     Args:
         layers: volumes by the name of their layer; a single volume is named "volume".
         segments: labels that are chosen in every segmentation, so that their meshes and skeletons show in 3D.
+        objects: paths or URLs of directories of meshes and skeletons that are not in a layer, for every segmentation.
         port: for the viewer; 0 takes a free one.
         bind: address to listen on; other than the default lets other machines connect.
         direct: let the browser fetch precomputed layers on s3, gs and http by itself, which needs public data and
@@ -54,10 +56,11 @@ def neuroglancer(
 
     Raises:
         MissingDependencyError: the package neuroglancer is not installed.
-        ParameterError: no layers, labels or segments that are no integers, or a port or address that cannot be had.
+        ParameterError: no layers, labels or segments that are no integers, objects that are none, or a port or address
+            that cannot be had.
     """
     volumes = {"volume": layers} if isinstance(layers, Volume) else layers
-    return Viewer(volumes, segments=segments, port=port, bind=bind, direct=direct)
+    return Viewer(volumes, segments=segments, objects=objects, port=port, bind=bind, direct=direct)
 
 
 class Viewer:
@@ -71,7 +74,14 @@ class Viewer:
     """
 
     def __init__(
-        self, layers: Mapping[str, Volume], *, segments: Sequence[int], port: int, bind: str, direct: bool
+        self,
+        layers: Mapping[str, Volume],
+        *,
+        segments: Sequence[int],
+        objects: Sequence[str],
+        port: int,
+        bind: str,
+        direct: bool,
     ) -> None:
         chosen = _chosen(segments)
         self._stopped = threading.Event()
@@ -82,12 +92,17 @@ class Viewer:
             resources.callback(server.stop)
             executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="daskflow-view")
             resources.callback(executor.shutdown, wait=False, cancel_futures=True)
+            beside = []
+            for number, directory in enumerate(objects):
+                address, rules = objects_at(directory, f"/layers/{secret}/objects-{number}", direct=direct)
+                server.app.add_handlers(".*", list(rules))
+                beside.append(f"precomputed://{server.server_url if rules else ''}{address}")
             shown = []
             for place, (name, volume) in enumerate(volumes.items()):
                 path = f"/layers/{secret}/{place}-{re.sub('[^A-Za-z0-9._-]', '_', name)}"
                 route = route_to(volume, path, executor, direct=direct)
                 server.app.add_handlers(".*", list(route.rules))
-                shown.append(layer_of(name, volume, route, server.server_url, chosen))
+                shown.append(layer_of(name, volume, route, server.server_url, chosen, tuple(beside)))
             self._client = _client(server, viewer_state(shown))
             self._resources = resources.pop_all()
         self.url = f"{server.server_url}/v/{self._client.token}/"

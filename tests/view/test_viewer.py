@@ -17,6 +17,8 @@ from daskflow.errors import MissingChunkError, MissingDependencyError, Parameter
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.stores.base import Layout
 from daskflow.stores.memory import ArrayStore
+from daskflow.stores.objects.files import write_file
+from daskflow.stores.objects.mesh_files import legacy_info
 from daskflow.stores.opening import create_store, open_store
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.view import neuroglancer
@@ -145,6 +147,24 @@ def test_failed_start_leaves_no_server_behind():
     with pytest.raises(ParameterError, match="cast it"):
         neuroglancer({"image": small(), "labels": Volume.from_array(np.zeros((2, 2, 2)), layer_type="segmentation")})
     assert threading.active_count() == before
+
+
+def test_meshes_that_are_in_no_layer_are_a_source_beside_the_labels(tmp_path):
+    write_file(f"{tmp_path}/meshes", "info", json.dumps(legacy_info(mip=0)).encode())
+    labels = Volume.from_array(np.ones((4, 4, 4), np.uint32), layer_type="segmentation")
+    with neuroglancer({"image": small(), "labels": labels}, objects=[f"{tmp_path}/meshes"]) as viewer:
+        image, segmentation = (layer["source"] for layer in viewer.state["layers"])
+        assert isinstance(image, str)
+        beside = segmentation[1] if isinstance(segmentation[1], str) else segmentation[1]["url"]
+        with urllib.request.urlopen(f"{beside.removeprefix('precomputed://')}/info") as answer:
+            assert json.loads(answer.read()) == legacy_info(mip=0)
+
+
+@pytest.mark.parametrize("directory", ["nothing", "s3://private/meshes"])
+def test_objects_that_are_none_or_out_of_reach_are_refused(tmp_path, monkeypatch, directory):
+    monkeypatch.setattr("daskflow.view.route.load_object_info", lambda url: legacy_info(mip=0) if "s3" in url else {})
+    with pytest.raises(ParameterError, match=r"meshes or skeletons|cannot reach"):
+        neuroglancer(small(), objects=[directory if "s3" in directory else f"{tmp_path}/{directory}"], direct=False)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 2**64])
