@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from daskflow.errors import JobError, StoreNotFoundError
 from daskflow.jobs.batch import Failure
-from daskflow.jobs.directory import JobDirectory, load_grid
+from daskflow.jobs.directory import JobDirectory, jobs_of, load_grid
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED, Ledger
 from daskflow.jobs.lock import Holder, holder_of
 from daskflow.jobs.report import StageReport, causes
@@ -69,7 +69,7 @@ class Status:
         for stage in self.stages:
             total.update(stage.counts)
         notes = [f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(total.items()) if count]
-        notes += [f"{name}: {value}" for name, value in self.results.items()]
+        notes += [f"{name.replace('_', ' ')}: {_told(value)}" for name, value in self.results.items()]
         return [*notes, *causes(self.failures), self.next_step]
 
     def __str__(self) -> str:
@@ -78,6 +78,13 @@ class Status:
     def _repr_html_(self) -> str:
         notes = "".join(f"<div>{html.escape(note)}</div>" for note in self._notes())
         return f"<b>{html.escape(self.name)}: {self.state}</b>{html_table(_HEADER, self._rows())}{notes}"
+
+
+def _told(value: Any) -> str:
+    """Return one of the results of a job in a line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_told(one)}" for name, one in value.items())
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def status(directory: str) -> Status:
@@ -109,16 +116,32 @@ def status(directory: str) -> Status:
 
 
 def find(directory: str) -> JobDirectory:
-    """Return the job directory at a URL, or beside an output at that URL.
+    """Return the job directory at a URL, or that of the job which made an output at that URL.
 
     Raises:
         StoreNotFoundError: no job was ever run there.
+        JobError: several jobs made parts of the output, e.g. levels and meshes, and none the output itself.
     """
     url = kvstore.normalise(directory)
     for candidate in (url, f"{url}.daskflow"):
         if kvstore.exists(kvstore.join(candidate, "job.json")):
             return JobDirectory(candidate)
-    raise StoreNotFoundError(f"no job was run in {url} or {url}.daskflow: neither has a job.json")
+    parts = jobs_of(url)
+    if not parts:
+        raise StoreNotFoundError(f"no job was run in {url} or {url}.daskflow: neither has a job.json")
+    if len(parts) > 1:
+        raise JobError("\n  ".join([f"several jobs made parts of {url}; name one of:", *(job.url for job in parts)]))
+    return parts[0]
+
+
+def find_all(directory: str) -> list[JobDirectory]:
+    """Return the job directory at a URL, or those of all jobs which made an output at that URL or parts of it.
+
+    Raises:
+        StoreNotFoundError: no job was ever run there.
+    """
+    parts = jobs_of(kvstore.normalise(directory))
+    return parts or [find(directory)]
 
 
 def saved_command(directory: str) -> list[str]:

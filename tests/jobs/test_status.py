@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import pytest
 from blockfiles import grid, job
@@ -7,6 +8,7 @@ from blockfiles import grid, job
 from daskflow.errors import JobError, StoreNotFoundError
 from daskflow.jobs import saved_command, status
 from daskflow.jobs.lock import Lease
+from daskflow.jobs.status import find_all
 
 BOXES = [str(box) for box in grid(8)]
 
@@ -108,3 +110,14 @@ def test_damaged_description_is_named(tmp_path, threads):
     with pytest.raises(JobError, match=r"job\.json is damaged"):
         status(files.directory)
     assert json.loads((tmp_path / "out.daskflow" / "report.json").read_text())["state"] == "finished"
+
+
+def test_jobs_that_made_parts_of_an_output_are_found(tmp_path, threads):
+    for part in ("out.mip1-2.daskflow", "out/mesh_mip_0.daskflow"):
+        dataclasses.replace(job(tmp_path)[0], directory=str(tmp_path / part)).run(threads, progress=False)
+    homes = [f"file://{tmp_path}/out.mip1-2.daskflow", f"file://{tmp_path}/out/mesh_mip_0.daskflow"]
+    assert [home.url for home in find_all(str(tmp_path / "out"))] == homes
+    with pytest.raises(JobError, match=r"several jobs[\s\S]*out\.mip1-2\.daskflow"):
+        status(str(tmp_path / "out"))
+    shutil.rmtree(tmp_path / "out.mip1-2.daskflow")
+    assert status(str(tmp_path / "out")).directory == homes[1]
