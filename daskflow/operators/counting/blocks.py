@@ -15,6 +15,7 @@ Counts = npt.NDArray[np.int64]
 Table = tuple[Labels, Counts]
 
 _TILE = 2**21  # voxels whose runs are in memory at once
+_SAMPLE = 1000  # voxels that tell how far labels lie apart
 _DENSE = 4  # a table of as many numbers as a quarter of the voxels is filled faster than runs are hashed
 
 
@@ -31,15 +32,13 @@ def count_labels(array: npt.NDArray[Any]) -> Table:
         return np.empty(0, np.uint64), np.empty(0, np.int64)
     if flat.dtype == bool:
         flat = flat.view(np.uint8)
-    low, high = (int(value) for value in (flat.min(), flat.max()))
-    if low < 0:
-        raise ParameterError(f"labels must not be negative; there is {low}")
-    if low == high:
-        return np.array([low], np.uint64), np.array([flat.size], np.int64)
-    if high - low <= flat.size // _DENSE:
-        labels, counts = fastremap.unique(flat, return_counts=True)
-        return labels.astype(np.uint64), counts.astype(np.int64)
-    return add_tables([_hashed(flat[at : at + _TILE]) for at in range(0, flat.size, _TILE)])
+    some = flat[:: max(1, flat.size // _SAMPLE)]
+    if int(some.max()) - int(some.min()) > flat.size // _DENSE:
+        tables = [_hashed(flat[at : at + _TILE]) for at in range(0, flat.size, _TILE)]
+        return add_tables(tables)
+    labels, counts = fastremap.unique(flat, return_counts=True)
+    _refuse_negative(labels[0])
+    return labels.astype(np.uint64), counts.astype(np.int64)
 
 
 def add_tables(tables: Sequence[Table]) -> Table:
@@ -60,8 +59,14 @@ def _hashed(flat: npt.NDArray[Any]) -> Table:
 
     ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
     lengths = np.diff(ends, prepend=-1)
+    _refuse_negative(flat[ends].min())
     numbers, names = fastremap.renumber(flat[ends].astype(np.uint64), preserve_zero=False)
     labels = np.fromiter(names.keys(), np.uint64, len(names))
     sums = np.bincount(numbers, lengths, minlength=len(names) + 1)[np.fromiter(names.values(), np.int64, len(names))]
     order = np.argsort(labels)
     return labels[order], sums[order].astype(np.int64)
+
+
+def _refuse_negative(lowest: Any) -> None:
+    if lowest < 0:
+        raise ParameterError(f"labels must not be negative; there is {lowest}")

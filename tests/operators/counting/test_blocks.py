@@ -38,9 +38,19 @@ def test_any_integers_that_nobody_may_change_are_counted(dtype):
     }
 
 
-def test_negative_labels_are_refused():
+@pytest.mark.parametrize("labels", [[1, -3], [2**40, -3, 5], [-3] * 50 + [2**30]])
+def test_negative_labels_are_refused(labels):
     with pytest.raises(ParameterError, match="-3"):
-        count_labels(np.array([1, -3], np.int32))
+        count_labels(np.array(labels, np.int64))
+
+
+def test_a_far_label_among_many_near_ones_is_counted():
+    array = np.ones(5001, np.uint64)
+    array[4] = 2**64 - 1
+
+    labels, counts = count_labels(array)
+
+    assert (labels.tolist(), counts.tolist()) == ([1, 2**64 - 1], [5000, 1])
 
 
 @given(st.lists(LABELS, max_size=4))
