@@ -77,8 +77,27 @@ def route_to(volume: Volume, path: str, executor: Executor, *, direct: bool) -> 
     return Route(path, [level.spec for level in levels], (computed, *beside))
 
 
-def objects_at(directory: str, path: str, *, direct: bool) -> tuple[str, tuple[Rule, ...]]:
-    """Return where the browser finds a directory of meshes or skeletons, and the rules to serve it with, if needed.
+@dataclass(frozen=True)
+class Objects:
+    """A directory of meshes or skeletons that is in no layer.
+
+    Attributes:
+        address: its URL, or its path on the server when `rules` serve it.
+        rules: what the server needs to serve it; none when the browser goes elsewhere.
+        skeletons: whether it is of skeletons.
+    """
+
+    address: str
+    rules: tuple[Rule, ...]
+    skeletons: bool
+
+    def source(self, server: str) -> str:
+        """Return what the viewer takes for a source, given the server's URL."""
+        return f"precomputed://{server if self.rules else ''}{self.address}"
+
+
+def objects_at(directory: str, path: str, *, direct: bool) -> Objects:
+    """Return the way to a directory of meshes or skeletons.
 
     Args:
         directory: path or URL.
@@ -96,10 +115,10 @@ def objects_at(directory: str, path: str, *, direct: bool) -> tuple[str, tuple[R
         )
     folder = kvstore.local_path(url)
     if folder is not None:
-        return path, (folder_rule(path, folder),)
+        return Objects(path, (folder_rule(path, folder),), kind == SKELETONS)
     if not (direct and _reachable(url)):
         raise ParameterError(f"the browser cannot reach {kvstore.redact(url)}; copy it to this machine")
-    return url, ()
+    return Objects(url, (), kind == SKELETONS)
 
 
 def layer_of(
@@ -108,7 +127,7 @@ def layer_of(
     route: Route,
     server: str,
     segments: tuple[int, ...] = (),
-    objects: tuple[str, ...] = (),
+    objects: Sequence[Objects] = (),
 ) -> Layer:
     """Return the viewer's layer for a volume.
 
@@ -118,11 +137,13 @@ def layer_of(
         route: the way to it.
         server: URL of the server that serves the routes with rules.
         segments: shown in 3D, if the volume is a segmentation.
-        objects: URLs of directories of meshes and skeletons beside the layer.
+        objects: meshes and skeletons beside the layer.
     """
     url = f"{server}{route.address}" if route.rules else route.address
     source, finest, coarsest = f"precomputed://{url}", route.mips[0], route.mips[-1].voxel_size
-    return Layer(name, source, finest, value_range(volume), coarsest, segments, _has_skeletons(volume), objects)
+    translucent = _has_skeletons(volume) or any(one.skeletons for one in objects)
+    beside = tuple(one.source(server) for one in objects)
+    return Layer(name, source, finest, value_range(volume), coarsest, segments, translucent, beside)
 
 
 def _has_skeletons(volume: Volume) -> bool:

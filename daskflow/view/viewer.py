@@ -94,15 +94,14 @@ class Viewer:
             resources.callback(executor.shutdown, wait=False, cancel_futures=True)
             beside = []
             for number, directory in enumerate(objects):
-                address, rules = objects_at(directory, f"/layers/{secret}/objects-{number}", direct=direct)
-                server.app.add_handlers(".*", list(rules))
-                beside.append(f"precomputed://{server.server_url if rules else ''}{address}")
+                beside.append(objects_at(directory, f"/layers/{secret}/objects-{number}", direct=direct))
+                server.app.add_handlers(".*", list(beside[-1].rules))
             shown = []
             for place, (name, volume) in enumerate(volumes.items()):
                 path = f"/layers/{secret}/{place}-{re.sub('[^A-Za-z0-9._-]', '_', name)}"
                 route = route_to(volume, path, executor, direct=direct)
                 server.app.add_handlers(".*", list(route.rules))
-                shown.append(layer_of(name, volume, route, server.server_url, chosen, tuple(beside)))
+                shown.append(layer_of(name, volume, route, server.server_url, chosen, beside))
             self._client = _client(server, viewer_state(shown))
             self._resources = resources.pop_all()
         self.url = f"{server.server_url}/v/{self._client.token}/"
