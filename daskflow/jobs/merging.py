@@ -48,7 +48,7 @@ def file_stages(name: str, volume: Volume, sink: FileSink, *, block: Zyx | None 
 def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job:
     """Return one job that does what several would, in which volumes over the same box share each block.
 
-    Stages that describe themselves alike run once.
+    Stages of one kind of task that describe themselves alike run once.
 
     Args:
         jobs: of sinks; the directory of the first that keeps one is used.
@@ -60,10 +60,10 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
     """
     if not jobs:
         raise ParameterError("no jobs to merge")
-    stages: dict[str, Stage] = {}
+    stages: dict[tuple[type, str], Stage] = {}
     for stage in (stage for job in jobs for stage in job.stages):
         (description,) = describe_stages([stage]).values()
-        stages.setdefault(token(description), stage)
+        stages.setdefault((type(stage.task), token(description)), stage)
     lasting = [job for job in jobs if not isinstance(job, PassingJob)]
     kind, directory = (Job, lasting[0].directory) if lasting else (PassingJob, jobs[0].directory)
     return kind(

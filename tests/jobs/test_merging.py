@@ -1,8 +1,11 @@
+import dataclasses
+
 import pytest
-from blockfiles import job
+from blockfiles import WriteFiles, grid, job
 
 from daskflow.errors import ParameterError
-from daskflow.jobs import merge
+from daskflow.jobs import Job, merge
+from daskflow.volume import Stage
 
 
 def test_merged_job_runs_alike_stages_once(tmp_path, threads):
@@ -16,6 +19,17 @@ def test_merged_job_runs_alike_stages_once(tmp_path, threads):
     assert merged.run(threads, progress=False).ok
     assert task.calls() == task2.calls() == 8
     assert task2.outputs() == {box: f"2 {box}".encode() for box in task.outputs()}
+
+
+class Elsewhere(WriteFiles):
+    """Describes itself as `WriteFiles` does, and does something else."""
+
+
+def test_tasks_of_two_kinds_are_two_stages_however_they_describe_themselves(tmp_path):
+    one, task = job(tmp_path)
+    other = Elsewhere(**{field.name: getattr(task, field.name) for field in dataclasses.fields(task)})
+    merged = merge([Job((*one.stages, Stage("elsewhere", grid(8), other)), one.directory, name="two")])
+    assert [stage.name for stage in merged.stages] == ["files", "elsewhere"]
 
 
 def test_nothing_to_merge_is_refused():
