@@ -171,9 +171,13 @@ class PrecomputedStore(Store):
         if not self._driven:
             self._chunks.write(box, array, drop_zeros=True)
             return
-        view = shared_view(self.url, self._metadata, self.spec, drop_zeros=True)
         with kvstore.translated(self.url, f"write {box} of mip {self.mip} of"):
-            write_box(view, self.spec, box, array)
+            if self.spec.shard is not None:
+                every = precomputed_shards.write_every_chunk
+                every(self.url, self._metadata, self.spec, box, array, drop_zeros=True)
+            else:
+                view = shared_view(self.url, self._metadata, self.spec, drop_zeros=True)
+                write_box(view, self.spec, box, array)
 
     @property
     def _view(self) -> Any:

@@ -10,12 +10,14 @@ from daskflow.errors import (
     BoundsError,
     GeometryError,
     MetadataMismatchError,
+    MissingChunkError,
     ParameterError,
     StoreNotFoundError,
 )
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores.base import Layout, check_aligned, check_mip, refuse_cast, refuse_mismatch
 from daskflow.stores.memory import ArrayStore
+from daskflow.stores.opening import create_store, open_store
 from daskflow.testing.stores import boxes_in, triples
 
 
@@ -128,3 +130,37 @@ def test_a_layout_takes_three_integers(chunk: object) -> None:
 
 def test_one_number_stands_for_all_axes_of_a_layout() -> None:
     assert Layout(chunk=64, shard=256) == Layout(chunk=(64, 64, 64), shard=(256, 256, 256))
+
+
+@pytest.mark.parametrize("value", [0, 9])
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("plain", {}),
+        ("gzip", {"compression": "gzip"}),
+        ("shards", {"shard": (8, 16, 16)}),
+        ("a.zarr", {}),
+        ("b.zarr", {"shard": (8, 16, 16)}),
+    ],
+)
+def test_chunks_that_hold_nothing_but_one_value_are_dropped_and_deleted(tmp_path, name, layout, value):
+    box = BoundingBox((-8, 0, 8), (8, 16, 40))
+    spec = VolumeSpec(box, np.dtype(np.uint8), layer_type="image")
+    store = create_store(tmp_path / name, spec, layout=Layout(chunk=(8, 8, 8), **layout))
+    array = np.full(spec.shape, 5, np.uint8)
+    store.write(box, array)
+    array[8:] = value
+    array[0, 0, 0] = value
+    store.write(box, array, drop=value)
+    with pytest.raises(MissingChunkError):
+        open_store(tmp_path / name).read(box)
+    filled = open_store(tmp_path / name, fill_missing=True).read(box)
+    array[8:] = 0
+    np.testing.assert_array_equal(filled, array)
+
+
+def test_a_file_drops_no_chunk(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((4, 4, 4), np.uint8))
+    store = open_store(tmp_path / "a.npy")
+    with pytest.raises(ParameterError, match="keeps every chunk"):
+        store.write(store.spec.box, np.zeros((4, 4, 4), np.uint8), drop=0)
