@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> dict[str, float]:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--levels", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--tinybrain", help="a Python that imports tinybrain")
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args(arguments)
