@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,22 +33,6 @@ class Option:
     default: int | None = None
 
 
-def _never(quality: int | None) -> bool:  # noqa: ARG001
-    return False
-
-
-def _always(quality: int | None) -> bool:  # noqa: ARG001
-    return True
-
-
-def _below_lossless(quality: int | None) -> bool:
-    return quality is None or quality < codecs.LOSSLESS_JXL_QUALITY
-
-
-def _cut(quality: int | None) -> bool:
-    return bool(quality)
-
-
 @dataclass(frozen=True)
 class Encoding:
     """One encoding of precomputed chunks.
@@ -62,7 +45,7 @@ class Encoding:
         effort: the option that `Layout.effort` sets.
         codec: what encodes and decodes chunk by chunk; None where only tensorstore does.
         driven: whether tensorstore's precomputed driver knows it.
-        lossy: whether values are lost at some quality.
+        lossless: the qualities at which no value is lost; None for all of them.
         written: whether daskflow writes it; else it is only read.
         shown: whether Neuroglancer decodes it.
     """
@@ -74,7 +57,7 @@ class Encoding:
     effort: Option | None = None
     codec: Codec | None = None
     driven: bool = False
-    lossy: Callable[[int | None], bool] = _never
+    lossless: tuple[int | None, ...] | None = None
     written: bool = True
     shown: bool = True
 
@@ -113,6 +96,10 @@ class Encoding:
         """Return the options that a scale has, as a layout asks them."""
         quality, effort = (None if option is None else scale.get(option.key) for option in (self.quality, self.effort))
         return Layout(encoding=self.name, quality=quality, effort=effort)
+
+    def lossy(self, quality: int | None) -> bool:
+        """Return whether values are lost at a quality, or where none is stated."""
+        return self.lossless is not None and quality not in self.lossless
 
     def check(self, spec: VolumeSpec, quality: int | None) -> None:
         """Raise unless it can hold a new level.
@@ -178,7 +165,7 @@ _ALL = (
         channels=(1, 3),
         quality=Option("jpeg_quality", 0, 100),
         driven=True,
-        lossy=_always,
+        lossless=(),
     ),
     Encoding("compressed_segmentation", dtypes=("uint32", "uint64"), driven=True),
     Encoding(
@@ -188,7 +175,7 @@ _ALL = (
         quality=Option("jxl_quality", 1, 100, default=codecs.DEFAULT_JXL_QUALITY),
         effort=Option("jxl_effort", 1, 10, default=codecs.DEFAULT_JXL_EFFORT),
         codec=codecs.JXL,
-        lossy=_below_lossless,
+        lossless=(codecs.LOSSLESS_JXL_QUALITY,),
     ),
     Encoding("crackle", dtypes=_UNSIGNED, channels=(1,), codec=codecs.CRACKLE, shown=False),
     Encoding("compresso", dtypes=_UNSIGNED, channels=(1,), codec=codecs.COMPRESSO),
@@ -197,7 +184,7 @@ _ALL = (
         dtypes=("float32",),
         quality=Option("fpzip_precision", 0, 32),
         codec=codecs.FPZIP,
-        lossy=_cut,
+        lossless=(None, 0),
         shown=False,
     ),
     Encoding("zfpc", dtypes=("float32",), codec=codecs.ZFPC, shown=False),

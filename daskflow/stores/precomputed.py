@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -101,7 +102,7 @@ class PrecomputedStore(Store):
         """How chunks are encoded."""
         return ENCODINGS[self._scale["encoding"]]
 
-    @property
+    @functools.cached_property
     def _scale(self) -> dict[str, Any]:
         scale: dict[str, Any] = json.loads(self._metadata)["scale_metadata"]
         return scale
