@@ -243,10 +243,16 @@ def read_range(url: str, start: int, stop: int) -> bytes | None:
     Raises:
         CorruptChunkError: the object is shorter than that.
         StoreAccessError: the location refuses.
+        StoreError: a server that sends whole objects only.
     """
     with translated(url, "read"):
         store, key = _locate(url)
-        result = store.read(key, byte_range=slice(start, stop)).result()
+        try:
+            result = store.read(key, byte_range=slice(start, stop)).result()
+        except ValueError as error:
+            if "ignored by server" in str(error):
+                raise StoreError(f"{redact(url)} is on a server without byte ranges, which shards need") from error
+            raise
     return bytes(result.value) if result.state == "value" else None
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskflow.errors import ParameterError, StoreAccessError
+from daskflow.errors import CorruptChunkError, ParameterError, StoreAccessError, StoreError
 from daskflow.stores import kvstore
 
 
@@ -33,6 +33,24 @@ def test_objects_are_written_read_listed_and_deleted(root: str) -> None:
     kvstore.delete(f"{root}/a")
     kvstore.delete_tree(f"{root}/b")
     assert kvstore.list_names(root) == ["bb"]
+
+
+def test_a_range_of_an_object_is_read_alone(root: str) -> None:
+    url = kvstore.join(root, "object")
+    kvstore.write_bytes(url, bytes(range(100)))
+    assert kvstore.read_range(url, 10, 20) == bytes(range(10, 20))
+    assert kvstore.read_range(url, 5, 5) == b""
+    assert kvstore.read_range(kvstore.join(root, "nothing"), 0, 4) is None
+    with pytest.raises(CorruptChunkError):
+        kvstore.read_range(url, 90, 101)
+
+
+def test_a_server_without_byte_ranges_is_told_from_a_damaged_object(http_files: tuple[str, Path]) -> None:
+    url, folder = http_files
+    (folder / "object").write_bytes(bytes(100))
+    with pytest.raises(StoreError, match="without byte ranges") as raised:
+        kvstore.read_range(f"{url}/object", 10, 20)
+    assert not isinstance(raised.value, CorruptChunkError)
 
 
 def test_what_is_absent_reads_as_none_and_is_no_error_to_delete(root: str) -> None:
