@@ -111,14 +111,14 @@ def encode_manifest(names: Sequence[str]) -> bytes:
 
 
 def decode_manifest(data: bytes) -> list[str]:
-    """Return the names of legacy fragments.
+    """Return the names of legacy fragments, without ``.gz`` and ``.br``, which some writers put into manifests.
 
     Raises:
         CorruptChunkError: the file lists none.
     """
     try:
         names = json.loads(data)["fragments"]
-        return [str(name) for name in names]
+        return [str(name).removesuffix(".gz").removesuffix(".br") for name in names]
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptChunkError(f"a mesh manifest is damaged: {error!r}") from error
 

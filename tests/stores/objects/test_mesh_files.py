@@ -81,6 +81,7 @@ def test_damaged_fragments_are_refused(data):
 
 def test_manifests_list_fragments_by_name_in_order():
     assert decode_manifest(encode_manifest(["5:0:b", "5:0:a"])) == ["5:0:a", "5:0:b"]
+    assert decode_manifest(b'{"fragments": ["5:0:a.gz"]}') == ["5:0:a"]
     for damaged in (b"", b"[]", b"{}", b'{"fragments": 5}'):
         with pytest.raises(CorruptChunkError):
             decode_manifest(damaged)
