@@ -22,6 +22,11 @@ FORMER = {
     "setup-env": "--plan",
     "create-info": "save-precomputed",
     "view": "neuroglancer",
+    "blackout": "fill",
+    "ccl": "connected-components",
+    "design": "plan",
+    "touch": "verify",
+    "voxels": "voxel-counts",
 }
 
 
