@@ -21,7 +21,7 @@ _LANES: dict[
     np.dtype(np.uint8): (np.dtype(np.uint16), np.uint64(8), np.uint64(0x00FF00FF00FF00FF)),
     np.dtype(np.uint16): (np.dtype(np.uint32), np.uint64(16), np.uint64(0x0000FFFF0000FFFF)),
 }
-_FEW = 8  # one window in so many, at most, is gathered by its position; more are settled where they lie
+_FEW = 4  # one window in so many, at most, is gathered by its position; more are settled where they lie
 
 
 def reduce_windows(array: Array, factor: Zyx, reduce: Reduce, dtype: np.dtype[Any]) -> Array:
@@ -152,31 +152,34 @@ def modes(array: Array, window: Zyx, *, sparse: bool = False) -> Array:
     rule = (_countless_sparse if sparse else _countless) if flat else _majority
     if left.size * _FEW > settled.size:
         return rule([member.ravel() for member in members], sparse).reshape(result.shape)
-    z, y, x = (at * w for at, w in zip(np.unravel_index(left, result.shape), window, strict=True))
+    corners = _corners(left, result.shape, array.shape, window)
     row, plane = array.shape[2], array.shape[1] * array.shape[2]
-    corners = z * plane + y * row + x
-    places = [z * plane + y * row + x for z, y, x in offsets]
     voxels = array.reshape(-1)
-    result.reshape(-1)[left] = rule([voxels.take(corners + place) for place in places], sparse)
+    labels = [voxels.take(corners + (z * plane + y * row + x)) for z, y, x in offsets]
+    result.reshape(-1)[left] = rule(labels, sparse)
     return result
+
+
+def _corners(windows: Array, counts: Sequence[int], shape: Sequence[int], window: Zyx) -> Array:
+    """Return where the first voxel of windows, given by their number, lies in an array of `shape`; C-order."""
+    line = windows // counts[2]
+    first = (np.arange(counts[0])[:, None] * (window[0] * shape[1]) + np.arange(counts[1]) * window[1]) * shape[2]
+    corners: Array = (windows - line * counts[2]) * window[2] + first.reshape(-1).take(line)
+    return corners
 
 
 def _countless(members: list[Array], sparse: bool) -> Array:  # noqa: ARG001 (as all rules)
     a, b, c, d = members
-    result = d.copy()
-    np.copyto(result, b, where=b == c)
-    np.copyto(result, a, where=(a == b) | (a == c))
-    return result
+    return np.where((a == b) | (a == c), a, np.where(b == c, b, d))
 
 
 def _countless_sparse(members: list[Array], sparse: bool) -> Array:  # noqa: ARG001
-    a, b, c, d = members
-    result = b.copy()
-    for one in (c, a, d):
-        np.copyto(result, one, where=one != 0)
-    np.copyto(result, b, where=(b == c) & (b != 0))
-    np.copyto(result, a, where=((a == b) | (a == c)) & (a != 0))
-    return result
+    a, c, b, d = members
+    result = np.where(b != 0, b, c)
+    for one in (a, d):
+        result = np.where(one != 0, one, result)
+    result = np.where((b == c) & (b != 0), b, result)
+    return np.where(((a == b) | (a == c)) & (a != 0), a, result)
 
 
 def _majority(members: list[Array], sparse: bool) -> Array:
@@ -191,6 +194,6 @@ def _majority(members: list[Array], sparse: bool) -> Array:
             count *= one != 0
     result, most = members[0].copy(), counts[0]
     for one, count in zip(members[1:], counts[1:], strict=True):
-        np.copyto(result, one, where=count > most)
+        result = np.where(count > most, one, result)
         np.maximum(most, count, out=most)
     return result
