@@ -6,7 +6,6 @@ import click
 
 from daskflow.cli.chain import Chain, Step
 from daskflow.cli.words import Numbers, WordCommand
-from daskflow.errors import StoreNotFoundError
 
 _SHOWN = 5
 
@@ -48,14 +47,9 @@ def verify(ctx: click.Context, output: str, mip: int | None, fill_missing: bool,
     has written. Blocks of a job that wrote what is bad are marked as not done: the same line, run again, makes only
     them anew.
     """
-    from daskflow.jobs import status as read_status
     from daskflow.jobs import verify as read_layer
 
-    try:
-        made_here = read_status(output).command is not None
-    except StoreNotFoundError:
-        made_here = False
-    if made_here and mip is None and not fill_missing and listed is None:
+    if mip is None and not fill_missing and listed is None and _made_by_line(output):
         _again(ctx, output, "verify")
     layer = output.removesuffix("/").removesuffix(".daskflow")
     report = read_layer(layer, mip=mip, fill_missing=fill_missing, output=listed)
@@ -210,6 +204,16 @@ def demo(directory: str, workers: int | None, view: bool) -> None:
 COMMANDS = {
     command.name: command for command in (demo, info, neuroglancer, plan, remove, retry, status, verify) if command.name
 }
+
+
+def _made_by_line(output: str) -> bool:
+    """Return whether a command line made an output, not only parts of it such as counts or meshes."""
+    from daskflow.jobs.directory import JobDirectory
+    from daskflow.stores import kvstore
+
+    url = kvstore.normalise(output)
+    jobs = (JobDirectory(candidate).read("job.json") for candidate in (url, f"{url}.daskflow"))
+    return any(job is not None and job["command"] is not None for job in jobs)
 
 
 def _again(ctx: click.Context, job: str, verb: str) -> None:

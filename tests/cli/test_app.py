@@ -263,6 +263,15 @@ def test_voxels_are_cast_on_the_way_in_and_out():
     assert daskflow.open("a.h5").dtype == np.uint32
 
 
+def test_verify_reads_a_layer_of_which_only_parts_were_made_here():
+    image()
+    line("open image.npy save layer -c 8 16 16")
+    shutil.rmtree("layer.daskflow")
+    line("open layer --layer-type segmentation voxel-counts")
+    line("open layer roi")
+    assert "finished" in line("verify layer")
+
+
 def test_plan_tells_the_shape_for_memory_and_the_memory_for_a_shape():
     image()
     line("open image.npy save layer -c 8 16 16")
