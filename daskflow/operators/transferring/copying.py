@@ -12,6 +12,7 @@ import numpy as np
 from daskflow.errors import MetadataMismatchError, MissingChunkError, ParameterError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs import Report, read_record, write_record
+from daskflow.jobs.fingerprint import token
 from daskflow.operators.meshing.multires import Detail, multires
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import read_file, sized_names, write_file, writing
@@ -52,6 +53,10 @@ class Transfer:
     lods: int
     min_chunk: Zyx
     max_error: float
+
+    def record(self, key: Key) -> str:
+        """Return the name of the lists of this transfer, which tells them from those of another in the same job."""
+        return f"copy-{key}-{token([self.source, self.destination])[:8]}"
 
     def present(self) -> list[Key]:
         """Return those of the keys that the source's info has.
@@ -160,7 +165,7 @@ class ListObjects(_Step):
     def write(self, box: BoundingBox, outputs: dict[Key, list[dict[str, Any]]]) -> BlockResult:  # noqa: ARG002
         for key, shares in outputs.items():
             for share, record in enumerate(shares):
-                write_record(self.directory, f"copy-{key}", share, record)
+                write_record(self.directory, self.transfer.record(key), share, record)
         return BlockResult()
 
     def check(self) -> None:
@@ -183,7 +188,9 @@ class CopyShare(_Step):
     """Copy one share of the files, and write one share of the shards."""
 
     def read(self, box: BoundingBox) -> dict[Key, dict[str, Any]]:
-        found = {key: read_record(self.directory, f"copy-{key}", box.start[0]) for key in self.transfer.present()}
+        found = {
+            key: read_record(self.directory, self.transfer.record(key), box.start[0]) for key in self.transfer.present()
+        }
         if None in found.values():
             raise MissingChunkError(f"scratch data in {self.directory} are gone; delete the job's directory")
         return {key: record for key, record in found.items() if record is not None}
@@ -244,7 +251,7 @@ class NameObjects:
         info = load_info(self.transfer.destination)
         copied: dict[str, int] = {}
         for key in self.transfer.present():
-            record = read_record(kvstore.join(directory, "scratch"), f"copy-{key}", 0)
+            record = read_record(kvstore.join(directory, "scratch"), self.transfer.record(key), 0)
             labels, files = (0, 0) if record is None else record["total"].tolist()
             target = self.transfer.target(key)
             write_file(target, "info", json.dumps(self.transfer.info(key, labels)).encode())
@@ -258,7 +265,8 @@ def copy_stages(transfer: Transfer) -> tuple[Stage, ...]:
     """Return the stages of a transfer, in order."""
     one = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
     shares = BlockGrid(BoundingBox((0, 0, 0), (SHARES, 1, 1)), (1, 1, 1))
-    return Stage("list-objects", one, ListObjects(transfer), numbered=True), Stage("copy-objects", shares, CopyShare(transfer), numbered=True)
+    listing = Stage("list-objects", one, ListObjects(transfer), numbered=True)
+    return listing, Stage("copy-objects", shares, CopyShare(transfer), numbered=True)
 
 
 def _copied(name: str, objects: Meshes | Skeletons, *, packs: bool) -> bool:

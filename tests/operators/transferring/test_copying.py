@@ -7,6 +7,7 @@ import pytest
 
 from daskflow.errors import DaskflowError, MetadataMismatchError, ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox
+from daskflow.jobs import merge
 from daskflow.operators.copy_objects import copy_objects
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import names_below, read_file, write_file
@@ -111,6 +112,17 @@ def test_a_bucket_gets_plain_files_and_a_disk_readable_ones(layer, objects, tmp_
     back = objects.bare_layer(f"file://{tmp_path}/back")
     copy_objects(bucket, back).run(progress=False)
     check_objects(back, objects)
+
+
+def test_two_copies_in_one_job_do_not_mix(layer, sharded_layer, target, tmp_path, objects):
+    other = objects.bare_layer(f"file://{tmp_path}/other")
+    for label in objects.labels[1:]:
+        kvstore.delete(f"{layer}/s/{label}.gz")
+    jobs = [copy_objects(layer, target, sharded=True), copy_objects(sharded_layer, other, sharded=True)]
+    assert merge(jobs).run(progress=False).ok
+    check_objects(other, objects, close=1e-3)
+    assert Skeletons(target).labels().tolist() == [objects.labels[0]]
+    assert Meshes(target).labels().tolist() == sorted(objects.labels)
 
 
 def test_only_what_was_asked_is_copied(layer, target):
