@@ -60,10 +60,9 @@ class ForgeMeshes:
         meshing = self.meshing
         if not labels.any():
             return
-        z, y, x = meshing.voxel_size
         for label, surface in surfaces(seen.padded(labels), seen.corner(meshing.grid.box.start)):
             if len(surface.faces):
-                fewer = simplify(surface.vertices, surface.faces, meshing.max_error, (z / 2, y / 2, x / 2))
+                fewer = simplify(surface.vertices, surface.faces, meshing.max_error, meshing.voxel_size, unit=0.5)
                 yield label, Surface(*fewer)
 
     def _chosen(self, labels: Array, inside: tuple[slice, slice, slice]) -> Array:

@@ -31,6 +31,7 @@ def simplify(
     max_error: float,
     voxel_size: tuple[float, float, float],
     *,
+    unit: float = 1.0,
     origin: npt.NDArray[np.float64] | None = None,
 ) -> tuple[Points, Faces]:
     """Return a surface of fewer triangles that stays close to the one given.
@@ -40,10 +41,11 @@ def simplify(
     simplified less.
 
     Args:
-        vertices: in voxels or parts of them (xyz), shape (n, 3).
+        vertices: in voxels, or parts of them (xyz), shape (n, 3).
         faces: shape (m, 3).
         max_error: nm that the surface may move; 99.9 % of it stays within.
-        voxel_size: nm of a unit of `vertices`, zyx.
+        voxel_size: nm (zyx).
+        unit: voxels that 1 stands for in `vertices`, e.g. 0.5.
         origin: of the float32 numbers in which it is done (xyz), the lowest vertex unless given; surfaces that shall
             fit though their borders are not on whole numbers need the same one.
 
@@ -52,12 +54,15 @@ def simplify(
     """
     if max_error <= 0 or (len(faces) <= _SMALL and origin is None):
         return vertices, faces
-    size = np.array(voxel_size[::-1])
+    size = unit * np.array(voxel_size[::-1])
     first = np.floor(vertices.min(axis=0)) if origin is None else origin
     cost = _COST * max_error**2 * (max_error / max(voxel_size)) ** _GROWTH
     near = ((vertices - first) * size).astype(np.float32)
     small, large = _pieces(len(near), faces)
-    parts = [_taken(near, small), *(_fewer(*_taken(near, piece), cost) for piece in large)]
+    if len(large) == 1 and not len(small):
+        parts = [_fewer(near, faces, cost)]
+    else:
+        parts = [_taken(near, small), *(_fewer(*_taken(near, piece), cost) for piece in large)]
     starts = np.cumsum([0, *(len(points) for points, _ in parts)])
     points = np.concatenate([points for points, _ in parts]).astype(np.float64) / size
     whole = np.rint(points)
@@ -84,8 +89,13 @@ def _pieces(vertices: int, faces: Faces) -> tuple[Faces, list[Faces]]:
 
 
 def _taken(vertices: Near, faces: Faces) -> tuple[Near, Faces]:
-    used, inverse = np.unique(faces, return_inverse=True)
-    return vertices[used], inverse.reshape(-1, 3).astype(np.uint32)
+    if 4 * len(faces) < len(vertices):
+        used, inverse = np.unique(faces, return_inverse=True)
+        return vertices[used], inverse.reshape(-1, 3).astype(np.uint32)
+    kept = np.zeros(len(vertices), bool)
+    kept[faces] = True
+    numbers = np.cumsum(kept, dtype=np.uint32) - np.uint32(1)
+    return vertices[kept], numbers[faces]
 
 
 def _fewer(vertices: Near, faces: Faces, cost: float) -> tuple[Near, Faces]:

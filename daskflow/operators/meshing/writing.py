@@ -66,7 +66,7 @@ class CutLargeMeshes:
         """Nothing can fail that forging the pieces has not met."""
 
     def describe(self) -> dict[str, Any]:
-        return self.meshing.describe_levels()
+        return {"cuts": "large meshes", **self.meshing.describe_levels()}
 
     def bind(self, directory: str) -> CutLargeMeshes:
         return dataclasses.replace(self, meshing=self.meshing.bind(directory), directory=directory)
@@ -152,7 +152,7 @@ class WriteMeshes:
         """Nothing can fail that forging the pieces has not met."""
 
     def describe(self) -> dict[str, Any]:
-        return self.meshing.describe_levels()
+        return {"writes": "meshes", **self.meshing.describe_levels()}
 
     def bind(self, directory: str) -> WriteMeshes:
         return dataclasses.replace(self, meshing=self.meshing.bind(directory), directory=directory)
