@@ -1,8 +1,186 @@
+from __future__ import annotations
+
 import json
+import warnings
 
 import numpy as np
+import pytest
+import tensorstore as ts
 
 import daskflow
+from daskflow.clusters import Threads
+from daskflow.errors import ParameterError
+from daskflow.stores.base import Layout
+from daskflow.stores.opening import open_store
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from cloudvolume import CloudVolume
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+SIZE = (40, 70, 50)
+PLACE = {"voxel_size": (40, 4, 4), "voxel_offset": (-8, 100, 7)}
+FEW = np.random.default_rng(0).integers(0, 5, SIZE)
+
+
+@pytest.fixture(scope="module")
+def threads():
+    with Threads(2) as pool:
+        yield pool
+
+
+def layer(path, array, threads, **options):
+    layer_type = options.pop("layer_type", "image")
+    volume = daskflow.open(array, layer_type=layer_type, **PLACE)
+    report = daskflow.save(volume, path, chunk=(16, 32, 32), **options).run(threads, progress=False)
+    assert report.ok
+    return path
+
+
+def scale(path):
+    return json.loads((path / "info").read_text())["scales"][0]
+
+
+def by_cloudvolume(path):
+    return np.asarray(CloudVolume(f"file://{path}", progress=False)[:])[..., 0].T
+
+
+ENCODINGS = {
+    "raw": ("uint16", {}),
+    "png": ("uint8", {"quality": 4}),
+    "jpeg": ("uint8", {"quality": 95}),
+    "jxl": ("uint8", {"quality": 100, "effort": 1}),
+    "compressed_segmentation": ("uint64", {}),
+    "crackle": ("uint64", {}),
+    "compresso": ("uint32", {}),
+    "fpzip": ("float32", {}),
+    "zfpc": ("float32", {}),
+}
+
+
+@pytest.mark.parametrize("shard", [None, "auto"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_copy_in_every_encoding_is_the_same_with_clipped_edges(tmp_path, threads, encoding, shard):
+    dtype, options = ENCODINGS[encoding]
+    array = FEW.astype(dtype)
+    source = layer(tmp_path / "source", array, threads)
+    copied = daskflow.save(
+        daskflow.open(source), tmp_path / "copy", chunk=(32, 16, 16), encoding=encoding, shard=shard, **options
+    )
+    assert copied.run(threads, progress=False).ok
+    found = daskflow.open(tmp_path / "copy")
+    assert found.box == daskflow.open(source).box
+    np.testing.assert_array_equal(by_cloudvolume(tmp_path / "copy"), found.read())
+    np.testing.assert_allclose(found.read(), array, atol=12 if encoding == "jpeg" else 0)
+    assert (shard is None) == ("55-57_164-170_24-32" in {p.name for p in (tmp_path / "copy" / "4_4_40").iterdir()})
+
+
+@pytest.mark.parametrize("shard", [None, "auto"])
+@pytest.mark.parametrize("encoding", ["raw", "png", "jxl", "crackle"])
+def test_a_rechunked_copy_is_read_by_cloudvolume_and_tensorstore_alike(tmp_path, threads, encoding, shard):
+    array = FEW.astype(np.uint8)
+    source = layer(tmp_path / "source", array, threads, encoding=encoding, quality=100 if encoding == "jxl" else None)
+    copied = daskflow.save(daskflow.open(source), tmp_path / "copy", chunk=(8, 16, 16), shard=shard)
+    assert copied.run(threads, progress=False).ok
+    np.testing.assert_array_equal(by_cloudvolume(tmp_path / "copy"), array)
+    if encoding in ("raw", "png"):
+        place = {"driver": "file", "path": f"{tmp_path}/copy"}
+        other = ts.open({"driver": "neuroglancer_precomputed", "kvstore": place}, open=True).result()
+        np.testing.assert_array_equal(other[..., 0].read().result().T, array)
+
+
+@pytest.mark.parametrize("compress", ["gzip", "br"])
+def test_compressed_files_of_cloudvolume_are_copied_and_never_read_as_zeros(tmp_path, threads, compress):
+    array = np.random.default_rng(0).integers(1, 255, SIZE, np.uint8)
+    CloudVolume.from_numpy(
+        array.T, vol_path=f"file://{tmp_path}/source", resolution=(4, 4, 40), chunk_size=(32, 32, 16), compress=compress
+    )
+    volume = daskflow.open(tmp_path / "source")
+    np.testing.assert_array_equal(volume.read(), array)
+    assert daskflow.save(volume, tmp_path / "copy").run(threads, progress=False).ok
+    np.testing.assert_array_equal(by_cloudvolume(tmp_path / "copy"), array)
+
+
+@pytest.mark.parametrize("encoding", ["raw", "crackle"])
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_missing_chunk_stops_its_block_alone_and_fill_missing_none(tmp_path, threads, encoding, compression):
+    array = (FEW + 1).astype(np.uint8)
+    options = {"encoding": encoding, "compression": compression}
+    source = layer(tmp_path / "source", array, threads, **options)
+    (lost,) = (source / "4_4_40").glob("7-39_100-132_-8-8*")
+    lost.unlink()
+    report = daskflow.save(daskflow.open(source), tmp_path / "copy", **options, block=(16, 32, 32)).run(
+        threads, progress=False
+    )
+    assert (report.state, sum(stage.failed for stage in report.stages)) == ("failed", 1)
+    (failure,) = report.failures
+    assert "7-39_100-132_-8-8" in failure.message
+    assert "fill_missing" in failure.message
+    rest = open_store(tmp_path / "copy", fill_missing=True)
+    wanted = array.copy()
+    wanted[:16, :32, :32] = 0
+    np.testing.assert_array_equal(rest.read(rest.spec.box), wanted)
+
+    filled = daskflow.save(daskflow.open(source, fill_missing=True), tmp_path / "filled", block=(16, 32, 32))
+    report = filled.run(threads, progress=False)
+    assert report.ok
+    assert report.counts == {"missing_chunks": 1}
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "filled").read(), wanted)
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"encoding": "crackle"}, {"encoding": "crackle"}),
+        ({"encoding": "png", "quality": 3}, {"encoding": "png", "png_level": 3}),
+        (
+            {"encoding": "jxl", "quality": 100, "effort": 2},
+            {"encoding": "jxl", "jxl_quality": 100, "jxl_effort": 2},
+        ),
+        ({"encoding": "jxl", "quality": 90}, {"encoding": "raw"}),
+        ({"encoding": "jpeg"}, {"encoding": "raw"}),
+    ],
+    ids=str,
+)
+def test_a_copy_keeps_the_encoding_unless_it_would_lose_values_again(tmp_path, threads, options, kept):
+    source = layer(tmp_path / "source", FEW.astype(np.uint8), threads, **options)
+    for name, volume in (("copy", daskflow.open(source)), ("part", daskflow.open(source)[:20])):
+        assert daskflow.save(volume, tmp_path / name).run(threads, progress=False).ok
+        assert kept.items() <= scale(tmp_path / name).items()
+        assert daskflow.save(volume, tmp_path / name).run(threads, progress=False).ok
+    stated = daskflow.save(daskflow.open(source), tmp_path / "stated", encoding="raw")
+    assert stated.run(threads, progress=False).ok
+    assert scale(tmp_path / "stated")["encoding"] == "raw"
+
+
+def test_a_copy_into_a_layer_that_exists_takes_its_encoding(tmp_path, threads):
+    source = layer(tmp_path / "source", FEW.astype(np.uint8), threads, encoding="png")
+    other = layer(tmp_path / "other", FEW.astype(np.uint8), threads, encoding="crackle")
+    (tmp_path / "other.daskflow").rename(tmp_path / "before")
+    assert daskflow.save(daskflow.open(source), other).run(threads, progress=False).ok
+    assert scale(other)["encoding"] == "crackle"
+
+
+def test_labels_and_floats_are_refused_where_an_encoding_cannot_hold_them(tmp_path, threads):
+    wide = daskflow.open(FEW.astype(np.uint64) + 2**40, layer_type="segmentation")
+    for volume, encoding, message in (
+        (wide, "jpeg", "jpeg cannot hold uint64"),
+        (wide, "png", "png cannot hold uint64"),
+        (daskflow.open(FEW.astype(np.float32)), "crackle", "crackle cannot hold float32"),
+        (daskflow.open(FEW.astype(np.uint8), layer_type="segmentation"), "jpeg", "labels cannot bear"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            daskflow.save(volume, tmp_path / "refused", encoding=encoding)
+        assert not (tmp_path / "refused").exists()
+    kept = layer(tmp_path / "wide", FEW.astype(np.uint64) + 2**40, threads, encoding="crackle")
+    np.testing.assert_array_equal(by_cloudvolume(kept), FEW + 2**40)
+
+
+def test_the_layout_of_a_layer_makes_one_alike(tmp_path, threads):
+    source = layer(tmp_path / "source", FEW.astype(np.uint8), threads, encoding="jxl", quality=100, effort=4)
+    wanted = Layout(chunk=(16, 32, 32), encoding="jxl", quality=100, effort=4, compression="none")
+    assert open_store(source).layout == wanted
 
 
 def test_a_copy_is_noted_in_its_source_if_asked(tmp_path):
