@@ -20,7 +20,7 @@ MODULES = {
     "cloud": ("s3fs", "gcsfs"),
     "secure": ("cryptography",),
     "codecs": ("imagecodecs", "crackle", "compresso", "fpzip", "zfpc"),
-    "skeleton": ("kimimaro",),
+    "skeleton": ("kimimaro", "fill_voids"),
     "mesh": ("zmesh", "DracoPy", "pyfqmr"),
     "cuda": ("dask_cuda", "cupy"),
     "slurm": ("dask_jobqueue",),
