@@ -89,11 +89,14 @@ class _Memory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(_EVERY):
+        pause = _EVERY
+        while not self._over.wait(pause):
+            started = time.perf_counter()
             with contextlib.suppress(psutil.NoSuchProcess):
                 held = [_held(process) for process in (self._root, *self._root.children(recursive=True))]
                 own = sum(resident - shared for resident, shared in held)
                 self.peak = max(self.peak, own + max(shared for _, shared in held))
+            pause = max(_EVERY, 50 * (time.perf_counter() - started))
 
 
 def _held(process: psutil.Process) -> tuple[int, int]:
