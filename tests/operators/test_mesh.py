@@ -206,7 +206,7 @@ def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bytes(tmp_path, monkeyp
     if (stage, form) == ("cut-large-meshes", "legacy"):
         pytest.skip("legacy meshes are not cut")
     volume = Volume.from_array(solids(), voxel_size=(10, 10, 10), layer_type="segmentation")
-    how = {**SMALL, "format": form, "memory": 60_000}
+    how = {**SMALL, "format": form, "memory": 250_000}
     whole, halted = tmp_path / "whole", tmp_path / "halted"
     run(mesh(volume, output=str(whole), **how))
     job = mesh(volume, output=str(halted), **how)
@@ -328,7 +328,7 @@ def test_a_label_that_does_not_fit_in_memory_is_made_in_parts(tmp_path):
     layer = layer_of(tmp_path / "layer", sphere())
     how = {"shape": (16, 16, 16), "max_error": 4, "min_chunk": (16, 16, 16), "format": "multires"}
 
-    report = run(mesh(daskflow.open(layer), memory=150_000, **how))
+    report = run(mesh(daskflow.open(layer), memory=700_000, **how))
 
     assert report.counts["large_meshes"] == 1
     assert report.counts["mesh_parts"] > 4

@@ -28,7 +28,6 @@ from daskflow.volume.expression import Fetched
 Array = npt.NDArray[Any]
 Outputs = tuple[dict[int, Surface], dict[str, int]]
 
-BEGUN = "meshing-begun"
 _SECONDS = 6e-7  # per voxel of real neurites, of which both libraries keep Python's lock
 _BYTES = 50  # per voxel: labels as numbers of 4 bytes, twice, and the triangles of a dense block
 
@@ -108,6 +107,11 @@ class ForgeMeshes:
         places = positions(surface.vertices, self.meshing.grid.box.start, self.meshing.voxel_size)
         return Mesh(places.astype(np.float32), surface.faces)
 
+    @property
+    def _begun(self) -> str:
+        """The name of the record that says that the scratch data are there."""
+        return f"{self.meshing.shuffle.source}-begun"
+
     def _seen(self, box: BoundingBox) -> Seen:
         return Seen.of(box, self.meshing.grid.box, closed=self.meshing.closed)
 
@@ -133,14 +137,16 @@ class ForgeMeshes:
         if kvstore.exists(f"{url}/info") and not kvstore.exists(f"{job}/job.json"):
             raise MetadataMismatchError(
                 f"{kvstore.redact(url)} holds meshes that this job has not made; remove them, or write to another"
-                " directory with directory="
+                " directory with output="
             )
         kvstore.check_writable(url)
-        write_record(self.directory, BEGUN, 0, {})
+        write_record(self.directory, self._begun, 0, {})
 
     def intact(self) -> bool:
         """Return whether what an earlier run wrote is still there: scratch data until it is complete, then the info."""
-        return kvstore.exists(f"{self.meshing.target.url}/info") or kvstore.exists(record_url(self.directory, BEGUN, 0))
+        return kvstore.exists(f"{self.meshing.target.url}/info") or kvstore.exists(
+            record_url(self.directory, self._begun, 0)
+        )
 
     def describe(self) -> dict[str, Any]:
         return self.meshing.describe_pieces()

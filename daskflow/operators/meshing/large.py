@@ -24,9 +24,10 @@ from daskflow.operators.meshing.multires import Detail, Encoded, Position, encod
 from daskflow.operators.meshing.surface import Faces, Points, Surface
 
 PACKED_BYTES = 18  # of a triangle in scratch data, with its share of the vertices
-_WORKING_BYTES = 8  # held while a surface is joined and simplified, for each packed byte
-_FEWER = 3  # times as many triangles has a level than the one after it, about
+_WORKING_BYTES = 36  # held while a surface is joined, simplified and cut, for each packed byte
+_FEWER = 2  # times as many triangles has a level than the one after it, at least
 _DEEPEST = 14
+_FINEST = 16  # voxels of a cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ def divide(fragments: Sequence[Fragment], detail: Detail, memory: int, block: Zy
         memory: bytes.
         block: voxels (zyx) of the blocks that left the pieces.
     """
-    whole = memory // _WORKING_BYTES
+    whole = max(1, memory // _WORKING_BYTES)
     total = sum(fragment.size for fragment in fragments)
     if total <= whole:
         return None
@@ -88,7 +89,12 @@ def divide(fragments: Sequence[Fragment], detail: Detail, memory: int, block: Zy
         loads = [sum(fragment.size for fragment in members) for _, members in parts]
         small = (division.part_cells.size <= np.array(block[::-1])).all()
         if max(loads) <= most or small or levels >= _DEEPEST:
-            return Division(division.cells, levels, inner, parts)
+            while (
+                inner > 1 and division.cells.size.min() < _FINEST
+            ):  # as many small cells would take more than they save
+                inner, levels = inner - 1, levels - 1
+                division = Division(detail.cells(low, high, levels), levels, inner, [])
+            return Division(division.cells, levels, inner, _parts(division.part_cells, fragments, bounds))
         levels += 1
 
 

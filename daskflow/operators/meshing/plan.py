@@ -108,6 +108,10 @@ class Meshing:
         """The tasks that make parts of large labels, by bucket and turn."""
         return BlockGrid(BoundingBox((0, 0, 0), (self.shuffle.buckets, self.turns, 1)), (1, 1, 1))
 
+    def parts_of(self, label: int) -> str:
+        """Return the name of the records of the parts of a large label."""
+        return f"{self.shuffle.source}-parts-{label}"
+
     def describe_pieces(self) -> dict[str, Any]:
         """Return all that the surfaces of blocks depend on, as JSON."""
         target = self.target
@@ -126,6 +130,7 @@ class Meshing:
         """Return all that meshes depend on beside the surfaces of blocks, as JSON."""
         sharding = self.shuffle.sharding
         return {
+            "pieces": self.shuffle.source,
             "detail": dataclasses.asdict(self.detail),
             "memory": self.memory,
             "sharding": None if sharding is None else dict(sharding),

@@ -55,7 +55,7 @@ class CutLargeMeshes:
                 position, members = division.parts[number]
                 vertices, faces = joined(meshing, members, self.directory)
                 record = make_part(vertices, faces, position, division, meshing.detail)
-                write_record(self.directory, f"mesh-parts-{label}", number, record)
+                write_record(self.directory, meshing.parts_of(label), number, record)
                 made += 1
         return BlockResult(empty=not made, counts={"mesh_parts": made} if made else {})
 
@@ -137,7 +137,7 @@ class WriteMeshes:
             yield label, mesh
 
     def _part(self, label: int, number: int) -> Arrays:
-        record = read_record(self.directory, f"mesh-parts-{label}", number)
+        record = read_record(self.directory, self.meshing.parts_of(label), number)
         if record is None:
             raise MissingChunkError(
                 f"part {number} of label {label} is gone from {self.directory}; delete the job's directory and run it"

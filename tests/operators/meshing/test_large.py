@@ -59,7 +59,7 @@ def is_closed(faces):
 def made():
     vertices, faces = gyroid(80)
     fragments = pieces(vertices, faces)
-    memory = 8 * sum(fragment.size for fragment, _ in fragments) // 5
+    memory = 36 * sum(fragment.size for fragment, _ in fragments) // 5
     division = divide([fragment for fragment, _ in fragments], WHOLE, memory, BLOCK)
     records, most = [], 0
     for position, members in division.parts:
@@ -73,13 +73,13 @@ def made():
 def test_what_fits_is_not_divided():
     fragments = [fragment for fragment, _ in pieces(*gyroid(20))]
 
-    assert divide(fragments, WHOLE, 8 * sum(f.size for f in fragments), BLOCK) is None
+    assert divide(fragments, WHOLE, 36 * sum(f.size for f in fragments), BLOCK) is None
 
 
 def test_no_part_takes_more_than_the_memory(made):
     faces, division, memory, most, _, _ = made
 
-    assert most * PACKED_BYTES * 8 <= memory
+    assert most * PACKED_BYTES * 36 <= memory
     assert len(division.parts) > 8
     assert sum(len(members) for _, members in division.parts) >= len(faces) // 8000
 
