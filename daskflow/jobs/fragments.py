@@ -110,7 +110,8 @@ class Shuffle:
 
     Attributes:
         name: of the stages, with a number behind it.
-        source: the stage name under which the blocks wrote.
+        source: the stage name under which the blocks wrote; it tells what the stages keep from that of another shuffle
+            in the same job.
         blocks: how many there are; each has written.
         buckets: how many tasks the labels are shared out to; a power of two, see `bucket_count`.
         sharding: keyword arguments of `object_sharding` when labels go to shards: then all labels of shard n are in
@@ -141,7 +142,7 @@ class Shuffle:
     def counting(self) -> Reduce:
         """The passes that count the labels."""
         groups = -(-self.blocks // self.fan_in)
-        return Reduce(f"{self.name}-count", f"{self.name}-labels", groups, join_labels, fan_in=self.fan_in)
+        return Reduce(f"count-{self.source}", f"{self.source}-labels", groups, join_labels, fan_in=self.fan_in)
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages, in order, to be put behind the one whose blocks write the fragments."""
@@ -226,7 +227,7 @@ class Shuffle:
 
     def _list(self, directory: str, level: int, group: int, split: int) -> str:
         """Return the URL of a list: sorted by bucket, and before it where each of its buckets begins."""
-        return _place(directory, f"{self.name}-{level}", group * self._levels()[level - 1][1] + split)
+        return _place(directory, f"{self.source}-{level}", group * self._levels()[level - 1][1] + split)
 
     def _span(self, directory: str, level: int, group: int, first: int, last: int) -> tuple[str, int, int]:
         """Return where the entries of the buckets `first` to `last` are in a list: URL, first and last byte."""

@@ -113,7 +113,7 @@ def mesh(
         closed=not open_edge,
         selection=selection,
         counting=counting,
-        shuffle=Shuffle("gather-meshes", "mesh-pieces", len(grid), bucket_count(len(grid)), sharding),
+        shuffle=Shuffle("gather-meshes", f"mesh-pieces-{token(url)[:8]}", len(grid), bucket_count(len(grid)), sharding),
         detail=Detail(lods, chunk, vertex_bits, error, volume.voxel_size),
         memory=parse_bytes(memory),
         target=Target(url, format, mip, compression, spatial_index),

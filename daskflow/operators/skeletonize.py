@@ -122,7 +122,8 @@ def skeletonize(
     pruning = Pruning(min_cable_length, max_cable_length, tick_length)
     _check_numbers(tracing, selection, pruning)
     sharding = {"max_labels_per_shard": max_labels_per_shard, "data_encoding": "gzip"} if sharded else None
-    plan = _planned(volume, as_zyx(shape, name="shape"), tracing, selection, sharding)
+    source = f"pieces-{token(url)[:8]}"
+    plan = _planned(volume, as_zyx(shape, name="shape"), tracing, selection, sharding, source)
     target = Target(url, compression)
     stages = (
         *volume.expression.stages,
@@ -138,7 +139,12 @@ def skeletonize(
 
 
 def _planned(
-    volume: Volume, shape: Zyx, tracing: Tracing, selection: Selection, sharding: dict[str, object] | None
+    volume: Volume,
+    shape: Zyx,
+    tracing: Tracing,
+    selection: Selection,
+    sharding: dict[str, object] | None,
+    source: str,
 ) -> Skeletonizing:
     expression = volume.expression
     grid = BlockGrid(volume.box, shape)
@@ -157,7 +163,7 @@ def _planned(
         tracing=tracing,
         selection=selection,
         counting=counting,
-        shuffle=Shuffle("gather-pieces", "pieces", tasks, bucket_count(tasks), sharding),
+        shuffle=Shuffle("gather-pieces", source, tasks, bucket_count(tasks), sharding),
     )
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -365,3 +366,29 @@ def test_the_job_asks_for_processes_where_it_takes_long():
     assert job.plan().seconds_saved > 5
     assert JobDirectory(job.directory).url.endswith("out.daskflow")
     assert BoundingBox((0, 0, 0), (1, 8, 1)) == job.stages[-6].grid.box
+
+
+def test_two_skeletonizations_in_one_job_are_what_they_are_alone(layer, tmp_path):
+    def jobs(folder):
+        volume = daskflow.open(layer)
+        every = {**ALL, "shape": (16, 16, 16), "sharded": True}
+        one = skeletonize(volume, output=str(folder / "one"), labels=[5], **every)
+        return one, skeletonize(volume, output=str(folder / "two"), exclude_labels=[5], **every)
+
+    for job in jobs(tmp_path / "alone"):
+        run(job)
+    run(daskflow.merge(jobs(tmp_path / "merged")))
+    assert files(tmp_path / "merged/one") == files(tmp_path / "alone/one")
+    assert files(tmp_path / "merged/two") == files(tmp_path / "alone/two")
+
+
+def test_a_second_run_in_one_process_indexes_its_own_skeletons(layer, tmp_path):
+    how = {**ALL, "shape": (16, 16, 16), "output": str(tmp_path / "out")}
+    run(skeletonize(daskflow.open(layer), labels=[5], **how))
+    first = files(tmp_path / "out")
+    for one in ("out", "out.daskflow"):
+        shutil.rmtree(tmp_path / one)
+    run(skeletonize(daskflow.open(layer), labels=[LARGEST], **how))
+    listed = [json.loads(data) for name, data in files(tmp_path / "out").items() if name.endswith(".spatial")]
+    assert {label for one in listed for label in one} == {str(LARGEST)}
+    assert first.keys() != files(tmp_path / "out").keys()

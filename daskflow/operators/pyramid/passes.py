@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
+from daskflow.jobs.fingerprint import token
 from daskflow.jobs.sinks import LayerSink
 from daskflow.operators.pyramid.kernels import Carried, Downsampling
 from daskflow.operators.pyramid.levels import with_levels
@@ -44,7 +45,7 @@ class Scratch:
 
         def layer(name: str, dtype: np.dtype[Any]) -> LayerSink:
             whole = VolumeSpec(inside, dtype, spec.channels)
-            return LayerSink(f"mip{level.mip}-{name}.zarr", whole, 0, "zarr3", layout)
+            return LayerSink(f"mip{level.mip}-{name}-{token(level.url)[:8]}.zarr", whole, 0, "zarr3", layout)
 
         counted = how.method == "mean" and how.sparse
         data = layer("carried", how.carried_dtype(spec.dtype, number))

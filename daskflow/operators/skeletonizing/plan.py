@@ -91,6 +91,16 @@ class Skeletonizing:
         """The tasks by block and share: along z the blocks, along y the shares."""
         return BlockGrid(BoundingBox((0, 0, 0), (len(self.grid), self.shares, 1)), (1, 1, 1))
 
+    @property
+    def traced(self) -> str:
+        """The name of the records of what was traced in each task."""
+        return f"traced-{self.shuffle.source}"
+
+    @property
+    def written(self) -> str:
+        """The name of the records of the skeletons of each bucket."""
+        return f"written-{self.shuffle.source}"
+
     def task(self, box: BoundingBox) -> tuple[int, int, int]:
         """Return what a box of `tasks` stands for: block, share, and number of the task."""
         block, share, _ = box.start

@@ -26,7 +26,6 @@ from daskflow.volume.expression import Fetched
 
 Outputs = tuple[dict[int, Piece], dict[str, int]]
 
-TRACED = "traced-labels"
 _SECONDS = 4e-6  # per voxel of real neurites
 _BYTES = 24  # per voxel: labels as numbers, distances, and what searches paths in the box of the largest label
 
@@ -90,7 +89,7 @@ class TraceLabels:
             "labels": np.array(labels, np.uint64),
             "bounds": np.array([bounds[label] for label in labels], np.float64).reshape(-1, 6),
         }
-        write_record(self.directory, TRACED, number, record)
+        write_record(self.directory, self.plan.traced, number, record)
         return BlockResult(empty=not pieces, counts=counts | totals)
 
     def _bounds(self, piece: Piece) -> Sequence[float]:

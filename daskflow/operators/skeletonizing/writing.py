@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +20,12 @@ from daskflow.operators.skeletonizing.join import join_pieces
 from daskflow.operators.skeletonizing.pieces import Piece, unpack_piece
 from daskflow.operators.skeletonizing.plan import Pruning, Skeletonizing
 from daskflow.operators.skeletonizing.prune import cable_length, prune
-from daskflow.operators.skeletonizing.tracing_stage import TRACED
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.shards import write_shard
 from daskflow.stores.objects.skeleton_files import CROSS_SECTION, RADIUS, Json, Skeleton, encode_skeleton
 from daskflow.volume import BlockResult, Estimate
 
-WRITTEN = "written-skeletons"
 _AT_ONCE = 2**26  # bytes of pieces that are read before they are joined
 _MEMORY = 2**28  # guess: what joining the pieces of a label with a million vertices takes
 
@@ -94,7 +93,7 @@ class WriteSkeletons:
             sharding = shuffle.shards(self.directory)
             for number, labels in shuffle.shards_of(self.directory, bucket):
                 write_shard(self.target.url, number, sharding, self._encoded(labels, table))
-        write_record(self.directory, WRITTEN, bucket, table.record())
+        write_record(self.directory, self.plan.written, bucket, table.record())
         table.counts["skeletons"] = len(table.labels)
         return BlockResult(empty=not table.labels, counts=dict(table.counts))
 
@@ -154,7 +153,9 @@ class WriteSkeletons:
 
     def intact(self) -> bool:
         """Return whether what an earlier run wrote is still there: scratch data until it is complete, then the info."""
-        return kvstore.exists(f"{self.target.url}/info") or kvstore.exists(record_url(self.directory, TRACED, 0))
+        return kvstore.exists(f"{self.target.url}/info") or kvstore.exists(
+            record_url(self.directory, self.plan.traced, 0)
+        )
 
     def describe(self) -> dict[str, Any]:
         sharding = self.plan.shuffle.sharding
@@ -176,16 +177,21 @@ class IndexSkeletons:
         plan: the skeletonization.
         target: where they are.
         directory: URL of the scratch directory, once bound.
+        run: tells runs apart, which may leave other records in the same place.
     """
 
     plan: Skeletonizing
     target: Target
     directory: str = ""
+    run: str = ""
 
     def read(self, box: BoundingBox) -> list[Arrays]:
         (block,) = self.plan.grid.touching(box)
         shares = self.plan.shares
-        return [_required(self.directory, TRACED, number) for number in range(block * shares, (block + 1) * shares)]
+        return [
+            _required(self.directory, self.plan.traced, number)
+            for number in range(block * shares, (block + 1) * shares)
+        ]
 
     def compute(self, box: BoundingBox, inputs: list[Arrays]) -> dict[int, list[float]]:  # noqa: ARG002
         labels = np.concatenate([record["labels"] for record in inputs])
@@ -194,7 +200,7 @@ class IndexSkeletons:
         buckets = self.plan.bucket_numbers(labels, self.directory) if len(labels) else np.zeros(0, np.int64)
         for bucket in np.unique(buckets).tolist():
             here = buckets == bucket
-            keep[here] = np.isin(labels[here], _written(self.directory, bucket)["labels"])
+            keep[here] = np.isin(labels[here], _written(self.directory, self.plan.written, bucket, self.run)["labels"])
         return dict(zip(labels[keep].tolist(), bounds[keep].tolist(), strict=True))
 
     def write(self, box: BoundingBox, outputs: dict[int, list[float]]) -> BlockResult:
@@ -208,10 +214,10 @@ class IndexSkeletons:
         """Nothing can fail that writing the skeletons has not met."""
 
     def describe(self) -> dict[str, Any]:
-        return {"index": self.plan.index.info}
+        return {"pieces": self.plan.shuffle.source, "index": self.plan.index.info}
 
     def bind(self, directory: str) -> IndexSkeletons:
-        return dataclasses.replace(self, plan=self.plan.bind(directory), directory=directory)
+        return dataclasses.replace(self, plan=self.plan.bind(directory), directory=directory, run=uuid.uuid4().hex)
 
 
 def vertex_attributes(plan: Skeletonizing) -> list[Json]:
@@ -222,12 +228,12 @@ def vertex_attributes(plan: Skeletonizing) -> list[Json]:
 
 def written(plan: Skeletonizing, directory: str) -> Iterator[Arrays]:
     """Yield what is known of the skeletons of each bucket: labels, cable (nm) and vertices."""
-    return (_required(directory, WRITTEN, bucket) for bucket in range(plan.shuffle.buckets))
+    return (_required(directory, plan.written, bucket) for bucket in range(plan.shuffle.buckets))
 
 
 @functools.lru_cache(maxsize=64)
-def _written(directory: str, bucket: int) -> Arrays:
-    return _required(directory, WRITTEN, bucket)
+def _written(directory: str, stage: str, bucket: int, run: str) -> Arrays:  # noqa: ARG001 (a key of the cache)
+    return _required(directory, stage, bucket)
 
 
 def _required(directory: str, stage: str, number: int) -> Arrays:

@@ -131,3 +131,13 @@ def test_a_layer_that_lost_its_levels_is_written_again(array, tmp_path):
     assert job.run(progress=False).ok
     for mip, wanted in enumerate([array, *expected(array, 2)]):
         np.testing.assert_array_equal(daskflow.open(tmp_path / "a.zarr", mip=mip).read(), wanted)
+
+
+def test_means_of_two_volumes_in_one_job_are_carried_on_apart(array, tmp_path):
+    volumes = {"one": daskflow.open(array, layer_type="image"), "two": daskflow.open(255 - array, layer_type="image")}
+    how = {"chunk": (8, 16, 16), "levels": 3, "memory": "20kB"}
+    jobs = [volume.save(tmp_path / name, **how) for name, volume in volumes.items()]
+    assert merge(jobs).run(progress=False).ok
+    for name, volume in volumes.items():
+        for mip, wanted in enumerate(expected(volume.read(), 3), start=1):
+            np.testing.assert_array_equal(daskflow.open(tmp_path / name, mip=mip).read(), wanted)
