@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from daskflow.errors import JobError
 from daskflow.volume.stage import Stage
 
 _NOTHING = "nothing"
+_STAGE = "a stage"
 _MOST_CHANGES = 20
 
 
@@ -41,9 +42,14 @@ def token(description: Any) -> str:
 
 
 def changes(old: Any, new: Any) -> list[str]:
-    """Return one line per value that differs between two descriptions, e.g. ``"threshold.task.at: 0.5 -> 0.6"``."""
-    before, after = dict(_flat(old, "")), dict(_flat(new, ""))
-    lines = []
+    """Return one line per value that differs between two descriptions, e.g. ``"threshold.task.at: 0.5 -> 0.6"``.
+
+    A stage that only one of them has is one line.
+    """
+    gone, added = _stages(old) - _stages(new), _stages(new) - _stages(old)
+    lines = [f"{name}: {_STAGE} -> {_NOTHING}" for name in sorted(gone)]
+    lines += [f"{name}: {_NOTHING} -> {_STAGE}" for name in sorted(added)]
+    before, after = (dict(_flat(one, "", leave_out=gone | added)) for one in (old, new))
     for key in sorted(before.keys() | after.keys()):
         was, now = (json.dumps(d[key]) if key in d else _NOTHING for d in (before, after))
         if was != now:
@@ -53,11 +59,18 @@ def changes(old: Any, new: Any) -> list[str]:
     return lines
 
 
-def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _stages(description: Any) -> set[str]:
+    if not isinstance(description, dict):
+        return set()
+    return {name for name, values in description.items() if isinstance(values, dict) and "task" in values}
+
+
+def _flat(value: Any, path: str, leave_out: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
     """Yield the leaves of nested dicts and of lists that hold dicts, with their paths."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from _flat(inner, f"{path}.{key}" if path else key)
+            if key not in leave_out:
+                yield from _flat(inner, f"{path}.{key}" if path else key)
     elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):
         for number, inner in enumerate(value):
             yield from _flat(inner, f"{path}[{number}]")

@@ -330,13 +330,20 @@ def refuse_cast(dtype: np.dtype[Any], allowed: Sequence[str], target: str) -> No
     )
 
 
-def refuse_mismatch(location: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def refuse_mismatch(
+    location: str,
+    stored: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    *,
+    advice: str = "delete it or write elsewhere",
+) -> None:
     """Raise when metadata that exist differ from what would be written, showing each difference.
 
     Args:
         location: what is compared, for the message.
         stored: what is there, by name.
         wanted: what would be written; names that are absent here are not compared.
+        advice: what to do then.
 
     Raises:
         MetadataMismatchError: a value differs.
@@ -347,6 +354,4 @@ def refuse_mismatch(location: str, stored: Mapping[str, Any], wanted: Mapping[st
         if stored.get(name) != value
     ]
     if lines:
-        raise MetadataMismatchError(
-            "\n".join([f"{location} exists and differs; delete it or write elsewhere:", *lines])
-        )
+        raise MetadataMismatchError("\n".join([f"{location} exists and differs; {advice}:", *lines]))

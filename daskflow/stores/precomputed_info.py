@@ -136,6 +136,11 @@ def driver_metadata(info: Info, mip: int, url: str) -> dict[str, Any]:
     return {"multiscale_metadata": common, "scale_metadata": kept}
 
 
+def _way_to_forget(url: str, mip: int, count: int) -> str:
+    levels = ",".join(map(str, range(mip, count)))
+    return f"remove it (daskflow remove {kvstore.redact(url)} --mip {levels} --forget) or write elsewhere"
+
+
 def add_scale(info: Info | None, spec: VolumeSpec, mip: int, layout: Layout, url: str) -> Info:
     """Return the info with `spec` as its level `mip`; everything else in it is kept as it is.
 
@@ -159,7 +164,8 @@ def add_scale(info: Info | None, spec: VolumeSpec, mip: int, layout: Layout, url
     if mip > len(scales):
         raise ParameterError(f"{location} has {len(scales)} mips; create mip {len(scales)} before mip {mip}")
     if mip < len(scales):
-        refuse_mismatch(f"{location} mip {mip}", _facts(scales[mip]), _stated(spec, layout, scales[mip]))
+        advice = {"advice": _way_to_forget(url, mip, len(scales))} if mip else {}
+        refuse_mismatch(f"{location} mip {mip}", _facts(scales[mip]), _stated(spec, layout, scales[mip]), **advice)
         return info
     scale = _new_scale(spec, layout, url)
     if any(scale["key"] == other["key"] for other in scales):

@@ -50,6 +50,14 @@ def test_changes_name_the_key_and_both_values():
     ]
 
 
+def test_a_stage_that_one_of_them_has_not_is_one_line():
+    same, other = {"task": {"a": 1, "b": 2}, "grid": {"block": [1, 1, 1]}}, {"task": {"a": 3}, "grid": {}}
+    assert changes({"one": same, "two": other}, {"one": same, "three": other}) == [
+        "two: a stage -> nothing",
+        "three: nothing -> a stage",
+    ]
+
+
 def test_many_changes_are_cut_to_a_screen():
     lines = changes({"same": 1}, {"same": 1} | {str(i): i for i in range(100)})
     assert len(lines) == 21

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import daskflow
 from daskflow.errors import AlignmentError, MetadataMismatchError, MissingChunkError, ParameterError
 from daskflow.geometry import BoundingBox
+from daskflow.jobs.removal import plan_removal
 from daskflow.operators.downsample import downsample
 from daskflow.operators.pyramid.kernels import Carried, Downsampling
 from daskflow.operators.pyramid.levels import levels_within, sensible_levels
@@ -381,3 +382,20 @@ def test_labels_are_not_averaged(tmp_path):
     volume = daskflow.open(noise().astype("uint32"), layer_type="segmentation")
     with pytest.raises(ParameterError, match="mean of labels"):
         volume.save(tmp_path / "layer", levels=1, method="mean")
+
+
+def test_levels_of_another_factor_can_be_made_after_the_command_that_the_refusal_names(tmp_path):
+    volume = stored(noise(), tmp_path / "layer")
+    downsample(volume, levels=2).run(progress=False)
+    url = str(tmp_path / "layer")
+    other = downsample(daskflow.open(url), levels=1, factor=(2, 2, 2))
+    with pytest.raises(MetadataMismatchError, match=r"daskflow remove .*layer --mip 1,2 --forget$"):
+        other.run(progress=False)
+    for job in tmp_path.glob("layer.*daskflow"):
+        shutil.rmtree(job)
+    with pytest.raises(MetadataMismatchError, match=r"daskflow remove .*layer --mip 1,2 --forget"):
+        downsample(daskflow.open(url), levels=1, factor=(2, 2, 2)).run(progress=False)
+    plan_removal(url, mips=(1, 2), forget=True).run()
+    downsample(daskflow.open(url), levels=1, factor=(2, 2, 2)).run(progress=False)
+    (level,) = expected(noise(), 1, factor=(2, 2, 2))
+    np.testing.assert_array_equal(daskflow.open(url, mip=1), level)

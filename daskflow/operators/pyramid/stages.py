@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,13 +193,21 @@ class Downsample:
         for other in jobs_of(url):
             tasks = [stage["task"] for stage in (other.read("job.json") or {}).get("stages", {}).values()]
             made = [one for task in tasks for one in levels_written(task) if one["url"] == url]
-            common = sorted({one["mip"] for one in made if one.get("downsampling") != ours} & mips)
-            if other.url != self.job and common:
-                numbers = ",".join(map(str, common))
+            otherwise = [one for one in made if one["mip"] in mips and one.get("downsampling") != ours]
+            if other.url != self.job and otherwise:
+                common = sorted({one["mip"] for one in otherwise})
                 raise MetadataMismatchError(
-                    f"mip {numbers} of {url} was made otherwise, by the job in {other.url};"
-                    f" to make it anew: daskflow remove {url} --mip {numbers}"
+                    f"mip {','.join(map(str, common))} of {url} was made otherwise, by the job in {other.url};"
+                    f" to make it anew: daskflow remove {url} --mip {self._to_remove(common, otherwise)}"
                 )
+
+    def _to_remove(self, mips: Sequence[int], made: Sequence[Mapping[str, Any]]) -> str:
+        """Return what is to be removed before levels are made: all from there on, if voxels get other sizes."""
+        factor = list(self.levels.how.factor)
+        sized = [one for one in made if (one.get("downsampling") or {}).get("factor") != factor]
+        if isinstance(self.source, Store) and any(one["format"] == "precomputed" for one in sized):
+            return f"{','.join(map(str, range(mips[0], len(self.source.mips))))} --forget"
+        return ",".join(map(str, mips))
 
     def describe(self) -> dict[str, Any]:
         source = {"store": self.source.fingerprint()} if isinstance(self.source, Store) else {}
