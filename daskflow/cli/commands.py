@@ -47,10 +47,15 @@ def verify(ctx: click.Context, output: str, mip: int | None, fill_missing: bool,
     has written. Blocks of a job that wrote what is bad are marked as not done: the same line, run again, makes only
     them anew.
     """
+    from daskflow.errors import StoreNotFoundError
     from daskflow.jobs import verify as read_layer
 
     if mip is None and not fill_missing and listed is None and _made_by_line(output):
-        _again(ctx, output, "verify")
+        try:
+            _again(ctx, output, "verify")
+        except click.ClickException as error:
+            if not isinstance(error.__cause__, StoreNotFoundError):  # what the layer was made of may be gone
+                raise
     layer = output.removesuffix("/").removesuffix(".daskflow")
     report = read_layer(layer, mip=mip, fill_missing=fill_missing, output=listed)
     click.echo(f"{report.headline}\n{report.unsaid}")

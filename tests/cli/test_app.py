@@ -90,6 +90,16 @@ def test_status_verify_and_retry_know_the_job_by_its_output():
     np.testing.assert_array_equal(daskflow.open("layer").read(), np.load("image.npy"))
 
 
+def test_verify_does_not_need_what_a_layer_was_made_of():
+    image()
+    line("open image.npy save layer -c 8 16 16")
+    Path("image.npy").unlink()
+    assert "finished" in line("verify layer")
+    chunk = next(path for path in Path("layer").rglob("*") if path.is_file() and path.name[0].isdigit())
+    chunk.unlink()
+    assert chunk.name in line("verify layer", code=2)
+
+
 def test_verify_reads_any_layer_chunk_by_chunk():
     image()
     line("open image.npy save layer -c 8 16 16")
