@@ -135,7 +135,8 @@ def download_job(
         raise ParameterError(f"there is no {kind} to write from {kvstore.redact(layer)}")
     grid = BlockGrid(BoundingBox((0, 0, 0), (len(chosen), 1, 1)), (1, 1, 1))
     task = WriteFiles(kind, layer, chosen, labels is not None, output, form, lod)
-    return Job((Stage(f"write-{form}", grid, task, numbered=True),), f"{output}.daskflow/", name=f"download {kind}")
+    stage = Stage(f"write-{form}", grid, task, numbered=True)
+    return Job((stage,), f"{output}.daskflow/", name=f"download {kind}", renewable=True)
 
 
 def _labels_within(kind: Kind, layer: str, box: BoundingBox) -> tuple[int, ...]:

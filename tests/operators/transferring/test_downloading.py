@@ -34,6 +34,12 @@ def test_only_the_named_labels_are_written(layer, tmp_path, objects):
     assert names(tmp_path / "out") == ["1.ply", "5.ply"]
 
 
+def test_other_labels_go_into_the_same_directory_later(layer, tmp_path, objects):
+    for label in (5, 1):
+        assert download_mesh(layer, tmp_path / "out", labels=[label]).run(progress=False).ok
+    assert names(tmp_path / "out") == ["1.ply", "5.ply"]
+
+
 def test_a_box_takes_what_reaches_into_it(layer, tmp_path, objects):
     download_mesh(layer, tmp_path / "out", start=(14, 0, 0), size=(4, 64, 64)).run(progress=False)
     assert names(tmp_path / "out") == ["5.ply"]
