@@ -31,7 +31,7 @@ class StagePlan:
         bytes_written: uncompressed, over all blocks.
         block_memory: bytes at the peak of the costliest kind of block.
         overlap_memory: the same while the next block is read and the last one written.
-        recompute: voxels read per voxel of the grid's box.
+        recompute: voxels read per voxel of the grid's box; None where the grid counts something else than voxels.
         locked_seconds: CPU seconds for which computing holds Python's lock, over all blocks.
         smaller: a block shape that fits the workers when this one does not.
         smaller_memory: bytes at its peak.
@@ -43,7 +43,7 @@ class StagePlan:
     bytes_written: int
     block_memory: int
     overlap_memory: int
-    recompute: float
+    recompute: float | None
     locked_seconds: float = 0.0
     smaller: Zyx | None = None
     smaller_memory: int = 0
@@ -72,7 +72,7 @@ class StagePlan:
             bytes_written=sum(count * kind.bytes_written for count, kind in kinds),
             block_memory=memory,
             overlap_memory=max((k.memory + k.bytes_read + k.bytes_written for _, k in kinds), default=0),
-            recompute=voxels / max(1, grid.box.size),
+            recompute=None if stage.numbered else voxels / max(1, grid.box.size),
             locked_seconds=sum(count * kind.locked_seconds for count, kind in kinds),
             smaller=smaller,
             smaller_memory=less,
@@ -157,7 +157,7 @@ class Plan:
                 format_bytes(stage.bytes_read),
                 format_bytes(stage.bytes_written),
                 format_bytes(self.memory(stage)),
-                f"{stage.recompute:.2f}",
+                "-" if stage.recompute is None else f"{stage.recompute:.2f}",
             )
             for stage in self.stages
         ]

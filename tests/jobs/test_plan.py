@@ -41,6 +41,13 @@ def test_totals_equal_those_of_every_block(box, block, depth):
     assert plan.recompute == pytest.approx(plan.bytes_read / box.size)
 
 
+def test_a_grid_of_something_else_than_voxels_has_no_voxels_read_again():
+    box = BoundingBox((0, 0, 0), (8, 1, 1))
+    stage = Stage("any", BlockGrid(box, (1, 1, 1)), Halo(box), numbered=True)
+    assert StagePlan.of(stage, ONE).recompute is None
+    assert str(Plan.of("job", "somewhere", [stage], ONE)).splitlines()[2].endswith(" -")
+
+
 @given(boxes, st.tuples(*[st.integers(1, 8)] * 3))
 def test_kinds_stand_for_every_block(box, block):
     grid = BlockGrid(box, block)
