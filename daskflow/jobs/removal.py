@@ -143,7 +143,9 @@ def plan_removal(
     store = open_store(url)
     levels = _chosen(levels_of(store), sorted(set(mips)), store.url)
     if not (levels or mesh or skeletons):
-        raise ParameterError("nothing is chosen to be removed: name mips, meshes or skeletons")
+        raise ParameterError(
+            "nothing is chosen to be removed: name mips (--mip 0,1), meshes (--mesh) or skeletons (--skeletons)"
+        )
     if (box is not None or forget) and not levels:
         raise ParameterError("a box, and what to forget, need the mips they are about")
     if forget:

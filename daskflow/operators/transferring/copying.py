@@ -175,7 +175,8 @@ class ListObjects(_Step):
             there = load_object_info(target)
             if there and not self.transfer.packs(objects) and there != objects.info:
                 raise MetadataMismatchError(
-                    f"{kvstore.redact(target)} holds other {key} already; remove those first: daskflow remove"
+                    f"{kvstore.redact(target)} holds other {key} already; remove those first:"
+                    f" daskflow remove {kvstore.redact(self.transfer.destination)} --{key}"
                 )
             kvstore.check_writable(target)
 

@@ -153,7 +153,7 @@ def test_other_objects_in_the_way_are_not_overwritten(layer, sharded_layer, targ
     copy_objects(sharded_layer, target).run(progress=False)
     before = sorted(names_below(f"{target}/s"))
     kvstore.delete_tree(f"{target}.objects.daskflow")
-    with pytest.raises(MetadataMismatchError, match="remove those first"):
+    with pytest.raises(MetadataMismatchError, match=f"daskflow remove {target} --"):
         copy_objects(layer, target).run(progress=False)
     assert sorted(names_below(f"{target}/s")) == before
 
