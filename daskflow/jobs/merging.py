@@ -13,6 +13,7 @@ from daskflow.jobs.fingerprint import describe_stages, token
 from daskflow.jobs.job import Job
 from daskflow.jobs.passing import PassingJob
 from daskflow.jobs.sinks import FileSink, Sink
+from daskflow.stores import kvstore
 from daskflow.volume import Expression, Stage, Volume
 
 _LONGEST_NAME = 80
@@ -48,26 +49,30 @@ def file_stages(name: str, volume: Volume, sink: FileSink, *, block: Zyx | None 
 def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job:
     """Return one job that does what several would, in which volumes over the same box share each block.
 
-    Stages of one kind of task that describe themselves alike run once.
+    Stages of different jobs whose tasks are of one kind and describe themselves alike run once.
 
     Args:
         jobs: of sinks; the directory of the first that keeps one is used.
         command: the command line that made them, by which the job can be retried.
 
     Raises:
-        ParameterError: no jobs, or sinks over the same box that ask for different blocks.
+        ParameterError: no jobs, sinks over the same box that ask for different blocks, or two jobs that would make the
+            same thing in different ways.
         AlignmentError: the block that a sink asks for is not whole chunks and shards of another.
     """
     if not jobs:
         raise ParameterError("no jobs to merge")
-    stages: dict[tuple[type, str], Stage] = {}
-    for stage in (stage for job in jobs for stage in job.stages):
-        (description,) = describe_stages([stage]).values()
-        stages.setdefault((type(stage.task), token(description)), stage)
+    stages: list[Stage] = []
+    known: set[tuple[type, str]] = set()
+    for job in jobs:
+        keys = _keys(job)
+        stages += [stage for stage, key in zip(job.stages, keys, strict=True) if key not in known]
+        known |= set(keys)
     lasting = [job for job in jobs if not isinstance(job, PassingJob)]
+    _refuse_rivals(lasting)
     kind, directory = (Job, lasting[0].directory) if lasting else (PassingJob, jobs[0].directory)
     return kind(
-        fuse(tuple(stages.values())),
+        fuse(stages),
         directory,
         name=" + ".join(dict.fromkeys(job.name for job in jobs)),
         finish=tuple(finish for job in jobs for finish in job.finish),
@@ -75,6 +80,28 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
         confirm=tuple(line for job in jobs for line in job.confirm),
         renewable=all(job.renewable for job in jobs),
     )
+
+
+def _keys(job: Job) -> list[tuple[type, str]]:
+    """Return what tells each stage of a job from those of others: the kind of its task, and how it describes itself."""
+    return [(type(stage.task), token(list(describe_stages([stage]).values()))) for stage in job.stages]
+
+
+def _refuse_rivals(jobs: Sequence[Job]) -> None:
+    """Raise for jobs that keep the same directory, and so make the same thing, and differ.
+
+    Volumes that are evaluated into one place are left to their sinks, and jobs that give way to each other may differ.
+    """
+    seen: dict[str, list[tuple[type, str]]] = {}
+    for job in jobs:
+        if job.renewable or any(isinstance(stage.task, Evaluate) for stage in job.stages):
+            continue
+        if seen.setdefault(job.directory, keys := _keys(job)) != keys:
+            place = kvstore.redact(job.directory.removesuffix("/").removesuffix(".daskflow"))
+            raise ParameterError(
+                f"two steps named {job.name} would both write {place}, in different ways; give one of them another"
+                " output, or run them one after the other"
+            )
 
 
 def fuse(stages: Sequence[Stage]) -> tuple[Stage, ...]:

@@ -32,6 +32,24 @@ def test_tasks_of_two_kinds_are_two_stages_however_they_describe_themselves(tmp_
     assert [stage.name for stage in merged.stages] == ["files", "elsewhere"]
 
 
+def test_stages_of_one_job_all_run_however_alike_they_are(tmp_path):
+    one, task = job(tmp_path)
+    twice = Job((*one.stages, Stage("again", grid(8), task)), one.directory, name="twice")
+    assert [stage.name for stage in merge([twice]).stages] == ["files", "again"]
+    assert len(merge([twice, twice]).stages) == 2
+
+
+def test_two_jobs_that_make_one_thing_in_different_ways_are_refused(tmp_path):
+    one, _ = job(tmp_path)
+    other, _ = job(tmp_path / "other", value=2)
+    rival = Job(other.stages, one.directory, name="files")
+    with pytest.raises(ParameterError, match="in different ways"):
+        merge([one, rival])
+    assert (
+        len(merge([dataclasses.replace(one, renewable=True), dataclasses.replace(rival, renewable=True)]).stages) == 2
+    )
+
+
 def test_nothing_to_merge_is_refused():
     with pytest.raises(ParameterError, match="no jobs"):
         merge([])

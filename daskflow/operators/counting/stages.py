@@ -228,8 +228,7 @@ class MergeTables:
         below = len(counting.grid) if self.level == 1 else counting.levels[self.level - 2][0]
         first = group * counting.fan_in
         members = range(first, min(first + counting.fan_in, below))
-        records = (read_record(self.directory, source, member * buckets + bucket) for member in members)
-        return [record for record in records if record is not None]
+        return [_required(self.directory, source, member * buckets + bucket) for member in members]
 
     def compute(self, box: BoundingBox, inputs: list[Arrays]) -> list[Table]:
         labels, counts = add_tables([(record["labels"], record["counts"]) for record in inputs])
@@ -310,6 +309,10 @@ def _numbers(groups: int, buckets: int) -> BlockGrid:
 
 @functools.lru_cache(maxsize=_CACHED)
 def _kept(directory: str, stage: str, number: int) -> Arrays:
+    return _required(directory, stage, number)
+
+
+def _required(directory: str, stage: str, number: int) -> Arrays:
     record = read_record(directory, stage, number)
     if record is None:
         raise JobError(f"the counts of {stage} in {directory} are gone; delete the job's directory and run it again")
