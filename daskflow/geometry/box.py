@@ -15,7 +15,7 @@ _STRING = re.compile(r"(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)(?:\.(?:gz
 
 
 def as_zyx(value: int | Iterable[int], *, name: str = "value") -> Zyx:
-    """Return three integers zyx; a single integer stands for all three axes.
+    """Return three integers zyx; a single integer, also alone in a sequence, stands for all three axes.
 
     Raises:
         GeometryError: not one or three integers.
@@ -24,6 +24,8 @@ def as_zyx(value: int | Iterable[int], *, name: str = "value") -> Zyx:
         values = list(map(operator.index, value)) if isinstance(value, Iterable) else [operator.index(value)] * 3
     except TypeError:
         raise GeometryError(f"{name} {value!r} must be integers (zyx)") from None
+    if len(values) == 1:
+        values *= 3
     if len(values) != 3:
         raise GeometryError(f"{name} {value!r} has {len(values)} numbers; give one or three (zyx)")
     return (values[0], values[1], values[2])

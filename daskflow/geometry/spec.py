@@ -26,9 +26,10 @@ def as_voxel_size(value: float | Iterable[float]) -> VoxelSize:
         GeometryError: not one or three positive numbers.
     """
     try:
-        sizes = tuple(map(float, value)) if isinstance(value, Iterable) else (float(value),) * 3
+        sizes = tuple(map(float, value)) if isinstance(value, Iterable) else (float(value),)
     except (TypeError, ValueError):
         sizes = ()
+    sizes *= 3 if len(sizes) == 1 else 1
     if len(sizes) != 3 or not all(0 < size < float("inf") for size in sizes):
         raise GeometryError(f"voxel size {value!r} nm must be one or three positive numbers (zyx)")
     return (sizes[0], sizes[1], sizes[2])

@@ -103,7 +103,7 @@ def test_what_is_no_zyx_is_refused_with_its_name(value):
 
 
 def test_one_integer_stands_for_three_and_numpy_integers_are_integers():
-    assert as_zyx(4) == (4, 4, 4)
+    assert as_zyx(4) == as_zyx((4,)) == (4, 4, 4)
     assert as_zyx(np.array([1, 2, 3])) == (1, 2, 3)
     assert as_zyx((np.int64(1), np.uint8(2), 3)) == (1, 2, 3)
 
