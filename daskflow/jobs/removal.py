@@ -24,7 +24,7 @@ from daskflow.stores.objects.files import sized_names
 from daskflow.stores.objects.meshes import object_directory
 from daskflow.stores.opening import open_store
 from daskflow.stores.precomputed import PrecomputedStore
-from daskflow.stores.precomputed_info import load_info, save_info
+from daskflow.stores.precomputed_info import Info, edit_info, load_info
 
 _THREADS = 16
 _AT_ONCE = 4096
@@ -103,9 +103,7 @@ class Removal:
 
     def _remove(self) -> int:
         if self.keys or self.mips:
-            info = load_info(self.url)
-            scales = [scale for mip, scale in enumerate(info["scales"]) if mip not in self.mips]
-            save_info(self.url, {k: v for k, v in info.items() if k not in self.keys} | {"scales": scales})
+            edit_info(self.url, self._without)
         removed = 0
         with ThreadPoolExecutor(_THREADS) as pool:
             for part in self.parts:
@@ -114,6 +112,10 @@ class Removal:
                     removed += len(urls)
                 _drop_empty(part.directory)
         return removed
+
+    def _without(self, info: Info) -> Info:
+        scales = [scale for mip, scale in enumerate(info["scales"]) if mip not in self.mips]
+        return {k: v for k, v in info.items() if k not in self.keys} | {"scales": scales}
 
 
 def plan_removal(

@@ -21,8 +21,8 @@ from daskflow.operators.meshing.forging import ForgeMeshes
 from daskflow.operators.meshing.multires import Detail
 from daskflow.operators.meshing.plan import Meshing, Selection, Target
 from daskflow.operators.meshing.writing import CutLargeMeshes, WriteMeshes
-from daskflow.operators.skeletonizing.finish import layer_of
 from daskflow.stores import kvstore
+from daskflow.stores.objects.naming import layer_above
 from daskflow.volume import Flag, Stage, Volume, operator
 from daskflow.volume.node import Crop, Stored
 
@@ -139,7 +139,7 @@ def _place(volume: Volume, output: str | None, error: float) -> tuple[str | None
     if output is not None:
         url = kvstore.normalise(os.fspath(output))
         kvstore.refuse_http(url)
-        return layer_of(url), mip, url
+        return layer_above(url), mip, url
     if store is None or store.opened is None or store.opened.format != "precomputed" or store.url.startswith("http"):
         raise ParameterError(
             "the volume is not opened from a precomputed layer that can be written; give output=, a directory for the"

@@ -14,13 +14,14 @@ from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
 from daskflow.operators._segmentation import check_segmentation
 from daskflow.operators.counting.stages import LabelCounts
-from daskflow.operators.skeletonizing.finish import FinishSkeletons, layer_of
+from daskflow.operators.skeletonizing.finish import FinishSkeletons
 from daskflow.operators.skeletonizing.plan import Pruning, Selection, Skeletonizing
 from daskflow.operators.skeletonizing.shares import share_count
 from daskflow.operators.skeletonizing.teasar import Tracing
 from daskflow.operators.skeletonizing.tracing_stage import TraceLabels
 from daskflow.operators.skeletonizing.writing import IndexSkeletons, Target, WriteSkeletons
 from daskflow.stores import kvstore
+from daskflow.stores.objects.naming import layer_above
 from daskflow.volume import Flag, Stage, Volume, operator
 from daskflow.volume.node import Crop, Stored
 
@@ -178,7 +179,7 @@ def _place(volume: Volume, output: str | None) -> tuple[str | None, int, str]:
     if output is not None:
         url = kvstore.normalise(os.fspath(output))
         kvstore.refuse_http(url)
-        return layer_of(url), mip, url
+        return layer_above(url), mip, url
     precomputed = source is not None and source.store.opened is not None and source.store.opened.format == "precomputed"
     if source is None or not precomputed or source.store.url.startswith(("http://", "https://")):
         raise ParameterError(

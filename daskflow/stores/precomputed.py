@@ -22,12 +22,12 @@ from daskflow.stores.precomputed_driver import read_box, shared_view, write_box
 from daskflow.stores.precomputed_info import (
     add_scale,
     driver_metadata,
+    edit_info,
     info_stamp,
     info_url,
     load_info,
     save_info,
     specs_of,
-    with_stamps,
 )
 
 
@@ -247,15 +247,10 @@ def create_precomputed(url: str, spec: VolumeSpec, mip: int, layout: Layout) -> 
     """Create one mip of a precomputed layer, or open it when it is there and agrees."""
     kvstore.refuse_http(url)
     try:
-        info = load_info(url)
+        edit_info(url, lambda info: add_scale(info, spec, mip, layout, url))
     except StoreNotFoundError:
-        info = None
-    wanted = add_scale(info, spec, mip, layout, url)
-    if wanted != info:
-        if info is not None and kvstore.local_path(url) is None:
-            wanted = with_stamps(wanted, {scale["key"]: info_stamp(url, scale["key"]) for scale in info["scales"]})
-        save_info(url, wanted)
-    store = PrecomputedStore.from_info(url, wanted, mip=mip)
+        save_info(url, add_scale(None, spec, mip, layout, url))
+    store = PrecomputedStore.from_info(url, load_info(url), mip=mip)
     store.check_units()
     return store
 

@@ -7,7 +7,10 @@ The JSON is xyz and this module is where it turns into zyx. What precomputed has
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 import numpy as np
@@ -49,6 +52,46 @@ def save_info(url: str, info: Info) -> None:
     kvstore.write_bytes(info_url(url), json.dumps(info, indent=2).encode())
 
 
+@contextlib.contextmanager
+def _editing(url: str) -> Iterator[None]:
+    """Let no other process or thread on a local disk edit the ``info`` of a layer meanwhile, so that no edit is lost.
+
+    In buckets, and where the file system knows no locks, the last to write wins.
+    """
+    path = kvstore.local_path(url)
+    if path is None or not path.is_dir() or os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
+def edit_info(url: str, edit: Callable[[Info], Info]) -> None:
+    """Change what the ``info`` of a layer says of other things than voxels: jobs that read these notice nothing.
+
+    Args:
+        url: of the layer.
+        edit: gives the new info, leaves the one it gets as it is, and keeps what it does not know.
+
+    Raises:
+        StoreNotFoundError: there is no layer.
+        StoreAccessError: the location refuses.
+    """
+    with _editing(url):
+        info = load_info(url)
+        changed = edit(info)
+        if changed == info:
+            return
+        save_info(url, changed if kvstore.local_path(url) is not None else _with_stamps(changed, info, url))
+
+
 def info_url(url: str) -> str:
     """Return the URL of a layer's ``info``."""
     return kvstore.join(url, "info")
@@ -61,8 +104,10 @@ def info_stamp(url: str, key: str) -> str | None:
     return kept or stamps.object_stamp(info_url(url))
 
 
-def with_stamps(info: Info, kept: dict[str, str | None]) -> Info:
-    """Return the info with what `info_stamp` shall go on to say of some scales."""
+def _with_stamps(info: Info, before: Info, url: str) -> Info:
+    """Return the info with what `info_stamp` shall go on to say of the scales that were there before."""
+    left = {scale["key"] for scale in info["scales"]}
+    kept = {scale["key"]: info_stamp(url, scale["key"]) for scale in before["scales"] if scale["key"] in left}
     return {**info, "daskflow": {**info.get("daskflow", {}), "stamps": kept}}
 
 

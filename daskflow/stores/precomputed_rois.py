@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from daskflow.geometry import BoundingBox
 from daskflow.stores import kvstore
-from daskflow.stores.precomputed_info import info_stamp, load_info, save_info, with_stamps
+from daskflow.stores.precomputed_info import Info, edit_info, load_info
 
 
 def write_rois(url: str, boxes: Sequence[BoundingBox]) -> None:
@@ -24,15 +24,13 @@ def write_rois(url: str, boxes: Sequence[BoundingBox]) -> None:
         StoreAccessError: the location refuses.
     """
     kvstore.refuse_http(url)
-    info = load_info(url)
-    first, *others = info["scales"]
     rois = [[*reversed(box.start), *(stop - 1 for stop in reversed(box.stop))] for box in boxes]
-    changed = {**info, "scales": [{**first, "rois": rois}, *others]}
-    if changed == info:
-        return
-    if kvstore.local_path(url) is None:
-        changed = with_stamps(changed, {scale["key"]: info_stamp(url, scale["key"]) for scale in info["scales"]})
-    save_info(url, changed)
+
+    def stated(info: Info) -> Info:
+        first, *others = info["scales"]
+        return {**info, "scales": [{**first, "rois": rois}, *others]}
+
+    edit_info(url, stated)
 
 
 def read_rois(url: str) -> list[BoundingBox]:

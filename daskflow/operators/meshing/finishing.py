@@ -13,7 +13,7 @@ from daskflow.operators.meshing.plan import Meshing
 from daskflow.operators.meshing.writing import check_counts
 from daskflow.stores import kvstore
 from daskflow.stores.objects.mesh_files import Json, legacy_info, multires_info
-from daskflow.stores.precomputed_info import info_stamp, load_info, save_info, with_stamps
+from daskflow.stores.objects.naming import name_objects
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FinishMeshes:
         names = ["meshes", "triangles", *(["mesh_bytes"] if self.meshing.target.format != "legacy" else [])]
         report.results["meshes"] = {name: report.counts.get(name, 0) for name in names}
         if self.layer is not None:
-            announce(self.layer, url.rpartition("/")[2])
+            name_objects(self.layer, mesh=url.rpartition("/")[2])
 
     def _info(self, scratch: str) -> Json:
         meshing, target = self.meshing, self.meshing.target
@@ -55,14 +55,3 @@ class FinishMeshes:
         size, bits = meshing.voxel_size[::-1], meshing.detail.bits
         info = multires_info(voxel_size=size, bits=bits, mip=target.mip, sharding=sharding, spatial_index=index)
         return {**info, "chunk_size": list(chunk)}
-
-
-def announce(layer: str, name: str) -> None:
-    """Make a directory of meshes known in the ``info`` of its layer, of which nothing else changes."""
-    info = load_info(layer)
-    if info.get("mesh") == name:
-        return
-    changed = {**info, "mesh": name}
-    if kvstore.local_path(layer) is None:
-        changed = with_stamps(changed, {scale["key"]: info_stamp(layer, scale["key"]) for scale in info["scales"]})
-    save_info(layer, changed)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
 import json
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import IO, ClassVar
 
-from daskflow.errors import StoreNotFoundError
 from daskflow.jobs import Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.provenance import provenance
 from daskflow.operators.skeletonizing.plan import Skeletonizing
 from daskflow.operators.skeletonizing.writing import check_counts, vertex_attributes, written
 from daskflow.stores import kvstore
+from daskflow.stores.objects.files import writing
+from daskflow.stores.objects.naming import name_objects
 from daskflow.stores.objects.skeleton_files import skeleton_info
-from daskflow.stores.precomputed_info import info_stamp, load_info, save_info, with_stamps
 
 _LARGEST = 10
 
@@ -58,46 +58,27 @@ class FinishSkeletons:
         kvstore.write_bytes(f"{self.url}/info", json.dumps(info, indent=1).encode())
         kvstore.write_bytes(f"{self.url}/provenance", json.dumps(provenance(report), indent=1).encode())
         if self.layer is not None:
-            announce(self.layer, self.url.rpartition("/")[2])
+            name_objects(self.layer, skeletons=self.url.rpartition("/")[2])
 
     def _add_up(self, report: Report, scratch: str) -> None:
+        with contextlib.nullcontext() if self.table is None else writing(self.table) as file:
+            totals, longest = self._totals(scratch, file)
+        report.results["skeletons"] = totals
+        report.results["longest_cables_nm"] = {f"label {label}": length for length, label in longest}
+
+    def _totals(self, scratch: str, file: IO[bytes] | None) -> tuple[dict[str, float], list[tuple[float, int]]]:
+        """Return the sums and the longest skeletons, and write the rows of the table, bucket by bucket."""
         totals = {"skeletons": 0, "vertices": 0, "cable_length_nm": 0.0}
         longest: list[tuple[float, int]] = []
-        stream = io.StringIO()
-        stream.write("label,cable_length_nm,vertices\n")
+        if file is not None:
+            file.write(b"label,cable_length_nm,vertices\n")
         for record in written(self.plan, scratch):
             labels, cable, vertices = (record[name].tolist() for name in ("labels", "cable", "vertices"))
             totals["skeletons"] += len(labels)
             totals["vertices"] += sum(vertices)
             totals["cable_length_nm"] += sum(cable)
             longest = sorted([*longest, *zip(cable, labels, strict=True)], key=lambda one: (-one[0], one[1]))[:_LARGEST]
-            if self.table is not None:
+            if file is not None:
                 rows = zip(labels, cable, vertices, strict=True)
-                stream.writelines(f"{label},{length:.2f},{count}\n" for label, length, count in rows)
-        report.results["skeletons"] = totals
-        report.results["longest_cables_nm"] = {f"label {label}": length for length, label in longest}
-        if self.table is not None:
-            kvstore.write_bytes(self.table, stream.getvalue().encode())
-
-
-def announce(layer: str, name: str) -> None:
-    """Make a directory of skeletons known in the ``info`` of its layer, of which nothing else changes."""
-    info = load_info(layer)
-    if info.get("skeletons") == name:
-        return
-    changed: dict[str, Any] = {**info, "skeletons": name}
-    if kvstore.local_path(layer) is None:
-        changed = with_stamps(changed, {scale["key"]: info_stamp(layer, scale["key"]) for scale in info["scales"]})
-    save_info(layer, changed)
-
-
-def layer_of(url: str) -> str | None:
-    """Return the URL of the precomputed layer that a directory of skeletons lies in, None when it lies in none."""
-    parent, _, name = url.rpartition("/")
-    if not name or parent.endswith(":/"):
-        return None
-    try:
-        load_info(parent)
-    except (StoreNotFoundError, ValueError, OSError):
-        return None
-    return parent
+                file.write("".join(f"{label},{length:.2f},{count}\n" for label, length, count in rows).encode())
+        return totals, longest

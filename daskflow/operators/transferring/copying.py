@@ -18,9 +18,10 @@ from daskflow.stores import kvstore
 from daskflow.stores.objects.files import read_file, sized_names, write_file, writing
 from daskflow.stores.objects.mesh_files import multires_info
 from daskflow.stores.objects.meshes import Meshes, load_object_info, object_directory
+from daskflow.stores.objects.naming import name_objects
 from daskflow.stores.objects.shards import Object, Sharding, object_sharding, shard_numbers, write_shard
 from daskflow.stores.objects.skeletons import Skeletons
-from daskflow.stores.precomputed_info import load_info, save_info
+from daskflow.stores.precomputed_info import load_info
 from daskflow.volume import BlockResult, Estimate, Stage
 
 Key = Literal["mesh", "skeletons"]
@@ -249,16 +250,16 @@ class NameObjects:
 
     def __call__(self, report: Report, directory: str) -> None:
         """Do so, and say how many there are."""
-        info = load_info(self.transfer.destination)
+        named: dict[str, str] = {}
         copied: dict[str, int] = {}
         for key in self.transfer.present():
             record = read_record(kvstore.join(directory, "scratch"), self.transfer.record(key), 0)
             labels, files = (0, 0) if record is None else record["total"].tolist()
             target = self.transfer.target(key)
             write_file(target, "info", json.dumps(self.transfer.info(key, labels)).encode())
-            info[key] = target.removeprefix(f"{self.transfer.destination}/")
+            named[key] = target.removeprefix(f"{self.transfer.destination}/")
             copied |= {f"{key}_files": files, f"{key}_put_into_shards": labels}
-        save_info(self.transfer.destination, info)
+        name_objects(self.transfer.destination, **named)
         report.results["copied"] = copied
 
 
