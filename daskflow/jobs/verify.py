@@ -14,7 +14,7 @@ from daskflow.clusters import Threads
 from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.batch import Failure
-from daskflow.jobs.directory import JobDirectory, load_grid
+from daskflow.jobs.directory import jobs_of, load_grid
 from daskflow.jobs.executor import Executor, executor_of
 from daskflow.jobs.ledger import DONE, EMPTY, PENDING, Ledger
 from daskflow.jobs.lock import Lease
@@ -181,8 +181,7 @@ def _set_back(store: Store, boxes: list[BoundingBox]) -> dict[str, int]:
         return {}
     url = store.opened.url
     found: dict[str, int] = {}
-    for candidate in dict.fromkeys((f"{url}.mip{store.mip}.daskflow", f"{url}.daskflow")):
-        home = JobDirectory(candidate)
+    for home in jobs_of(url):
         job = home.read("job.json")
         if job is None:
             continue
@@ -192,12 +191,13 @@ def _set_back(store: Store, boxes: list[BoundingBox]) -> dict[str, int]:
                 if base is None or base >= len(store.mips):
                     continue
                 ledger = Ledger.load(home.ledger(name), load_grid(values["grid"]))
-                blocks = {b for box in boxes for b in ledger.grid.touching(_on_level(box, store, base))}
+                inside = [_on_level(box, store, base).clip(ledger.grid.box) for box in boxes]
+                blocks = {b for box in inside if not box.empty for b in ledger.grid.touching(box)}
                 settled = [block for block in sorted(blocks) if ledger.state(block) in (DONE, EMPTY)]
                 if settled:
                     ledger.mark(settled, PENDING)
                     ledger.save(home.ledger(name))
-                    found[candidate] = found.get(candidate, 0) + len(settled)
+                    found[home.url] = found.get(home.url, 0) + len(settled)
     return found
 
 
@@ -207,6 +207,9 @@ def _level_written(task: Any, url: str, mip: int) -> int | None:
         written = [sink, *_levels(sink)]
         if any(one.get("url") == url and one.get("mip") == mip for one in written):
             return int(sink["mip"])
+    made = task.get("levels")
+    if isinstance(made, list) and any(one.get("url") == url and one.get("mip") == mip for one in made):
+        return int(made[0]["mip"]) - 1
     return None
 
 

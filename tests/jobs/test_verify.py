@@ -6,6 +6,8 @@ import pytest
 from daskflow.errors import StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.jobs import verify
+from daskflow.operators.downsample import downsample
+from daskflow.operators.open import open as open_volume
 from daskflow.stores import Layout
 from daskflow.stores.opening import create_store, open_store
 from daskflow.volume import Volume
@@ -106,6 +108,22 @@ def test_only_the_blocks_of_bad_chunks_run_again(tmp_path, threads):
     assert job.run(threads, progress=False).ok
     assert verify(str(folder), client=threads, progress=False).ok
     assert np.array_equal(open_store(folder).read(BoundingBox((-8, 0, 4), (8, 16, 28))), voxels)
+
+
+@pytest.mark.parametrize("region", [{}, {"start": (-8, 0, 4), "stop": (8, 16, 12)}])
+def test_levels_that_a_later_job_has_made_run_again_where_chunks_are_bad(tmp_path, threads, region):
+    saved(tmp_path, threads)
+    folder = tmp_path / "layer"
+    job = downsample(open_volume(folder), levels=2, method="mode", memory="3kB", **region)
+    assert job.run(threads, progress=False).ok
+    levels = {path: path.read_bytes() for path in chunks_of(folder) if path.parent.name != "4_4_40"}
+    assert {path.parent.name for path in levels} == {"8_8_40", "16_16_40"}
+    for path in levels:
+        path.unlink()
+        report = verify(str(folder), client=threads, progress=False, mip=1 + (path.parent.name == "16_16_40"))
+        assert sum(report.results["set_back"].values()) >= 1
+        assert job.run(threads, progress=False).ok
+        assert path.read_bytes() == levels[path]
 
 
 def test_layer_that_is_not_there_is_named(tmp_path):
