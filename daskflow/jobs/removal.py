@@ -5,7 +5,6 @@ The directories of the jobs that wrote what is removed go as well: their ledgers
 
 from __future__ import annotations
 
-import glob
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from typing import Any
 from daskflow.config import format_bytes
 from daskflow.errors import AlignmentError, ParameterError, StoreAccessError
 from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.directory import JobDirectory, jobs_of
 from daskflow.jobs.lock import Lease
 from daskflow.stores import kvstore
 from daskflow.stores.contents import LevelContents, levels_of
@@ -160,22 +159,15 @@ def plan_removal(
         raise ParameterError(f"{kvstore.redact(store.url)} is no precomputed layer, and has no meshes or skeletons")
     parts += [_directory_part(store.url, key) for key in keys]
     forgotten = tuple(level.mip for level in levels) if forget else ()
-    jobs = _jobs_of_levels(store.url, len(store.mips), {level.mip for level in levels})
+    jobs = _jobs_of_levels(store.url, {level.mip for level in levels})
     jobs += [job for key in keys for job in _jobs_of_objects(store.url, object_directory(store.url, key))]
     return Removal(store.url, tuple(parts), tuple(keys), forgotten, tuple(dict.fromkeys(jobs)))
 
 
-def _jobs_of_levels(layer: str, count: int, mips: set[int]) -> list[str]:
-    """Return the directories beside a layer of the jobs that wrote some of its levels."""
-    path = kvstore.local_path(layer)
-    if path is not None:
-        found = sorted(path.parent.glob(f"{glob.escape(path.name)}.*daskflow")) if mips else []
-        candidates = [f"file://{directory}" for directory in found]
-    else:
-        ranges = [f".mip{a}-{b}" for a in range(1, count) for b in range(a, count)]
-        names = ["", *(f".mip{mip}" for mip in mips), *ranges] if mips else []
-        candidates = [f"{layer}{name}.daskflow" for name in names]
-    return [url for url in candidates if any(_writes(JobDirectory(url).read("job.json"), layer, mip) for mip in mips)]
+def _jobs_of_levels(layer: str, mips: set[int]) -> list[str]:
+    """Return the directories of the jobs that wrote some levels of a layer."""
+    homes = jobs_of(layer) if mips else []
+    return [home.url for home in homes if any(_writes(home.read("job.json"), layer, mip) for mip in mips)]
 
 
 def _writes(job: Any, layer: str, mip: int) -> bool:

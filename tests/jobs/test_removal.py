@@ -261,3 +261,17 @@ def test_jobs_of_other_layers_with_a_longer_name_stay(tmp_path, threads):
         labels().save(f"precomputed://{tmp_path}/{name}", chunk=(16, 16, 16)).run(threads, progress=False)
     plan_removal(f"{tmp_path}/layer", mips=[0]).run()
     assert jobs(tmp_path) == ["layer.second.daskflow"]
+
+
+def test_the_job_that_made_part_of_a_level_in_a_bucket_goes(threads):
+    url = "memory://removal-of-parts/layer"
+    try:
+        labels().save(url, chunk=(8, 8, 8)).run(threads, progress=False)
+        job = downsample(Volume.from_store(open_store(url)), levels=1, start=(0, 0, 0), stop=(8, 16, 16))
+        job.run(threads, progress=False)
+        removal = plan_removal(url, mips=[1])
+        assert list(removal.jobs) == [job.directory]
+        removal.run()
+        assert job.run(threads, progress=False).stages[0].skipped == 0
+    finally:
+        kvstore.delete_tree("memory://removal-of-parts")
