@@ -164,6 +164,12 @@ class ZarrStore(Store):
         self._store(self.array.view(), box, array)
 
     def _write_dropping(self, box: BoundingBox, array: Array) -> None:
+        filled = json.loads(self.array.metadata).get("fill_value")
+        if filled:
+            raise ParameterError(
+                f"missing chunks of {kvstore.redact(self.array.url)} read as {filled}, not as 0; so chunks of"
+                " background cannot be deleted"
+            )
         self._store(self.array.view(drop_blank=True), box, array)
 
     def _store(self, view: Any, box: BoundingBox, array: Array) -> None:

@@ -206,6 +206,15 @@ def test_a_flipped_byte_in_zarr3_is_noticed_and_the_file_named(tmp_path, shard, 
         store.read(spec.box)
 
 
+def test_background_is_not_deleted_where_missing_chunks_are_no_background(tmp_path):
+    zarr.create_array(tmp_path / "a.zarr", shape=(8, 8, 8), chunks=(4, 4, 4), dtype="uint8", fill_value=9)
+    store = open_store(tmp_path / "a.zarr")
+    with pytest.raises(ParameterError, match="read as 9"):
+        store.write(store.spec.box, np.zeros((8, 8, 8), np.uint8), drop=0)
+    store.write(store.spec.box, np.zeros((8, 8, 8), np.uint8))
+    assert not store.read(store.spec.box).any()
+
+
 def test_missing_chunks_take_the_fill_value_and_each_is_counted(tmp_path):
     array = zarr.create_array(tmp_path / "a.zarr", shape=(2, 8, 8, 8), chunks=(1, 4, 4, 4), dtype="uint8", fill_value=9)
     array[0, :4, :4, :4] = 1
