@@ -16,6 +16,7 @@ from daskflow.errors import ChangedJobError, JobError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.batch import Failure
 from daskflow.jobs.fingerprint import changes
+from daskflow.jobs.ledger import DONE, EMPTY, Ledger
 from daskflow.jobs.report import Report
 from daskflow.stores import kvstore
 
@@ -62,7 +63,7 @@ class JobDirectory:
         kvstore.write_bytes(kvstore.join(self.url, name), json.dumps(values, indent=1, default=_plain).encode())
 
     def compare(self, description: dict[str, Any], *, renew: bool = False) -> None:
-        """See that the directory is not another job's; one of which no block has run gives way.
+        """See that the directory is not another job's; one of which no block is done gives way.
 
         Args:
             description: of the stages.
@@ -73,7 +74,7 @@ class JobDirectory:
         """
         known = self.read("job.json")
         differing = [] if known is None else changes(known["stages"], description)
-        if differing and not (renew and self._finished()) and kvstore.list_names(kvstore.join(self.url, "ledger")):
+        if known is not None and differing and not (renew and self._finished()) and self._any_done(known["stages"]):
             lines = "\n".join(f"  {line}" for line in differing)
             raise ChangedJobError(
                 f"{self.url} belongs to a job that differs from this one:\n{lines}\n"
@@ -85,6 +86,10 @@ class JobDirectory:
     def _finished(self) -> bool:
         report = self.load_report()
         return report is not None and report.ok
+
+    def _any_done(self, stages: Mapping[str, Any]) -> bool:
+        ledgers = (Ledger.load(self.ledger(name), load_grid(stage["grid"])) for name, stage in stages.items())
+        return any(ledger.count(DONE) or ledger.count(EMPTY) for ledger in ledgers)
 
     def claim(
         self, name: str, description: dict[str, Any], command: Sequence[str] | None, *, anew: bool = False

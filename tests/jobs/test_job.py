@@ -187,6 +187,13 @@ def test_changed_parameters_are_refused_by_name(tmp_path, threads):
     assert "delete that directory to start over" in str(error.value)
 
 
+def test_a_job_of_which_every_block_failed_gives_way_to_another(tmp_path, threads):
+    wrong, _ = job(tmp_path, raises=dict.fromkeys(BOXES, -1))
+    with pytest.raises(JobError, match="both raised"):
+        wrong.run(threads, progress=False)
+    assert job(tmp_path, value=2)[0].run(threads, progress=False).ok
+
+
 def test_changed_grid_is_refused_by_name(tmp_path, threads):
     job(tmp_path)[0].run(threads, progress=False)
     with pytest.raises(ChangedJobError, match=r"files\.grid\.box"):
