@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from daskflow.errors import AlignmentError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.jobs.directory import levels_written
 from daskflow.jobs.evaluate import Assemble, Evaluate
 from daskflow.jobs.fingerprint import describe_stages, token
 from daskflow.jobs.job import Job
@@ -56,8 +58,8 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
         command: the command line that made them, by which the job can be retried.
 
     Raises:
-        ParameterError: no jobs, sinks over the same box that ask for different blocks, or two jobs that would make the
-            same thing in different ways.
+        ParameterError: no jobs, sinks over the same box that ask for different blocks, or two jobs that would make or
+            write the same thing in different ways.
         AlignmentError: the block that a sink asks for is not whole chunks and shards of another.
     """
     if not jobs:
@@ -70,6 +72,7 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
         known |= set(keys)
     lasting = [job for job in jobs if not isinstance(job, PassingJob)]
     _refuse_rivals(lasting)
+    _refuse_one_place(stages)
     kind, directory = (Job, lasting[0].directory) if lasting else (PassingJob, jobs[0].directory)
     return kind(
         fuse(stages),
@@ -102,6 +105,20 @@ def _refuse_rivals(jobs: Sequence[Job]) -> None:
                 f"two steps named {job.name} would both write {place}, in different ways; give one of them another"
                 " output, or run them one after the other"
             )
+
+
+def _refuse_one_place(stages: Sequence[Stage]) -> None:
+    """Raise where two volumes would be written to one level or file, of which either could be left in the end."""
+    seen: set[tuple[str, Any, Any]] = set()
+    for sink in (sink for stage in stages if isinstance(stage.task, Evaluate) for sink in stage.task.sinks):
+        described = sink.describe()
+        for one in levels_written(described) or [described]:
+            place = (one["url"], one.get("mip"), one.get("dataset"))
+            if place in seen:
+                raise ParameterError(
+                    f"two volumes would be written to {kvstore.redact(sink.url)}; give one of them another output"
+                )
+            seen.add(place)
 
 
 def fuse(stages: Sequence[Stage]) -> tuple[Stage, ...]:

@@ -222,6 +222,17 @@ def test_block_that_was_asked_for_is_kept_when_sinks_share_it(tmp_path):
         daskflow.merge([asked, clash])
 
 
+@pytest.mark.parametrize(
+    ("name", "other"), [("layer", {}), ("a.zarr", {}), ("a.npy", {}), ("layer", {"mip": 1, "chunk": (4, 5, 5)})]
+)
+def test_two_volumes_for_one_place_are_refused(tmp_path, name, other):
+    one = volume().save(tmp_path / name, levels=int(bool(other)), **{"chunk": (4, 5, 5)} if other else {})
+    second = volume(IMAGE[:, ::2, ::2] if other else 255 - IMAGE, voxel_size=(40, 8, 8)).save(tmp_path / name, **other)
+    with pytest.raises(ParameterError, match="two volumes would be written"):
+        daskflow.merge([one, second])
+    assert len(daskflow.merge([one, one]).stages) == len(one.stages)
+
+
 def test_file_sinks_do_not_make_shared_blocks_larger(tmp_path):
     jobs = [
         volume().with_block((7, 11, 13)).save(tmp_path / "a.npy"),
