@@ -9,9 +9,10 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from daskflow.errors import AlignmentError, MetadataMismatchError, StoreNotFoundError
+from daskflow.errors import AlignmentError, MetadataMismatchError, StoreAccessError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import Layout, Store, kvstore
+from daskflow.stores.contents import levels_of
 from daskflow.stores.opening import check_file, create_store, open_level, open_store
 from daskflow.volume import BlockResult, Estimate
 from daskflow.volume.node import Array
@@ -96,7 +97,16 @@ class LayerSink:
             )
 
     def intact(self) -> bool:
-        return _opens(self.url, mip=self.mip, format=self.format)
+        """Return whether the level is there, and on a local disk any chunk of it."""
+        if not _opens(self.url, mip=self.mip, format=self.format):
+            return False
+        if self.drop is not None or kvstore.local_path(self.url) is None:
+            return True
+        level = levels_of(open_store(self.url, mip=self.mip, format=self.format))[self.mip]
+        try:
+            return next(level.objects(), None) is not None
+        except StoreAccessError:
+            return True
 
     def write(self, box: BoundingBox, array: Array) -> BlockResult:
         self.store().write(box, array, drop=self.drop)

@@ -233,6 +233,17 @@ def test_two_volumes_for_one_place_are_refused(tmp_path, name, other):
     assert len(daskflow.merge([one, one]).stages) == len(one.stages)
 
 
+@pytest.mark.parametrize(("name", "chunks"), [("c", "4_4_40"), ("c.zarr", "0/c")])
+def test_a_job_for_two_layers_notices_that_the_chunks_of_one_are_gone(tmp_path, name, chunks):
+    job = daskflow.merge([volume().save(tmp_path / "b"), volume().save(tmp_path / name)])
+    quietly(job)
+    assert quietly(job).already_done
+    gone = tmp_path / name / chunks
+    shutil.rmtree(gone if gone.exists() else tmp_path / name / "c")
+    assert not quietly(job).already_done
+    np.testing.assert_array_equal(daskflow.open(tmp_path / name).read(), IMAGE)
+
+
 def test_file_sinks_do_not_make_shared_blocks_larger(tmp_path):
     jobs = [
         volume().with_block((7, 11, 13)).save(tmp_path / "a.npy"),
