@@ -62,12 +62,13 @@ class JobDirectory:
         """Store JSON values as an object, atomically."""
         kvstore.write_bytes(kvstore.join(self.url, name), json.dumps(values, indent=1, default=_plain).encode())
 
-    def compare(self, description: dict[str, Any], *, renew: bool = False) -> None:
+    def compare(self, description: dict[str, Any], *, renew: bool = False, undo: Sequence[str] = ()) -> None:
         """See that the directory is not another job's; one of which no block is done gives way.
 
         Args:
             description: of the stages.
             renew: let a job that has finished give way, too.
+            undo: command lines that remove what the job made.
 
         Raises:
             ChangedJobError: it belongs to a job with another description.
@@ -76,9 +77,10 @@ class JobDirectory:
         differing = [] if known is None else changes(known["stages"], description)
         if known is not None and differing and not (renew and self._finished()) and self._any_done(known["stages"]):
             lines = "\n".join(f"  {line}" for line in differing)
+            way = " && ".join(undo) if undo else "delete that directory"
             raise ChangedJobError(
                 f"{self.url} belongs to a job that differs from this one:\n{lines}\n"
-                "Write to another output, or delete that directory to start over."
+                f"Write to another output, or start over: {way}"
             )
         if known is None or differing:
             self.clear()

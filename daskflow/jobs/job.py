@@ -47,6 +47,7 @@ class Job:
         confirm: what is lost when the job runs, a line each; the command line shows it and asks before it runs.
         renewable: a finished job in the directory gives way to this one when the two differ, instead of being refused:
             for what is cheap to make again, and is not read block by block meanwhile.
+        undo: command lines that remove what the job made, by which one with other parameters can follow.
 
     Raises:
         ParameterError: no stage, or names that are not safe in URLs.
@@ -59,6 +60,7 @@ class Job:
     command: tuple[str, ...] | None = dataclasses.field(default=None, kw_only=True)
     confirm: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     renewable: bool = dataclasses.field(default=False, kw_only=True)
+    undo: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         put = object.__setattr__

@@ -82,6 +82,7 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
         command=command,
         confirm=tuple(line for job in jobs for line in job.confirm),
         renewable=all(job.renewable for job in jobs),
+        undo=tuple(dict.fromkeys(line for job in jobs for line in job.undo)),
     )
 
 

@@ -52,7 +52,7 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         lease = stack.enter_context(Lease(directory.lock))
         if not options.resume:
             directory.clear()
-        directory.compare(description, renew=job.renewable and options.verb == "run")
+        directory.compare(description, renew=job.renewable and options.verb == "run", undo=job.undo)
         stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
         journal = Journal(directory, stages)
         earlier = directory.load_report()

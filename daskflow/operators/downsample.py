@@ -103,7 +103,9 @@ def downsample(
     name = f"mip{store.mip + 1}-{store.mip + count}" + (f".{region}" if region is not None else "")
     finish = WriteProvenance(store.url, store.opened.format == "precomputed", store.mip + 1, count)
     title = f"downsample-{safe_name(store.url)}"
-    return Job(stages, f"{store.url}.{name}.daskflow/", name=title, finish=(finish,))
+    made = ",".join(str(store.mip + number) for number in range(1, count + 1))
+    undo = (f"daskflow remove {store.url} --mip {made}",)
+    return Job(stages, f"{store.url}.{name}.daskflow/", name=title, finish=(finish,), undo=undo)
 
 
 def _stored(volume: Volume) -> Store:

@@ -126,7 +126,8 @@ def mesh(
         *((Stage("cut-large-meshes", meshing.parts, CutLargeMeshes(meshing)),) if format != "legacy" else ()),
         Stage("write-meshes", meshing.buckets, WriteMeshes(meshing), numbered=True),
     )
-    return Job(stages, f"{url}.daskflow/", name="mesh", finish=(FinishMeshes(meshing, layer),))
+    undo = () if layer is None else (f"daskflow remove {layer} --mesh",)
+    return Job(stages, f"{url}.daskflow/", name="mesh", finish=(FinishMeshes(meshing, layer),), undo=undo)
 
 
 def _place(volume: Volume, output: str | None, error: float) -> tuple[str | None, int, str]:

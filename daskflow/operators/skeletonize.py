@@ -136,7 +136,8 @@ def skeletonize(
     )
     rows = None if table is None else kvstore.normalise(os.fspath(table))
     finish = (FinishSkeletons(plan, url, layer, mip, rows),)
-    return Job(stages, f"{url}.daskflow/", name="skeletonize", finish=finish)
+    undo = () if layer is None else (f"daskflow remove {layer} --skeletons",)
+    return Job(stages, f"{url}.daskflow/", name="skeletonize", finish=finish, undo=undo)
 
 
 def _planned(

@@ -184,7 +184,7 @@ def test_changed_parameters_are_refused_by_name(tmp_path, threads):
     job(tmp_path)[0].run(threads, progress=False)
     with pytest.raises(ChangedJobError, match=r"files\.task\.value: 1 -> 2") as error:
         job(tmp_path, value=2)[0].run(threads, progress=False)
-    assert "delete that directory to start over" in str(error.value)
+    assert "start over: delete that directory" in str(error.value)
 
 
 def test_a_job_of_which_every_block_failed_gives_way_to_another(tmp_path, threads):

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import daskflow
-from daskflow.errors import AlignmentError, MetadataMismatchError, MissingChunkError, ParameterError
+from daskflow.errors import AlignmentError, ChangedJobError, MetadataMismatchError, MissingChunkError, ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.removal import plan_removal
 from daskflow.operators.downsample import downsample
@@ -399,3 +399,9 @@ def test_levels_of_another_factor_can_be_made_after_the_command_that_the_refusal
     downsample(daskflow.open(url), levels=1, factor=(2, 2, 2)).run(progress=False)
     (level,) = expected(noise(), 1, factor=(2, 2, 2))
     np.testing.assert_array_equal(daskflow.open(url, mip=1), level)
+
+
+def test_another_way_to_make_the_same_levels_says_what_removes_them(tmp_path):
+    downsample(stored(noise(), tmp_path / "layer"), levels=2).run(progress=False)
+    with pytest.raises(ChangedJobError, match=r"start over: daskflow remove \S+layer --mip 1,2"):
+        downsample(daskflow.open(tmp_path / "layer"), levels=2, method="max").run(progress=False)

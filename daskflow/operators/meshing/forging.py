@@ -136,8 +136,8 @@ class ForgeMeshes:
         job = self.directory.rstrip("/").rpartition("/")[0]
         if kvstore.exists(f"{url}/info") and not kvstore.exists(f"{job}/job.json"):
             raise MetadataMismatchError(
-                f"{kvstore.redact(url)} holds meshes that this job has not made; remove them, or write to another"
-                " directory with output="
+                f"{kvstore.redact(url)} holds meshes that this job has not made; daskflow remove LAYER --mesh removes"
+                " those of a layer; or write to another directory, with output"
             )
         kvstore.check_writable(url)
         write_record(self.directory, self._begun, 0, {})

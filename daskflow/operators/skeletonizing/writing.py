@@ -146,8 +146,8 @@ class WriteSkeletons:
         job = self.directory.rstrip("/").rpartition("/")[0]
         if kvstore.exists(f"{self.target.url}/info") and not kvstore.exists(f"{job}/job.json"):
             raise MetadataMismatchError(
-                f"{kvstore.redact(self.target.url)} holds skeletons that this job has not made; remove them, or write"
-                " to another directory with output="
+                f"{kvstore.redact(self.target.url)} holds skeletons that this job has not made; daskflow remove LAYER"
+                " --skeletons removes those of a layer; or write to another directory, with output"
             )
         kvstore.check_writable(self.target.url)
 
