@@ -50,7 +50,8 @@ def main() -> None:
         skeletons = daskflow.skeletonize(segmentation, table=str(options.output / "skeletons.csv")).run(client)
     for report in (counts, meshes, skeletons):
         print(report.headline)
-        print("  " + ", ".join(f"{name} {value}" for found in report.results.values() for name, value in found.items()))
+        for name, found in report.results.items():
+            print(f"  {name}: {found}")
     if options.view:
         layers = {name: daskflow.open(place) for name, place in places.items()}
         largest = [int(name.removeprefix("label ")) for name in counts.results["largest_labels"]]

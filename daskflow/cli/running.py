@@ -95,10 +95,10 @@ def _run_job(job: Job, settings: Settings) -> int:
     click.echo(report.unsaid if seen else str(report))
     for name, value in report.results.items():
         rows = value.items() if isinstance(value, dict) else [(name, value)]
-        for label, number in rows:
-            click.echo(
-                f"  {label.replace('_', ' '):<28}{number:.6g}" if isinstance(number, float) else f"  {label}: {number}"
-            )
+        for label, found in rows:
+            told = ", ".join(map(str, found)) if isinstance(found, list) else found
+            named = label.replace("_", " ")
+            click.echo(f"  {named:<28}{told:.6g}" if isinstance(told, float) else f"  {named}: {told}")
     return 0 if report.ok else 2
 
 
