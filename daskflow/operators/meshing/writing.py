@@ -13,8 +13,16 @@ from daskflow.geometry import BoundingBox
 from daskflow.jobs.fragments import Fragment
 from daskflow.jobs.records import Arrays, read_record, write_record
 from daskflow.operators.meshing.forging import fragment_name
-from daskflow.operators.meshing.large import divide, join_parts, make_part
-from daskflow.operators.meshing.multires import multires
+from daskflow.operators.meshing.large import (
+    Division,
+    clipped,
+    divide,
+    fragments_of,
+    join_parts,
+    make_part,
+    parents,
+)
+from daskflow.operators.meshing.multires import Encoded, Position, manifest_of, multires
 from daskflow.operators.meshing.plan import Meshing
 from daskflow.operators.meshing.storing import unpack_surface
 from daskflow.operators.meshing.surface import Faces, Points, Surface, positions
@@ -53,11 +61,19 @@ class CutLargeMeshes:
                 continue
             for number in range(turn, len(division.parts), meshing.turns):
                 position, members = division.parts[number]
-                vertices, faces = joined(meshing, members, self.directory)
-                record = make_part(vertices, faces, position, division, meshing.detail)
+                surface = self._surface(members, position, division)
+                record = make_part(surface.vertices, surface.faces, position, division, meshing.detail)
                 write_record(self.directory, meshing.parts_of(label), number, record)
                 made += 1
         return BlockResult(empty=not made, counts={"mesh_parts": made} if made else {})
+
+    def _surface(self, fragments: Sequence[Fragment], position: Position, division: Division) -> Surface:
+        """Return what pieces, read one after another, have in a part; vertices in voxels (xyz)."""
+        inside = []
+        for fragment in fragments:
+            piece = joined(self.meshing, [fragment], self.directory)
+            inside.append(Surface(*clipped(*piece, position, division)))
+        return Surface.joined(inside)
 
     def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (labels are not known before)
         return Estimate(memory=self.meshing.memory)
@@ -128,20 +144,44 @@ class WriteMeshes:
             if division is None:
                 mesh = multires(*joined(meshing, fragments, self.directory), meshing.detail)
             else:
-                records = [self._part(label, number) for number in range(len(division.parts))]
-                mesh = join_parts(records, division, meshing.detail)
+                mesh = self._divided(label, division)
                 counts["large_meshes"] += 1
             counts["meshes"] += 1
             counts["joined_fragments"] += len(fragments)
             counts["mesh_bytes"] += sum(map(len, mesh))
             yield label, mesh
 
-    def _part(self, label: int, number: int) -> Arrays:
-        record = read_record(self.directory, self.meshing.parts_of(label), number)
+    def _divided(self, label: int, division: Division) -> tuple[bytes, bytes]:
+        """Return the mesh of a large label, cells joined level by level: no more than eight are in memory."""
+        name = self.meshing.parts_of(label)
+        cells, sizes = [position for position, _ in division.parts], list[int]()
+        levels: list[Encoded] = [[] for _ in range(division.inner + 1)]
+        for number in range(len(cells)):
+            record = self._record(name, number)
+            sizes.append(len(record["faces"]))
+            for lod, level in enumerate(levels):
+                level += fragments_of(record, lod)
+        for lod in range(division.inner + 1, division.levels):
+            groups = parents(cells)
+            if max(sum(sizes[number] for number in members) for _, members in groups) > division.most:
+                break
+            levels.append([])
+            below, name, sizes = name, f"{self.meshing.parts_of(label)}-{lod}", []
+            for number, (position, members) in enumerate(groups):
+                records = [self._record(below, member) for member in members]
+                record = join_parts(records, position, lod, division, self.meshing.detail)
+                write_record(self.directory, name, number, record)
+                levels[lod] += fragments_of(record, lod)
+                sizes.append(len(record["faces"]))
+            cells = [position for position, _ in groups]
+        fragments = b"".join(data for level in levels for _, data in level)
+        return fragments, manifest_of(division.cells, levels).encode()
+
+    def _record(self, name: str, number: int) -> Arrays:
+        record = read_record(self.directory, name, number)
         if record is None:
             raise MissingChunkError(
-                f"part {number} of label {label} is gone from {self.directory}; delete the job's directory and run it"
-                " again"
+                f"part {number} of {name} is gone from {self.directory}; delete the job's directory and run it again"
             )
         return record
 
