@@ -102,7 +102,7 @@ def boxes_of(array: npt.NDArray[Any], box: BoundingBox) -> Arrays:
     count = len(names.keys() - {0})
     labels = np.zeros(count + 1, np.uint64)
     for label, number in names.items():
-        labels[number] = label
+        labels[int(number)] = label
     known = cc3d.statistics(numbers.astype(np.uint32, copy=False), no_slice_conversion=True)
     sides = np.asarray(known["bounding_boxes"][1:], np.int64).reshape(-1, 3, 2) + np.array(box.start)[None, :, None]
     order = np.argsort(labels[1:])
