@@ -120,7 +120,7 @@ class WriteMeshes:
             self._write_manifests(shuffle.labels_of(self.directory, bucket), counts)
         elif target.format == "multires":
             for label, (fragments, manifest) in self._meshes(shuffle.labels_of(self.directory, bucket), counts):
-                write_file(target.url, str(label), fragments)
+                write_file(target.url, str(label), b"".join(fragments))
                 write_file(target.url, f"{label}.index", manifest)
         else:
             sharding = shuffle.shards(self.directory)
@@ -136,23 +136,24 @@ class WriteMeshes:
             counts["meshes"] += 1
             counts["joined_fragments"] += len(fragments)
 
-    def _meshes(self, labels: Labels, counts: Counter[str]) -> Iterator[tuple[int, tuple[bytes, bytes]]]:
+    def _meshes(self, labels: Labels, counts: Counter[str]) -> Iterator[tuple[int, tuple[list[bytes], bytes]]]:
         """Yield the fragments and the manifest of each label."""
         meshing = self.meshing
         for label, fragments in labels:
             division = divide(fragments, meshing.detail, meshing.memory, meshing.grid.block)
             if division is None:
-                mesh = multires(*joined(meshing, fragments, self.directory), meshing.detail)
+                whole, manifest = multires(*joined(meshing, fragments, self.directory), meshing.detail)
+                data = [whole]
             else:
-                mesh = self._divided(label, division)
+                data, manifest = self._divided(label, division)
                 counts["large_meshes"] += 1
             counts["meshes"] += 1
             counts["joined_fragments"] += len(fragments)
-            counts["mesh_bytes"] += sum(map(len, mesh))
-            yield label, mesh
+            counts["mesh_bytes"] += sum(map(len, data)) + len(manifest)
+            yield label, (data, manifest)
 
-    def _divided(self, label: int, division: Division) -> tuple[bytes, bytes]:
-        """Return the mesh of a large label, cells joined level by level: no more than eight are in memory."""
+    def _divided(self, label: int, division: Division) -> tuple[list[bytes], bytes]:
+        """Return the fragments and the manifest of a large label: cells joined level by level, at most eight at once."""
         name = self.meshing.parts_of(label)
         cells, sizes = [position for position, _ in division.parts], list[int]()
         levels: list[Encoded] = [[] for _ in range(division.inner + 1)]
@@ -174,7 +175,7 @@ class WriteMeshes:
                 levels[lod] += fragments_of(record, lod)
                 sizes.append(len(record["faces"]))
             cells = [position for position, _ in groups]
-        fragments = b"".join(data for level in levels for _, data in level)
+        fragments = [data for level in levels for _, data in level]
         return fragments, manifest_of(division.cells, levels).encode()
 
     def _record(self, name: str, number: int) -> Arrays:

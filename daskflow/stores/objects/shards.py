@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from daskflow.stores.objects.files import gunzip, gzip, names_below, writing
 
 Sharding = dict[str, Any]
 Labels = npt.NDArray[np.uint64]
-Object = bytes | tuple[bytes, bytes]
+Object = bytes | tuple[bytes | Sequence[bytes], bytes]
 
 _ENTRY = 16  # bytes: where the index of a minishard begins and ends
 _ROW = 24  # bytes: label, start and size of an object
@@ -161,7 +161,7 @@ def write_shard(
         number: of the shard.
         sharding: the JSON.
         objects: by label, or pairs with labels ascending, which are taken one by one: on a local disk only one is in
-            memory at a time. A pair of bytes is (prefix, value).
+            memory at a time. A pair is (prefix, value), a prefix bytes or pieces of it.
 
     Raises:
         ParameterError: a label that belongs to another shard, or labels that do not ascend.
@@ -179,13 +179,14 @@ def write_shard(
             if labels and label <= labels[-1]:
                 raise ParameterError(f"label {label} after {labels[-1]} in shard {number}; give them ascending")
             prefix, value = value if isinstance(value, tuple) else (b"", value)
+            before = [prefix] if isinstance(prefix, bytes) else prefix
             value = gzip(value) if sharding["data_encoding"] == "gzip" else value
             labels.append(label)
-            starts.append(at + len(prefix))
+            starts.append(at + sum(map(len, before)))
             sizes.append(len(value))
-            file.write(prefix)
+            file.writelines(before)
             file.write(value)
-            at += len(prefix) + len(value)
+            at = starts[-1] + len(value)
         _refuse_others(number, labels, sharding)
         _write_indexes(file, sharding, np.array([labels, starts, sizes], np.uint64), at)
     if not labels:
