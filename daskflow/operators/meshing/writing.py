@@ -153,7 +153,7 @@ class WriteMeshes:
             yield label, (data, manifest)
 
     def _divided(self, label: int, division: Division) -> tuple[list[bytes], bytes]:
-        """Return the fragments and the manifest of a large label: cells joined level by level, at most eight at once."""
+        """Return the fragments and the manifest of a large label, of which at most eight cells are joined at once."""
         name = self.meshing.parts_of(label)
         cells, sizes = [position for position, _ in division.parts], list[int]()
         levels: list[Encoded] = [[] for _ in range(division.inner + 1)]
