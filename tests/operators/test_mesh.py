@@ -1,7 +1,6 @@
 """Meshes of whole volumes, as a job: what is written, what is left out, and that nothing else changes it."""
 
 import json
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +93,6 @@ def test_meshes_lie_in_the_layer_and_cloudvolume_reads_every_one(layer, form):
 
     assert report.results["meshes"]["meshes"] == 3
     assert json.loads((layer / "info").read_text())["mesh"] == "mesh_mip_0_err_10"
-    logging.disable(logging.WARNING)
     theirs = cloudvolume.CloudVolume(f"file://{layer}", progress=False)
     for label in (5, 8, LARGEST):
         read = theirs.mesh.get(label)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -71,7 +70,6 @@ def test_skeletons_lie_in_the_layer_and_cloudvolume_reads_every_one(layer, shard
     report = run(skeletonize(daskflow.open(layer), sharded=sharded, shape=(16, 16, 16), **ALL))
     assert report.results["skeletons"]["skeletons"] == 3
     assert json.loads((layer / "info").read_text())["skeletons"] == "skeletons_mip_0"
-    logging.disable(logging.WARNING)
     theirs = cloudvolume.CloudVolume(f"file://{layer}", progress=False)
     for label in (5, 8, LARGEST):
         read = theirs.skeleton.get(label)
