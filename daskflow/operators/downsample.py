@@ -13,6 +13,7 @@ from daskflow.jobs import Job
 from daskflow.jobs.provenance import WriteProvenance
 from daskflow.jobs.sinks import safe_name
 from daskflow.operators._cutout import cut
+from daskflow.operators._stored import stored_node
 from daskflow.operators.pyramid.kernels import Downsampling
 from daskflow.operators.pyramid.levels import MOST_LEVELS, NewLevels, chosen_method, sensible_levels
 from daskflow.operators.pyramid.passes import Pass, passes
@@ -20,7 +21,6 @@ from daskflow.operators.pyramid.stages import stage, stages_after
 from daskflow.stores import Layout, Store
 from daskflow.stores.opening import format_named
 from daskflow.volume import Flag, Volume, operator
-from daskflow.volume.node import Crop, Stored
 
 _CHUNK: Zyx = (64, 64, 64)
 
@@ -109,10 +109,8 @@ def downsample(
 
 
 def _stored(volume: Volume) -> Store:
-    node = volume.node
-    while isinstance(node, Crop):
-        node = node.input
-    if not isinstance(node, Stored) or node.store.opened is None:
+    node = stored_node(volume)
+    if node is None or node.store.opened is None:
         raise ParameterError(
             "downsample writes into the layer that a volume was opened from, and this one is computed or an array; "
             "save it with levels=, or open what was saved"

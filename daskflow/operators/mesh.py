@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -14,6 +13,7 @@ from daskflow.geometry import BlockGrid, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
+from daskflow.operators._objects import object_labels, object_place
 from daskflow.operators._segmentation import check_segmentation
 from daskflow.operators.counting.stages import LabelCounts
 from daskflow.operators.meshing.finishing import FinishMeshes
@@ -21,10 +21,7 @@ from daskflow.operators.meshing.forging import ForgeMeshes
 from daskflow.operators.meshing.multires import Detail
 from daskflow.operators.meshing.plan import Meshing, Selection, Target
 from daskflow.operators.meshing.writing import CutLargeMeshes, WriteMeshes
-from daskflow.stores import kvstore
-from daskflow.stores.objects.naming import layer_above
 from daskflow.volume import Flag, Stage, Volume, operator
-from daskflow.volume.node import Crop, Stored
 
 
 @operator(group="objects")
@@ -92,10 +89,14 @@ def mesh(
     check_segmentation(volume, "meshing")
     error = math.prod(volume.voxel_size) ** (1 / 3) if max_error is None else max_error
     _check_numbers(max_error=error, dust=dust, lods=lods, max_labels_per_shard=max_labels_per_shard - 1)
-    layer, mip, url = _place(volume, output, error)
+    layer, mip, url = object_place(volume, output, kind="meshes", suffix=f"_err_{error:.6g}")
     grid = BlockGrid(volume.box, as_zyx(shape, name="shape"))
     selection = Selection(
-        None if labels is None else _ids(labels), _ids(exclude_labels or ()), dust, dust_within, fill_holes
+        None if labels is None else object_labels(labels),
+        object_labels(exclude_labels or ()),
+        dust,
+        dust_within,
+        fill_holes,
     )
     chunk = as_zyx(min_chunk, name="min_chunk")
     if min(chunk) < 1:
@@ -128,32 +129,6 @@ def mesh(
     )
     undo = () if layer is None else (f"daskflow remove {layer} --mesh",)
     return Job(stages, f"{url}.daskflow/", name="mesh", finish=(FinishMeshes(meshing, layer),), undo=undo)
-
-
-def _place(volume: Volume, output: str | None, error: float) -> tuple[str | None, int, str]:
-    """Return the layer that names the meshes (or None), the mip, and the URL of their directory."""
-    node = volume.node
-    while isinstance(node, Crop):
-        node = node.input
-    store = node.store if isinstance(node, Stored) else None
-    mip = 0 if store is None else store.mip
-    if output is not None:
-        url = kvstore.normalise(os.fspath(output))
-        kvstore.refuse_http(url)
-        return layer_above(url), mip, url
-    if store is None or store.opened is None or store.opened.format != "precomputed" or store.url.startswith("http"):
-        raise ParameterError(
-            "the volume is not opened from a precomputed layer that can be written; give output=, a directory for the"
-            " meshes"
-        )
-    return store.url, mip, kvstore.join(store.url, f"mesh_mip_{mip}_err_{error:.6g}")
-
-
-def _ids(labels: Sequence[int]) -> tuple[int, ...]:
-    wrong = [label for label in labels if not 0 < label < 2**64]
-    if wrong:
-        raise ParameterError(f"{wrong[0]} is no label of an object; labels are 1 to 2^64 - 1")
-    return tuple(sorted({int(label) for label in labels}))
 
 
 def _check_numbers(**numbers: float) -> None:

@@ -15,6 +15,7 @@ from daskflow.jobs.job import Finish
 from daskflow.jobs.merging import evaluate_stage, file_stages
 from daskflow.jobs.provenance import WriteProvenance, notes_in_sources
 from daskflow.jobs.sinks import FileSink, LayerSink, safe_name
+from daskflow.operators._stored import stored_node
 from daskflow.operators.pyramid.kernels import Downsampling
 from daskflow.operators.pyramid.levels import NewLevels, chosen_method, effective_shard
 from daskflow.operators.pyramid.passes import passes
@@ -25,7 +26,7 @@ from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.stores.precomputed_info import check_layout
 from daskflow.stores.sharding import default_shard
 from daskflow.volume import Flag, Volume, operator
-from daskflow.volume.node import Crop, Stored
+from daskflow.volume.node import Stored
 
 _CHUNK: Zyx = (64, 64, 64)
 
@@ -150,10 +151,8 @@ def _refuse_own_source(volume: Volume, location: str, mip: int) -> None:
 
 def _keeping(volume: Volume, asked: Layout, location: str, mip: int) -> Layout:
     """Return what is asked, with the encoding of the precomputed layer that is copied, if it loses nothing."""
-    node = volume.node
-    while isinstance(node, Crop):
-        (node,) = node.inputs
-    source = node.store if isinstance(node, Stored) else None
+    node = stored_node(volume)
+    source = None if node is None else node.store
     if not isinstance(source, PrecomputedStore) or (asked.encoding, asked.quality, asked.effort) != (None, None, None):
         return asked
     kept = source.options

@@ -12,7 +12,9 @@ from daskflow.geometry import BlockGrid, BoundingBox, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
+from daskflow.operators._objects import object_labels, object_place
 from daskflow.operators._segmentation import check_segmentation
+from daskflow.operators._stored import stored_node
 from daskflow.operators.counting.stages import LabelCounts
 from daskflow.operators.skeletonizing.finish import FinishSkeletons
 from daskflow.operators.skeletonizing.plan import Pruning, Selection, Skeletonizing
@@ -21,9 +23,7 @@ from daskflow.operators.skeletonizing.teasar import Tracing
 from daskflow.operators.skeletonizing.tracing_stage import TraceLabels
 from daskflow.operators.skeletonizing.writing import IndexSkeletons, Target, WriteSkeletons
 from daskflow.stores import kvstore
-from daskflow.stores.objects.naming import layer_above
 from daskflow.volume import Flag, Stage, Volume, operator
-from daskflow.volume.node import Crop, Stored
 
 _CONTEXT = 150  # voxels around a block in which cross-sections are measured
 
@@ -103,7 +103,7 @@ def skeletonize(
         MetadataMismatchError: when it is run, if the directory holds the skeletons of another job.
     """
     check_segmentation(volume, "skeletonizing")
-    layer, mip, url = _place(volume, output)
+    layer, mip, url = object_place(volume, output, kind="skeletons")
     tracing = Tracing(
         voxel_size=volume.voxel_size,
         scale=scale,
@@ -119,7 +119,7 @@ def skeletonize(
         fill_holes=fill_holes,
         cross_section=cross_section,
     )
-    selection = Selection(None if labels is None else _ids(labels), _ids(exclude_labels or ()), dust)
+    selection = Selection(None if labels is None else object_labels(labels), object_labels(exclude_labels or ()), dust)
     pruning = Pruning(min_cable_length, max_cable_length, tick_length)
     _check_numbers(tracing, selection, pruning)
     sharding = {"max_labels_per_shard": max_labels_per_shard, "data_encoding": "gzip"} if sharded else None
@@ -169,42 +169,13 @@ def _planned(
     )
 
 
-def _place(volume: Volume, output: str | None) -> tuple[str | None, int, str]:
-    """Return the layer that names the skeletons (or None), the mip, and the URL of their directory.
-
-    Raises:
-        ParameterError: the volume is not from a precomputed layer, or that cannot be written, and no output is given.
-    """
-    source = _source(volume)
-    mip = 0 if source is None else source.store.mip
-    if output is not None:
-        url = kvstore.normalise(os.fspath(output))
-        kvstore.refuse_http(url)
-        return layer_above(url), mip, url
-    precomputed = source is not None and source.store.opened is not None and source.store.opened.format == "precomputed"
-    if source is None or not precomputed or source.store.url.startswith(("http://", "https://")):
-        raise ParameterError(
-            "the volume is not opened from a precomputed layer that can be written; give output=, a directory for the"
-            " skeletons"
-        )
-    return source.store.url, mip, kvstore.join(source.store.url, f"skeletons_mip_{mip}")
-
-
-def _source(volume: Volume) -> Stored | None:
-    """Return the stored level that the volume is, or is a part of; None when something was computed from it."""
-    node = volume.node
-    while isinstance(node, Crop):
-        node = node.input
-    return node if isinstance(node, Stored) else None
-
-
 def _origin(volume: Volume) -> tuple[float, float, float]:
     """Return where the middle of the volume's first voxel is; nm, xyz.
 
     Levels of a layer begin together, at the offset of the finest, which that of a coarser level is rounded from.
     """
     size, start, corner = volume.voxel_size, volume.box.start, (0.0, 0.0, 0.0)
-    source = _source(volume)
+    source = stored_node(volume)
     if source is not None:
         own, finest = source.spec, source.store.mips[0]
         first = [s * v for s, v in zip(finest.box.start, finest.voxel_size, strict=True)]
@@ -212,13 +183,6 @@ def _origin(volume: Volume) -> tuple[float, float, float]:
         corner = (first[0] - begin[0], first[1] - begin[1], first[2] - begin[2])
     z, y, x = (c + (s + 0.5) * v for c, s, v in zip(corner, start, size, strict=True))
     return x, y, z
-
-
-def _ids(labels: Sequence[int]) -> tuple[int, ...]:
-    wrong = [label for label in labels if not 0 < label < 2**64]
-    if wrong:
-        raise ParameterError(f"{wrong[0]} is no label of an object; labels are 1 to 2^64 - 1")
-    return tuple(sorted({int(label) for label in labels}))
 
 
 def _check_numbers(tracing: Tracing, selection: Selection, pruning: Pruning) -> None:

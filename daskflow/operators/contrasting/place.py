@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from daskflow.errors import ParameterError
+from daskflow.operators._stored import stored_node
 from daskflow.operators.contrasting.levels import BINS
 from daskflow.volume import Volume
-from daskflow.volume.node import Crop, Stored
 
 
 def grey_image(volume: Volume, name: str) -> None:
@@ -39,10 +39,8 @@ def known_place(volume: Volume) -> str:
     Raises:
         ParameterError: the volume is not, or not a part of, a stored layer.
     """
-    node = volume.node
-    while isinstance(node, Crop):
-        node = node.input
-    if not isinstance(node, Stored) or node.store.opened is None:
+    node = stored_node(volume)
+    if node is None or node.store.opened is None:
         raise ParameterError(
             "levels have a known place only in a stored layer, and this volume is computed: name a directory for them"
         )

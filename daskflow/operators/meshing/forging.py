@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import MetadataMismatchError, MissingDependencyError
+from daskflow.errors import MissingDependencyError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.fragments import write_fragments
 from daskflow.jobs.records import record_url, write_record
+from daskflow.operators._objects import check_own_directory
 from daskflow.operators.counting.blocks import count_labels
 from daskflow.operators.meshing.plan import Meshing
 from daskflow.operators.meshing.simplify import simplify
@@ -133,13 +134,7 @@ class ForgeMeshes:
         _check_installed()
         url = self.meshing.target.url
         self.meshing.expression.check()
-        job = self.directory.rstrip("/").rpartition("/")[0]
-        if kvstore.exists(f"{url}/info") and not kvstore.exists(f"{job}/job.json"):
-            raise MetadataMismatchError(
-                f"{kvstore.redact(url)} holds meshes that this job has not made; daskflow remove LAYER --mesh removes"
-                " those of a layer; or write to another directory, with output"
-            )
-        kvstore.check_writable(url)
+        check_own_directory(url, self.directory, kind="meshes", option="--mesh")
         write_record(self.directory, self._begun, 0, {})
 
     def intact(self) -> bool:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.errors import JobError, MetadataMismatchError, MissingChunkError
+from daskflow.errors import JobError, MissingChunkError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.fragments import Fragment
 from daskflow.jobs.records import Arrays, read_record, record_url, write_record
+from daskflow.operators._objects import check_own_directory
 from daskflow.operators.skeletonizing.join import join_pieces
 from daskflow.operators.skeletonizing.pieces import Piece, unpack_piece
 from daskflow.operators.skeletonizing.plan import Pruning, Skeletonizing
@@ -143,13 +144,7 @@ class WriteSkeletons:
             MetadataMismatchError: there are skeletons of another job.
             StoreAccessError: the location refuses.
         """
-        job = self.directory.rstrip("/").rpartition("/")[0]
-        if kvstore.exists(f"{self.target.url}/info") and not kvstore.exists(f"{job}/job.json"):
-            raise MetadataMismatchError(
-                f"{kvstore.redact(self.target.url)} holds skeletons that this job has not made; daskflow remove LAYER"
-                " --skeletons removes those of a layer; or write to another directory, with output"
-            )
-        kvstore.check_writable(self.target.url)
+        check_own_directory(self.target.url, self.directory, kind="skeletons", option="--skeletons")
 
     def intact(self) -> bool:
         """Return whether what an earlier run wrote is still there: scratch data until it is complete, then the info."""

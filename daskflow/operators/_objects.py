@@ -1,0 +1,76 @@
+"""What operators that write an object for each label have in common: where objects go, and of which labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from daskflow.errors import MetadataMismatchError, ParameterError
+from daskflow.operators._stored import stored_node
+from daskflow.stores import kvstore
+from daskflow.stores.objects.naming import layer_above
+from daskflow.volume import Volume
+
+Place = tuple[str | None, int, str]
+
+
+def object_place(volume: Volume, output: str | None, *, kind: str, suffix: str = "") -> Place:
+    """Return the layer that names the objects (or None), the mip, and the URL of their directory.
+
+    Args:
+        volume: what objects are made of.
+        output: the directory; without it, one in the precomputed layer that the volume is opened from.
+        kind: meshes or skeletons; the directory begins with ``mesh`` or ``skeletons``.
+        suffix: end of the directory's name.
+
+    Raises:
+        ParameterError: the volume is not from a precomputed layer, or that cannot be written, and no output is given.
+    """
+    source = stored_node(volume)
+    mip = 0 if source is None else source.store.mip
+    if output is not None:
+        url = kvstore.normalise(os.fspath(output))
+        kvstore.refuse_http(url)
+        return layer_above(url), mip, url
+    precomputed = source is not None and source.store.opened is not None and source.store.opened.format == "precomputed"
+    if source is None or not precomputed or source.store.url.startswith(("http://", "https://")):
+        raise ParameterError(
+            "the volume is not opened from a precomputed layer that can be written; give output=, a directory for the"
+            f" {kind}"
+        )
+    name = "mesh" if kind == "meshes" else kind
+    return source.store.url, mip, kvstore.join(source.store.url, f"{name}_mip_{mip}{suffix}")
+
+
+def object_labels(labels: Sequence[int]) -> tuple[int, ...]:
+    """Return labels of objects in order, each once.
+
+    Raises:
+        ParameterError: one is background, negative or beyond 64 bits.
+    """
+    wrong = [label for label in labels if not 0 < label < 2**64]
+    if wrong:
+        raise ParameterError(f"{wrong[0]} is no label of an object; labels are 1 to 2^64 - 1")
+    return tuple(sorted({int(label) for label in labels}))
+
+
+def check_own_directory(url: str, scratch: str, *, kind: str, option: str) -> None:
+    """Raise unless a directory of objects can be written, and is new or of the job whose scratch data are given.
+
+    Args:
+        url: the directory.
+        scratch: URL of the job's scratch directory.
+        kind: meshes or skeletons.
+        option: of ``daskflow remove`` for them.
+
+    Raises:
+        MetadataMismatchError: there are objects of another job.
+        StoreAccessError: the location refuses.
+    """
+    job = scratch.rstrip("/").rpartition("/")[0]
+    if kvstore.exists(f"{url}/info") and not kvstore.exists(f"{job}/job.json"):
+        raise MetadataMismatchError(
+            f"{kvstore.redact(url)} holds {kind} that this job has not made; daskflow remove LAYER {option} removes"
+            " those of a layer; or write to another directory, with output"
+        )
+    kvstore.check_writable(url)
