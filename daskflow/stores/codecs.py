@@ -1,7 +1,8 @@
 """Chunks to bytes and back by the libraries that CloudVolume uses, so that the bytes mean the same to both.
 
 A chunk is C-ordered czyx, which is the same memory as the Fortran-ordered xyzc that precomputed stores. Decoders do
-not trust their libraries: fpzip, zfp and crackle read past the end of what is cut short, or return wrong values.
+not trust their libraries: fpzip, zfp, crackle and compresso read past the end of what is cut short, return wrong
+values or end the process, over damaged bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from daskflow.errors import MissingDependencyError
 from daskflow.stores.base import Array
-from daskflow.stores.fpzip_process import decompress
+from daskflow.stores.decoder_process import decode
 
 Shape = tuple[int, ...]
 Scale = Mapping[str, Any]
@@ -101,32 +102,10 @@ def _encode_crackle(array: Array, scale: Scale) -> bytes:  # noqa: ARG001
     return bytes(crackle.compress(array[0].T, parallel=1))
 
 
-def _decode_crackle(data: bytes, shape: Shape, dtype: np.dtype[Any]) -> Array:  # noqa: ARG001
-    import crackle
-    from crackle import codec
-
-    header = codec.header(data)
-    checksums = 4 * (header.sz + 1) if header.format_version > 0 else 0
-    wanted = int(codec.grid_index(data)[-1]) + checksums
-    if len(data) != wanted:
-        raise ValueError(f"holds {len(data)} bytes instead of {wanted}")
-    if checksums and codec.labels_crc(data) != codec.crc32c(bytes(codec.raw_labels(data))):
-        raise ValueError("the checksum of its labels does not agree")
-    labels: Array = crackle.decompress(data, parallel=1)
-    return labels.T[np.newaxis].reshape(shape)
-
-
 def _encode_compresso(array: Array, scale: Scale) -> bytes:  # noqa: ARG001
     import compresso
 
     return bytes(compresso.compress(array[0].T))
-
-
-def _decode_compresso(data: bytes, shape: Shape, dtype: np.dtype[Any]) -> Array:  # noqa: ARG001
-    import compresso
-
-    labels: Array = compresso.decompress(data)
-    return labels.T[np.newaxis].reshape(shape)
 
 
 def _encode_fpzip(array: Array, scale: Scale) -> bytes:
@@ -140,7 +119,7 @@ def _decode_fpzip(data: bytes, shape: Shape, dtype: np.dtype[Any]) -> Array:
     wanted = _fpzip_sizes(shape, dtype.name)
     if data[: len(_FPZIP_MAGIC)] != _FPZIP_MAGIC or data[_FPZIP_SIZES] != wanted:
         raise ValueError(f"its header is not one of fpzip for {dtype} {shape} czyx")
-    return np.frombuffer(decompress(data, math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
+    return decode("fpzip", data, shape, dtype)
 
 
 @functools.lru_cache(maxsize=64)
@@ -199,8 +178,8 @@ def _decode_zfpc(data: bytes, shape: Shape, dtype: np.dtype[Any]) -> Array:
 
 RAW = Codec(_encode_raw, _decode_raw, {})
 JXL = Codec(_encode_jxl, _decode_jxl, {"imagecodecs": "imagecodecs"}, ("jxl_decodingspeed",))
-CRACKLE = Codec(_encode_crackle, _decode_crackle, {"crackle-codec": "crackle"})
-COMPRESSO = Codec(_encode_compresso, _decode_compresso, {"compresso": "compresso"})
+CRACKLE = Codec(_encode_crackle, functools.partial(decode, "crackle"), {"crackle-codec": "crackle"})
+COMPRESSO = Codec(_encode_compresso, functools.partial(decode, "compresso"), {"compresso": "compresso"})
 FPZIP = Codec(_encode_fpzip, _decode_fpzip, {"fpzip": "fpzip"})
 KEMPRESSED = Codec(_refuse_kempressed, _decode_kempressed, {"fpzip": "fpzip"})
 ZFPC = Codec(
