@@ -41,7 +41,7 @@ class VolumeSpec:
 
     Attributes:
         box: the voxels it holds, in its own global coordinates (zyx).
-        dtype: type of a voxel.
+        dtype: type of a voxel, in this machine's byte order.
         channels: size of the channel axis; None when arrays are zyx instead of czyx.
         voxel_size: nm per voxel (zyx).
         chunk: voxels per storage chunk (zyx); None when nothing is stored in chunks.
@@ -67,7 +67,7 @@ class VolumeSpec:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        put(self, "dtype", np.dtype(self.dtype))
+        put(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
         put(self, "voxel_size", as_voxel_size(self.voxel_size))
         put(self, "chunk_origin", as_zyx(self.box.start if self.chunk_origin is None else self.chunk_origin))
         put(self, "channel_names", tuple(self.channel_names))

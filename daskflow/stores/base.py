@@ -171,7 +171,8 @@ class Store(ABC):
             )
         if box.empty:
             return np.empty(self.spec.shape_of(box), self.spec.dtype)
-        return self._read(box)
+        array = self._read(box)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
 
     def write(self, box: BoundingBox, array: Array, *, drop: float | None = None) -> None:
         """Store the voxels of `box`, which must be whole write units (shards, else chunks), cut at the volume's edge.
@@ -191,13 +192,14 @@ class Store(ABC):
         check_aligned(box, spec, kvstore.redact(self.url))
         if array.shape != spec.shape_of(box):
             raise ParameterError(f"array of shape {array.shape} for box {box}, which takes {spec.shape_of(box)}")
-        if array.dtype != spec.dtype:
+        if array.dtype.newbyteorder("=") != spec.dtype:
             raise ParameterError(
                 f"array of {array.dtype} for {kvstore.redact(self.url)}, which holds {spec.dtype}; "
                 f"cast it with astype({spec.dtype.name!r})"
             )
         if box.empty:
             return
+        array = array.astype(spec.dtype, copy=False)
         if drop is None:
             self._write(box, array)
         else:

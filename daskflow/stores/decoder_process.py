@@ -105,7 +105,7 @@ def _serve(requests: Any, answers: Any) -> None:
         data, shape, dtype = requests.read(request["bytes"]), tuple(request["shape"]), np.dtype(request["dtype"])
         try:
             voxels = _DECODERS[request["codec"]](data, shape, dtype)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (libraries raise anything)
             answers.write(json.dumps(str(error) or repr(error)).encode() + b"\n")
         else:
             answers.write(b'""\n')

@@ -22,6 +22,7 @@ from daskflow.geometry import BoundingBox, Zyx
 from daskflow.volume import Volume
 
 _VOXEL_SIZE = (30.0, 4.0, 4.0)
+_OFFSET = (-4, 6, 0)
 
 
 class OperatorSuite:
@@ -53,7 +54,7 @@ class OperatorSuite:
         return random.integers(0, 255, whole).astype(self.dtype)
 
     def _volume(self, array: np.ndarray[Any, Any]) -> Volume:
-        return Volume.from_array(array, voxel_offset=(-4, 6, 0), voxel_size=_VOXEL_SIZE).with_block(self.blocks[0])
+        return Volume.from_array(array, voxel_offset=_OFFSET, voxel_size=_VOXEL_SIZE).with_block(self.blocks[0])
 
     def _example(self) -> Volume:
         return self.apply(self._volume(self.values(np.random.default_rng(0))))
@@ -91,6 +92,17 @@ class OperatorSuite:
         whole = self._example().read()
         for block in self.blocks:
             self._same(self._example().with_block(block).data.compute(scheduler="synchronous"), whole)
+
+    def test_byte_order_changes_nothing(self) -> None:
+        """Voxels in either byte order give the same."""
+        import dask.array as da
+
+        array = self.values(np.random.default_rng(0))
+        whole, swapped = self._example().read(), array.astype(array.dtype.newbyteorder())
+        self._same(self.apply(self._volume(swapped)).read(), whole)
+        lazy = Volume.from_dask(da.from_array(swapped), voxel_offset=_OFFSET, voxel_size=_VOXEL_SIZE)
+        assert lazy.data.dtype.isnative
+        self._same(self.apply(lazy).read(), whole)
 
     def test_nothing_is_computed_before_it_is_asked_for(self) -> None:
         """Applying the operator reads no voxel."""

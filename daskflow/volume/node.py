@@ -371,7 +371,7 @@ def _working(step: Step, memory: Memory, box: BoundingBox) -> float:
 
 
 def checked(result: Array, box: BoundingBox, spec: VolumeSpec, function: Callable[..., Any]) -> Array:
-    """Return a function's result if it has the shape and dtype that were declared for `box`.
+    """Return a function's result, in native byte order, if it has the shape and dtype declared for `box`.
 
     Raises:
         ParameterError: naming what was expected and what came.
@@ -382,6 +382,6 @@ def checked(result: Array, box: BoundingBox, spec: VolumeSpec, function: Callabl
             f"{name} returned shape {result.shape} for box {box}; expected {spec.shape_of(box)}"
             f" ({'zyx' if spec.channels is None else 'czyx'}): declare channels= and factor=, or trim=False"
         )
-    if result.dtype != spec.dtype:
+    if result.dtype.newbyteorder("=") != spec.dtype:
         raise ParameterError(f"{name} returned {result.dtype} for box {box}; declared is {spec.dtype}: pass dtype=")
-    return result
+    return result.astype(spec.dtype, copy=False)

@@ -61,7 +61,8 @@ class Volume:
             array: zyx or czyx.
             **spec: `voxel_offset` (zyx voxels), `voxel_size` (nm, zyx), `layer_type`, `channel_names`.
         """
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array)
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
         return cls.from_store(ArrayStore(array, _array_spec(array, **spec)))
 
     @classmethod
@@ -69,6 +70,8 @@ class Volume:
         """Return a volume over a dask array (zyx or czyx); keywords as for `from_array`."""
         if any(np.isnan(size) for size in array.shape):
             raise GeometryError(f"dask array of unknown shape {array.shape}; call compute_chunk_sizes() on it first")
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
         source = DaskSource(_array_spec(array, **spec), array)
         return cls(source, block=as_zyx([int(c[0]) for c in array.chunks[-3:]]))
 
