@@ -13,11 +13,12 @@ from daskflow.geometry import BlockGrid, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
+from daskflow.operators._holes import check_whole
 from daskflow.operators._objects import object_labels, object_place
 from daskflow.operators._segmentation import check_segmentation
 from daskflow.operators.counting.stages import LabelCounts
 from daskflow.operators.meshing.finishing import FinishMeshes
-from daskflow.operators.meshing.forging import ForgeMeshes
+from daskflow.operators.meshing.forging import BLOCK_BYTES, ForgeMeshes
 from daskflow.operators.meshing.multires import Detail
 from daskflow.operators.meshing.plan import Meshing, Selection, Target
 from daskflow.operators.meshing.writing import CutLargeMeshes, WriteMeshes
@@ -66,7 +67,8 @@ def mesh(
             default as much as a voxel: the cube root of its volume.
         dust: labels of fewer voxels get no mesh.
         dust_within: whether `dust` voxels are counted in the whole volume, or in each block, which depends on `shape`.
-        fill_holes: background that a label encloses within a block belongs to it.
+        fill_holes: what a label encloses belongs to it; labels in holes are meshed all the same. Takes the volume as
+            one block.
         open_edge: leave surfaces open where the volume ends.
         lods: levels of detail beside the finest, at most; each may differ by twice as much as the one before.
         min_chunk: voxels of the smallest piece of the finest level (zyx); small objects have fewer levels.
@@ -82,7 +84,7 @@ def mesh(
         The job; ``run().results["meshes"]`` has the number of meshes, of triangles, and their bytes.
 
     Raises:
-        ParameterError: the volume holds no labels, or there is nowhere to write.
+        ParameterError: the volume holds no labels, or there is nowhere to write; or several blocks where one is needed.
         MissingDependencyError: when it is run, if zmesh, pyfqmr or DracoPy is not installed.
         MetadataMismatchError: when it is run, if the directory holds the meshes of another job.
     """
@@ -91,6 +93,8 @@ def mesh(
     _check_numbers(max_error=error, dust=dust, lods=lods, max_labels_per_shard=max_labels_per_shard - 1)
     layer, mip, url = object_place(volume, output, kind="meshes", suffix=f"_err_{error:.6g}")
     grid = BlockGrid(volume.box, as_zyx(shape, name="shape"))
+    if fill_holes:
+        check_whole(grid, "fill_holes", BLOCK_BYTES)
     selection = Selection(
         None if labels is None else object_labels(labels),
         object_labels(exclude_labels or ()),

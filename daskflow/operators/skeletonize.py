@@ -12,6 +12,7 @@ from daskflow.geometry import BlockGrid, BoundingBox, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
+from daskflow.operators._holes import check_whole
 from daskflow.operators._objects import object_labels, object_place
 from daskflow.operators._segmentation import check_segmentation
 from daskflow.operators._stored import stored_node
@@ -20,12 +21,10 @@ from daskflow.operators.skeletonizing.finish import FinishSkeletons
 from daskflow.operators.skeletonizing.plan import Pruning, Selection, Skeletonizing
 from daskflow.operators.skeletonizing.shares import share_count
 from daskflow.operators.skeletonizing.teasar import Tracing
-from daskflow.operators.skeletonizing.tracing_stage import TraceLabels
+from daskflow.operators.skeletonizing.tracing_stage import BLOCK_BYTES, TraceLabels
 from daskflow.operators.skeletonizing.writing import IndexSkeletons, Target, WriteSkeletons
 from daskflow.stores import kvstore
 from daskflow.volume import Flag, Stage, Volume, operator
-
-_CONTEXT = 150  # voxels around a block in which cross-sections are measured
 
 
 @operator(group="objects")
@@ -82,9 +81,10 @@ def skeletonize(
         fix_branching: fork where branches part, which takes one search per path.
         fix_borders: end in the middle of what a block cuts, so that the pieces of neighbouring blocks meet.
         fix_avocados: join a nucleus that has a label of its own to the soma around it.
-        fill_holes: fill the holes that a label has within a block first; labels in them are traced all the same.
+        fill_holes: fill the holes of a label first; labels in them are traced all the same. Takes the volume as one
+            block.
         cross_section: measure the area of the section through every vertex, its direction averaged over so many
-            vertices; 0 does not.
+            vertices; 0 does not. Takes the volume as one block.
         min_cable_length: components of a joined skeleton with less cable (nm) are left out.
         max_cable_length: skeletons with more cable (nm) are left out.
         tick_length: terminal branches shorter than this (nm) are cut, the shortest first.
@@ -98,7 +98,7 @@ def skeletonize(
         The job; ``run().results["skeletons"]`` has the number of skeletons, of vertices, and the cable in nm.
 
     Raises:
-        ParameterError: the volume holds no labels, or there is nowhere to write.
+        ParameterError: the volume holds no labels, or there is nowhere to write; or several blocks where one is needed.
         MissingDependencyError: when it is run, if kimimaro is not installed.
         MetadataMismatchError: when it is run, if the directory holds the skeletons of another job.
     """
@@ -150,6 +150,9 @@ def _planned(
 ) -> Skeletonizing:
     expression = volume.expression
     grid = BlockGrid(volume.box, shape)
+    for option in ("fill_holes", "cross_section"):
+        if getattr(tracing, option):
+            check_whole(grid, option, BLOCK_BYTES)
     counting = None
     if selection.dust > 1:
         key = token([__version__, expression.describe(), volume.block])[:8]
@@ -160,7 +163,6 @@ def _planned(
         expression=expression,
         grid=grid,
         shares=shares,
-        margin=(_CONTEXT,) * 3 if tracing.cross_section else (0, 0, 0),
         origin=_origin(volume),
         tracing=tracing,
         selection=selection,

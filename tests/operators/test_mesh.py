@@ -300,6 +300,24 @@ def test_a_cavity_is_filled_when_asked(tmp_path):
     assert full - hollow == pytest.approx(64, rel=0.2)
 
 
+def test_a_cavity_with_another_label_is_filled_and_that_label_meshed(tmp_path):
+    array = np.full((14, 14, 14), 3, np.uint8)
+    array[2:12, 2:12, 2:12] = 0
+    array[4:9, 4:9, 4:9] = 9
+    volume = Volume.from_array(array, layer_type="segmentation")
+    run(mesh(volume, output=str(tmp_path / "out"), fill_holes=True, max_error=0, format="legacy"))
+    cell, nucleus = (volume_of(Meshes(str(tmp_path), directory="out").read(label)) for label in (3, 9))
+
+    assert cell == pytest.approx(14**3, rel=0.05)
+    assert nucleus == pytest.approx(5**3, rel=0.2)
+
+
+def test_filling_holes_takes_the_volume_as_one_block(tmp_path):
+    volume = Volume.from_array(np.ones((12, 12, 12), np.uint8), layer_type="segmentation")
+    with pytest.raises(ParameterError, match="shape 12 12 12"):
+        mesh(volume, output=str(tmp_path / "out"), fill_holes=True, shape=(8, 8, 8))
+
+
 def test_surfaces_are_closed_where_the_volume_ends_unless_asked(tmp_path):
     volume = Volume.from_array(np.ones((10, 10, 10), np.uint8), voxel_offset=(5, -5, 0), layer_type="segmentation")
 

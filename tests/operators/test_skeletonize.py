@@ -291,11 +291,17 @@ def test_what_is_computed_is_written_where_output_says(tmp_path):
 
 
 def test_cross_sections_are_an_attribute(layer):
-    run(skeletonize(daskflow.open(layer), cross_section=5, sharded=True, shape=(20, 24, 35), **ALL))
+    run(skeletonize(daskflow.open(layer), cross_section=5, sharded=True, **ALL))
     skeleton = read_skeleton(layer, 5)
     middle = (skeleton.vertices[:, 0] > 200) & (skeleton.vertices[:, 0] < 300)
     area = skeleton.attributes["cross_sectional_area"][middle]
     assert np.median(area) == pytest.approx(4900, rel=0.35)
+
+
+@pytest.mark.parametrize("option", [{"cross_section": 5}, {"fill_holes": True}])
+def test_what_cut_objects_would_spoil_takes_the_volume_as_one_block(layer, option):
+    with pytest.raises(ParameterError, match=r"take the volume as one block, shape 20 24 70 \(about 806 kB"):
+        skeletonize(daskflow.open(layer), shape=(20, 24, 35), **option, **ALL)
 
 
 def test_shards_are_as_many_as_labels_need(tmp_path):

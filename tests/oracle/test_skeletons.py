@@ -18,15 +18,15 @@ def tube():
     return array
 
 
-def make(igneous, threads, array, *, words=(), merge=(), **options):
+def make(igneous, threads, array, *, words=(), merge=(), shape=(64, 64, 64), **options):
     """Return the two layers with their skeletons."""
     layers = [
         igneous.layer(name, array, kind="segmentation", resolution=(10, 10, 10), chunk=(64, 64, 64))
         for name in ("ours", "theirs")
     ]
-    igneous("skeleton", "forge", layers[1], "--shape", "64,64,64", "--dust-threshold", 100, *words)
+    igneous("skeleton", "forge", layers[1], "--shape", ",".join(map(str, shape)), "--dust-threshold", 100, *words)
     igneous("skeleton", *(merge or ("merge",)), layers[1])
-    job = daskflow.skeletonize(daskflow.open(layers[0]), shape=(64, 64, 64), dust=100, **options)
+    job = daskflow.skeletonize(daskflow.open(layers[0]), shape=shape[::-1], dust=100, **options)
     assert job.run(threads, progress=False).ok
     return layers
 
@@ -80,7 +80,7 @@ def test_spatial_index_finds_the_tube(igneous, threads, tube):
 
 
 def test_cross_sections_have_the_same_areas(igneous, threads, tube):
-    ours, theirs = make(igneous, threads, tube, words=("--cross-section", 5), cross_section=5)
+    ours, theirs = make(igneous, threads, tube, words=("--cross-section", 5), cross_section=5, shape=(128, 64, 64))
     found, expected = (read_skeleton(layer, 7).attributes["cross_sectional_area"] for layer in (ours, theirs))
     np.testing.assert_allclose(np.sort(found), np.sort(expected), rtol=0.02)
 

@@ -19,7 +19,7 @@ from daskflow.operators.counting.blocks import count_labels
 from daskflow.operators.meshing.plan import Meshing
 from daskflow.operators.meshing.simplify import simplify
 from daskflow.operators.meshing.storing import pack_surface
-from daskflow.operators.meshing.surface import Seen, Surface, fill_cavities, positions, select, surfaces
+from daskflow.operators.meshing.surface import Seen, Surface, filled_labels, positions, select, surfaces
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.mesh_files import Mesh, encode_fragment
@@ -30,7 +30,7 @@ Array = npt.NDArray[Any]
 Outputs = tuple[dict[int, Surface], dict[str, int]]
 
 _SECONDS = 6e-7  # per voxel of real neurites, of which both libraries keep Python's lock
-_BYTES = 50  # per voxel: labels as numbers of 4 bytes, twice, and the triangles of a dense block
+BLOCK_BYTES = 50  # per voxel: labels as numbers of 4 bytes, twice, and the triangles of a dense block
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,8 @@ class ForgeMeshes:
         seen = self._seen(box)
         (array,), counts = self.meshing.expression.compute_counted([seen.read], inputs)
         labels = self._chosen(_unsigned(array.reshape(seen.read.shape)), box.slices(seen.read))
-        if self.meshing.selection.fill_holes:
-            labels = fill_cavities(labels)
-        return dict(self._surfaces(seen, labels)), counts
+        passes = filled_labels(labels) if self.meshing.selection.fill_holes else (labels,)
+        return {label: surface for one in passes for label, surface in self._surfaces(seen, one)}, counts
 
     def _surfaces(self, seen: Seen, labels: Array) -> Iterator[tuple[int, Surface]]:
         meshing = self.meshing
@@ -120,7 +119,7 @@ class ForgeMeshes:
         read = self._seen(box).read
         estimate = self.meshing.expression.estimate([read])
         return dataclasses.replace(
-            estimate, memory=estimate.memory + _BYTES * read.size, locked_seconds=_SECONDS * read.size
+            estimate, memory=estimate.memory + BLOCK_BYTES * read.size, locked_seconds=_SECONDS * read.size
         )
 
     def check(self) -> None:

@@ -29,7 +29,7 @@ class Selection:
         exclude: and not these.
         dust: labels of fewer voxels are left out ...
         within: ... of fewer in the whole volume, or in a block.
-        fill_holes: background that a label encloses within a block belongs to it.
+        fill_holes: what a label encloses belongs to it.
     """
 
     labels: tuple[int, ...] | None = None

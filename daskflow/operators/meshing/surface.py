@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from daskflow.errors import MissingDependencyError
 from daskflow.geometry import BoundingBox, Zyx
+from daskflow.operators._holes import without_holes
 from daskflow.stores.objects.mesh_files import weld
 
 Array = npt.NDArray[Any]
@@ -107,33 +108,16 @@ def _within(labels: Collection[int], dtype: np.dtype[Any]) -> list[int]:
     return sorted({label for label in labels if bounds.min <= label <= bounds.max})
 
 
-def fill_cavities(labels: Array) -> Array:
-    """Return labels (zyx) in which background that one label encloses belongs to it.
+def filled_labels(labels: Array) -> Iterator[Array]:
+    """Yield labels (zyx) whose holes are filled, in as many arrays as it takes for none to cover another."""
+    import fastremap
 
-    Background that reaches the faces of the array stays: it may go on in the next block.
-    """
-    import cc3d
-
-    cavities = cc3d.connected_components((labels == 0).view(np.uint8), connectivity=6)
-    count = int(cavities.max())
-    if count == 0:
-        return labels
-    open_ = np.zeros(count + 1, bool)
-    for axis in range(3):
-        for side in (0, -1):
-            open_[np.unique(cavities.take(side, axis))] = True
-    low = np.full(count + 1, np.iinfo(labels.dtype).max, labels.dtype)
-    high = np.zeros(count + 1, labels.dtype)
-    for axis in range(3):
-        for near, far in ((slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1))):
-            at = tuple(near if a == axis else slice(None) for a in range(3))
-            beside = tuple(far if a == axis else slice(None) for a in range(3))
-            touching = (cavities[at] > 0) & (labels[beside] != 0)
-            np.minimum.at(low, cavities[at][touching], labels[beside][touching])
-            np.maximum.at(high, cavities[at][touching], labels[beside][touching])
-    owner = np.where((low == high) & ~open_, high, 0)
-    owner[0] = 0
-    return labels + owner[cavities]
+    numbers, names = fastremap.renumber(labels, preserve_zero=True, in_place=False)
+    table = np.zeros(len(names) + 1, labels.dtype)
+    for name, number in names.items():
+        table[number] = name
+    for one in without_holes(numbers):
+        yield table[one]
 
 
 def surfaces(labels: Array, corner: Zyx) -> Iterator[tuple[int, Surface]]:

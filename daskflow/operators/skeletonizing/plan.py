@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.fragments import Shuffle
 from daskflow.operators.counting.stages import LabelCounts
 from daskflow.operators.skeletonizing.pieces import Piece
@@ -68,7 +68,6 @@ class Skeletonizing:
         expression: gives the labels; one output.
         grid: the blocks, of one shape from the volume's start.
         shares: tasks for each block, among which its labels are dealt out.
-        margin: voxels (zyx) read around a block for cross-sections.
         origin: where the middle of the volume's first voxel is; nm, xyz.
         tracing: how blocks are traced.
         selection: which labels.
@@ -79,7 +78,6 @@ class Skeletonizing:
     expression: Expression
     grid: BlockGrid
     shares: int
-    margin: Zyx
     origin: tuple[float, float, float]
     tracing: Tracing
     selection: Selection
@@ -110,10 +108,6 @@ class Skeletonizing:
         """Return a block with the voxels on its high sides that it shares with the next ones."""
         return block.grow(0, 1).clip(self.grid.box)
 
-    def read_box(self, block: BoundingBox) -> BoundingBox:
-        """Return what is read for a block."""
-        return self.inner(block).grow(self.margin).clip(self.grid.box)
-
     @property
     def index(self) -> SpatialIndex:
         """The cells of the spatial index: the blocks."""
@@ -136,7 +130,6 @@ class Skeletonizing:
         return {
             "expression": self.expression.describe(),
             "blocks": {"box": str(self.grid.box), "shape": self.grid.block, "shares": self.shares},
-            "margin": self.margin,
             "origin": self.origin,
             "tracing": dataclasses.asdict(self.tracing),
             "selection": dataclasses.asdict(self.selection),

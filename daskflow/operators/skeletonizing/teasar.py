@@ -7,7 +7,7 @@ run along the middle to the farthest points until all of an object lies within a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from daskflow.errors import MissingDependencyError
 from daskflow.geometry import BoundingBox
+from daskflow.operators._holes import without_holes
 from daskflow.operators.skeletonizing.join import join_pieces
 from daskflow.operators.skeletonizing.pieces import Attributes, Piece
 
@@ -91,22 +92,15 @@ class Cutout:
 
     Attributes:
         labels: zyx.
-        box: where they lie: the block and what is read around it.
-        inner: the block with the one voxel on its high sides that it shares with the next ones.
+        box: where they lie: the block with the one voxel on its high sides that it shares with the next ones.
         block: the block itself.
         whole: the volume.
     """
 
     labels: Array
     box: BoundingBox
-    inner: BoundingBox
     block: BoundingBox
     whole: BoundingBox
-
-    @property
-    def inside(self) -> Array:
-        """The voxels of `inner`."""
-        return self.labels[self.inner.slices(self.box)]
 
 
 def check_installed() -> None:
@@ -154,38 +148,15 @@ def _renumbered(array: Array, labels: Labels) -> Array:
 
 def _passes(numbers: Array, labels: Labels, tracing: Tracing) -> Iterator[tuple[Labels, Array]]:
     """Yield the labels as they are traced together: all at once, or, holes filled, without those that fill a hole."""
-    if not tracing.fill_holes:
-        yield labels, numbers
-        return
-    left: Iterable[int] = _present(numbers)
-    while left:
-        filled, left = _filled(numbers, left)
-        yield labels, filled
-
-
-def _filled(numbers: Array, chosen: Iterable[int]) -> tuple[Array, list[int]]:
-    """Return an array of filled labels that do not overlap, and the labels for which there was no room."""
-    import fill_voids  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    from scipy.ndimage import find_objects
-
-    result, later = np.zeros_like(numbers), []
-    parts = find_objects(numbers)
-    for number in chosen:
-        place = parts[number - 1]
-        voxels = fill_voids.fill(numbers[place] == number)
-        if result[place][voxels].any():
-            later.append(number)
-        else:
-            result[place][voxels] = number
-    return result, later
+    for pass_ in without_holes(numbers) if tracing.fill_holes else (numbers,):
+        yield labels, pass_
 
 
 def _skeletons(cutout: Cutout, numbers: Array, tracing: Tracing) -> Iterator[tuple[int, Piece]]:
     import kimimaro
 
-    inside = numbers[cutout.inner.slices(cutout.box)]
     found = kimimaro.skeletonize(
-        np.asfortranarray(_thickened(inside).T),
+        np.asfortranarray(_thickened(numbers).T),
         teasar_params=tracing.teasar(),
         anisotropy=tracing.anisotropy,
         dust_threshold=0,
@@ -196,12 +167,12 @@ def _skeletons(cutout: Cutout, numbers: Array, tracing: Tracing) -> Iterator[tup
     )
     size = np.array(tracing.anisotropy)
     for skeleton in found.values():  # back into what was thickened
-        skeleton.vertices = np.minimum(skeleton.vertices, (np.array(inside.shape[::-1]) - 1) * size)
+        skeleton.vertices = np.minimum(skeleton.vertices, (np.array(numbers.shape[::-1]) - 1) * size)
     if tracing.cross_section and found:
-        _measure_sections(cutout, numbers, found, tracing)
-    offset = [a - b for a, b in zip(cutout.inner.start, cutout.whole.start, strict=True)][::-1]
+        _measure_sections(numbers, found, tracing)
+    offset = [a - b for a, b in zip(cutout.box.start, cutout.whole.start, strict=True)][::-1]
     if not tracing.fix_avocados:  # then a label may be gone as it is part of another one
-        yield from _single_vertices(inside, sorted(set(_present(inside)) - found.keys()), offset, tracing)
+        yield from _single_vertices(numbers, sorted(set(_present(numbers)) - found.keys()), offset, tracing)
     for number, skeleton in found.items():
         attributes: Attributes = {"radius": np.asarray(skeleton.radius, np.float32)}
         if tracing.cross_section:
@@ -217,19 +188,14 @@ def _thickened(voxels: Array) -> Array:
     return np.pad(voxels, [(0, more) for more in thin], mode="edge") if any(thin) else voxels
 
 
-def _measure_sections(cutout: Cutout, numbers: Array, found: dict[int, Any], tracing: Tracing) -> None:
-    """Give skeletons their cross-sections, measured among all voxels that were read."""
+def _measure_sections(numbers: Array, found: dict[int, Any], tracing: Tracing) -> None:
+    """Give skeletons their cross-sections."""
     import kimimaro
 
     size = np.array(tracing.anisotropy, np.float32)
-    shift = np.array([a - b for a, b in zip(cutout.inner.start, cutout.box.start, strict=True)][::-1]) * size
-    for skeleton in found.values():
-        skeleton.vertices = (skeleton.vertices + shift).astype(np.float32)
     kimimaro.cross_sectional_area(
         np.asfortranarray(numbers.T), found, anisotropy=size, smoothing_window=tracing.cross_section, progress=False
     )
-    for skeleton in found.values():
-        skeleton.vertices = (skeleton.vertices - shift).astype(np.float32)
 
 
 def _present(numbers: Array) -> list[int]:

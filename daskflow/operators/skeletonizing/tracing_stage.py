@@ -27,7 +27,7 @@ from daskflow.volume.expression import Fetched
 Outputs = tuple[dict[int, Piece], dict[str, int]]
 
 _SECONDS = 4e-6  # per voxel of real neurites
-_BYTES = 24  # per voxel: labels as numbers, distances, and what searches paths in the box of the largest label
+BLOCK_BYTES = 24  # per voxel: labels as numbers, distances, and what searches paths in the box of the largest label
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class TraceLabels:
         inside, read_box = self.plan.grid[block], self._read_box(box)
         (array,), counts = self.plan.expression.compute_counted([read_box], inputs)
         whole = self.plan.grid.box
-        cutout = Cutout(array.reshape(read_box.shape), read_box, self.plan.inner(inside), inside, whole)
-        labels = share_labels(cutout.inside, self._chosen(cutout.inside), self.plan.shares)[share]
+        cutout = Cutout(array.reshape(read_box.shape), read_box, inside, whole)
+        labels = share_labels(cutout.labels, self._chosen(cutout.labels), self.plan.shares)[share]
         pieces: dict[int, Piece] = {}
         if len(labels):
             for label, piece in trace_labels(cutout, labels, self.plan.tracing):
@@ -97,14 +97,14 @@ class TraceLabels:
         return [*places.min(axis=0).tolist(), *places.max(axis=0).tolist()]
 
     def _read_box(self, box: BoundingBox) -> BoundingBox:
-        return self.plan.read_box(self.plan.grid[self.plan.task(box)[0]])
+        return self.plan.inner(self.plan.grid[self.plan.task(box)[0]])
 
     def estimate(self, box: BoundingBox) -> Estimate:
         read_box = self._read_box(box)
         estimate = self.plan.expression.estimate([read_box])
         return dataclasses.replace(
             estimate,
-            memory=estimate.memory + _BYTES * read_box.size,
+            memory=estimate.memory + BLOCK_BYTES * read_box.size,
             locked_seconds=_SECONDS * read_box.size / self.plan.shares,
         )
 

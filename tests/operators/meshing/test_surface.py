@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.operators.meshing.surface import Seen, Surface, fill_cavities, positions, select, surfaces
+from daskflow.operators.meshing.surface import Seen, Surface, filled_labels, positions, select, surfaces
 
 pytest.importorskip("zmesh")
 
@@ -133,23 +133,30 @@ def test_labels_are_kept_and_dropped_by_name():
     assert labels.tolist() == [[[0, 1, 2, LARGEST]]]
 
 
-def test_only_background_that_one_label_encloses_is_filled():
+def test_what_one_label_encloses_is_filled_and_kept_by_itself():
     labels = np.full((9, 9, 9), 4, np.uint32)
-    labels[4, 4, 4] = 0  # a cavity
-    labels[2, 2, 2] = 6  # not background
-    labels[6, 6, 0] = 0  # goes on beyond
+    labels[3:6, 3:6, 2:5] = 0  # a cavity, with a label in it that has one, too
+    labels[4, 3:6, 2:5] = 6
+    labels[3:6, 4, 2:5] = 6
+    labels[3:6, 3:6, 3] = 6
+    labels[4, 4, 3] = 0
+    labels[6, 6, 0] = 0  # open to the outside
     labels[:, :, 7] = 5
     labels[3, 3, 6] = 0  # between two labels
 
-    filled = fill_cavities(labels)
+    first, second = filled_labels(labels)
 
     expected = labels.copy()
-    expected[4, 4, 4] = 4
-    assert np.array_equal(filled, expected)
+    expected[3:6, 3:6, 2:5] = 4
+    assert np.array_equal(first, expected)
+    assert set(np.unique(second)) == {0, 6}
+    assert second[4, 4, 3] == 6
+    assert np.count_nonzero(second) == np.count_nonzero(labels == 6) + 1
 
 
 def test_filling_changes_nothing_where_there_is_no_cavity():
     labels = noise((6, 7, 8), 0.0, 0)
 
-    assert np.array_equal(fill_cavities(labels), labels)
-    assert np.array_equal(fill_cavities(labels + np.uint64(1)), labels + np.uint64(1))
+    for full in (labels, labels + np.uint64(1)):
+        (same,) = filled_labels(full)
+        assert np.array_equal(same, full)
