@@ -115,7 +115,7 @@ def filled_labels(labels: Array) -> Iterator[Array]:
     numbers, names = fastremap.renumber(labels, preserve_zero=True, in_place=False)
     table = np.zeros(len(names) + 1, labels.dtype)
     for name, number in names.items():
-        table[number] = name
+        table[int(number)] = name
     for one in without_holes(numbers):
         yield table[one]
 
