@@ -43,7 +43,8 @@ class VolumeSpec:
         box: the voxels it holds, in its own global coordinates (zyx).
         dtype: type of a voxel, in this machine's byte order.
         channels: size of the channel axis; None when arrays are zyx instead of czyx.
-        voxel_size: nm per voxel (zyx).
+        voxel_size: nm per voxel (zyx); None when unknown.
+        coarseness: voxels of the source in one of these (zyx), where `voxel_size` is unknown.
         chunk: voxels per storage chunk (zyx); None when nothing is stored in chunks.
         shard: voxels per shard (zyx), a multiple of `chunk`; None without shards.
         chunk_origin: the corner from which chunks and shards are counted; `box.start` unless given.
@@ -58,7 +59,8 @@ class VolumeSpec:
     box: BoundingBox
     dtype: np.dtype[Any]
     channels: int | None = None
-    voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    voxel_size: VoxelSize | None = None
+    coarseness: VoxelSize = (1.0, 1.0, 1.0)
     chunk: Zyx | None = None
     shard: Zyx | None = None
     chunk_origin: Zyx | None = None
@@ -68,7 +70,9 @@ class VolumeSpec:
     def __post_init__(self) -> None:
         put = object.__setattr__
         put(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
-        put(self, "voxel_size", as_voxel_size(self.voxel_size))
+        if self.voxel_size is not None:
+            put(self, "voxel_size", as_voxel_size(self.voxel_size))
+        put(self, "coarseness", as_voxel_size(self.coarseness) if self.voxel_size is None else (1.0, 1.0, 1.0))
         put(self, "chunk_origin", as_zyx(self.box.start if self.chunk_origin is None else self.chunk_origin))
         put(self, "channel_names", tuple(self.channel_names))
         for name in ("chunk", "shard"):
@@ -122,6 +126,33 @@ class VolumeSpec:
     def nbytes_of(self, box: BoundingBox) -> int:
         """Return the bytes of the array that holds `box`."""
         return box.size * (self.channels or 1) * self.dtype.itemsize
+
+    @property
+    def spacing(self) -> VoxelSize:
+        """Size of a voxel (zyx): nm, where an unknown voxel of the source is taken as 1 nm."""
+        return self.voxel_size or self.coarseness
+
+    @property
+    def size_text(self) -> str:
+        """The voxel size as people read it, e.g. ``40x4x4 nm`` (zyx), or that it is unknown."""
+        if self.voxel_size is None:
+            return "voxel size unknown"
+        return "x".join(f"{v:g}" for v in self.voxel_size) + " nm"
+
+    def ratio(self, other: VolumeSpec) -> VoxelSize:
+        """Return how many voxels of `other` make one of this along each axis.
+
+        Where one of the two voxel sizes is unknown, both are taken to have the same.
+        """
+        known = self.voxel_size is not None and other.voxel_size is not None
+        own, given = (self.spacing, other.spacing) if known else (self.coarseness, other.coarseness)
+        z, y, x = (a / b for a, b in zip(own, given, strict=True))
+        return z, y, x
+
+    def coarsened(self, factor: Zyx, **changes: Any) -> Self:
+        """Return a copy whose voxels are `factor` (zyx) times as large, with further fields changed."""
+        larger = tuple(v * f for v, f in zip(self.spacing, factor, strict=True))
+        return self.replace(**{"coarseness" if self.voxel_size is None else "voxel_size": larger}, **changes)
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, checked anew."""

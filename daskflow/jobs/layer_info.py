@@ -119,7 +119,8 @@ class LayerInfo:
             sizes = ["-" if shape is None else _spaced(shape) for shape in (spec.chunk, spec.shard)]
             where = f"{'?' if stored is None else f'{stored:,}'} of {level.expected:,}"
             size = "-" if level.size is None else format_bytes(level.size)
-            row = (str(mip), _spaced(spec.voxel_size), _spaced(spec.box.shape), *sizes)
+            spacing = "unknown" if spec.voxel_size is None else _spaced(spec.voxel_size)
+            row = (str(mip), spacing, _spaced(spec.box.shape), *sizes)
             rows.append((*row, level.encoding, where, share, size))
         return rows
 

@@ -131,7 +131,7 @@ def fuse(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     groups: dict[tuple[BoundingBox, tuple[float, ...]], list[Stage]] = {}
     for stage in stages:
         if isinstance(stage.task, Evaluate):
-            key = (stage.grid.box, stage.task.expression.outputs[0].spec.voxel_size)
+            key = (stage.grid.box, stage.task.expression.outputs[0].spec.spacing)
             groups.setdefault(key, []).append(stage)
     later = [stage for stage in stages if getattr(stage.task, "reads_outputs", False)]
     before = [s for s in stages if not isinstance(s.task, Evaluate | Assemble) and not any(s is one for one in later)]

@@ -231,7 +231,7 @@ def _box_of(level: LevelContents, finest: LevelContents, box: BoundingBox) -> Bo
 
 
 def _steps(finest: VolumeSpec, coarse: VolumeSpec) -> tuple[int, ...]:
-    return tuple(round(c / f) for f, c in zip(finest.voxel_size, coarse.voxel_size, strict=True))
+    return tuple(map(round, coarse.ratio(finest)))
 
 
 def _level_part(level: LevelContents, box: BoundingBox | None) -> Part:

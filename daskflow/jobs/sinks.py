@@ -218,6 +218,6 @@ def _described(spec: VolumeSpec) -> dict[str, Any]:
         "box": str(spec.box),
         "dtype": spec.dtype.name,
         "channels": spec.channels,
-        "voxel_size": list(spec.voxel_size),
+        "voxel_size": spec.voxel_size and list(spec.voxel_size),
         "layer_type": spec.layer_type,
     }

@@ -227,7 +227,7 @@ def _on_level(box: BoundingBox, store: Store, base: int) -> BoundingBox:
 
 
 def _ratio(finer: VolumeSpec, coarser: VolumeSpec) -> Zyx:
-    z, y, x = (max(1, round(b / a)) for a, b in zip(finer.voxel_size, coarser.voxel_size, strict=True))
+    z, y, x = (max(1, round(ratio)) for ratio in coarser.ratio(finer))
     return z, y, x
 
 

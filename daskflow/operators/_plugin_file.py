@@ -131,7 +131,7 @@ class PluginFile:
         seen: VolumeSpec,
     ) -> np.ndarray[Any, Any]:
         """Return what ``execute`` gives for `box`, from arrays that hold `read_box`."""
-        chunks = [Chunk(a.copy(), read_box.start, seen.voxel_size, seen.layer_type) for a in arrays]
+        chunks = [Chunk(a.copy(), read_box.start, seen.spacing, seen.layer_type) for a in arrays]
         result = np.asarray(self.execute()(*chunks, **self.arguments))
         return result[(..., *box.slices(read_box.shrink(margin)))]
 
@@ -143,7 +143,8 @@ class PluginFile:
         """
         z, y, x = (min(_TRIAL + 2 * depth, n) for n in volumes[0].box.shape)
         chunks = [
-            Chunk(np.ones((*v.shape[:-3], z, y, x), v.dtype), v.box.start, v.voxel_size, v.layer_type) for v in volumes
+            Chunk(np.ones((*v.shape[:-3], z, y, x), v.dtype), v.box.start, v.spec.spacing, v.layer_type)
+            for v in volumes
         ]
         try:
             result = self.execute()(*chunks, **self.arguments)

@@ -23,7 +23,7 @@ def create_chunk(
     dtype: Annotated[Dtype, Flag("-d")] = "uint8",
     pattern: Annotated[Literal["sin", "zero", "random"], Flag("-p")] = "sin",
     voxel_offset: Annotated[Sequence[int], Flag("-t")] = (0, 0, 0),
-    voxel_size: Annotated[Sequence[float], Flag("-e")] = (1.0, 1.0, 1.0),
+    voxel_size: Annotated[Sequence[float] | None, Flag("-e")] = None,
     seed: int = 0,
 ) -> Volume:
     """Make a synthetic volume.
@@ -38,7 +38,7 @@ def create_chunk(
         dtype: of the voxels.
         pattern: sin, zero or random.
         voxel_offset: global coordinates of the first voxel (zyx).
-        voxel_size: nm per voxel (zyx).
+        voxel_size: nm per voxel (zyx); unknown unless given.
         seed: of the random pattern.
 
     Returns:
@@ -49,7 +49,7 @@ def create_chunk(
     spec = VolumeSpec(
         BoundingBox.from_size(voxel_offset, as_zyx(size, name="size")),
         np.dtype(drawn),
-        voxel_size=as_voxel_size(voxel_size),
+        voxel_size=None if voxel_size is None else as_voxel_size(voxel_size),
         layer_type="segmentation" if labels else "image",
     )
     if pattern == "zero":

@@ -71,13 +71,14 @@ def _factors(volume: Volume, mip: int) -> tuple[Zyx, Zyx]:
     Raises:
         GeometryError: the voxel sizes are no whole multiples of each other.
     """
-    given = volume.mips[mip].voxel_size
-    finer = [max(1, round(own / there)) for own, there in zip(volume.voxel_size, given, strict=True)]
-    coarser = [max(1, round(there / own)) for own, there in zip(volume.voxel_size, given, strict=True)]
-    for own, there, down, up in zip(volume.voxel_size, given, finer, coarser, strict=True):
-        if abs(own * up - there * down) > 1e-6 * there * down:
+    given = volume.mips[mip]
+    ratios = volume.spec.ratio(given)
+    finer = [max(1, round(ratio)) for ratio in ratios]
+    coarser = [max(1, round(1 / ratio)) for ratio in ratios]
+    for ratio, down, up in zip(ratios, finer, coarser, strict=True):
+        if abs(ratio * up - down) > 1e-6 * down:
             raise GeometryError(
-                f"voxels of {volume.voxel_size} nm (zyx) and of {given} nm at mip {mip} are no whole multiples;"
+                f"voxels of {volume.spec.size_text} (zyx) and of {given.size_text} at mip {mip} are no whole multiples;"
                 " give the box in voxels of the volume"
             )
     return as_zyx(finer), as_zyx(coarser)

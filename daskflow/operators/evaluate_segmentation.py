@@ -88,10 +88,10 @@ def _check(segmentation: Volume, groundtruth: Volume) -> None:
             f"the segmentation covers {segmentation.box}, the ground truth {groundtruth.box} (z0-z1_y0-y1_x0-x1);"
             " crop them to the same box"
         )
-    if segmentation.voxel_size != groundtruth.voxel_size:
+    if segmentation.spec.ratio(groundtruth.spec) != (1, 1, 1):
         raise GeometryError(
-            f"voxels of the segmentation measure {segmentation.voxel_size} nm (zyx), of the ground truth"
-            f" {groundtruth.voxel_size}; open both at the same mip"
+            f"voxels of the segmentation measure {segmentation.spec.size_text} (zyx), of the ground truth"
+            f" {groundtruth.spec.size_text}; open both at the same mip"
         )
     for name, volume in (("segmentation", segmentation), ("ground truth", groundtruth)):
         if volume.dtype.kind not in "bui":

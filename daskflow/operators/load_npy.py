@@ -14,14 +14,14 @@ def load_npy(
     *,
     file_name: Annotated[str, Flag("-f")],
     voxel_offset: Annotated[Sequence[int], Flag("-t")] = (0, 0, 0),
-    voxel_size: Annotated[Sequence[float], Flag("-s")] = (1.0, 1.0, 1.0),
+    voxel_size: Annotated[Sequence[float] | None, Flag("-s")] = None,
 ) -> Volume:
     """Open an NPY file.
 
     Args:
         file_name: path of the file.
         voxel_offset: global coordinates of the first voxel (zyx).
-        voxel_size: nm per voxel (zyx).
+        voxel_size: nm per voxel (zyx); unknown unless given.
 
     Returns:
         A lazy volume.

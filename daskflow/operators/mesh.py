@@ -89,7 +89,7 @@ def mesh(
         MetadataMismatchError: when it is run, if the directory holds the meshes of another job.
     """
     check_segmentation(volume, "meshing")
-    error = math.prod(volume.voxel_size) ** (1 / 3) if max_error is None else max_error
+    error = math.prod(volume.spec.spacing) ** (1 / 3) if max_error is None else max_error
     _check_numbers(max_error=error, dust=dust, lods=lods, max_labels_per_shard=max_labels_per_shard - 1)
     layer, mip, url = object_place(volume, output, kind="meshes", suffix=f"_err_{error:.6g}")
     grid = BlockGrid(volume.box, as_zyx(shape, name="shape"))
@@ -113,13 +113,13 @@ def mesh(
     meshing = Meshing(
         expression=volume.expression,
         grid=grid,
-        voxel_size=volume.voxel_size,
+        voxel_size=volume.spec.spacing,
         max_error=error,
         closed=not open_edge,
         selection=selection,
         counting=counting,
         shuffle=Shuffle("gather-meshes", f"mesh-pieces-{token(url)[:8]}", len(grid), bucket_count(len(grid)), sharding),
-        detail=Detail(lods, chunk, vertex_bits, error, volume.voxel_size),
+        detail=Detail(lods, chunk, vertex_bits, error, volume.spec.spacing),
         memory=parse_bytes(memory),
         target=Target(url, format, mip, compression, spatial_index),
     )

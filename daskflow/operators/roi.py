@@ -126,10 +126,10 @@ def level_factor(finest: VolumeSpec, level: VolumeSpec) -> Zyx:
     Raises:
         GeometryError: no whole number.
     """
-    ratios = [b / a for a, b in zip(finest.voxel_size, level.voxel_size, strict=True)]
+    ratios = level.ratio(finest)
     if any(abs(ratio - round(ratio)) > 1e-3 for ratio in ratios):
         raise GeometryError(
-            f"voxels of {level.voxel_size} nm (zyx) are no whole multiples of {finest.voxel_size}; search mip 0"
+            f"voxels of {level.size_text} (zyx) are no whole multiples of {finest.size_text}; search mip 0"
         )
     return (round(ratios[0]), round(ratios[1]), round(ratios[2]))
 

@@ -105,7 +105,7 @@ def skeletonize(
     check_segmentation(volume, "skeletonizing")
     layer, mip, url = object_place(volume, output, kind="skeletons")
     tracing = Tracing(
-        voxel_size=volume.voxel_size,
+        voxel_size=volume.spec.spacing,
         scale=scale,
         const=const,
         soma_detection=soma_detection,
@@ -176,12 +176,12 @@ def _origin(volume: Volume) -> tuple[float, float, float]:
 
     Levels of a layer begin together, at the offset of the finest, which that of a coarser level is rounded from.
     """
-    size, start, corner = volume.voxel_size, volume.box.start, (0.0, 0.0, 0.0)
+    size, start, corner = volume.spec.spacing, volume.box.start, (0.0, 0.0, 0.0)
     source = stored_node(volume)
     if source is not None:
         own, finest = source.spec, source.store.mips[0]
-        first = [s * v for s, v in zip(finest.box.start, finest.voxel_size, strict=True)]
-        begin = [s * v for s, v in zip(own.box.start, own.voxel_size, strict=True)]
+        first = [s * v for s, v in zip(finest.box.start, finest.spacing, strict=True)]
+        begin = [s * v for s, v in zip(own.box.start, own.spacing, strict=True)]
         corner = (first[0] - begin[0], first[1] - begin[1], first[2] - begin[2])
     z, y, x = (c + (s + 0.5) * v for c, s, v in zip(corner, start, size, strict=True))
     return x, y, z

@@ -153,7 +153,7 @@ def open_hdf5(url: str, opening: Opening) -> Store:
             raise GeometryError(f"{url}:{name} has {dataset.ndim} axes {dataset.shape}; a volume has zyx or czyx")
         if dataset.dtype.kind not in "biuf":
             raise UnknownFormatError(f"{url}:{name} holds {dataset.dtype}, which is no voxel type")
-        voxel_size = opening.voxel_size or _voxel_size(dataset) or (1.0, 1.0, 1.0)
+        voxel_size = opening.voxel_size or _voxel_size(dataset)
         channels = None if dataset.ndim == 3 else dataset.shape[0]
         names = tuple(str(name) for name in dataset.attrs.get("channel_names", ()))
         spec = VolumeSpec(
@@ -205,10 +205,11 @@ def _voxel_size(dataset: Any) -> tuple[float, float, float] | None:
 
 def _offset(dataset: Any, where: str) -> Zyx:
     """Return the voxel offset: chunkflow's is in voxels, CREMI's is physical."""
+    voxels: tuple[float, ...] | None = _three(dataset.attrs.get("voxel_offset")) or _beside(dataset, "voxel_offset")
     physical, size = _three(dataset.attrs.get("offset")), _voxel_size(dataset)
-    if physical is not None:
-        return whole_voxels([p / s for p, s in zip(physical, size or (1.0, 1.0, 1.0), strict=True)], where)
-    return whole_voxels(_beside(dataset, "voxel_offset") or (0.0, 0.0, 0.0), where)
+    if voxels is None and physical is not None:
+        voxels = tuple(p / s for p, s in zip(physical, size or (1.0, 1.0, 1.0), strict=True))
+    return whole_voxels(voxels or (0.0, 0.0, 0.0), where)
 
 
 def _layer_type(dataset: Any) -> LayerType | None:
@@ -318,13 +319,17 @@ def _describe(dataset: Any, spec: VolumeSpec) -> None:
         dataset.attrs["layer_type"] = spec.layer_type
     if spec.channel_names:
         dataset.attrs["channel_names"] = list(spec.channel_names)
+    start, size = np.array(spec.box.start, np.int64), spec.voxel_size
     if dataset.name == f"/{_MAIN}":
-        whole = all(size.is_integer() for size in spec.voxel_size)
-        dataset.parent["voxel_offset"] = np.array(spec.box.start, np.int64)
-        dataset.parent["voxel_size"] = np.array(spec.voxel_size, np.int64 if whole else np.float64)
+        dataset.parent["voxel_offset"] = start
+        if size is not None:
+            whole = all(length.is_integer() for length in size)
+            dataset.parent["voxel_size"] = np.array(size, np.int64 if whole else np.float64)
+    elif size is None:
+        dataset.attrs["voxel_offset"] = start
     else:
-        dataset.attrs["resolution"] = np.array(spec.voxel_size)
-        dataset.attrs["offset"] = np.array(spec.box.start) * np.array(spec.voxel_size)
+        dataset.attrs["resolution"] = np.array(size)
+        dataset.attrs["offset"] = start * np.array(size)
 
 
 def _write_slab(dataset: Any, voxels: Array, z: int, compress: Callable[[Any], bytes] | None) -> None:

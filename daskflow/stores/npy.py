@@ -74,7 +74,7 @@ def open_npy(url: str, opening: Opening) -> Store:
         BoundingBox.from_size(opening.voxel_offset or (0, 0, 0), array.shape[-3:]),
         array.dtype.newbyteorder("="),
         channels=None if array.ndim == 3 else array.shape[0],
-        voxel_size=opening.voxel_size or (1.0, 1.0, 1.0),
+        voxel_size=opening.voxel_size,
         layer_type=opening.layer_type,
     )
     return NpyStore(url, spec)

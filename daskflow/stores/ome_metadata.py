@@ -177,10 +177,10 @@ def axes_json(spec: VolumeSpec) -> list[dict[str, str]]:
 def level_json(path: str, spec: VolumeSpec, image: Image | None, axes: Axes) -> dict[str, Any]:
     """Return the entry of one more level: of `image`, in its units, or the first of a new one, in nanometers."""
     nm = (nm_per_unit(image, axes) if image else None) or (1.0, 1.0, 1.0)
-    finest = scales_of(image, axes)[0] if image else spec.voxel_size
+    finest = scales_of(image, axes)[0] if image else spec.spacing
     outer = [_zyx(values, axes) for values in image.outer] if image else [(1.0,) * 3, (0.0,) * 3]
     left = _left_over(image, axes) if image else (0.0,) * 3
-    total = [size / unit for size, unit in zip(spec.voxel_size, nm, strict=True)]
+    total = [size / unit for size, unit in zip(spec.spacing, nm, strict=True)]
     at = [translation_of(o, s, s0) + r for o, s, s0, r in zip(spec.box.start, total, finest, left, strict=True)]
     scale = [s / by for s, by in zip(total, outer[0], strict=True)]
     translation = [(t - plus) / by for t, by, plus in zip(at, *outer, strict=True)]

@@ -215,7 +215,7 @@ def add_scale(info: Info | None, spec: VolumeSpec, mip: int, layout: Layout, url
     scale = _new_scale(spec, layout, url)
     if any(scale["key"] == other["key"] for other in scales):
         raise ParameterError(
-            f"{location} has a mip of voxel size {spec.voxel_size} nm zyx already; mip {mip} needs another"
+            f"{location} has a mip of voxel size {spec.spacing} nm zyx already; mip {mip} needs another"
         )
     changed = {**info, "scales": [*scales, scale]}
     if layout.compression in FILE_COMPRESSIONS and "sharding" not in scale:
@@ -261,7 +261,7 @@ def _shared(spec: VolumeSpec) -> Info:
 def _geometry(spec: VolumeSpec) -> Info:
     return {
         "size": list(reversed(spec.box.shape)),
-        "resolution": [int(v) if v.is_integer() else v for v in reversed(spec.voxel_size)],
+        "resolution": [int(v) if v.is_integer() else v for v in reversed(spec.spacing)],
         "voxel_offset": list(reversed(spec.box.start)),
     }
 

@@ -167,7 +167,7 @@ def open_tiff(url: str, opening: Opening) -> Store:
         BoundingBox.from_size(opening.voxel_offset or tags.voxel_offset or (0, 0, 0), size),
         first.dtype,
         channels=first.channels,
-        voxel_size=opening.voxel_size or tags.voxel_size or (1.0, 1.0, 1.0),
+        voxel_size=opening.voxel_size or tags.voxel_size,
         layer_type=opening.layer_type or tags.layer_type,
         channel_names=tags.channel_names if len(tags.channel_names) == (first.channels or 1) else (),
     )

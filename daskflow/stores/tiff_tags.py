@@ -138,20 +138,23 @@ def write_options(spec: VolumeSpec) -> dict[str, Any]:
     note: dict[str, Any] = {"voxel_offset": spec.box.start, "layer_type": spec.layer_type, "channels": spec.channels}
     if spec.channel_names:
         note["channel_names"] = spec.channel_names
-    y, x = (_CENTIMETER_NM / size for size in spec.voxel_size[1:])
-    common = {"resolution": (x, y), "resolutionunit": "CENTIMETER", "photometric": "minisblack"}
+    common: dict[str, Any] = {"photometric": "minisblack"}
+    physical: dict[str, Any] = {}
+    if spec.voxel_size is not None:
+        y, x = (_CENTIMETER_NM / size for size in spec.voxel_size[1:])
+        common |= {"resolution": (x, y), "resolutionunit": "CENTIMETER"}
+        physical = {f"PhysicalSize{axis}": size for axis, size in zip("ZYX", spec.voxel_size, strict=True)}
+        physical |= {f"PhysicalSize{axis}Unit": "nm" for axis in "ZYX"}
     if spec.dtype.name in _PLAIN_DTYPES:
         said = json.dumps({_NAMESPACE: {**note, "voxel_size": spec.voxel_size}})
         return {**common, "metadata": None, "description": said}
-    physical = {f"PhysicalSize{axis}": size for axis, size in zip("ZYX", spec.voxel_size, strict=True)}
-    units = {f"PhysicalSize{axis}Unit": "nm" for axis in "ZYX"}
     axes = "ZYX" if spec.channels is None else "ZCYX"
     annotation = {"Namespace": _NAMESPACE, **{key: json.dumps(value) for key, value in note.items()}}
     names = {"Channel": {"Name": list(spec.channel_names)}} if spec.channel_names else {}
     same = str(uuid.uuid5(uuid.NAMESPACE_URL, repr(spec)))
     return {
         **common,
-        "metadata": {"axes": axes, "UUID": same, **physical, **units, **names, "MapAnnotation": annotation},
+        "metadata": {"axes": axes, "UUID": same, **physical, **names, "MapAnnotation": annotation},
     }
 
 

@@ -20,7 +20,7 @@ from daskflow.errors import (
     ParameterError,
     UnknownFormatError,
 )
-from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx
+from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx, as_voxel_size
 from daskflow.stores import kvstore, stamps
 from daskflow.stores.base import Array, Format, Layout, Opening, Store, check_mip, refuse_mismatch
 from daskflow.stores.counting import count
@@ -249,7 +249,7 @@ def bare_spec(node: Node, shape: ArrayShape, axes: Axes, opening: Opening) -> Vo
     chunkflow, CREMI, daisy and funlib write them, in the order of the stored axes; n5's `pixelResolution` (xyz); and
     xarray's `dimension_units`, e.g. ``["4 nm", "4 nm", "40 nm"]``.
     """
-    voxel_size = opening.voxel_size or stated_voxel_size(node.attributes, axes) or (1.0, 1.0, 1.0)
+    voxel_size = opening.voxel_size or stated_voxel_size(node.attributes, axes)
     return array_spec(
         shape,
         axes,
@@ -264,19 +264,18 @@ def array_spec(
     shape: ArrayShape,
     axes: Axes,
     *,
-    voxel_size: Sequence[float],
+    voxel_size: Sequence[float] | None,
     start: Zyx,
     layer_type: LayerType | None,
     channel_names: Sequence[str] = (),
 ) -> VolumeSpec:
     """Return the spec of a stored array that begins at `start` (zyx)."""
     channels = None if axes.channel is None else shape.shape[axes.channel]
-    z, y, x = voxel_size
     return VolumeSpec(
         box=BoundingBox.from_size(start, axes.zyx(shape.shape)),
         dtype=shape.dtype,
         channels=channels,
-        voxel_size=(z, y, x),
+        voxel_size=None if voxel_size is None else as_voxel_size(voxel_size),
         chunk=axes.zyx(shape.chunk),
         shard=None if shape.shard is None else axes.zyx(shape.shard),
         layer_type=layer_type,
@@ -315,14 +314,17 @@ def new_array(url: str, spec: VolumeSpec, layout: Layout, version: int, attribut
 def create_bare(url: str, spec: VolumeSpec, mip: int, layout: Layout, *, version: int) -> Store:
     """Create a zarr array that stands alone, or open it when it is there and agrees.
 
-    The voxel size is in `resolution` and the physical position of the first voxel in `offset` (nm, zyx).
+    The voxel size is in `resolution` and the physical position of the first voxel in `offset` (nm, zyx); where the
+    voxel size is unknown, `voxel_offset` has the position in voxels.
     """
     if mip:
         raise ParameterError(f"a bare zarr array has only mip 0 (asked for {mip}); write OME-Zarr for several")
     there = read_node(url)
-    units = {"units": ["nm"] * 3, "resolution": list(spec.voxel_size)}
-    offset = [start * size for start, size in zip(spec.box.start, spec.voxel_size, strict=True)]
-    attributes = {**units, "offset": offset, **own_attributes(spec)}
+    attributes: dict[str, Any] = {"voxel_offset": list(spec.box.start)}
+    if spec.voxel_size is not None:
+        offset = [start * size for start, size in zip(spec.box.start, spec.voxel_size, strict=True)]
+        attributes = {"units": ["nm"] * 3, "resolution": list(spec.voxel_size), "offset": offset}
+    attributes |= own_attributes(spec)
     if there is None or _half_written(there, attributes):
         node = new_array(url, spec, layout, version, attributes)
         StoredArray.of(node, Axes(tuple(range(spec.ndim)))).view()
@@ -353,7 +355,7 @@ def check_same(store: Store, spec: VolumeSpec, layout: Layout) -> None:
     """
     there = store.spec
     wanted: dict[str, Any] = {"shape": spec.shape, "voxel_offset": spec.box.start, "dtype": spec.dtype.name}
-    if not np.allclose(there.voxel_size, spec.voxel_size, rtol=1e-9, atol=0):
+    if not np.allclose(there.spacing, spec.spacing, rtol=1e-9, atol=0):
         wanted["voxel_size"] = spec.voxel_size
     meaning = ("layer_type", "channel_names")
     wanted |= {name: getattr(spec, name) for name in meaning if getattr(spec, name) and getattr(there, name)}

@@ -88,7 +88,7 @@ def _scale(key: str, spec: VolumeSpec) -> dict[str, Any]:
     return {
         "key": key,
         "size": spec.box.shape[::-1],
-        "resolution": spec.voxel_size[::-1],
+        "resolution": spec.spacing[::-1],
         "voxel_offset": spec.box.start[::-1],
         "chunk_sizes": [chunk_of(spec)[::-1]],
         "encoding": "raw",

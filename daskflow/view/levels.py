@@ -55,8 +55,8 @@ def coarsened(finest: Level) -> list[Level]:
     spec = finest.spec
     voxels = math.prod(chunk_of(spec)) * (spec.channels or 1) * spec.dtype.itemsize
     while any(n > c for n, c in zip(levels[-1].spec.box.shape, chunk_of(spec), strict=True)):
-        smallest = min(levels[-1].spec.voxel_size)
-        z, y, x = (f * 2 if v <= 1.5 * smallest else f for f, v in zip(factor, levels[-1].spec.voxel_size, strict=True))
+        smallest = min(levels[-1].spec.spacing)
+        z, y, x = (f * 2 if v <= 1.5 * smallest else f for f, v in zip(factor, levels[-1].spec.spacing, strict=True))
         factor = (z, y, x)
         if math.prod(factor) * voxels > READ_LIMIT:
             break
@@ -72,10 +72,7 @@ def chunk_of(spec: VolumeSpec) -> Zyx:
 
 def _coarser(finest: Level, factor: Zyx) -> Level:
     spec = finest.spec
-    z, y, x = (v * f for v, f in zip(spec.voxel_size, factor, strict=True))
-    coarse = spec.replace(
-        box=spec.box.coarsen(factor), voxel_size=(z, y, x), chunk=chunk_of(spec), shard=None, chunk_origin=None
-    )
+    coarse = spec.coarsened(factor, box=spec.box.coarsen(factor), chunk=chunk_of(spec), shard=None, chunk_origin=None)
     return Level(coarse, functools.partial(_read_coarse, finest, factor))
 
 

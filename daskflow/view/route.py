@@ -140,7 +140,7 @@ def layer_of(
         objects: meshes and skeletons beside the layer.
     """
     url = f"{server}{route.address}" if route.rules else route.address
-    source, finest, coarsest = f"precomputed://{url}", route.mips[0], route.mips[-1].voxel_size
+    source, finest, coarsest = f"precomputed://{url}", route.mips[0], route.mips[-1].spacing
     translucent = _has_skeletons(volume) or any(one.skeletons for one in objects)
     beside = tuple(one.source(server) for one in objects)
     return Layer(name, source, finest, value_range(volume), coarsest, segments, translucent, beside)

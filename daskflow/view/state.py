@@ -64,13 +64,13 @@ def viewer_state(layers: Sequence[Layer]) -> dict[str, Any]:
     if not layers:
         raise ParameterError("nothing to show; give at least one volume")
     first = layers[0]
-    finest = min(first.spec.voxel_size)
-    extent = [n * v / finest for n, v in zip(first.spec.box.shape, first.spec.voxel_size, strict=True)]
+    finest = min(first.spec.spacing)
+    extent = [n * v / finest for n, v in zip(first.spec.box.shape, first.spec.spacing, strict=True)]
     widest = _VOXELS_PER_PIXEL * min(first.coarsest) / finest
     middle = [(a + b) / 2 for a, b in zip(first.spec.box.start, first.spec.box.stop, strict=True)]
     objects = {"showSlices": False} if any(layer.segments for layer in layers) else {}
     return {
-        "dimensions": {axis: [size / 1e9, "m"] for axis, size in zip("xyz", first.spec.voxel_size[::-1], strict=True)},
+        "dimensions": {axis: [size / 1e9, "m"] for axis, size in zip("xyz", first.spec.spacing[::-1], strict=True)},
         "position": middle[::-1],
         "crossSectionScale": min(max(extent) / _PANEL, widest),
         "projectionScale": 1.6 * min(max(extent), _PANEL * widest),

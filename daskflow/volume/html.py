@@ -26,7 +26,7 @@ def html(volume: Volume) -> str:
         "box": f"{spec.box} (z0-z1_y0-y1_x0-x1)",
         "dtype": f"{spec.dtype}, {format_bytes(spec.nbytes)}",
         "layer type": spec.layer_type or "unknown",
-        "voxel size (z y x)": " x ".join(f"{v:g}" for v in spec.voxel_size) + " nm",
+        "voxel size (z y x)": "unknown" if spec.voxel_size is None else spec.size_text,
         "block": f"{_sized(spec, volume.block)}, {len(volume.grid):,} blocks",
     }
     if spec.channel_names:
@@ -36,8 +36,7 @@ def html(volume: Volume) -> str:
     if spec.shard is not None:
         rows["shard"] = _sized(spec, spec.shard)
     if len(volume.mips) > 1:
-        sizes = (" x ".join(f"{v:g}" for v in mip.voxel_size) for mip in volume.mips)
-        rows["mips"] = "<br>".join(f"{level}: {size} nm" for level, size in enumerate(sizes))
+        rows["mips"] = "<br>".join(f"{level}: {mip.size_text}" for level, mip in enumerate(volume.mips))
     table = "".join(
         f"<tr><th style='text-align:left'>{escape(name)}</th>"
         f"<td style='text-align:left'>{value if name == 'mips' else escape(value)}</td></tr>"

@@ -54,13 +54,14 @@ def map_overlap(
         readings.append(reading)
     box = first.box.coarsen(factor)
     _check_covered(box, nodes, readings)
-    z, y, x = (v * f for v, f in zip(first.voxel_size, factor, strict=True))
     kept = channels if not isinstance(channels, Same) else first.channels
-    spec = VolumeSpec(
-        box,
-        dtype if dtype is not None else _infer_dtype(function, nodes, readings, options),
+    spec = first.coarsened(
+        factor,
+        box=box,
+        dtype=dtype if dtype is not None else _infer_dtype(function, nodes, readings, options),
         channels=kept,
-        voxel_size=(z, y, x),
+        chunk=None,
+        shard=None,
         layer_type=first.layer_type if isinstance(layer_type, Same) else layer_type,
         channel_names=first.channel_names if kept == first.channels else (),
         chunk_origin=first.chunk_origin if factor == (1, 1, 1) else None,
@@ -86,8 +87,7 @@ def map_boxes(
 def _relation(first: VolumeSpec, other: VolumeSpec, factor: Zyx) -> tuple[Zyx, Zyx]:
     """Return how many voxels of `other` make one of the output, and how many of the output one of `other` covers."""
     finer, coarser = [], []
-    for a, b, f in zip(first.voxel_size, other.voxel_size, factor, strict=True):
-        ratio = a * f / b
+    for ratio in first.coarsened(factor).ratio(other):
         down, up = round(ratio), round(1 / ratio)
         if down >= 1 and abs(ratio - down) < 1e-6 * ratio:
             finer.append(down)
@@ -97,7 +97,7 @@ def _relation(first: VolumeSpec, other: VolumeSpec, factor: Zyx) -> tuple[Zyx, Z
             coarser.append(up)
         else:
             raise GeometryError(
-                f"voxel sizes {first.voxel_size} x factor {factor} and {other.voxel_size} nm are not whole multiples"
+                f"voxels of {first.size_text}, times {factor}, and of {other.size_text} are not whole multiples"
             )
     return (finer[0], finer[1], finer[2]), (coarser[0], coarser[1], coarser[2])
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from daskflow.config import format_bytes
 from daskflow.errors import BoundsError, GeometryError, ParameterError
-from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx, as_voxel_size, as_zyx
+from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, VoxelSize, Zyx, as_voxel_size, as_zyx
 from daskflow.stores.base import Store
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume.blocks import default_block
@@ -59,7 +59,8 @@ class Volume:
 
         Args:
             array: zyx or czyx.
-            **spec: `voxel_offset` (zyx voxels), `voxel_size` (nm, zyx), `layer_type`, `channel_names`.
+            **spec: `voxel_offset` (zyx voxels), `voxel_size` (nm, zyx; unknown unless given), `layer_type`,
+                `channel_names`.
         """
         array = np.asarray(array)
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
@@ -127,8 +128,8 @@ class Volume:
         return self.spec.channels
 
     @property
-    def voxel_size(self) -> tuple[float, float, float]:
-        """Nanometres per voxel (zyx)."""
+    def voxel_size(self) -> VoxelSize | None:
+        """Nanometres per voxel (zyx); None when unknown."""
         return self.spec.voxel_size
 
     @property
@@ -370,10 +371,9 @@ class Volume:
     def __repr__(self) -> str:
         axes = "zyx" if self.channels is None else "czyx"
         shape = "x".join(map(str, self.shape))
-        size = "x".join(f"{v:g}" for v in self.voxel_size)
         blocks = len(self.grid)
         return (
-            f"<Volume {axes} {shape} {self.dtype} · {size} nm · {format_bytes(self.nbytes)}"
+            f"<Volume {axes} {shape} {self.dtype} · {self.spec.size_text} · {format_bytes(self.nbytes)}"
             f" · {blocks:,} block{'s' if blocks != 1 else ''}>"
         )
 
@@ -398,7 +398,7 @@ def _array_spec(
     array: Any,
     *,
     voxel_offset: Sequence[int] = (0, 0, 0),
-    voxel_size: float | Sequence[float] = (1, 1, 1),
+    voxel_size: float | Sequence[float] | None = None,
     layer_type: LayerType | None = None,
     channel_names: Sequence[str] = (),
 ) -> VolumeSpec:
@@ -408,7 +408,7 @@ def _array_spec(
         BoundingBox.from_size(voxel_offset, array.shape[-3:]),
         array.dtype,
         channels=array.shape[0] if array.ndim == 4 else None,
-        voxel_size=as_voxel_size(voxel_size),
+        voxel_size=None if voxel_size is None else as_voxel_size(voxel_size),
         layer_type=layer_type,
         channel_names=tuple(channel_names),
     )

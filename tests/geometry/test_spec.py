@@ -53,3 +53,20 @@ def test_what_is_no_voxel_size_is_refused(value):
 def test_one_number_stands_for_a_cubic_voxel():
     assert as_voxel_size(8) == (8.0, 8.0, 8.0)
     assert as_voxel_size(np.array([40, 4, 4])) == (40.0, 4.0, 4.0)
+
+
+def test_unknown_voxel_size_stays_unknown_and_keeps_the_ratio_of_levels():
+    spec = VolumeSpec(BoundingBox((0, 0, 0), (8, 8, 8)), np.uint8)
+    coarse = spec.coarsened((1, 2, 3))
+    assert (coarse.voxel_size, coarse.spacing) == (None, (1, 2, 3))
+    assert coarse.ratio(spec) == (1, 2, 3)
+    assert spec.size_text == "voxel size unknown"
+
+
+def test_voxels_of_unknown_size_are_taken_to_measure_as_the_others_do():
+    spec = VolumeSpec(BoundingBox((0, 0, 0), (8, 8, 8)), np.uint8)
+    known = spec.replace(voxel_size=(40, 4, 4))
+    assert known.ratio(spec) == (1, 1, 1)
+    assert known.coarsened((1, 2, 2)).voxel_size == (40, 8, 8)
+    assert known.coarsened((1, 2, 2)).ratio(known) == (1, 2, 2)
+    assert known.replace(voxel_size=None) == spec

@@ -145,7 +145,7 @@ def test_volumes_over_different_boxes_are_refused_by_name():
 
 
 def test_voxels_of_different_size_are_refused():
-    a = Volume.from_array(labels((4, 4, 4), 5))
+    a = Volume.from_array(labels((4, 4, 4), 5), voxel_size=(1, 1, 1))
     b = Volume.from_array(labels((4, 4, 4), 5), voxel_size=(2, 1, 1))
 
     with pytest.raises(GeometryError, match="same mip"):

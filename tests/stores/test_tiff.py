@@ -113,7 +113,7 @@ def test_imagej_hyperstacks_of_channels_are_read_as_czyx(tmp_path):
 def test_imagej_stacks_without_all_three_sizes_have_none(tmp_path, unit, caplog):
     tifffile.imwrite(tmp_path / "a.tif", noise((5, 6, 7)), imagej=True, metadata={"axes": "ZYX", **unit})
     with caplog.at_level(logging.INFO):
-        assert open_store(tmp_path / "a.tif").spec.voxel_size == (1, 1, 1)
+        assert open_store(tmp_path / "a.tif").spec.voxel_size is None
     assert "no voxel size" in caplog.text
     assert open_store(tmp_path / "a.tif", voxel_size=(40, 4, 4)).spec.voxel_size == (40, 4, 4)
 
@@ -160,7 +160,7 @@ def test_colours_are_channels(tmp_path, compression):
 def test_the_resolution_of_a_printer_is_no_voxel_size(tmp_path, caplog):
     tifffile.imwrite(tmp_path / "a.tif", noise((2, 6, 7)), resolution=(72, 72), resolutionunit="INCH")
     with caplog.at_level(logging.INFO):
-        assert open_store(tmp_path / "a.tif").spec.voxel_size == (1, 1, 1)
+        assert open_store(tmp_path / "a.tif").spec.voxel_size is None
     assert "352778 x 352778 nm (yx), and nothing of the thickness" in caplog.text
 
 

@@ -28,10 +28,8 @@ def coarser(spec: VolumeSpec, factor: Zyx) -> VolumeSpec:
     """
     start = tuple(a // f for a, f in zip(spec.box.start, factor, strict=True))
     size = tuple(-(-n // f) for n, f in zip(spec.box.shape, factor, strict=True))
-    z, y, x = (v * f for v, f in zip(spec.voxel_size, factor, strict=True))
-    return spec.replace(
-        box=BoundingBox.from_size(start, size), voxel_size=(z, y, x), chunk=None, shard=None, chunk_origin=None
-    )
+    box = BoundingBox.from_size(start, size)
+    return spec.coarsened(factor, box=box, chunk=None, shard=None, chunk_origin=None)
 
 
 def chosen_method(spec: VolumeSpec, method: str) -> Method:
