@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskflow.clusters import Threads
-from daskflow.errors import StoreAccessError
+from daskflow.errors import JobError, StoreAccessError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED
 from daskflow.volume.stage import BlockResult, Stage
@@ -149,7 +149,12 @@ def run_batch(batch: Batch, *, stage: Stage | PickledStage, overlap: bool = True
     """
     if isinstance(stage, PickledStage):
         with _loading:
-            stage = _unpickled(stage)
+            try:
+                stage = _unpickled(stage)
+            except Exception:
+                raise
+            except BaseException as error:  # Dask would lose the worker, and wait for it
+                raise JobError(f"loading the stage raised {type(error).__qualname__}: {_text(error)}") from error
     return _Run(stage).run(batch, overlap=overlap and len(batch.blocks) > 1, verb=verb)
 
 
@@ -193,7 +198,7 @@ class _Run:
     def _write(self, box: BoundingBox, outputs: Any) -> BlockResult:
         try:
             return self.task.write(box, outputs)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise _WriteError from error
 
     def _verify(self, box: BoundingBox) -> BlockResult:
@@ -237,7 +242,7 @@ class _Run:
         """Compute a block, hand it to the writing lane, and return what waits for that."""
         try:
             outputs = context.run(self.task.compute, box, reading.result())
-        except (Exception, SystemExit) as error:  # noqa: BLE001 (raised again where the block is settled)
+        except BaseException as error:  # noqa: BLE001 (raised again where the block is settled)
             raised = error
         else:
             return writes.submit(context.run, self._write, box, outputs).result
@@ -250,7 +255,7 @@ class _Run:
     def _settle(self, index: int, box: BoundingBox, result: Callable[[], BlockResult]) -> None:
         try:
             outcome = result()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever an operator raises is the block's outcome)
+        except BaseException as error:  # noqa: BLE001 (whatever an operator raises is the block's outcome)
             raised = (error.__cause__ or error) if isinstance(error, _WriteError) else error
             systemic = _is_systemic(raised, writing=raised is not error)
             self.states.append(FAILED)
@@ -273,11 +278,18 @@ def _failure(stage: str, index: int, box: BoundingBox, error: BaseException, *, 
         index=index,
         box=str(box),
         exception=type(error).__qualname__,
-        message=str(error),
+        message=_text(error),
         traceback=text[-_LONGEST_TRACEBACK:],
         worker=process_name(),
         systemic=systemic,
     )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # noqa: BLE001 (the text of a stranger's exception)
+        return f"(its text raised {type(second).__qualname__})"
 
 
 def _is_systemic(error: BaseException | None, *, writing: bool) -> bool:
@@ -286,7 +298,7 @@ def _is_systemic(error: BaseException | None, *, writing: bool) -> bool:
     What cannot be read may be a single chunk.
     """
     while error is not None:
-        if (writing and isinstance(error, StoreAccessError)) or "No space left on device" in str(error):
+        if (writing and isinstance(error, StoreAccessError)) or "No space left on device" in _text(error):
             return True
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
             return True

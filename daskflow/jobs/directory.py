@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
+import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ from daskflow.jobs.report import Report
 from daskflow.stores import kvstore
 
 _FORMAT = 1
+_IN_PROCESS = "in-process.json"
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,24 @@ class JobDirectory:
         for name in ("failures.json", "totals.json"):
             kvstore.delete(kvstore.join(self.url, name))
         kvstore.delete_tree(self.scratch)
+
+    @property
+    def died_in_process(self) -> bool:
+        """Whether the last driver that ran blocks itself, in threads, died without a word."""
+        return self.read(_IN_PROCESS) is not None
+
+    @contextlib.contextmanager
+    def in_process(self) -> Iterator[None]:
+        """Remember, while entered, that blocks run in the driver itself, which one of them may kill."""
+        self.write(_IN_PROCESS, {"pid": os.getpid()})
+        try:
+            yield
+        finally:
+            self.forget_death()
+
+    def forget_death(self) -> None:
+        """Let blocks run in the driver itself again."""
+        kvstore.delete(kvstore.join(self.url, _IN_PROCESS))
 
     def forget_report(self) -> None:
         """Delete the report of an earlier run."""

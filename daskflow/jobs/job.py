@@ -111,7 +111,7 @@ class Job:
         Args:
             client: a `distributed.Client` or `Threads`. Without one, threads of this process run a job that reads and
                 writes less than 4 GB and does not keep Python's lock for long; worker processes on this machine,
-                started for it, run the others.
+                started for it, run the others, and those whose last run died with its process.
             progress: False shows nothing; None shows what suits the terminal, notebook or log.
             retries: how often a block that raises is tried again before it counts as failed.
             fail_fast: stop at the first block that failed.
@@ -145,10 +145,10 @@ class Job:
             raise JobError(f"no stage of {self.name} can be verified")
         return run_job(self, client, Options(progress, retries=0, verb="verify"))
 
-    def connect(self) -> Client | Threads:
-        """Start what runs the job when nothing else is given: see `run`."""
+    def connect(self, *, isolated: bool = False) -> Client | Threads:
+        """Start what runs the job when nothing else is given: see `run`; `isolated` wants other processes."""
         plan = self.plan()
-        if plan.bytes_moved < _SMALL and plan.seconds_saved < _WORTH:
+        if not isolated and plan.bytes_moved < _SMALL and plan.seconds_saved < _WORTH:
             return connect("threads")
         if not script_is_guarded():
             _log.warning(

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -19,7 +20,7 @@ from daskflow.errors import DaskflowError, LockedJobError
 from daskflow.jobs.directory import user
 from daskflow.stores import kvstore
 
-_CLOCK_SLACK = 5.0  # when a process began is reckoned from the clock, which may be set meanwhile
+_SLACK = 1.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Holder:
     Attributes:
         host: its machine.
         pid: its process there.
-        started: when that process began, as its machine counts; tells it from a later one of the same number.
+        started: when that process began, in seconds since its machine did; tells later ones of its number apart.
         user: who runs it.
         key: tells leases apart.
         beat: how often the lease was renewed; clocks of different machines are never compared.
@@ -56,7 +57,7 @@ class Holder:
         if (self.host, self.place) != (socket.gethostname(), _place()):
             return None
         started = _started(self.pid)
-        return started is not None and abs(started - self.started) < _CLOCK_SLACK
+        return started is not None and abs(started - self.started) < _SLACK
 
     def __str__(self) -> str:
         return f"{self.user} on {self.host}, process {self.pid}"
@@ -172,7 +173,16 @@ def _place() -> str:
 
 
 def _started(pid: int) -> float | None:
-    """Return when a process of this machine began, None when there is no such process or it is a zombie."""
+    """Return when a process of this machine began, None when there is no such process or it is a zombie.
+
+    Linux counts from when the machine began, which setting the clock does not change.
+    """
+    if sys.platform == "linux":
+        try:
+            state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if state in "ZX" else int(fields[18]) / os.sysconf("SC_CLK_TCK")
     import psutil
 
     try:

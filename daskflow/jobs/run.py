@@ -69,14 +69,25 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
             progress.say(report.headline)
             return report
         directory.claim(job.name, description, job.command, anew=complete or not options.resume)
+        died = client is None and directory.died_in_process
         if client is None:
-            client = stack.enter_context(job.connect())
+            if died:
+                progress.say(
+                    "the process of the last run died while it ran blocks; worker processes run them now,"
+                    " so that a block that kills its process is found"
+                )
+            client = stack.enter_context(job.connect(isolated=died))
             job.plan(client).check()
+        if isinstance(client, Threads):
+            stack.enter_context(directory.in_process())
         executor = executor_of(client)
         stack.callback(executor.close)
         plan = job.plan(client)
         run = _Run(job, stages, directory, journal, executor, plan, progress, lease, options)
-        return run.verify() if options.verb == "verify" else run.run()
+        report = run.verify() if options.verb == "verify" else run.run()
+        if died and report.ok:
+            directory.forget_death()
+        return report
 
 
 def _reopen(job: Job, stages: list[Stage], journal: Journal, options: Options, *, complete: bool) -> bool:

@@ -162,3 +162,21 @@ def test_lost_scheduler_ends_the_run_and_the_next_goes_on(tmp_path):
     assert report.ok
     assert report.stages[0].skipped == done.stages[0].done
     assert len(healthy.outputs()) == BLOCKS
+
+
+def test_block_that_kills_the_driver_is_found_by_the_next_run_and_the_others_are_done(tmp_path):
+    files, task = job(tmp_path, blocks=12)
+    boxes = [str(box) for box in grid(12)]
+    words = ("--cluster", "auto", "--blocks", "12", "--poison", boxes[3])
+    first = start(tmp_path, *words)
+    first.communicate(timeout=120)
+    assert first.returncode == -signal.SIGSEGV
+    second = start(tmp_path, *words)
+    _, told = second.communicate(timeout=200)
+    assert second.returncode == 2, told
+    assert "worker processes run them now" in told
+    (failure,) = files.home.load_failures()
+    assert (failure.box, failure.exception) == (boxes[3], "KilledWorker")
+    assert task.outputs().keys() == set(boxes) - {boxes[3]}
+    assert files.run(Threads(1), progress=False, retry_failed=True).ok
+    assert not files.home.died_in_process

@@ -101,3 +101,22 @@ def test_blocks_run_twice_at_once_leave_the_same_bytes(tmp_path):
     assert all(result.states == bytes([DONE]) * 12 for result in results)
     assert task.outputs() == expected()
     assert not list(task.folder.glob("*.tmp"))
+
+
+class PanicException(BaseException):
+    """Derived as the panics of libraries in Rust are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Panicking(WriteFiles):
+    def compute(self, box, inputs):
+        if str(box) == BOXES[1]:
+            raise PanicException("no luck")
+        return super().compute(box, inputs)
+
+
+def test_block_that_panics_fails_alone_on_workers(client, tmp_path):
+    task = Panicking(tmp_path / "out")
+    files = Job((Stage("files", grid(6), task),), str(tmp_path / "out.daskflow"), name="files")
+    (failure,) = files.run(client, progress=False, retries=0).failures
+    assert (failure.box, failure.exception, failure.message) == (BOXES[1], "PanicException", "no luck")

@@ -1,5 +1,7 @@
+import asyncio
 import contextvars
 import errno
+import json
 import threading
 import time
 
@@ -101,9 +103,30 @@ def test_failure_says_where_why_and_on_which_process():
     assert Failure.from_json(failure.to_json()) == failure
 
 
-def test_operator_that_exits_fails_its_block_only():
-    result = run(Recorder({("compute", 0)}, SystemExit(3)), [0, 1])
+class PanicException(BaseException):
+    """Derived as the panics of libraries in Rust are."""
+
+
+class MuteError(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("step", ["read", "compute", "write"])
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(SystemExit(3), KeyboardInterrupt(), GeneratorExit(), PanicException("panicked"), asyncio.CancelledError()),
+        *(MuteError(), StopIteration(), BaseExceptionGroup("two", [SystemExit(), ValueError()])),
+    ],
+    ids=lambda error: type(error).__name__ if isinstance(error, BaseException) else None,
+)
+def test_whatever_a_block_raises_fails_that_block_only(step, error, overlap):
+    result = run(Recorder({(step, 0)}, error), [0, 1], overlap=overlap)
     assert list(result.states) == [FAILED, EMPTY]
+    assert result.failures[0].exception == type(error).__name__
+    assert Failure.from_json(json.loads(json.dumps(result.failures[0].to_json()))) == result.failures[0]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 from daskflow.errors import LockedJobError
@@ -46,6 +47,17 @@ def test_process_number_used_again_is_not_the_holder(url):
     put(url, dataclasses.replace(Holder.here(), started=Holder.here().started - 1000))
     with Lease(url):
         assert holder_of(url).beat == 0
+
+
+def test_holder_lives_on_when_the_clock_is_set(url, monkeypatch):
+    for step in (-7200, 7200):
+        with Lease(url):
+            now = time.time
+            monkeypatch.setattr(time, "time", lambda now=now, step=step: now() + step)
+            monkeypatch.setattr(psutil, "boot_time", lambda step=step: step)
+            assert holder_of(url).alive
+            with pytest.raises(LockedJobError), Lease(url):
+                pass
 
 
 ELSEWHERE = [{"host": "elsewhere"}, {"pid": 2**22 + 1, "place": "a container of the same name"}]
