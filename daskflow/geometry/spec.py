@@ -17,6 +17,7 @@ LAYER_TYPES: tuple[LayerType, ...] = get_args(LayerType)
 
 
 VoxelSize = tuple[float, float, float]
+_LABEL_BYTES = 4
 
 
 def as_voxel_size(value: float | Iterable[float]) -> VoxelSize:
@@ -103,6 +104,14 @@ class VolumeSpec:
     def ndim(self) -> int:
         """3 (zyx) or 4 (czyx)."""
         return 3 if self.channels is None else 4
+
+    @property
+    def kind(self) -> LayerType:
+        """The layer type; where it is unknown, segmentation of 32 and 64 bit integers in one channel, else image."""
+        if self.layer_type is not None:
+            return self.layer_type
+        wide = self.dtype.kind in "ui" and self.dtype.itemsize >= _LABEL_BYTES
+        return "segmentation" if wide and self.channels in (None, 1) else "image"
 
     @property
     def shape(self) -> tuple[int, ...]:

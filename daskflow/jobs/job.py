@@ -48,6 +48,7 @@ class Job:
         renewable: a finished job in the directory gives way to this one when the two differ, instead of being refused:
             for what is cheap to make again, and is not read block by block meanwhile.
         undo: command lines that remove what the job made, by which one with other parameters can follow.
+        notes: what was decided where nothing was said, a line each, for the plan.
 
     Raises:
         ParameterError: no stage, or names that are not safe in URLs.
@@ -61,6 +62,7 @@ class Job:
     confirm: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     renewable: bool = dataclasses.field(default=False, kw_only=True)
     undo: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    notes: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -89,10 +91,10 @@ class Job:
             PlanError: a stage has too many blocks to keep track of.
         """
         if client is None:
-            return Plan.of(self.name, self.directory, self.stages, _default_workers())
+            return Plan.of(self.name, self.directory, self.stages, _default_workers(), self.notes)
         executor = executor_of(client)
         try:
-            return Plan.of(self.name, self.directory, self.stages, executor.workers)
+            return Plan.of(self.name, self.directory, self.stages, executor.workers, self.notes)
         finally:
             executor.close()
 

@@ -93,17 +93,21 @@ class Plan:
         directory: where it keeps its ledger.
         stages: one plan each, in the order they run.
         workers: what they are planned for.
+        notes: what was decided where nothing was said, a line each.
     """
 
     name: str
     directory: str
     stages: tuple[StagePlan, ...]
     workers: Workers
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, name: str, directory: str, stages: Sequence[Stage], workers: Workers) -> Self:
+    def of(
+        cls, name: str, directory: str, stages: Sequence[Stage], workers: Workers, notes: tuple[str, ...] = ()
+    ) -> Self:
         """Estimate stages, for workers."""
-        return cls(name, directory, tuple(StagePlan.of(stage, workers) for stage in stages), workers)
+        return cls(name, directory, tuple(StagePlan.of(stage, workers) for stage in stages), workers, notes)
 
     @property
     def bytes_moved(self) -> int:
@@ -171,11 +175,12 @@ class Plan:
         )
 
     def __str__(self) -> str:
-        return f"Plan of {self.name}\n{text_table(_HEADER, self._rows())}\n{self._summary()}"
+        lines = (f"Plan of {self.name}", text_table(_HEADER, self._rows()), *self.notes, self._summary())
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        title = html.escape(f"Plan of {self.name}")
-        return f"<b>{title}</b>{html_table(_HEADER, self._rows())}<small>{html.escape(self._summary())}</small>"
+        title, below = html.escape(f"Plan of {self.name}"), "\n".join((*self.notes, self._summary()))
+        return f"<b>{title}</b>{html_table(_HEADER, self._rows())}<small>{html.escape(below)}</small>"
 
 
 def kinds_of_blocks(grid: BlockGrid) -> list[tuple[int, int]]:

@@ -23,7 +23,7 @@ from daskflow.volume import Flag, Volume, operator
 _TABLE_BYTES = 2**26  # that a block may look up
 
 
-@operator(group="image")
+@operator(group="image", takes="image")
 def clahe(
     volume: Volume,
     *,

@@ -18,6 +18,7 @@ from daskflow.operators.labelling.scratch import Labelling
 from daskflow.operators.labelling.stages import labelling_stages
 from daskflow.operators.labelling.store import LabelledStore
 from daskflow.volume import Flag, Volume, operator
+from daskflow.volume.kinds import without_negatives
 
 _BLOCK_VOXELS = 2**21
 
@@ -69,7 +70,7 @@ def connected_components(
     spec = volume.spec.replace(
         dtype=numbers, channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None
     )
-    expression = volume.expression
+    expression = (volume if foreground.bounds else without_negatives(volume)).expression
     key = token([__version__, expression.describe(), foreground.bounds, connectivity, dust, grid.block, grid.origin])
     labelling = Labelling(grid, connectivity, key, dust=dust)
     stages = labelling_stages(labelling, expression, foreground, numbers)
@@ -82,10 +83,9 @@ def _check(volume: Volume, foreground: Foreground, connectivity: int) -> None:
         raise ParameterError(f"connectivity {connectivity} is none of 6, 18, 26")
     if volume.channels not in (None, 1):
         raise ParameterError(f"connected components takes one channel, not {volume.channels}; pick one first")
-    kind, size = volume.dtype.kind, volume.dtype.itemsize
     bounds = foreground.bounds
     if not bounds:
-        if kind not in "bui":
+        if volume.dtype.kind not in "bui":
             raise ParameterError(f"connected components of {volume.dtype} values needs a threshold, e.g. threshold=0.5")
         return
     if any(math.isnan(bound) for bound in bounds.values()):
@@ -96,8 +96,7 @@ def _check(volume: Volume, foreground: Foreground, connectivity: int) -> None:
         raise ParameterError(
             f"no value is at least {foreground.at_least:g} and at most {foreground.at_most:g}; swap the two thresholds"
         )
-    ids = kind in "ui" and size >= 4 and volume.layer_type is None
-    if volume.layer_type == "segmentation" or ids:
+    if volume.spec.kind == "segmentation":
         bound = next(iter(bounds.values()))
         raise ParameterError(
             f"threshold {bound:g} for a segmentation ({volume.dtype}), whose values are names, not amounts;"

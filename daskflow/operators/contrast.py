@@ -24,7 +24,7 @@ from daskflow.volume import Flag, Volume, operator
 _LEVEL_BYTES = 2**25  # of the levels of a block
 
 
-@operator(group="image")
+@operator(group="image", takes="image")
 def contrast(
     volume: Volume,
     *,

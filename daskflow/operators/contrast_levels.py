@@ -17,7 +17,7 @@ from daskflow.stores import kvstore
 from daskflow.volume import Flag, Stage, Volume, operator
 
 
-@operator(group="image")
+@operator(group="image", takes="image")
 def contrast_levels(
     volume: Volume,
     *,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from daskflow import __version__
-from daskflow.errors import GeometryError, ParameterError
+from daskflow.errors import GeometryError
 from daskflow.jobs import Job, Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
@@ -19,7 +19,7 @@ from daskflow.stores import kvstore
 from daskflow.volume import Expression, Flag, Volume, operator
 
 
-@operator(group="segmentation")
+@operator(group="segmentation", takes="labels")
 def evaluate_segmentation(
     segmentation: Annotated[Volume, Flag("-s")],
     groundtruth: Annotated[Volume, Flag("-g")],
@@ -93,8 +93,3 @@ def _check(segmentation: Volume, groundtruth: Volume) -> None:
             f"voxels of the segmentation measure {segmentation.spec.size_text} (zyx), of the ground truth"
             f" {groundtruth.spec.size_text}; open both at the same mip"
         )
-    for name, volume in (("segmentation", segmentation), ("ground truth", groundtruth)):
-        if volume.dtype.kind not in "bui":
-            raise ParameterError(f"the {name} holds {volume.dtype}; segments are integers: label or threshold it first")
-        if volume.channels not in (None, 1):
-            raise ParameterError(f"the {name} has {volume.channels} channels; pick one first")

@@ -14,7 +14,7 @@ from daskflow.volume import Flag, Volume, operator
 _TRUNCATE = 4.0
 
 
-@operator(group="image")
+@operator(group="image", takes="image")
 def gaussian_filter(
     volume: Volume, *, sigma: Annotated[float | Sequence[float], Flag("-s")] = (0.0, 1.0, 1.0)
 ) -> Volume:

@@ -15,7 +15,7 @@ from daskflow.inference.patches import PatchGrid
 from daskflow.volume import Flag, Volume, operator
 
 
-@operator(group="inference")
+@operator(group="inference", takes="image")
 def inference(
     volume: Volume,
     *,

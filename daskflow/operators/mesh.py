@@ -15,7 +15,6 @@ from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
 from daskflow.operators._holes import check_whole
 from daskflow.operators._objects import object_labels, object_place
-from daskflow.operators._segmentation import check_segmentation
 from daskflow.operators.counting.stages import LabelCounts
 from daskflow.operators.meshing.finishing import FinishMeshes
 from daskflow.operators.meshing.forging import BLOCK_BYTES, ForgeMeshes
@@ -25,7 +24,7 @@ from daskflow.operators.meshing.writing import CutLargeMeshes, WriteMeshes
 from daskflow.volume import Flag, Stage, Volume, operator
 
 
-@operator(group="objects")
+@operator(group="objects", takes="labels")
 def mesh(
     volume: Volume,
     *,
@@ -88,7 +87,6 @@ def mesh(
         MissingDependencyError: when it is run, if zmesh, pyfqmr or DracoPy is not installed.
         MetadataMismatchError: when it is run, if the directory holds the meshes of another job.
     """
-    check_segmentation(volume, "meshing")
     error = math.prod(volume.spec.spacing) ** (1 / 3) if max_error is None else max_error
     _check_numbers(max_error=error, dust=dust, lods=lods, max_labels_per_shard=max_labels_per_shard - 1)
     layer, mip, url = object_place(volume, output, kind="meshes", suffix=f"_err_{error:.6g}")

@@ -10,7 +10,7 @@ from daskflow.errors import ParameterError
 from daskflow.volume import Volume, operator
 
 
-@operator(group="image")
+@operator(group="image", takes="image")
 def normalize_intensity(volume: Volume) -> Volume:
     """Map the grey values 0..255 linearly to -1..1.
 

@@ -10,7 +10,7 @@ from daskflow.errors import ParameterError
 from daskflow.volume import Flag, Volume, operator
 
 
-@operator(group="image")
+@operator(group="image", takes="image")
 def quantize(volume: Volume, *, channel: Annotated[int, Flag("-c")] = 0) -> Volume:
     """Turn one channel of probabilities or affinities into a uint8 image: 255 times the value, truncated.
 

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
-from daskflow.operators._segmentation import check_segmentation
 from daskflow.operators.remapping.tables import Table, table_of
 from daskflow.volume import Flag, Volume, operator
 
@@ -19,7 +18,7 @@ Unmapped = Literal["error", "keep", "zero"]
 _TILE = 2**18  # voxels, which a processor's cache holds
 
 
-@operator(group="segmentation")
+@operator(group="segmentation", takes="labels")
 def remap(
     volume: Volume,
     *,
@@ -49,7 +48,6 @@ def remap(
     Raises:
         ParameterError: the volume holds no labels, or the table makes no sense or does not fit the dtype.
     """
-    check_segmentation(volume, "remapping")
     if unmapped not in ("error", "keep", "zero"):
         raise ParameterError(f"unmapped={unmapped!r} is none of error, keep, zero")
     if offset and unmapped != "keep":
@@ -111,8 +109,6 @@ def rename(
         flat = flat.view(np.uint8)
     ends = _ends_of_runs(flat)
     runs = flat[ends]
-    if runs.min() < 0:
-        raise ParameterError(f"block {box} holds the label {runs.min()}; labels must not be negative")
     numbers, places = fastremap.renumber(runs.astype(np.uint64, copy=False), preserve_zero=False)
     labels = np.zeros(len(places) + 1, np.uint64)
     labels[np.fromiter(places.values(), np.int64, len(places))] = np.fromiter(places.keys(), np.uint64, len(places))

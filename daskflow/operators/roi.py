@@ -20,7 +20,7 @@ from daskflow.volume import Flag, Volume, operator
 from daskflow.volume.node import Stored
 
 
-@operator(group="image")
+@operator(group="image", takes="image")
 def roi(
     volume: Volume,
     *,

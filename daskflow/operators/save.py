@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Annotated, Literal
 
 from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError, StoreNotFoundError
-from daskflow.geometry import BoundingBox, VolumeSpec, Zyx, as_zyx
+from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.job import Finish
 from daskflow.jobs.merging import evaluate_stage, file_stages
@@ -21,11 +22,12 @@ from daskflow.operators.pyramid.levels import NewLevels, chosen_method, effectiv
 from daskflow.operators.pyramid.passes import passes
 from daskflow.operators.pyramid.stages import PyramidSink, stages_after
 from daskflow.stores import Layout, kvstore
-from daskflow.stores.opening import open_store, split_dataset, target_format
+from daskflow.stores.opening import format_named, open_store, split_dataset, target_format
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.stores.precomputed_info import check_layout
 from daskflow.stores.sharding import default_shard
 from daskflow.volume import Flag, Volume, operator
+from daskflow.volume.kinds import without_negatives
 from daskflow.volume.node import Stored
 
 _CHUNK: Zyx = (64, 64, 64)
@@ -56,7 +58,8 @@ def save(
     """Write a volume to a store, as a job that can be stopped and resumed.
 
     The format follows from the ending (.zarr, .h5, .tif, .npy) and is precomputed without one. A layer that exists and
-    agrees is written into; one that differs is refused.
+    agrees is written into; one that differs is refused. Integers of 32 and 64 bits whose layer type is unknown are
+    saved as a segmentation, as the plan says. Labels must not be negative.
 
     Args:
         volume: what is written.
@@ -92,6 +95,9 @@ def save(
     rest, dataset = split_dataset(rest)
     location = kvstore.normalise(rest)
     _refuse_own_source(volume, location, mip)
+    spec, notes = _stated(volume.spec, location, target.name)
+    if spec.layer_type == "segmentation":
+        volume = without_negatives(volume)
     asked = Layout(
         chunk=None if chunk is None else as_zyx(chunk, name="chunk"),
         shard=None if shard is None or shard == "auto" else as_zyx(shard, name="shard"),
@@ -108,34 +114,53 @@ def save(
     if target.create is None:
         if mip or levels:
             raise ParameterError(f"{target.name} files have no mips; got mip={mip}, levels={levels}")
-        gathered = FileSink(location, volume.spec, target.name, asked, dataset)
+        gathered = FileSink(location, spec, target.name, asked, dataset)
         files = file_stages(leaf, volume, gathered, block=work)
-        return Job((*volume.expression.stages, *files), directory, name=f"save-{leaf}", finish=finish)
+        return Job((*volume.expression.stages, *files), directory, name=f"save-{leaf}", finish=finish, notes=notes)
     if target.name == "precomputed":
-        check_layout(volume.spec, asked)
+        check_layout(spec, asked)
         asked = _keeping(volume, asked, location, mip)
     budget = parse_bytes(memory)
     sharding = budget if shard == "auto" else None
     base = LayerSink(
         location,
-        volume.spec,
+        spec,
         mip,
         target.name,
-        _completed(asked, volume.spec, location, target.name, mip, sharding),
+        _completed(asked, spec, location, target.name, mip, sharding),
         drop=0 if delete_background else None,
     )
     if not levels:
         alone = evaluate_stage(f"save-{leaf}", volume, base, block=work)
-        return Job((*volume.expression.stages, alone), directory, name=f"save-{leaf}", finish=finish)
-    how = Downsampling(as_zyx(factor, name="factor"), chosen_method(volume.spec, method), sparse)
-    how.check(volume.dtype)
+        return Job((*volume.expression.stages, alone), directory, name=f"save-{leaf}", finish=finish, notes=notes)
+    how = Downsampling(as_zyx(factor, name="factor"), chosen_method(spec, method), sparse)
+    how.check(spec.dtype)
     new = NewLevels(location, target.name, mip, levels, how, asked, base.layout, sharding, base.drop)
     assert base.unit is not None
-    first, *others = passes(how, volume.spec, new.sinks(volume.spec), memory=budget, base=base.unit)
+    first, *others = passes(how, spec, new.sinks(spec), memory=budget, base=base.unit)
     whole = evaluate_stage(f"save-{leaf}", volume, PyramidSink(base, first), block=work)
     return Job(
-        (*volume.expression.stages, whole, *stages_after(first, others)), directory, name=f"save-{leaf}", finish=finish
+        (*volume.expression.stages, whole, *stages_after(first, others)),
+        directory,
+        name=f"save-{leaf}",
+        finish=finish,
+        notes=notes,
     )
+
+
+def _stated(spec: VolumeSpec, location: str, format_name: str) -> tuple[VolumeSpec, tuple[str, ...]]:
+    """Return what is saved, its kind stated, and what the plan says of that.
+
+    What is written into a layer is what the layer says it holds; wide integers whose kind is unknown are labels.
+    """
+    if spec.layer_type is not None or spec.kind != "segmentation":
+        return spec, ()
+    kind: LayerType | None = "segmentation"
+    why = f"as integers of {8 * spec.dtype.itemsize} bits are unless their layer type is stated"
+    if format_named(format_name).create is not None:
+        with contextlib.suppress(StoreNotFoundError):
+            kind, why = open_store(location, format=format_name).spec.layer_type, "as the layer that is there says"
+    return spec.replace(layer_type=kind), (f"{spec.dtype} is saved as {kind or 'voxels of unknown kind'}, {why}",)
 
 
 def _refuse_own_source(volume: Volume, location: str, mip: int) -> None:

@@ -14,7 +14,6 @@ from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
 from daskflow.operators._holes import check_whole
 from daskflow.operators._objects import object_labels, object_place
-from daskflow.operators._segmentation import check_segmentation
 from daskflow.operators._stored import stored_node
 from daskflow.operators.counting.stages import LabelCounts
 from daskflow.operators.skeletonizing.finish import FinishSkeletons
@@ -27,7 +26,7 @@ from daskflow.stores import kvstore
 from daskflow.volume import Flag, Stage, Volume, operator
 
 
-@operator(group="objects")
+@operator(group="objects", takes="labels")
 def skeletonize(
     volume: Volume,
     *,
@@ -102,7 +101,6 @@ def skeletonize(
         MissingDependencyError: when it is run, if kimimaro is not installed.
         MetadataMismatchError: when it is run, if the directory holds the skeletons of another job.
     """
-    check_segmentation(volume, "skeletonizing")
     layer, mip, url = object_place(volume, output, kind="skeletons")
     tracing = Tracing(
         voxel_size=volume.spec.spacing,

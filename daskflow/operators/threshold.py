@@ -9,24 +9,39 @@ import numpy as np
 from daskflow.errors import ParameterError
 from daskflow.volume import Flag, Volume, operator
 
+_MIDDLE = 0.5  # of probabilities
 
-@operator(group="segmentation")
-def threshold(volume: Volume, *, threshold: Annotated[float, Flag("-t")] = 0.5) -> Volume:
+
+@operator(group="segmentation", takes="image")
+def threshold(volume: Volume, *, threshold: Annotated[float | None, Flag("-t")] = None) -> Volume:
     """Mark the voxels above a threshold with 1 and the others with 0.
 
     Args:
         volume: values with one channel, zyx or czyx.
-        threshold: voxels strictly above it become 1.
+        threshold: voxels strictly above it become 1; of floats 0.5 unless given.
 
     Returns:
         A uint8 segmentation, zyx.
 
     Raises:
-        ParameterError: the volume has more than one channel.
+        ParameterError: the volume has more than one channel, or integers and no threshold.
     """
     if volume.channels not in (None, 1):
         raise ParameterError(f"threshold takes one channel, the volume has {volume.channels}; pick one first")
-    return volume.map_blocks(above, dtype=np.uint8, channels=None, layer_type="segmentation", threshold=threshold)
+    return volume.map_blocks(
+        above,
+        dtype=np.uint8,
+        channels=None,
+        layer_type="segmentation",
+        threshold=_default(volume.dtype) if threshold is None else threshold,
+    )
+
+
+def _default(dtype: np.dtype[Any]) -> float:
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        raise ParameterError(f"threshold of {dtype}, whose values go from {limits.min} to {limits.max}, must be given")
+    return _MIDDLE
 
 
 def above(array: np.ndarray[Any, Any], threshold: float) -> np.ndarray[Any, Any]:

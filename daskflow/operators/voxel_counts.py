@@ -13,18 +13,17 @@ from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.passing import PassingJob, private_directory
 from daskflow.operators._halving import halved
-from daskflow.operators._segmentation import check_segmentation
+from daskflow.operators._stored import stored_node
 from daskflow.operators.counting.stages import LabelCounts
 from daskflow.operators.counting.writing import WriteCounts, check_ending
 from daskflow.stores import kvstore
 from daskflow.stores.precomputed_info import load_info
 from daskflow.volume import Flag, Stage, Volume, operator
-from daskflow.volume.node import Stored
 
 _BLOCK_VOXELS = 2**20  # memory of this size is taken anew without a visit to the kernel
 
 
-@operator(group="segmentation")
+@operator(group="segmentation", takes="labels")
 def voxel_counts(
     volume: Volume,
     *,
@@ -50,7 +49,6 @@ def voxel_counts(
     Raises:
         ParameterError: the volume holds no labels, or the output has another ending.
     """
-    check_segmentation(volume, "counting voxels")
     expression = volume.expression
     grid = BlockGrid(volume.box, halved(volume, _BLOCK_VOXELS), volume.spec.chunk_origin)
     key = token([__version__, expression.describe(), grid.block])[:8]
@@ -96,8 +94,8 @@ class ReportCounts:
 
 def _layer_file(volume: Volume) -> tuple[str, str] | None:
     """Return where a job is kept and where counts belong, for a whole level of a precomputed layer as it is stored."""
-    node = volume.node
-    if not isinstance(node, Stored) or node.store.opened is None or node.store.opened.format != "precomputed":
+    node = stored_node(volume)
+    if node is None or node.store.opened is None or node.store.opened.format != "precomputed":
         return None
     store = node.store
     if volume.box != store.spec.box or store.url.startswith(("http://", "https://")):

@@ -12,7 +12,6 @@ import numpy as np
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.view.levels import Level, chunk_of
-from daskflow.volume.picture import shown_as
 
 _CHUNK = re.compile(r"(\d+)/(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)")
 _IMAGE_DTYPES = {"bool": "uint8", "int64": "float32", "uint64": "float32", "float16": "float32", "float64": "float32"}
@@ -44,7 +43,7 @@ class ComputedLayer:
         info = {
             **self.objects,
             "@type": "neuroglancer_multiscale_volume",
-            "type": "segmentation" if shown_as(spec) == "segmentation" else "image",
+            "type": "segmentation" if spec.kind == "segmentation" else "image",
             "data_type": self._dtype.name,
             "num_channels": spec.channels or 1,
             "scales": [_scale(str(mip), level.spec) for mip, level in enumerate(self.levels)],
@@ -77,7 +76,7 @@ def served_dtype(spec: VolumeSpec) -> np.dtype[Any]:
     Raises:
         ParameterError: labels that are no integers.
     """
-    if shown_as(spec) != "segmentation":
+    if spec.kind != "segmentation":
         return np.dtype(_IMAGE_DTYPES.get(spec.dtype.name, spec.dtype.name))
     if spec.dtype.kind not in "iub":
         raise ParameterError(f"cannot show {spec.dtype} as a segmentation; cast it with astype('uint32')")

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.volume import Volume
 from daskflow.volume.node import Stored
-from daskflow.volume.picture import shown_as
 
 Array = npt.NDArray[Any]
 
@@ -80,7 +79,7 @@ def _read_coarse(finest: Level, factor: Zyx, box: BoundingBox) -> Array:
     """Return the means (images) or first voxels (labels) of windows counted from the origin, cut at the edge."""
     fine = box.refine(factor).clip(finest.spec.box)
     values = finest.read(fine)
-    pick = shown_as(finest.spec) == "segmentation"
+    pick = finest.spec.kind == "segmentation"
     dtype = values.dtype
     if not pick:
         values = values.astype(np.float32)

@@ -22,7 +22,7 @@ from daskflow.view.server import Rule, computed_rule, folder_rule
 from daskflow.view.state import Layer
 from daskflow.volume import Volume
 from daskflow.volume.node import Stored
-from daskflow.volume.picture import contrast, fixed_range, shown_as
+from daskflow.volume.picture import contrast, fixed_range
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def _has_skeletons(volume: Volume) -> bool:
 def value_range(volume: Volume) -> tuple[float, float]:
     """Return the values to show as black and white: an image of a wide type by the contrast of its very middle."""
     spec = volume.spec
-    if shown_as(spec) == "image" and spec.dtype not in ("uint8", "bool"):
+    if spec.kind == "image" and spec.dtype not in ("uint8", "bool"):
         z, y, x = ((a + b) // 2 for a, b in zip(spec.box.start, spec.box.stop, strict=True))
         half = _SAMPLE // 2
         middle = BoundingBox((z, y - half, x - half), (z + 1, y + half, x + half)).clip(spec.box)

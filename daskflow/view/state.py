@@ -10,7 +10,6 @@ from typing import Any
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import VolumeSpec
-from daskflow.volume.picture import shown_as
 
 CLIENT = "https://neuroglancer-demo.appspot.com"
 
@@ -84,7 +83,7 @@ def viewer_state(layers: Sequence[Layer]) -> dict[str, Any]:
 def layer_state(layer: Layer) -> dict[str, Any]:
     """Return one layer's part of the state: labels in their colours, images grey, affinities red, green and blue."""
     common = {"name": layer.name, "source": layer.source}
-    kind = shown_as(layer.spec)
+    kind = layer.spec.kind
     if kind == "segmentation":
         state: dict[str, Any] = {**common, "type": "segmentation", "tab": "segments"}
         if layer.objects:

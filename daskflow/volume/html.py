@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from daskflow.config import format_bytes
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.volume.expression import Expression
-from daskflow.volume.picture import section_png, shown_as
+from daskflow.volume.picture import section_png
 
 if TYPE_CHECKING:
     from daskflow.volume.volume import Volume
@@ -59,7 +59,7 @@ def _picture(volume: Volume) -> str:
     try:
         if expression.estimate([section]).memory > _CHEAP_BYTES:
             return ""
-        png = section_png(volume.read(section), shown_as(volume.spec))
+        png = section_png(volume.read(section), volume.spec.kind)
     except Exception:  # noqa: BLE001 (whatever a user's function raises, the facts can be shown)
         return ""
     data = base64.b64encode(png).decode()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import GeometryError, ParameterError
-from daskflow.geometry import LayerType, VolumeSpec
+from daskflow.geometry import LayerType
 
 Array = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]
@@ -18,14 +18,6 @@ Pixels = npt.NDArray[np.uint8]
 SIDE = 256
 _STRETCH = (0.5, 99.5)
 _LARGEST = 1e300
-_LABELS = ("uint32", "uint64", "int32", "int64")
-
-
-def shown_as(spec: VolumeSpec) -> LayerType:
-    """Return the layer type, guessed where it is unknown: wide integers without channels are labels."""
-    if spec.layer_type is not None:
-        return spec.layer_type
-    return "segmentation" if spec.channels is None and spec.dtype.name in _LABELS else "image"
 
 
 def section_png(section: Array, layer_type: LayerType = "image", *, side: int = SIDE) -> bytes:

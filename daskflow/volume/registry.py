@@ -17,9 +17,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskflow.errors import ParameterError
+
+if TYPE_CHECKING:
+    from daskflow.volume.kinds import Takes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,18 +101,40 @@ class Operator:
         return _sections(self.function)[0]
 
 
-def operator(*, group: str) -> Callable[[F], F]:
+def operator(*, group: str, takes: Takes | None = None) -> Callable[[F], F]:
     """Register a function as an operator.
 
     Args:
         group: the heading it is listed under, e.g. "image".
+        takes: what its volumes must be: image (no segmentation) or labels (none of them negative); anything unless
+            given. Others are refused when it is called, negative labels when they are read.
     """
 
     def mark(function: F) -> F:
-        setattr(function, _ATTRIBUTE, group)
-        return function
+        marked = function if takes is None else _taking(takes, function)
+        setattr(marked, _ATTRIBUTE, group)
+        return marked
 
     return mark
+
+
+def _taking(takes: Takes, function: F) -> F:
+    """Return a function that is given volumes of one kind alone."""
+    signature = inspect.signature(function)
+    command = function.__name__.replace("_", "-")
+
+    @functools.wraps(function)
+    def checked(*args: Any, **options: Any) -> Any:
+        from daskflow.volume.kinds import taken
+        from daskflow.volume.volume import Volume
+
+        bound = signature.bind(*args, **options)
+        for name, value in bound.arguments.items():
+            if isinstance(value, Volume):
+                bound.arguments[name] = taken(value, takes, command, name)
+        return function(*bound.args, **bound.kwargs)
+
+    return checked  # type: ignore[return-value]  # what wraps() copied makes it the same to its callers
 
 
 def operator_names() -> list[str]:

@@ -70,3 +70,22 @@ def test_voxels_of_unknown_size_are_taken_to_measure_as_the_others_do():
     assert known.coarsened((1, 2, 2)).voxel_size == (40, 8, 8)
     assert known.coarsened((1, 2, 2)).ratio(known) == (1, 2, 2)
     assert known.replace(voxel_size=None) == spec
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "layer_type", "kind"),
+    [
+        ("uint8", None, None, "image"),
+        ("uint64", None, None, "segmentation"),
+        ("int32", 1, None, "segmentation"),
+        ("uint32", 3, None, "image"),
+        ("uint32", None, "image", "image"),
+        ("float64", None, None, "image"),
+        ("uint16", None, None, "image"),
+        ("uint8", None, "segmentation", "segmentation"),
+        ("float32", 3, "affinity_map", "affinity_map"),
+    ],
+)
+def test_kind_is_the_layer_type_or_follows_from_the_voxels(dtype, channels, layer_type, kind):
+    spec = VolumeSpec(BoundingBox((0, 0, 0), (2, 2, 2)), np.dtype(dtype), channels, layer_type=layer_type)
+    assert spec.kind == kind

@@ -208,7 +208,7 @@ def test_large_blocks_are_halved_unless_that_reads_voxels_twice(monkeypatch):
     volume = Volume.from_array(np.zeros((32, 32, 32), np.uint8)).with_block((16, 16, 32))
 
     assert connected_components(volume).block == (8, 8, 8)
-    assert connected_components(threshold(volume)).block == (8, 8, 8)
+    assert connected_components(threshold(volume, threshold=0)).block == (8, 8, 8)
     assert connected_components(volume.with_block((7, 9, 15))).block == (7, 9, 15)
     blurred = volume.map_overlap(np.abs, depth=1)
     assert connected_components(blurred).block == (16, 16, 32)

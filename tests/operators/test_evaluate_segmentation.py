@@ -155,7 +155,7 @@ def test_voxels_of_different_size_are_refused():
 def test_what_are_no_segments_is_refused():
     good = Volume.from_array(np.zeros((2, 2, 2), np.uint8))
 
-    with pytest.raises(ParameterError, match="ground truth holds float32"):
+    with pytest.raises(ParameterError, match="groundtruth holds float32"):
         evaluate_segmentation(good, Volume.from_array(np.zeros((2, 2, 2), np.float32)))
     with pytest.raises(ParameterError, match="segmentation has 2 channels"):
         evaluate_segmentation(Volume.from_array(np.zeros((2, 2, 2, 2), np.uint8)), good)

@@ -192,3 +192,35 @@ def test_a_copy_is_noted_in_its_source_if_asked(tmp_path):
     after = json.loads((tmp_path / "source/provenance").read_text())
     assert len(after["processing"]) == len(before["processing"]) + 1
     assert "copy" in json.dumps(after["processing"][-1])
+
+
+def saved_kind(path):
+    return daskflow.open(path).layer_type
+
+
+@pytest.mark.parametrize("name", ["layer", "layer.zarr"])
+@pytest.mark.parametrize("dtype", ["uint32", "uint64", "int32"])
+def test_wide_integers_without_a_stated_kind_are_saved_as_labels(tmp_path, name, dtype):
+    volume = Volume.from_array(np.ones((4, 8, 8), dtype))
+    job = save(volume, tmp_path / name, levels=1)
+    assert f"{dtype} is saved as segmentation, as integers of" in str(job.plan())
+    assert f"{dtype} is saved as segmentation" in job.plan()._repr_html_()
+    assert job.run(progress=False).ok
+    assert saved_kind(tmp_path / name) == "segmentation"
+    assert saved_kind(tmp_path / name) == daskflow.open(tmp_path / name, mip=1).layer_type
+    if name == "layer":
+        scale = json.loads((tmp_path / name / "info").read_text())["scales"][0]
+        assert scale["encoding"] == ("raw" if dtype == "int32" else "compressed_segmentation")
+
+
+def test_a_stated_kind_and_that_of_the_layer_there_win(tmp_path):
+    stated = Volume.from_array(np.full((4, 8, 8), -3, np.int32), layer_type="image")
+    job = save(stated, tmp_path / "layer")
+    assert "is saved as" not in str(job.plan())
+    assert job.run(progress=False).ok
+    assert saved_kind(tmp_path / "layer") == "image"
+    again = save(Volume.from_array(np.full((4, 8, 8), -4, np.int32)), tmp_path / "layer", mip=0)
+    assert "int32 is saved as image, as the layer that is there says" in str(again.plan())
+    narrow = save(Volume.from_array(np.ones((4, 8, 8), np.uint16)), tmp_path / "narrow")
+    assert narrow.run(progress=False).ok
+    assert saved_kind(tmp_path / "narrow") == "image"

@@ -12,8 +12,7 @@ from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from daskflow.errors import GeometryError, ParameterError
-from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.volume.picture import encode_png, label_colors, section_pixels, section_png, shown_as
+from daskflow.volume.picture import encode_png, label_colors, section_pixels, section_png
 
 
 def decoded(png: bytes) -> np.ndarray:
@@ -115,18 +114,3 @@ def test_no_picture_without_voxels_or_with_other_axes(shape):
 def test_encoder_refuses_what_is_no_picture():
     with pytest.raises(ParameterError, match="uint8"):
         encode_png(np.zeros((2, 2), np.float32))
-
-
-@pytest.mark.parametrize(
-    ("dtype", "channels", "layer_type", "shown"),
-    [
-        ("uint8", None, None, "image"),
-        ("uint64", None, None, "segmentation"),
-        ("uint32", 3, None, "image"),
-        ("uint8", None, "segmentation", "segmentation"),
-        ("float32", 3, "affinity_map", "affinity_map"),
-    ],
-)
-def test_unknown_layer_type_is_guessed_from_the_voxels(dtype, channels, layer_type, shown):
-    spec = VolumeSpec(BoundingBox((0, 0, 0), (2, 2, 2)), np.dtype(dtype), channels, layer_type=layer_type)
-    assert shown_as(spec) == shown

@@ -12,17 +12,12 @@ def grey_image(volume: Volume, name: str) -> None:
     """Raise unless a volume is an image whose grey values can be counted.
 
     Args:
-        volume: what is asked about.
+        volume: what is asked about; no segmentation.
         name: what it is needed for.
 
     Raises:
-        ParameterError: a segmentation, several channels, or neither uint8 nor uint16.
+        ParameterError: several channels, or neither uint8 nor uint16.
     """
-    if volume.layer_type == "segmentation":
-        raise ParameterError(
-            f"{name} takes an image, the volume is a segmentation, whose values are names, not amounts;"
-            " open it with layer_type='image' if that is wrong"
-        )
     if volume.channels not in (None, 1):
         raise ParameterError(f"{name} takes one channel, the volume has {volume.channels}; use pick-channels first")
     if volume.dtype.name not in BINS:

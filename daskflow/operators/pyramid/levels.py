@@ -13,7 +13,6 @@ from daskflow.operators.pyramid.kernels import Downsampling, Method
 from daskflow.stores import Layout
 from daskflow.stores.opening import format_named, open_store
 from daskflow.stores.sharding import default_shard, shard_shape, sharding_spec
-from daskflow.volume.picture import shown_as
 
 MOST_LEVELS = 30
 
@@ -42,7 +41,7 @@ def chosen_method(spec: VolumeSpec, method: str) -> Method:
         raise ParameterError("the mean of labels is no label; use method='mode', or open the layer as an image")
     if method != "auto":
         return method  # type: ignore[return-value]  # Downsampling checks it
-    if shown_as(spec) == "segmentation" or spec.dtype.kind == "b":
+    if spec.kind == "segmentation" or spec.dtype.kind == "b":
         return "mode"
     if spec.dtype.kind in "ui" and spec.dtype.itemsize == 8:
         raise ParameterError(

@@ -1,0 +1,94 @@
+"""What operators ask of the kind of a volume: an image, whose values are amounts, or labels, whose values are names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from daskflow.errors import ParameterError
+from daskflow.geometry import BoundingBox
+from daskflow.volume.node import Array, Crop
+
+if TYPE_CHECKING:
+    from daskflow.volume.volume import Volume
+
+Takes = Literal["image", "labels"]
+
+
+def taken(volume: Volume, takes: Takes, command: str, name: str) -> Volume:
+    """Return a volume as an operator takes it.
+
+    Args:
+        volume: what it is given.
+        takes: image: anything that does not say it is a segmentation; labels: integers in one channel that do not say
+            they are something else, of which none is negative.
+        command: name of the operator.
+        name: of the volume among its parameters.
+
+    Raises:
+        ParameterError: the volume is of another kind; while it is read, a negative label.
+    """
+    _CHECKS[takes](volume, command, name if name != "volume" else "the volume")
+    return volume if takes == "image" else without_negatives(volume)
+
+
+def without_negatives(volume: Volume) -> Volume:
+    """Return labels of which none is negative, which is told when they are read."""
+    from daskflow.volume.volume import Volume
+
+    if volume.dtype.kind != "i" or isinstance(volume.node, Names):
+        return volume
+    return Volume(Names(volume.spec, volume.node), block=volume.block, mips=volume.mips)
+
+
+@dataclass(frozen=True, eq=False)
+class Names(Crop):
+    """Its input, of which no value is negative."""
+
+    def with_inputs(self, inputs: Sequence[Any]) -> Names:
+        return dataclasses.replace(self, input=inputs[0])
+
+    def compute(self, box: BoundingBox, arrays: Sequence[Array]) -> Array:
+        (array,) = arrays
+        if array.size and array.min() < 0:
+            first = np.unravel_index(int((array < 0).argmax()), array.shape)
+            place = tuple(int(a + b) for a, b in zip(box.start, first[-3:], strict=True))
+            raise ParameterError(
+                f"the label {array[first]} at {place} (zyx) is negative, and labels are names from 0 on; cast them with"
+                " astype to uint64, overflow clip to make those 0; or, if they are amounts, state the layer type image"
+            )
+        return array
+
+
+def _check_labels(volume: Volume, command: str, name: str) -> None:
+    if volume.dtype.kind not in "bui":
+        raise ParameterError(f"{command} takes labels, {name} holds {volume.dtype}; label or threshold it first")
+    if volume.channels not in (None, 1):
+        raise ParameterError(f"{command} takes one channel, {name} has {volume.channels} channels; pick one first")
+    if volume.layer_type not in (None, "segmentation"):
+        raise ParameterError(
+            f"{command} takes a segmentation, {name} is an {volume.layer_type.replace('_', ' ')} of {volume.dtype};"
+            f" if its values are labels, {_remedy('segmentation')}"
+        )
+
+
+def _check_image(volume: Volume, command: str, name: str) -> None:
+    if volume.layer_type == "segmentation":
+        raise ParameterError(
+            f"{command} takes an image, {name} is a segmentation, whose values are names, not amounts; if that is"
+            f" wrong, {_remedy('image')}"
+        )
+
+
+def _remedy(kind: str) -> str:
+    return (
+        f"open it with layer_type='{kind}' (--layer-type {kind}), or correct a layer with"
+        f" daskflow set LAYER --layer-type {kind}"
+    )
+
+
+_CHECKS: dict[Takes, Callable[[Volume, str, str], None]] = {"image": _check_image, "labels": _check_labels}
