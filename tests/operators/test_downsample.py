@@ -288,7 +288,7 @@ def test_a_volume_with_no_layer_to_write_into_is_refused(tmp_path):
 
 
 def test_labels_that_call_themselves_an_image_are_not_averaged_by_mistake(tmp_path):
-    stored(noise(dtype="uint64"), tmp_path / "layer", layer_type=None)
+    stored(noise(dtype="uint64"), tmp_path / "layer", layer_type="image")
     with pytest.raises(ParameterError, match="method='mode'"):
         downsample(daskflow.open(tmp_path / "layer"))
 

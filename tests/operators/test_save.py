@@ -12,6 +12,7 @@ from daskflow.clusters import Threads
 from daskflow.errors import ParameterError
 from daskflow.stores.base import Layout
 from daskflow.stores.opening import open_store
+from daskflow.volume import Volume
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -202,7 +203,7 @@ def saved_kind(path):
 @pytest.mark.parametrize("dtype", ["uint32", "uint64", "int32"])
 def test_wide_integers_without_a_stated_kind_are_saved_as_labels(tmp_path, name, dtype):
     volume = Volume.from_array(np.ones((4, 8, 8), dtype))
-    job = save(volume, tmp_path / name, levels=1)
+    job = daskflow.save(volume, tmp_path / name, levels=1)
     assert f"{dtype} is saved as segmentation, as integers of" in str(job.plan())
     assert f"{dtype} is saved as segmentation" in job.plan()._repr_html_()
     assert job.run(progress=False).ok
@@ -215,12 +216,12 @@ def test_wide_integers_without_a_stated_kind_are_saved_as_labels(tmp_path, name,
 
 def test_a_stated_kind_and_that_of_the_layer_there_win(tmp_path):
     stated = Volume.from_array(np.full((4, 8, 8), -3, np.int32), layer_type="image")
-    job = save(stated, tmp_path / "layer")
+    job = daskflow.save(stated, tmp_path / "layer")
     assert "is saved as" not in str(job.plan())
     assert job.run(progress=False).ok
     assert saved_kind(tmp_path / "layer") == "image"
-    again = save(Volume.from_array(np.full((4, 8, 8), -4, np.int32)), tmp_path / "layer", mip=0)
+    again = daskflow.save(Volume.from_array(np.full((4, 8, 8), -4, np.int32)), tmp_path / "layer", mip=0)
     assert "int32 is saved as image, as the layer that is there says" in str(again.plan())
-    narrow = save(Volume.from_array(np.ones((4, 8, 8), np.uint16)), tmp_path / "narrow")
+    narrow = daskflow.save(Volume.from_array(np.ones((4, 8, 8), np.uint16)), tmp_path / "narrow")
     assert narrow.run(progress=False).ok
     assert saved_kind(tmp_path / "narrow") == "image"
