@@ -54,7 +54,7 @@ class VolumeSpec:
 
     Raises:
         GeometryError: sizes below 1, or a shard that is no multiple of the chunk.
-        ParameterError: an unknown layer type, or names that do not match the channels.
+        ParameterError: voxels that are no real numbers, an unknown layer type, or names that do not match the channels.
     """
 
     box: BoundingBox
@@ -82,6 +82,8 @@ class VolumeSpec:
                 put(self, name, as_zyx(value, name=name))
                 if min(getattr(self, name)) < 1:
                     raise GeometryError(f"{name} {value} zyx must be at least 1 on every axis")
+        if self.dtype.kind not in "biuf":
+            raise ParameterError(_no_voxels(self.dtype))
         if self.channels is not None and self.channels < 1:
             raise GeometryError(
                 f"channels {self.channels} must be at least 1, or None for a volume without a channel axis"
@@ -166,3 +168,12 @@ class VolumeSpec:
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, checked anew."""
         return dataclasses.replace(self, **changes)
+
+
+def _no_voxels(dtype: np.dtype[Any]) -> str:
+    if dtype.kind != "c":
+        return f"volumes hold numbers, not {dtype}; convert them, e.g. array.astype('float32')"
+    return (
+        f"volumes hold real numbers, not {dtype}: take numpy.abs(array), or real and imaginary parts as two channels"
+        " numpy.stack([array.real, array.imag]), .astype('float32') if need be"
+    )

@@ -6,7 +6,8 @@
     box                |-------------|                          only what falls into it is added
 
 Every voxel is the sum, over the patches of the whole volume that cover it, of their outputs times their shares, and the
-shares add up to 1. So the result does not depend on how the volume is cut into blocks. A patch whose input is zero
+shares add up to 1. So the result does not depend on how the volume is cut into blocks. Where answers are not blended,
+every voxel belongs to the patch in which it lies deepest, and takes that one's answer. A patch whose input is zero
 everywhere is not run: it adds zeros, whatever the network would answer. That too is decided per patch, not per block.
 """
 
@@ -17,9 +18,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from daskflow.errors import ModelError
+from daskflow.errors import ModelError, ParameterError
 from daskflow.geometry import BoundingBox
-from daskflow.inference.engine import Accumulator, Engine
+from daskflow.inference.engine import Accumulator, Engine, Mosaic
 from daskflow.inference.network import Network
 from daskflow.inference.patches import Patch, PatchGrid
 from daskflow.stores.counting import count
@@ -36,8 +37,9 @@ def infer(
     grid: PatchGrid,
     network: Network,
     nan: NanPolicy = "error",
+    dtype: str = "float32",
 ) -> Array:
-    """Return what a network answers for `box`, float32 czyx.
+    """Return what a network answers for `box`, czyx: float32, or `dtype` where answers are not blended.
 
     Args:
         array: the voxels of `read_box`, zyx or czyx. Integers are divided by the greatest of their type (uint8 by 255);
@@ -48,20 +50,74 @@ def infer(
         network: what is run on each.
         nan: a NaN or an infinity fails the box (error), becomes 0 and is counted as non_finite_voxels (zero), or
             stays (keep).
+        dtype: what the network answers where answers are not blended.
 
     Raises:
         ModelError: the network does not load, fails, answers something else than was declared, or NaN.
+        ParameterError: the image holds a NaN or an infinity.
         BoundsError: no patch answers for a part of the box.
     """
     engine = network.engine()
-    total = engine.accumulator(network.channels, box.shape)
     source = array[None] if array.ndim == 3 else array
+    if nan == "error":
+        # types that hold no NaN hide it: all that the network sees is looked at, not only the box
+        hidden = not np.issubdtype(np.dtype(dtype), np.floating)
+        check_image(source, read_box, read_box if hidden else box)
+    patches = grid.patches(box)
+    total: Accumulator
+    if network.blend == "bump":
+        total = engine.accumulator(network.channels, box.shape)
+    else:
+        total = Mosaic(network.channels, box.shape, np.dtype(dtype), network.name)
+        patches = (patch for patch in patches if not patch.owned.clip(box).empty)
     with engine.guard:
-        for patches, inputs in _batches(source, read_box, grid, grid.patches(box), engine):
-            for patch, output in zip(patches, engine(inputs), strict=True):
-                inside = patch.output.clip(box)
+        for batch, inputs in _batches(source, read_box, grid, patches, engine):
+            for patch, output in zip(batch, engine(inputs), strict=True):
+                inside = (patch.output if network.blend == "bump" else patch.owned).clip(box)
                 total.add(inside.slices(box), output, inside.slices(patch.output), patch)
-        return _finite(total, box, network.name, nan)
+        result = total.result()
+        suspects = total.suspects() if nan != "keep" else []
+    bad = ~np.isfinite(result) if suspects else np.zeros((), bool)
+    if nan == "error" and bad.any():
+        for patch in suspects:
+            check_image(source, read_box, patch.input.clip(grid.box))
+        raise ModelError(
+            f"network {network.name} answered NaN or infinity in {int(bad.sum())} of {result.size} values of box {box},"
+            f" first in the patch {suspects[0].output} (z0-z1_y0-y1_x0-x1);"
+            " mend the network, or pass nan='zero' to write zeros there"
+        )
+    if bad.any():
+        result[bad] = 0
+        count("non_finite_voxels", int(bad.sum()))
+    return result
+
+
+def check_image(array: Array, read_box: BoundingBox, box: BoundingBox) -> None:
+    """Refuse an image that holds a NaN, an infinity, or a number that float32 does not hold.
+
+    Args:
+        array: the voxels of `read_box`, czyx.
+        read_box: what `array` holds.
+        box: the voxels to look at, inside `read_box`.
+
+    Raises:
+        ParameterError: naming the first such voxel.
+    """
+    if not np.issubdtype(array.dtype, np.floating):
+        return
+    voxels = array[(slice(None), *box.slices(read_box))]
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(voxels.astype(np.float32, copy=False))
+    if not bad.any():
+        return
+    channel, *local = (int(i) for i in np.argwhere(bad)[0])
+    place = tuple(i + start for i, start in zip(local, box.start, strict=True))
+    raise ParameterError(
+        f"the image holds {voxels[(channel, *local)]} at voxel {place} zyx"
+        f"{f' of channel {channel}' if len(array) > 1 else ''}, and {int(bad.sum())} values that are no finite float32"
+        f" in {box} (z0-z1_y0-y1_x0-x1): the network is not at fault. Correct the image there, or pass nan='zero' to"
+        " write zeros where the network answers NaN"
+    )
 
 
 def _batches(
@@ -103,21 +159,3 @@ def _scale(voxels: Array, out: Array) -> None:
     out[...] = voxels
     if np.issubdtype(voxels.dtype, np.integer):
         out /= np.float32(np.iinfo(voxels.dtype).max)
-
-
-def _finite(total: Accumulator, box: BoundingBox, name: str, nan: NanPolicy) -> Array:
-    result = total.result()
-    suspects = total.suspects() if nan != "keep" else []
-    if not suspects:
-        return result
-    bad = ~np.isfinite(result)
-    number = int(bad.sum())
-    if number and nan == "error":
-        raise ModelError(
-            f"network {name} answered NaN or infinity in {number} of {result.size} values of box {box},"
-            f" first in the patch {suspects[0].output} (z0-z1_y0-y1_x0-x1);"
-            " mend the network, or pass nan='zero' to write zeros there"
-        )
-    result[bad] = 0
-    count("non_finite_voxels", number)
-    return result

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from daskflow.errors import ModelError
 from daskflow.geometry import Zyx
 from daskflow.inference.patches import Patch
 from daskflow.inference.weights import Shares
@@ -32,7 +33,7 @@ class Accumulator(Protocol):
         """Return the patches whose added part may hold a NaN or an infinity; the others hold none."""
 
     def result(self) -> Array:
-        """Return the sum, float32 czyx, on the host."""
+        """Return the sum, czyx, on the host."""
 
 
 class Engine(Protocol):
@@ -41,7 +42,7 @@ class Engine(Protocol):
     Attributes:
         name: names it to people.
         batch_size: patches per call; an engine that runs out of memory lowers it.
-        guard: held by whoever calls the engine, where it stands only one caller at a time.
+        guard: held by whoever answers for a box, where a device has room for one box at a time.
     """
 
     name: str
@@ -49,7 +50,10 @@ class Engine(Protocol):
     guard: AbstractContextManager[Any]
 
     def __call__(self, patches: Array) -> Any:
-        """Return the outputs of some patches (batch, channels, and an output patch zyx), on the engine's device.
+        """Return the outputs of some patches (batch, channels, and an output patch zyx).
+
+        They are float32 on the engine's device or, where they are not blended, arrays of the network's own type on the
+        host; later calls leave them alone. Threads take turns, for a network may keep tensors of a pass on itself.
 
         Args:
             patches: float32 (batch, channels, and an input patch zyx) on the host, overwritten after the call's
@@ -64,6 +68,39 @@ class Engine(Protocol):
 
     def release(self) -> None:
         """Give back what was only kept to make the next call faster."""
+
+
+class Mosaic:
+    """Outputs side by side, each voxel from one patch, in the type of the outputs.
+
+    Args:
+        channels: of the outputs.
+        shape: voxels of the box (zyx).
+        dtype: the type that was declared.
+        name: names the network to people.
+    """
+
+    def __init__(self, channels: int, shape: Zyx, dtype: np.dtype[Any], name: str) -> None:
+        self._result = np.zeros((channels, *shape), dtype)
+        self._name = name
+        self._suspects: list[Patch] = []
+
+    def add(self, at: Slices, output: Any, part: Slices, patch: Patch) -> None:
+        values = output[(slice(None), *part)]
+        if values.dtype != self._result.dtype:
+            raise ModelError(
+                f"network {self._name} answered {values.dtype} for patch {patch.output}, and {self._result.dtype} when"
+                " it was tried; make it answer one type"
+            )
+        self._result[(slice(None), *at)] = values
+        if not np.isfinite(values).all():
+            self._suspects.append(patch)
+
+    def suspects(self) -> list[Patch]:
+        return self._suspects
+
+    def result(self) -> Array:
+        return self._result
 
 
 class HostAccumulator:

@@ -18,6 +18,7 @@ from daskflow.inference.engine import Engine, Slices
 
 Framework = Literal["universal", "identity", "pytorch"]
 Precision = Literal["float32", "float16", "bfloat16"]
+Blend = Literal["bump", "none"]
 
 _KEPT = 4
 _FEATURES = 64
@@ -77,6 +78,9 @@ class Network:
         batch_size: patches per call.
         dtype: what torch computes in where precision allows (autocast); outputs are float32.
         device: where torch computes: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
+        blend: what becomes of answers that overlap: "bump", their weighted mean, float32; or "none", where each voxel
+            takes the answer of the patch in which it lies deepest, in the type that the network answers.
+        net_output: index or name of the answer that counts, of a network that gives several.
 
     Raises:
         ParameterError: an unknown framework, no model file where one is needed, or counts below 1.
@@ -92,12 +96,16 @@ class Network:
     batch_size: int = 1
     dtype: Precision = "float32"
     device: str = "auto"
+    blend: Blend = "bump"
+    net_output: str | None = None
 
     def __post_init__(self) -> None:
         if self.framework not in get_args(Framework):
             raise ParameterError(f"framework {self.framework!r} is none of {', '.join(get_args(Framework))}")
         if self.dtype not in get_args(Precision):
             raise ParameterError(f"dtype {self.dtype!r} is none of {', '.join(get_args(Precision))}")
+        if self.blend not in get_args(Blend):
+            raise ParameterError(f"blend {self.blend!r} is none of {', '.join(get_args(Blend))}")
         if self.framework != "identity" and self.model is None:
             raise ParameterError(f"framework {self.framework!r} needs a model file: give convnet_model (-m)")
         for name in ("channels", "input_channels", "batch_size"):
@@ -139,11 +147,21 @@ class Network:
             ModelError: it does not load, fails, or answers something else than was declared.
             MissingDependencyError: what runs it is not installed.
         """
+        self.answer_dtype()
+
+    def answer_dtype(self) -> np.dtype[Any]:
+        """Return the type that the network answers on one patch of seeded noise; float32 where answers are blended.
+
+        Raises:
+            ModelError: it does not load, fails, or answers something else than was declared.
+            MissingDependencyError: what runs it is not installed.
+        """
         engine = self.engine()
         noise = np.random.default_rng(0).random((1, self.input_channels, *self.input_patch), np.float32)
         with engine.guard:
-            engine(noise)
+            (answer,) = engine(noise)
             engine.release()
+        return np.dtype(np.float32) if self.blend == "bump" else answer.dtype
 
     def memory(self, box: BoundingBox) -> float:
         """Return about how many bytes it takes to answer for `box`, the image and the result apart.

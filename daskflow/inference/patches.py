@@ -13,6 +13,11 @@ from daskflow.geometry import BoundingBox, Zyx, as_zyx
 
 Offsets = tuple[int, ...]
 
+VOXEL_FOR_VOXEL = (
+    "Answers are placed voxel for voxel, for the whole input patch or its middle: a network that answers at another"
+    " resolution must resample to that of its input, e.g. with torch.nn.functional.interpolate in post_process"
+)
+
 
 @dataclass(frozen=True)
 class PatchAxis:
@@ -66,6 +71,22 @@ class PatchAxis:
         """The voxels of the volume that patches answer for: from, to."""
         return max(0, self.output_start(0)), min(self.size, self.output_start(len(self) - 1) + self.output)
 
+    def owned(self, index: int) -> tuple[int, int]:
+        """Return the voxels that lie deeper in a patch's output than in any other: from, to.
+
+        A voxel halfway between the middles of two patches is the lower one's.
+        """
+        start, stop = self.covered
+        if index > 0:
+            start = self._turn(index - 1)
+        if index < len(self) - 1:
+            stop = self._turn(index)
+        return start, stop
+
+    def _turn(self, index: int) -> int:
+        """Return the first voxel that lies deeper in the next patch than in this one."""
+        return (self.output_start(index) + self.output_start(index + 1) + self.output + 1) // 2
+
     def touching(self, start: int, stop: int) -> range:
         """Return the patches whose output shares a voxel with [start, stop)."""
         last = len(self) - 1
@@ -88,11 +109,13 @@ class Patch:
     Attributes:
         input: what the network sees; beyond the volume where that is smaller than a patch.
         output: what it answers for.
+        owned: the voxels of the volume that lie deeper in its output than in any other.
         neighbours: how far the outputs that overlap with this one are from it, for each axis (zyx).
     """
 
     input: BoundingBox
     output: BoundingBox
+    owned: BoundingBox
     neighbours: tuple[Offsets, Offsets, Offsets]
 
 
@@ -122,7 +145,8 @@ class PatchGrid:
             raise ParameterError(f"box {self.box} holds no voxel to put patches on")
         if not all(1 <= o <= i for i, o in zip(self.input_patch, self.output_patch, strict=True)):
             raise ParameterError(
-                f"output patch {self.output_patch} zyx must be within 1 and the input patch {self.input_patch}"
+                f"output patch {self.output_patch} zyx must be within 1 and the input patch {self.input_patch}."
+                f" {VOXEL_FOR_VOXEL}"
             )
         if not all(0 <= v < o for v, o in zip(self.overlap, self.output_patch, strict=True)):
             raise ParameterError(
@@ -155,7 +179,8 @@ class PatchGrid:
         for z, y, x in itertools.product(*sides):
             inner = BoundingBox.from_size((z[0], y[0], x[0]), self.input_patch)
             outer = BoundingBox.from_size((z[1], y[1], x[1]), self.output_patch)
-            yield Patch(inner, outer, (z[2], y[2], x[2]))
+            owned = BoundingBox((z[2][0], y[2][0], x[2][0]), (z[2][1], y[2][1], x[2][1]))
+            yield Patch(inner, outer, owned, (z[3], y[3], x[3]))
 
     def reads(self, box: BoundingBox) -> BoundingBox:
         """Return the voxels of the volume that the patches of `box` see.
@@ -179,6 +204,12 @@ class PatchGrid:
         )
         return z, y, x
 
-    def _side(self, axis: int, index: int) -> tuple[int, int, Offsets]:
+    def _side(self, axis: int, index: int) -> tuple[int, int, tuple[int, int], Offsets]:
         patches, origin = self.axes[axis], self.box.start[axis]
-        return patches.start(index) + origin, patches.output_start(index) + origin, patches.neighbours(index)
+        start, stop = patches.owned(index)
+        return (
+            patches.start(index) + origin,
+            patches.output_start(index) + origin,
+            (start + origin, stop + origin),
+            patches.neighbours(index),
+        )

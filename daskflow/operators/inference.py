@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from daskflow.errors import ParameterError
-from daskflow.geometry import BoundingBox, VolumeSpec, as_zyx
+from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, as_zyx
 from daskflow.inference.blend import infer
 from daskflow.inference.network import ModelFile, Network
 from daskflow.inference.patches import PatchGrid
@@ -31,6 +31,8 @@ def inference(
     dtype: Annotated[Literal["float32", "float16", "bfloat16"], Flag("-d")] = "float32",
     device: str = "auto",
     nan: Literal["error", "zero", "keep"] = "error",
+    blend: Literal["bump", "none"] = "bump",
+    net_output: str | int | None = None,
 ) -> Volume:
     """Run a convolutional net over overlapping patches and blend its outputs.
 
@@ -52,9 +54,14 @@ def inference(
         dtype: what torch computes in where precision allows; the result is float32 always.
         device: where torch computes: auto (a GPU if there is one), cpu, cuda, cuda:1.
         nan: NaN and infinities of the net fail the block (error), become zero and are counted (zero), or stay (keep).
+        blend: overlapping answers become their weighted mean, float32 (bump); or each voxel takes the answer of the
+            patch in which it lies deepest, in the net's own type, e.g. classes (none).
+        net_output: index or name of the answer to take, of a net that answers a tuple, a list or a dict.
 
     Returns:
-        A float32 volume czyx: an affinity map if it has three channels, else a probability map.
+        A volume czyx: float32, or the net's own type with blend none, for which the net is run on one patch at once.
+        Three channels of floats make an affinity map, others a probability map; one channel of integers or bool a
+        segmentation, several an image.
 
     Raises:
         ModelError: a file of the model cannot be read.
@@ -74,17 +81,34 @@ def inference(
         batch_size=batch_size,
         dtype=dtype,
         device=device,
+        blend=blend,
+        net_output=None if net_output is None else str(net_output),
     )
+    box = _result_box(grid, output_crop_margin)
+    answered = np.dtype(np.float32) if blend == "bump" else network.answer_dtype()
     spec = VolumeSpec(
-        _result_box(grid, output_crop_margin),
-        np.dtype(np.float32),
+        box,
+        answered,
         channels=num_output_channels,
         voxel_size=volume.voxel_size,
-        layer_type="affinity_map" if num_output_channels == 3 else "probability_map",
+        layer_type=_layer_type(answered, num_output_channels),
     )
     return volume.map_boxes(
-        infer, reads=grid.reads, spec=spec, memory=network.memory, grid=grid, network=network, nan=nan
+        infer,
+        reads=grid.reads,
+        spec=spec,
+        memory=network.memory,
+        grid=grid,
+        network=network,
+        nan=nan,
+        dtype=answered.name,
     )
+
+
+def _layer_type(dtype: np.dtype[Any], channels: int) -> LayerType:
+    if np.issubdtype(dtype, np.floating):
+        return "affinity_map" if channels == 3 else "probability_map"
+    return "segmentation" if channels == 1 else "image"
 
 
 def _result_box(grid: PatchGrid, margin: Sequence[int] | None) -> BoundingBox:

@@ -6,10 +6,10 @@ from chunkflow_weights import bump
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskflow.errors import BoundsError, ModelError
+from daskflow.errors import BoundsError, ModelError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.inference.blend import infer
-from daskflow.inference.network import Network
+from daskflow.inference.network import ModelFile, Network
 from daskflow.inference.patches import PatchGrid
 from daskflow.stores.counting import counting
 
@@ -189,11 +189,50 @@ class TestNonFiniteAnswers:
         array[1, 2, 10] = value
         return array
 
+    def broken(self, tmp_path, value):
+        """A network that answers `value` where the image is 5."""
+        path = tmp_path / "broken.py"
+        path.write_text(
+            "import numpy as np\n"
+            "class PatchInferencer:\n"
+            "    def __init__(self, weight_path, output_patch_mask): pass\n"
+            f"    def __call__(self, patches): return np.where(patches == 5, np.float32('{value}'), patches)\n"
+        )
+        return Network("universal", self.grid.input_patch, self.grid.output_patch, 1, model=ModelFile.at(path))
+
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-    def test_fail_the_block_and_name_network_patch_and_count(self, value):
-        with pytest.raises(ModelError, match=r"network identity .* in 2 of 384 values .* patch 0-4_0-4_6-12") as caught:
-            whole(self.image(value), self.grid, identity(self.grid, channels=2))
+    def test_fail_the_block_and_name_network_patch_and_count(self, tmp_path, value):
+        with pytest.raises(ModelError, match=r"broken\.py .* in 1 of 192 values .* patch 0-4_0-4_6-12") as caught:
+            whole(self.image(5), self.grid, self.broken(tmp_path, value))
         assert "nan='zero'" in str(caught.value)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_are_the_images_fault_where_it_holds_them(self, tmp_path, value):
+        for network in (identity(self.grid), self.broken(tmp_path, 0)):
+            with pytest.raises(ParameterError, match=rf"the image holds {value} at voxel \(1, 2, 10\) zyx"):
+                whole(self.image(value), self.grid, network)
+
+    def test_of_an_image_in_a_patch_that_reaches_into_the_box_are_named_at_their_global_place(self, tmp_path):
+        path = tmp_path / "mean.py"
+        path.write_text(
+            "class PatchInferencer:\n"
+            "    def __init__(self, weight_path, output_patch_mask): pass\n"
+            "    def __call__(self, patches): return patches * 0 + patches.mean((2, 3, 4), keepdims=True)\n"
+        )
+        grid = grid_of(BoundingBox((10, 20, 30), (14, 24, 42)), (4, 4, 6), (0, 0, 2))
+        network = Network("universal", grid.input_patch, grid.output_patch, 2, model=ModelFile.at(path))
+        array = np.ones((2, *grid.box.shape), np.float32)
+        array[1, 1, 2, 10] = np.nan
+        box = BoundingBox((10, 20, 30), (14, 24, 38))
+        reads = grid.reads(box)
+        with pytest.raises(ParameterError, match=r"image holds nan at voxel \(11, 22, 40\) zyx of channel 1, and 1 "):
+            infer(array[(..., *reads.slices(grid.box))], box=box, read_box=reads, grid=grid, network=network)
+
+    def test_are_float64_values_beyond_float32_too(self):
+        array = self.image(1).astype(np.float64)
+        array[1, 2, 10] = 1e300
+        with pytest.raises(ParameterError, match=r"image holds 1e\+300 at voxel \(1, 2, 10\) zyx.*float32"):
+            whole(array, self.grid, identity(self.grid))
 
     def test_become_zero_and_are_counted_when_asked(self):
         with counting() as counts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
@@ -12,6 +13,7 @@ import numpy as np
 
 from daskflow.errors import MissingDependencyError, ModelError
 from daskflow.geometry import Zyx
+from daskflow.inference.answers import check_dtype, check_shape, chosen
 from daskflow.inference.engine import Array, Slices
 from daskflow.inference.patches import Patch
 from daskflow.inference.weights import Shares
@@ -32,9 +34,10 @@ logger = logging.getLogger(__name__)
 class TorchEngine:
     """Runs a torch network: eval mode, inference mode, autocast where a lower precision is asked for.
 
-    On a GPU the next batch is cut out and copied from pinned memory while the last one is computed, and one thread at a
-    time uses it. Kernels are those that torch takes by default, not the fastest of a trial, so that a repeated block
-    gives the same bytes.
+    Threads take turns, since a network may keep tensors of a pass on itself; torch's own threads use the cores. On a
+    GPU the next batch is cut out and copied from pinned memory while the last one is computed, and one block at a time
+    uses it. Kernels are those that torch takes by default, not the fastest of a trial, so that a repeated block gives
+    the same bytes.
 
     Raises:
         ModelError: the network does not load.
@@ -48,6 +51,7 @@ class TorchEngine:
         self._network = network
         self._model = load_model(network.model, network.weights, self.device)
         self._precision = getattr(torch, network.dtype)
+        self._turn = threading.Lock()
         self._copied: deque[Any] = deque()
         self._layout = torch.contiguous_format
         self._shares: Shares[torch.Tensor] = Shares(network.output_patch, lambda s: torch.from_numpy(s).to(self.device))
@@ -57,7 +61,14 @@ class TorchEngine:
         self.guard: AbstractContextManager[Any] = threading.Lock() if self._on_gpu else nullcontext()
         self._lay_out()
 
-    def __call__(self, patches: Array) -> torch.Tensor:
+    def __call__(self, patches: Array) -> Any:
+        with self._turn, torch.inference_mode():
+            outputs = self._within_memory(patches)
+        if self._network.blend == "bump":
+            return outputs
+        return (outputs.float() if outputs.dtype == torch.bfloat16 else outputs).cpu().numpy()
+
+    def _within_memory(self, patches: Array) -> torch.Tensor:
         try:
             return self._run(patches)
         except torch.OutOfMemoryError as error:
@@ -67,10 +78,10 @@ class TorchEngine:
                     f" in network {self.name}; use a smaller input_patch_size or batch_size, or dtype='float16'"
                 ) from error
         self._halved = True
-        self.batch_size = -(-len(patches) // 2)
-        logger.warning("%s ran out of memory; batches are halved to %d patches", self.device, self.batch_size)
+        self.batch_size = size = -(-len(patches) // 2)
+        logger.warning("%s ran out of memory; batches are halved to %d patches", self.device, size)
         self.release()
-        return torch.cat([self(patches[: self.batch_size]), self(patches[self.batch_size :])])
+        return torch.cat([self._within_memory(patches[:size]), self._within_memory(patches[size:])])
 
     def accumulator(self, channels: int, shape: Zyx) -> TorchAccumulator:
         return TorchAccumulator(channels, shape, self.device, self._shares)
@@ -80,6 +91,8 @@ class TorchEngine:
             torch.cuda.empty_cache()
 
     def _run(self, patches: Array) -> torch.Tensor:
+        if not self._on_gpu:
+            _use_the_workers_cores()
         fixed = self._model.batch
         if fixed is None:
             return self._checked(self._forward(patches), patches)
@@ -100,7 +113,8 @@ class TorchEngine:
             return
         self._layout = _laid_out(net, torch.channels_last_3d)
         try:
-            self._forward(np.zeros((1, self._network.input_channels, *self._network.input_patch), np.float32))
+            with torch.inference_mode():
+                self._forward(np.zeros((1, self._network.input_channels, *self._network.input_patch), np.float32))
         except (ModelError, torch.OutOfMemoryError):
             # e.g. a network that takes views of its features; one that is broken fails again when it is called
             self._layout = _laid_out(net, torch.contiguous_format)
@@ -117,7 +131,7 @@ class TorchEngine:
 
     def _answer(self, patches: Array) -> Any:
         model, lower = self._model, self._precision != torch.float32
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype=self._precision, enabled=lower):
+        with torch.autocast(self.device.type, dtype=self._precision, enabled=lower):
             inputs = torch.from_numpy(patches) if model.pre_process is None else model.pre_process(patches)
             if isinstance(inputs, torch.Tensor):
                 inputs = self._uploaded(inputs)
@@ -136,23 +150,20 @@ class TorchEngine:
         return result
 
     def _checked(self, outputs: Any, patches: Array) -> torch.Tensor:
-        """Return outputs of the declared shape, cut to the output patch."""
+        """Return outputs of the declared shape, cut to the output patch, that no later pass overwrites."""
         network = self._network
+        outputs = chosen(outputs, network)
         if not isinstance(outputs, torch.Tensor):
             raise ModelError(
                 f"network {self.name} answered {type(outputs).__name__}; expected a tensor (batch, channel, zyx):"
                 " define post_process in the model file to make it one"
             )
-        shape, batch = tuple(outputs.shape), (len(patches), network.channels)
-        if shape not in ((*batch, *network.input_patch), (*batch, *network.output_patch)):
-            raise ModelError(
-                f"network {self.name} answered shape {shape} (batch, channel, zyx); expected"
-                f" {(*batch, *network.output_patch)}, or {(*batch, *network.input_patch)} to be cropped:"
-                " set num_output_channels and output_patch_size to what it returns"
-            )
-        if shape[2:] != network.output_patch:
+        check_dtype(str(outputs.dtype).removeprefix("torch."), network)
+        check_shape(tuple(outputs.shape), len(patches), network, croppable=True)
+        if tuple(outputs.shape[2:]) != network.output_patch:
             outputs = outputs[(slice(None), slice(None), *network.middle)]
-        result: torch.Tensor = outputs.to(self.device, torch.float32)
+        dtype = torch.float32 if network.blend == "bump" else outputs.dtype
+        result: torch.Tensor = outputs.to(self.device, dtype, copy=True)
         return result
 
 
@@ -182,6 +193,17 @@ class TorchAccumulator:
     def result(self) -> Array:
         result: Array = self._sum.cpu().numpy()
         return result
+
+
+def _use_the_workers_cores() -> None:
+    """Let torch use a core for each thread of a Dask worker, which take turns here; Dask gives a process one."""
+    distributed = sys.modules.get("distributed")
+    try:
+        threads = distributed.get_worker().state.nthreads if distributed else 1
+    except ValueError:  # no worker runs this
+        return
+    if threads > torch.get_num_threads():
+        torch.set_num_threads(threads)
 
 
 def _laid_out(net: torch.nn.Module, layout: torch.memory_format) -> torch.memory_format:

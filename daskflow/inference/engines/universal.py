@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import threading
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from daskflow.errors import ModelError
 from daskflow.geometry import Zyx
+from daskflow.inference.answers import check_dtype, check_shape, chosen
 from daskflow.inference.engine import Array, HostAccumulator
 from daskflow.inference.engines.python_file import run_model_file
 from daskflow.inference.weights import Shares
@@ -23,11 +24,13 @@ class UniversalEngine:
     """Runs ``PatchInferencer(weight_path, output_patch_mask)`` of a model file.
 
     Such a file crops its outputs to the output patch and multiplies them by the mask; the mask it gets is all ones,
-    since patches are weighted afterwards. One thread at a time calls it.
+    since patches are weighted afterwards.
 
     Raises:
         ModelError: the file does not run or defines no `PatchInferencer`.
     """
+
+    guard: AbstractContextManager[Any] = nullcontext()
 
     def __init__(self, network: Network) -> None:
         if network.model is None:
@@ -40,24 +43,24 @@ class UniversalEngine:
             )
         self.name = network.name
         self.batch_size = network.batch_size
-        self.guard: AbstractContextManager[Any] = threading.Lock()
-        self._shape = (network.channels, *network.output_patch)
+        self._network = network
+        self._turn = threading.Lock()
         self._shares = Shares(network.output_patch, np.asarray)
         self._inferencer = _construct(kind, network)
 
     def __call__(self, patches: Array) -> Any:
-        try:
-            outputs = np.asarray(self._inferencer(patches), np.float32)
-        except Exception as error:
-            raise ModelError(
-                f"network {self.name} failed on patches of shape {patches.shape} (batch, channel, zyx): {error!r}"
-            ) from error
-        if outputs.shape != (len(patches), *self._shape):
-            raise ModelError(
-                f"network {self.name} answered shape {outputs.shape} (batch, channel, zyx); expected"
-                f" {(len(patches), *self._shape)}: set num_output_channels and output_patch_size to what it returns"
-            )
-        return outputs
+        with self._turn:
+            try:
+                answer = self._inferencer(patches)
+            except Exception as error:
+                raise ModelError(
+                    f"network {self.name} failed on patches of shape {patches.shape} (batch, channel, zyx): {error!r}"
+                ) from error
+            outputs = np.asarray(chosen(answer, self._network))
+            check_dtype(outputs.dtype.name, self._network)
+            check_shape(outputs.shape, len(patches), self._network, croppable=False)
+            # a copy: the inferencer may answer in the same buffer each time
+            return np.array(outputs, np.float32 if self._network.blend == "bump" else None)
 
     def accumulator(self, channels: int, shape: Zyx) -> HostAccumulator:
         return HostAccumulator(channels, shape, self._shares)

@@ -102,6 +102,12 @@ def post_process(net_output):
         ("return self.conv(x)[..., 1:]", r"shape \(1, 2, 4, 6, 5\).*output_patch_size"),
         ("return self.conv(x)[0]", r"shape \(2, 4, 6, 6\)"),
         ("return [self.conv(x)]", "answered list.*post_process"),
+        ("return torch.cat([self.conv(x)] * 2, 4)", r"shape \(1, 2, 4, 6, 12\).*voxel for voxel.*resample"),
+        ("return self.conv(x)[..., ::2, ::2]", r"shape \(1, 2, 4, 3, 3\).*voxel for voxel.*resample"),
+        ("return self.conv(x).to(torch.complex64)", "complex numbers"),
+        ("return self.conv(x) > 0", "--blend none"),
+        ("return (self.conv(x), x)", r"choose by net_output .*'0' \(Tensor 1x2x4x6x6\), '1' \(Tensor 1x1x4x6x6\)"),
+        ("return {'aff': self.conv(x), 'mask': x}", r"choose by net_output .*'aff' \(Tensor.*'mask'"),
         ("raise ValueError('odd patch')", r"failed on patches of shape \(1, 1, 4, 6, 6\).*odd patch"),
         ("return self.conv(x[0, 0])", "failed on patches"),
     ],
@@ -111,6 +117,28 @@ def test_answers_that_break_the_declaration_are_found_by_a_check(declare, body, 
     with pytest.raises(ModelError, match=match) as caught:
         network.check()
     assert "net.py" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "choice"),
+    [
+        ("return x, self.conv(x)", "1"),
+        ("return [self.conv(x)]", "0"),
+        ("return {'mask': x, 'aff': self.conv(x)}", "aff"),
+        ("return {0: x, 1: self.conv(x)}", "1"),
+        ("from collections import namedtuple; return namedtuple('Two', 'mask aff')(x, self.conv(x))", "aff"),
+    ],
+)
+def test_one_of_several_answers_is_chosen_by_index_or_name(declare, body, choice):
+    patches = noise(2)
+    torch.testing.assert_close(declare(body, net_output=choice).engine()(patches), declare().engine()(patches))
+
+
+def test_a_choice_that_is_not_there_is_refused_with_those_that_are(declare):
+    with pytest.raises(ModelError, match=r"none of them 'aff': choose by net_output .*'0'.*'1'"):
+        declare("return x, self.conv(x)", net_output="aff").check()
+    with pytest.raises(ModelError, match="answered one Tensor; leave net_output '1' out"):
+        declare(net_output="1").check()
 
 
 def test_the_batch_size_changes_neither_result_nor_leaves_stale_patches(declare):
