@@ -91,6 +91,7 @@ def inference(
         answered,
         channels=num_output_channels,
         voxel_size=volume.voxel_size,
+        coarseness=volume.spec.coarseness,
         layer_type=_layer_type(answered, num_output_channels),
     )
     return volume.map_boxes(
