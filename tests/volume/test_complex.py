@@ -6,6 +6,7 @@ import pytest
 
 import daskflow
 from daskflow.errors import DaskflowError, ParameterError
+from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.volume import Volume
 
 ARRAY = np.ones((4, 4, 4), np.complex64)
@@ -52,3 +53,17 @@ def test_a_block_function_that_turns_complex_is_named():
     volume = Volume.from_array(np.ones((4, 4, 4), np.float32)).map_blocks(np.fft.fft, dtype=np.float32)
     with pytest.raises(ParameterError, match="returned complex"):
         volume.read()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "match"),
+    [
+        ("complex128", r"real numbers, not complex128.*numpy\.abs.*imag"),
+        ("U3", "volumes hold numbers, not <U3"),
+        ("datetime64[s]", "volumes hold numbers"),
+        ("O", "volumes hold numbers, not object"),
+    ],
+)
+def test_voxels_are_real_numbers(dtype, match):
+    with pytest.raises(ParameterError, match=match):
+        VolumeSpec(BoundingBox((0, 0, 0), (1, 1, 1)), np.dtype(dtype))
