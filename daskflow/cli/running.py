@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import click
@@ -92,7 +92,8 @@ def _run_job(job: Job, settings: Settings) -> int:
                 retry_failed=settings.verb == "retry",
             )
     seen = not settings.quiet and sys.stdout.isatty() and sys.stderr.isatty()
-    click.echo(report.unsaid if seen else str(report))
+    shown = replace(report, warnings=())  # the log has told them
+    click.echo(shown.unsaid if seen else str(shown))
     for name, value in report.results.items():
         rows = value.items() if isinstance(value, dict) else [(name, value)]
         for label, found in rows:

@@ -49,6 +49,7 @@ class Job:
             for what is cheap to make again, and is not read block by block meanwhile.
         undo: command lines that remove what the job made, by which one with other parameters can follow.
         notes: what was decided where nothing was said, a line each, for the plan.
+        warnings: what is taken for granted, a line each: logged once per run, and kept in report and provenance.
 
     Raises:
         ParameterError: no stage, or names that are not safe in URLs.
@@ -63,6 +64,7 @@ class Job:
     renewable: bool = dataclasses.field(default=False, kw_only=True)
     undo: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     notes: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    warnings: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         put = object.__setattr__

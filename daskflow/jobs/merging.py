@@ -84,6 +84,7 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
         renewable=all(job.renewable for job in jobs),
         undo=tuple(dict.fromkeys(line for job in jobs for line in job.undo)),
         notes=tuple(dict.fromkeys(line for job in jobs for line in job.notes)),
+        warnings=tuple(dict.fromkeys(line for job in jobs for line in job.warnings)),
     )
 
 

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import daskflow
+from daskflow.jobs.assumed import sources
 from daskflow.jobs.directory import JobDirectory, user
 from daskflow.jobs.report import Report
 from daskflow.stores import kvstore
 from daskflow.volume import Volume
-from daskflow.volume.node import Stored
 
 _PACKAGES = (
     "numpy",
@@ -52,6 +52,7 @@ def provenance(report: Report) -> dict[str, Any]:
         "blocks": {stage.name: {"done": stage.done, "empty": stage.empty} for stage in report.stages},
         "counts": report.counts,
         "results": report.results,
+        "warnings": list(report.warnings),
     }
 
 
@@ -107,9 +108,7 @@ def notes_in_sources(volume: Volume, target: str) -> tuple[NoteInSource, ...]:
     Raises:
         StoreAccessError: a layer is read over http.
     """
-    waited = (getattr(stage.task, "expression", None) for stage in volume.expression.stages)
-    expressions = [volume.expression, *(one for one in waited if one is not None)]
-    stores = [node.store for one in expressions for node in one.nodes if isinstance(node, Stored)]
+    stores = [node.store for node in sources(volume)]
     layers = {store.opened.url: store.opened.format for store in stores if store.opened is not None}
     for url in layers:
         kvstore.refuse_http(url)

@@ -88,6 +88,7 @@ class Report:
         stages: one report each, in the order they run.
         failures: the blocks that failed for good, as far as they are recorded.
         results: what the job's `finish` functions found, JSON values by name.
+        warnings: what was taken for granted, a line each.
         already_done: an earlier run had finished the job, and this one did nothing.
     """
 
@@ -97,6 +98,7 @@ class Report:
     stages: tuple[StageReport, ...]
     failures: tuple[Failure, ...] = ()
     results: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     already_done: bool = False
 
     @property
@@ -126,7 +128,8 @@ class Report:
         """Return the report that `to_json` wrote."""
         stages = tuple(StageReport(**stage) for stage in values["stages"])
         failures = tuple(Failure.from_json(failure) for failure in values["failures"])
-        return cls(**{**values, "stages": stages, "failures": failures})
+        warnings = tuple(values.get("warnings", ()))
+        return cls(**{**values, "stages": stages, "failures": failures, "warnings": warnings})
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [
@@ -174,10 +177,12 @@ class Report:
         return f"<Report {self.headline}>"
 
     def __str__(self) -> str:
-        return "\n".join([self.headline, text_table(_HEADER, self._rows()), *self.notes])
+        warnings = [f"warning: {line}" for line in self.warnings]
+        return "\n".join([self.headline, text_table(_HEADER, self._rows()), *warnings, *self.notes])
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<div>{html.escape(note)}</div>" for note in self.notes)
+        lines = [*(f"warning: {line}" for line in self.warnings), *self.notes]
+        notes = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
         return f"<b>{html.escape(self.headline)}</b>{html_table(_HEADER, self._rows())}{notes}"
 
 

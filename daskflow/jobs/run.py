@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from daskflow.clusters import Threads
 from daskflow.errors import DaskflowError, JobError, LockedJobError
+from daskflow.jobs.assumed import warn
 from daskflow.jobs.batch import Failure, Verb
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.executor import Executor, executor_of
@@ -68,6 +69,8 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
             report = replace(earlier, already_done=True)
             progress.say(report.headline)
             return report
+        if options.verb == "run":
+            warn(job.warnings)
         directory.claim(job.name, description, job.command, anew=complete or not options.resume)
         died = client is None and directory.died_in_process
         if client is None:
@@ -266,4 +269,5 @@ class _Run:
             state=state,
             stages=tuple(self.reports.values()),
             failures=tuple(self.journal.failures),
+            warnings=self.job.warnings,
         )

@@ -11,6 +11,7 @@ from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, as_zyx
 from daskflow.jobs import Job
+from daskflow.jobs.assumed import assumed_voxel_size
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
 from daskflow.operators._holes import check_whole
@@ -130,7 +131,14 @@ def mesh(
         Stage("write-meshes", meshing.buckets, WriteMeshes(meshing), numbered=True),
     )
     undo = () if layer is None else (f"daskflow remove {layer} --mesh",)
-    return Job(stages, f"{url}.daskflow/", name="mesh", finish=(FinishMeshes(meshing, layer),), undo=undo)
+    return Job(
+        stages,
+        f"{url}.daskflow/",
+        name="mesh",
+        finish=(FinishMeshes(meshing, layer),),
+        undo=undo,
+        warnings=assumed_voxel_size(volume),
+    )
 
 
 def _check_numbers(**numbers: float) -> None:

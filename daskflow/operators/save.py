@@ -12,6 +12,7 @@ from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
+from daskflow.jobs.assumed import assumed_voxel_size, sources
 from daskflow.jobs.job import Finish
 from daskflow.jobs.merging import evaluate_stage, file_stages
 from daskflow.jobs.provenance import WriteProvenance, notes_in_sources
@@ -28,7 +29,6 @@ from daskflow.stores.precomputed_info import check_layout
 from daskflow.stores.sharding import default_shard
 from daskflow.volume import Flag, Volume, operator
 from daskflow.volume.kinds import without_negatives
-from daskflow.volume.node import Stored
 
 _CHUNK: Zyx = (64, 64, 64)
 
@@ -130,22 +130,19 @@ def save(
         _completed(asked, spec, location, target.name, mip, sharding),
         drop=0 if delete_background else None,
     )
+    warnings = assumed_voxel_size(volume) if target.needs_voxel_size else ()
     if not levels:
         alone = evaluate_stage(f"save-{leaf}", volume, base, block=work)
-        return Job((*volume.expression.stages, alone), directory, name=f"save-{leaf}", finish=finish, notes=notes)
+        stages = (*volume.expression.stages, alone)
+        return Job(stages, directory, name=f"save-{leaf}", finish=finish, notes=notes, warnings=warnings)
     how = Downsampling(as_zyx(factor, name="factor"), chosen_method(spec, method), sparse)
     how.check(spec.dtype)
     new = NewLevels(location, target.name, mip, levels, how, asked, base.layout, sharding, base.drop)
     assert base.unit is not None
     first, *others = passes(how, spec, new.sinks(spec), memory=budget, base=base.unit)
     whole = evaluate_stage(f"save-{leaf}", volume, PyramidSink(base, first), block=work)
-    return Job(
-        (*volume.expression.stages, whole, *stages_after(first, others)),
-        directory,
-        name=f"save-{leaf}",
-        finish=finish,
-        notes=notes,
-    )
+    stages = (*volume.expression.stages, whole, *stages_after(first, others))
+    return Job(stages, directory, name=f"save-{leaf}", finish=finish, notes=notes, warnings=warnings)
 
 
 def _stated(spec: VolumeSpec, location: str, format_name: str) -> tuple[VolumeSpec, tuple[str, ...]]:
@@ -165,10 +162,8 @@ def _stated(spec: VolumeSpec, location: str, format_name: str) -> tuple[VolumeSp
 
 def _refuse_own_source(volume: Volume, location: str, mip: int) -> None:
     """Refuse to write where the volume is read from: a block would read what its neighbour has overwritten."""
-    waited = (getattr(stage.task, "expression", None) for stage in volume.expression.stages)
-    expressions = [volume.expression, *(one for one in waited if one is not None)]
-    for node in (node for expression in expressions for node in expression.nodes):
-        if isinstance(node, Stored) and (node.store.url, node.store.mip) == (location, mip):
+    for node in sources(volume):
+        if (node.store.url, node.store.mip) == (location, mip):
             raise ParameterError(
                 f"{location} is what the volume is computed from; write to another layer or another mip"
             )

@@ -10,6 +10,7 @@ from daskflow import __version__
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx, as_zyx
 from daskflow.jobs import Job
+from daskflow.jobs.assumed import assumed_voxel_size
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
 from daskflow.operators._holes import check_whole
@@ -135,7 +136,9 @@ def skeletonize(
     rows = None if table is None else kvstore.normalise(os.fspath(table))
     finish = (FinishSkeletons(plan, url, layer, mip, rows),)
     undo = () if layer is None else (f"daskflow remove {layer} --skeletons",)
-    return Job(stages, f"{url}.daskflow/", name="skeletonize", finish=finish, undo=undo)
+    return Job(
+        stages, f"{url}.daskflow/", name="skeletonize", finish=finish, undo=undo, warnings=assumed_voxel_size(volume)
+    )
 
 
 def _planned(

@@ -303,6 +303,7 @@ class Format:
         check_file: (url, spec, layout, dataset), which raises, before anything is computed, what is known to make
             `write_file` fail.
         datasets: whether ``file.suffix:dataset`` names an array inside the file.
+        needs_voxel_size: whether its metadata cannot leave the voxel size open; an unknown one is written as 1 nm.
     """
 
     name: str
@@ -315,6 +316,7 @@ class Format:
     write_file: Callable[[str, VolumeSpec, ReadBox, Layout, str | None], None] | None = None
     check_file: Callable[[str, VolumeSpec, Layout, str | None], None] | None = None
     datasets: bool = False
+    needs_voxel_size: bool = False
 
 
 def refuse_cast(dtype: np.dtype[Any], allowed: Sequence[str], target: str) -> None:

@@ -291,6 +291,7 @@ FORMATS = (
         rank=30,
         prefixes=("zarr",),
         create=functools.partial(create_ome, version=None),
+        needs_voxel_size=True,
     ),
     Format(
         name="ome-zarr-0.4",
@@ -298,5 +299,6 @@ FORMATS = (
         recognises=lambda _: False,
         rank=31,
         create=functools.partial(create_ome, version="0.4"),
+        needs_voxel_size=True,
     ),
 )

@@ -267,4 +267,5 @@ FORMAT = Format(
     suffixes=("",),
     rank=10,
     create=create_precomputed,
+    needs_voxel_size=True,
 )

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from daskflow.errors import MissingDependencyError, ParameterError
+from daskflow.jobs.assumed import assumed_voxel_size, warn
 from daskflow.view.route import layer_of, objects_at, route_to
 from daskflow.view.state import CLIENT, link, viewer_state
 from daskflow.volume import Expression, Volume
@@ -84,6 +85,7 @@ class Viewer:
         direct: bool,
     ) -> None:
         chosen = _chosen(segments)
+        warn(tuple(dict.fromkeys(line for volume in layers.values() for line in assumed_voxel_size(volume))))
         self._stopped = threading.Event()
         secret = secrets.token_urlsafe(24)
         with ExitStack() as resources:
