@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from daskflow.cli.chain import Chain, Step
 from daskflow.cli.words import Numbers, WordCommand
+
+if TYPE_CHECKING:
+    from daskflow.geometry import LayerType
 
 _SHOWN = 5
 
@@ -125,6 +130,36 @@ def remove(
     click.echo(f"removed {removed:,} file{'s' * (removed != 1)}")
 
 
+@click.command("set", cls=WordCommand, short_help="Correct the kind, voxel size or offset of a layer, in place.")
+@click.argument("layer", metavar="LAYER")
+@click.option("-l", "--layer-type", metavar="TYPE", help="image, segmentation, affinity_map or probability_map.")
+@click.option("-v", "--voxel-size", type=Numbers(float), help="Of the finest level, in nm (zyx).")
+@click.option("-o", "--voxel-offset", type=Numbers(int), help="First voxel of the finest level (zyx).")
+@click.option("--undo", is_flag=True, help="Put back what the last correction changed.")
+def set_layer(
+    layer: str,
+    layer_type: LayerType | None,
+    voxel_size: tuple[float, ...] | None,
+    voxel_offset: tuple[int, ...] | None,
+    undo: bool,
+) -> None:
+    """Correct what a layer says of itself, at every level: no voxel changes, and nothing else of the metadata.
+
+    LAYER is a precomputed, zarr or OME-Zarr layer. Coarser levels keep their factors, and chunks stay where they are;
+    so the offset of a precomputed layer whose chunk files are named by it is refused. What was there is kept in the
+    provenance, for --undo. Files of other formats are saved anew instead.
+    """
+    from daskflow.errors import ParameterError
+    from daskflow.jobs.correcting import Correction, correct
+    from daskflow.jobs.correcting import undo as put_back
+
+    asked = (layer_type, voxel_size, voxel_offset)
+    if undo and asked != (None, None, None):
+        raise ParameterError("undo stands alone: say what to set, or --undo")
+    lines = put_back(layer) if undo else correct(layer, Correction(*asked))  # type: ignore[arg-type]
+    click.echo("\n".join(lines))
+
+
 @click.command(cls=WordCommand, short_help="Memory for a shape of blocks, or a shape for memory, of a layer.")
 @click.argument("layer", metavar="LAYER")
 @click.option("-m", "--mip", type=int, default=0, show_default=True, help="Pyramid level that is worked on.")
@@ -207,7 +242,9 @@ def demo(directory: str, workers: int | None, view: bool) -> None:
 
 
 COMMANDS = {
-    command.name: command for command in (demo, info, neuroglancer, plan, remove, retry, status, verify) if command.name
+    command.name: command
+    for command in (demo, info, neuroglancer, plan, remove, retry, set_layer, status, verify)
+    if command.name
 }
 
 

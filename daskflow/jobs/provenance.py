@@ -37,14 +37,7 @@ def provenance(report: Report) -> dict[str, Any]:
     """
     job = JobDirectory(report.directory).read("job.json") or {}
     return {
-        "software": "daskflow",
-        "version": daskflow.__version__,
-        "packages": _versions(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "user": user(),
-        "host": socket.gethostname(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        **circumstances(),
         "job": report.name,
         "run": job.get("run"),
         "command": job.get("command"),
@@ -54,6 +47,38 @@ def provenance(report: Report) -> dict[str, Any]:
         "results": report.results,
         "warnings": list(report.warnings),
     }
+
+
+def circumstances() -> dict[str, Any]:
+    """Return who does something, when and with what, as JSON values."""
+    return {
+        "software": "daskflow",
+        "version": daskflow.__version__,
+        "packages": _versions(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "user": user(),
+        "host": socket.gethostname(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def note(url: str, inside: bool, record: dict[str, Any]) -> None:
+    """Add a record, with what `circumstances` returned, to the provenance of a layer.
+
+    Args:
+        url: of the layer.
+        inside: whether it is a precomputed layer.
+        record: JSON values.
+    """
+    _append(_file_of(url, inside), record)
+
+
+def notes_of(url: str, inside: bool) -> list[dict[str, Any]]:
+    """Return the records in the provenance of a layer, the oldest first."""
+    known = _known(kvstore.read_bytes(_file_of(url, inside))) or {}
+    methods = [entry.get("method") for entry in known.get("processing", []) if isinstance(entry, dict)]
+    return [method for method in methods if isinstance(method, dict)]
 
 
 @dataclass(frozen=True)
@@ -80,7 +105,7 @@ class WriteProvenance:
         record = {**provenance(report), "mip": self.mip}
         if self.levels > 1:
             record["mips"] = list(range(self.mip, self.mip + self.levels))
-        _append(_file_of(self.url, self.inside), record)
+        note(self.url, self.inside, record)
 
 
 @dataclass(frozen=True)
@@ -99,7 +124,7 @@ class NoteInSource:
 
     def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002 (what every finish is called with)
         record = {**provenance(report), "mip": None, "written_to": kvstore.redact(self.target)}
-        _append(_file_of(self.url, self.inside), record)
+        note(self.url, self.inside, record)
 
 
 def notes_in_sources(volume: Volume, target: str) -> tuple[NoteInSource, ...]:

@@ -185,11 +185,50 @@ def level_json(path: str, spec: VolumeSpec, image: Image | None, axes: Axes) -> 
     scale = [s / by for s, by in zip(total, outer[0], strict=True)]
     translation = [(t - plus) / by for t, by, plus in zip(at, *outer, strict=True)]
     lead = [] if spec.channels is None else [1.0]
-    steps = [
-        {"type": "scale", "scale": [*lead, *scale]},
-        {"type": "translation", "translation": [*(0.0 for _ in lead), *translation]},
-    ]
+    steps = _steps([*lead, *scale], [*(0.0 for _ in lead), *translation])
     return {"path": path, "coordinateTransformations": steps}
+
+
+def placed(
+    multiscale: dict[str, Any], image: Image, axes: Axes, sizes: Sequence[Triple], starts: Sequence[Zyx] | None
+) -> dict[str, Any]:
+    """Return the JSON of an image, in nanometers, with other places of its levels; all else in it is kept.
+
+    Args:
+        multiscale: the JSON that `image` was parsed from.
+        image: what it says.
+        axes: of its arrays.
+        sizes: voxel sizes of the levels (nm, zyx).
+        starts: first voxels of the levels (zyx); None leaves each level where it is, in its own voxels.
+    """
+    datasets = []
+    for number, (level, dataset, size) in enumerate(zip(image.levels, multiscale["datasets"], sizes, strict=True)):
+        if starts is None:
+            before = zip(_translations(image, axes)[number], scales_of(image, axes)[number], size, strict=True)
+            at = [t / old * new for t, old, new in before]
+        else:
+            at = [translation_of(o, s, s0) for o, s, s0 in zip(starts[number], size, sizes[0], strict=True)]
+        steps = _steps(_with_zyx(level.scale, size, axes), _with_zyx(level.translation, at, axes))
+        datasets.append({**dataset, "coordinateTransformations": steps})
+    units = [{**axis, "unit": "nanometer"} if i in axes.spatial else axis for i, axis in enumerate(multiscale["axes"])]
+    changed = {**multiscale, "axes": units, "datasets": datasets}
+    if multiscale.get("coordinateTransformations"):
+        scale, translation = image.outer
+        steps = _steps(_with_zyx(scale, (1.0,) * 3, axes), _with_zyx(translation, (0.0,) * 3, axes))
+        changed["coordinateTransformations"] = steps
+    return changed
+
+
+def _with_zyx(values: Sequence[float], zyx: Sequence[float], axes: Axes) -> list[float]:
+    """Return numbers per stored axis with others for z, y and x."""
+    changed = list(values)
+    for index, value in zip(axes.spatial, zyx, strict=True):
+        changed[index] = value
+    return changed
+
+
+def _steps(scale: list[float], translation: list[float]) -> list[dict[str, Any]]:
+    return [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
 
 
 def omero_json(spec: VolumeSpec) -> dict[str, Any]:

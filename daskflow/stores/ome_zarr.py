@@ -52,7 +52,7 @@ def open_ome(url: str, opening: Opening) -> Store:
         raise kvstore.missing(at)
     node = _only_series(node)
     if node.kind == "array":
-        level = _level_of(node.url)
+        level = level_of(node.url)
         return _open_level(*level, opening) if level else open_zarr(url, opening)
     image = _image(node)
     if image is None:
@@ -72,7 +72,7 @@ def _only_series(node: Node) -> Node:
     return first
 
 
-def _level_of(url: str) -> tuple[Node, Image, int] | None:
+def level_of(url: str) -> tuple[Node, Image, int] | None:
     """Return the image that an array is a level of, and which; None for a bare array."""
     parent, _, name = url.rpartition("/")
     group = read_node(parent) if parent.partition("://")[2] else None
@@ -278,7 +278,7 @@ def _is_image(url: str) -> bool:
     if node is None:
         return False
     if node.kind == "array":
-        return _level_of(url) is not None
+        return level_of(url) is not None
     return not {"multiscales", _LAYOUT}.isdisjoint(ome_of(node.attributes, node.version))
 
 

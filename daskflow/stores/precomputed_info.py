@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -213,16 +213,47 @@ def add_scale(info: Info | None, spec: VolumeSpec, mip: int, layout: Layout, url
         refuse_mismatch(f"{location} mip {mip}", _facts(scales[mip]), _stated(spec, layout, scales[mip]), **advice)
         return info
     scale = _new_scale(spec, layout, url)
-    if any(scale["key"] == other["key"] for other in scales):
+    if any(scale["resolution"] == other["resolution"] for other in scales):
         raise ParameterError(
             f"{location} has a mip of voxel size {spec.spacing} nm zyx already; mip {mip} needs another"
         )
+    if any(scale["key"] == other["key"] for other in scales):  # of a level whose voxel size was corrected
+        scale["key"] += f"_mip{mip}"
     changed = {**info, "scales": [*scales, scale]}
     if layout.compression in FILE_COMPRESSIONS and "sharding" not in scale:
         extra = info.get("daskflow", {})
         names = {**extra.get("compression", {}), scale["key"]: layout.compression}
         changed["daskflow"] = {**extra, "compression": names}
     return changed
+
+
+def corrected_info(info: Info, specs: Sequence[VolumeSpec], url: str) -> Info:
+    """Return the info with the kind, voxel sizes and offsets of `specs`; scales keep their keys, where chunks are.
+
+    Raises:
+        ParameterError: an encoding that loses values cannot hold labels, or chunk files have the offset in their names.
+    """
+    scales = []
+    for mip, (scale, spec) in enumerate(zip(info["scales"], specs, strict=True)):
+        placed = _geometry(spec)
+        if placed["voxel_offset"] != scale.get("voxel_offset", [0, 0, 0]) and not scale.get("sharding"):
+            raise ParameterError(
+                f"chunk files of {kvstore.redact(url)} have the offset of the layer in their names; write a moved copy:"
+                " open it, translate --offset, and save it"
+            )
+        encoding = _encoding(scale["encoding"].lower())
+        layout = encoding.layout(scale)
+        if spec.layer_type == "segmentation" and encoding.lossy(layout.quality):
+            raise ParameterError(
+                f"mip {mip} of {kvstore.redact(url)} is encoded as {encoding.name} of quality {layout.quality}, which"
+                " changes values and cannot bear labels; segmentations are raw, compressed_segmentation or crackle"
+            )
+        scales.append({**scale, **placed})
+    shared = _shared(specs[0])
+    extra = {k: v for k, v in info.get("daskflow", {}).items() if k != "layer_type"}
+    extra |= {k: v for k, v in shared.get("daskflow", {}).items() if k == "layer_type"}
+    changed = {**info, "type": shared["type"], "scales": scales}
+    return {**changed, "daskflow": extra} if extra or "daskflow" in info else changed
 
 
 def check_layout(spec: VolumeSpec, layout: Layout) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from daskflow.geometry import LAYER_TYPES, LayerType, VolumeSpec, Zyx
@@ -65,6 +66,39 @@ def stated_offset(node: Node, axes: Axes) -> Zyx:
         size = stated_voxel_size(attributes, axes) or (1.0, 1.0, 1.0)
         voxels = [float(p) * f / s for p, f, s in zip(physical, factors, size, strict=True)]
     return whole_voxels([float(v) for v in voxels], kvstore.redact(node.url))
+
+
+def corrected_attributes(attributes: dict[str, Any], spec: VolumeSpec, axes: Axes) -> dict[str, Any]:
+    """Return the attributes of an array with the kind, voxel size and offset of `spec`, in nm, wherever they stand."""
+    size, start = spec.spacing, spec.box.start
+    corner = [a * s for a, s in zip(start, size, strict=True)]
+    nm = [f"{s:g} nm" for s in size]
+    stated: dict[str, Any] = {**attributes, OWN_KEY: {**own(attributes), "layer_type": spec.layer_type}}
+    if spec.layer_type is None:
+        del stated[OWN_KEY]["layer_type"]
+    elif "layer_type" in attributes:
+        stated["layer_type"] = spec.layer_type
+    stated["voxel_offset"] = _with_zyx(attributes.get("voxel_offset"), start, axes)
+    if spec.voxel_size is None:
+        return stated
+    stated["resolution"] = _with_zyx(attributes.get("resolution"), size, axes)
+    stated["units"] = _with_zyx(attributes.get("units"), ["nm"] * 3, axes)
+    places = {"voxel_size": size, "offset": corner, "dimension_units": nm}
+    stated |= {key: _with_zyx(attributes[key], new, axes) for key, new in places.items() if key in attributes}
+    if "pixelResolution" in attributes:
+        stated["pixelResolution"] = {"unit": "nm", "dimensions": list(reversed(size))}
+    return stated
+
+
+def _with_zyx(values: Any, zyx: Sequence[Any], axes: Axes) -> list[Any]:
+    """Return a list as `_per_axis` reads it, with other entries for z, y and x."""
+    count = len(axes.order) + (axes.time is not None)
+    if isinstance(values, list | tuple) and len(values) == count:
+        changed = list(values)
+        for index, value in zip(axes.spatial, zyx, strict=True):
+            changed[index] = value
+        return changed
+    return [zyx[axes.spatial.index(index)] for index in sorted(axes.spatial)]
 
 
 def _per_axis(values: Any, axes: Axes) -> list[Any]:

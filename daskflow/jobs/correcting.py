@@ -1,0 +1,232 @@
+"""Correcting what a stored layer says of itself: kind, voxel size and offset, of all levels, in place, and back again.
+
+Only metadata change. What they were is kept in the provenance of the layer, from which `undo` puts it back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from daskflow.errors import MetadataMismatchError, ParameterError
+from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_voxel_size, as_zyx
+from daskflow.geometry.spec import VoxelSize
+from daskflow.jobs.directory import jobs_of
+from daskflow.jobs.lock import Lease
+from daskflow.jobs.provenance import circumstances, note, notes_of
+from daskflow.stores import Store, kvstore
+from daskflow.stores.ome_metadata import ome_of, parse_image, placed
+from daskflow.stores.opening import open_store
+from daskflow.stores.precomputed import PrecomputedStore
+from daskflow.stores.precomputed_info import corrected_info, info_url, load_info
+from daskflow.stores.zarr_arrays import ZarrStore
+from daskflow.stores.zarr_attributes import OWN_KEY, corrected_attributes, own
+from daskflow.stores.zarr_metadata import Node, read_node
+
+_JOB, _UNDO = "set", "set --undo"
+
+Files = dict[str, bytes | None]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What a layer shall say; None leaves it as it is.
+
+    Attributes:
+        layer_type: the kind.
+        voxel_size: of the finest level (nm, zyx); coarser ones keep their factors.
+        voxel_offset: first voxel of the finest level (zyx); coarser ones begin where downsampling would put them.
+    """
+
+    layer_type: LayerType | None = None
+    voxel_size: VoxelSize | None = None
+    voxel_offset: Zyx | None = None
+
+    def __post_init__(self) -> None:
+        if self.voxel_size is not None:
+            object.__setattr__(self, "voxel_size", as_voxel_size(self.voxel_size))
+        if self.voxel_offset is not None:
+            object.__setattr__(self, "voxel_offset", as_zyx(self.voxel_offset, name="voxel_offset"))
+        if (self.layer_type, self.voxel_size, self.voxel_offset) == (None, None, None):
+            raise ParameterError("nothing is set: say the layer type, the voxel size or the voxel offset")
+
+    def of(self, levels: tuple[VolumeSpec, ...]) -> list[VolumeSpec]:
+        """Return what levels are with it."""
+        return [self._level(spec, tuple(map(round, spec.ratio(levels[0])))) for spec in levels]
+
+    def _level(self, spec: VolumeSpec, factor: tuple[int, ...]) -> VolumeSpec:
+        kind = self.layer_type or spec.layer_type
+        if kind == "segmentation" and (spec.dtype.kind not in "bui" or spec.channels not in (None, 1)):
+            channels = f" in {spec.channels} channels" if spec.channels not in (None, 1) else ""
+            raise ParameterError(f"a segmentation is of integers in one channel; the layer is {spec.dtype}{channels}")
+        size, box = spec.voxel_size, spec.box
+        if self.voxel_size is not None:
+            z, y, x = (s * f for s, f in zip(self.voxel_size, factor, strict=True))
+            size = (z, y, x)
+        if self.voxel_offset is not None:
+            start = as_zyx([a // f for a, f in zip(self.voxel_offset, factor, strict=True)])
+            box = BoundingBox.from_size(start, box.shape)
+        return spec.replace(layer_type=kind, voxel_size=size, box=box, chunk_origin=None)
+
+
+def correct(url: str, correction: Correction) -> list[str]:
+    """Write into the metadata of a layer what it shall say, at every level; return what that changed, a line each.
+
+    Args:
+        url: of a precomputed, zarr or OME-Zarr layer.
+        correction: what it shall say.
+
+    Raises:
+        ParameterError: the format keeps no such metadata, or cannot say it without a loss.
+        LockedJobError: a job that writes the layer is running.
+        StoreNotFoundError: there is no layer.
+        StoreAccessError: the location refuses.
+    """
+    store = open_store(url)
+    kvstore.refuse_http(store.url)
+    with _leased(store.url):
+        specs = correction.of(store.mips)
+        after = _files(store, specs, moved=correction.voxel_offset is not None)
+        before: Files = {name: kvstore.read_bytes(name) for name in after}
+        changed = {name: data for name, data in after.items() if data != before[name]}
+        lines = _differences(store.mips, specs)
+        if not lines:
+            return ["nothing to change"]
+        _record(store, _JOB, {"run": uuid.uuid4().hex, "changes": lines, **_kept(before, changed)})
+        for name, data in changed.items():
+            kvstore.write_bytes(name, data or b"")
+    return [*lines, *_stale(store, correction)]
+
+
+def undo(url: str) -> list[str]:
+    """Put back what the last correction of a layer changed; return what it was, a line each.
+
+    Raises:
+        ParameterError: no correction is left to be undone.
+        MetadataMismatchError: the metadata were changed since.
+        LockedJobError: a job that writes the layer is running.
+    """
+    store = open_store(url)
+    kvstore.refuse_http(store.url)
+    with _leased(store.url):
+        records = notes_of(store.url, isinstance(store, PrecomputedStore))
+        undone = {record.get("undoes") for record in records}
+        left = [record for record in records if record.get("job") == _JOB and record.get("run") not in undone]
+        if not left:
+            raise ParameterError(f"the provenance of {kvstore.redact(store.url)} has no correction to undo")
+        last = left[-1]
+        for name, state in last["after"].items():
+            if _digest(kvstore.read_bytes(kvstore.join(store.url, name))) != state:
+                raise MetadataMismatchError(
+                    f"{name} of {kvstore.redact(store.url)} has changed since; set again what it was:"
+                    f" {'; '.join(last['changes'])}"
+                )
+        for name, text in last["before"].items():
+            target = kvstore.join(store.url, name)
+            kvstore.delete(target) if text is None else kvstore.write_bytes(target, text.encode())
+        _record(store, _UNDO, {"run": uuid.uuid4().hex, "undoes": last["run"]})
+    return [f"undone: {line}" for line in last["changes"]]
+
+
+@contextmanager
+def _leased(url: str) -> Iterator[None]:
+    """Hold the leases of all jobs that write a layer."""
+    with ExitStack() as leases:
+        for job in jobs_of(url):
+            leases.enter_context(Lease(job.lock))
+        yield
+
+
+def _files(store: Store, specs: list[VolumeSpec], *, moved: bool) -> Files:
+    """Return the metadata files of a layer, by URL, as they shall be."""
+    if isinstance(store, PrecomputedStore):
+        info = corrected_info(load_info(store.url), specs, store.url)
+        return {info_url(store.url): json.dumps(info, indent=2).encode()}
+    if not isinstance(store, ZarrStore):
+        assert store.opened is not None
+        raise ParameterError(
+            f"{store.opened.format} files are written whole: open it with what is right (--voxel-size, --voxel-offset,"
+            " --layer-type) and save it anew"
+        )
+    node = read_node(store.url)
+    assert node is not None
+    if node.kind == "array":
+        image = read_node(store.url.rpartition("/")[0])
+        if image is not None and parse_image(image.attributes, image.version, image.url) is not None:
+            name = kvstore.redact(image.url)
+            raise ParameterError(f"{kvstore.redact(store.url)} is a level of an image; name {name}")
+        return _attributes(node, corrected_attributes(node.attributes, specs[0], store.array.axes))
+    return _attributes(node, _image_attributes(node, specs, store, moved=moved))
+
+
+def _image_attributes(node: Node, specs: list[VolumeSpec], store: ZarrStore, *, moved: bool) -> dict[str, Any]:
+    image = parse_image(node.attributes, node.version, kvstore.redact(node.url))
+    assert image is not None
+    ome = dict(ome_of(node.attributes, node.version))
+    if moved or any(new.voxel_size != old.voxel_size for new, old in zip(specs, store.mips, strict=True)):
+        first, *others = ome["multiscales"]
+        starts = [spec.box.start for spec in specs] if moved else None
+        ome["multiscales"] = [placed(first, image, store.array.axes, [s.spacing for s in specs], starts), *others]
+    kind = specs[0].layer_type
+    if kind == "segmentation":
+        ome.setdefault("image-label", {"version": "0.4"} if node.version == 2 else {})
+    else:
+        ome.pop("image-label", None)
+    kept = {OWN_KEY: {**own(node.attributes), **({} if kind is None else {"layer_type": kind})}}
+    if node.version == 3:
+        return {**node.attributes, "ome": ome, **kept}
+    return {**ome, **kept}
+
+
+def _attributes(node: Node, attributes: dict[str, Any]) -> Files:
+    """Return the files that hold the attributes of a zarr node, with others in them."""
+    if node.version == 3:
+        whole = {**node.metadata, "attributes": attributes}
+        return {kvstore.join(node.url, "zarr.json"): json.dumps(whole, indent=2).encode()}
+    files: Files = {kvstore.join(node.url, ".zattrs"): json.dumps(attributes, indent=2).encode()}
+    name = kvstore.join(node.url, ".zmetadata")
+    consolidated = kvstore.read_bytes(name)
+    if consolidated is not None:
+        content = json.loads(consolidated)
+        content["metadata"][".zattrs"] = attributes
+        files[name] = json.dumps(content, indent=2).encode()
+    return files
+
+
+def _kept(before: Files, changed: Files) -> dict[str, Any]:
+    """Return what undoing needs: the text of files before, and how to tell that they were not changed since."""
+    names = {url: url.rpartition("/")[2] for url in changed}
+    texts = {names[url]: None if (data := before[url]) is None else data.decode() for url in changed}
+    return {"before": texts, "after": {names[url]: _digest(data) for url, data in changed.items()}}
+
+
+def _digest(data: bytes | None) -> str | None:
+    return None if data is None else hashlib.sha256(data).hexdigest()
+
+
+def _record(store: Store, job: str, values: dict[str, Any]) -> None:
+    note(store.url, isinstance(store, PrecomputedStore), {**circumstances(), "job": job, "mip": None, **values})
+
+
+def _differences(before: tuple[VolumeSpec, ...], after: list[VolumeSpec]) -> list[str]:
+    """Return what is said of the finest level and of where others begin, a line for each difference."""
+    old, new = before[0], after[0]
+    pairs = {
+        "layer type": (old.layer_type or "unknown", new.layer_type),
+        "voxel size (zyx)": (old.size_text, new.size_text),
+        "voxel offset (zyx)": (old.box.start, new.box.start),
+    }
+    return [f"{name}: {was} -> {becomes}" for name, (was, becomes) in pairs.items() if was != becomes]
+
+
+def _stale(store: Store, correction: Correction) -> list[str]:
+    """Return a warning for objects that were made of the layer as it was."""
+    if not isinstance(store, PrecomputedStore) or (correction.voxel_size is None and correction.voxel_offset is None):
+        return []
+    made = [key for key in ("mesh", "skeletons") if load_info(store.url).get(key)]
+    return [f"its {' and '.join(made)} lie where the layer was: make them anew"] if made else []
