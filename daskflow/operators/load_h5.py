@@ -24,6 +24,8 @@ def load_h5(
     cutout_start: Annotated[Sequence[int] | None, Flag("-t")] = None,
     cutout_stop: Annotated[Sequence[int] | None, Flag("-p")] = None,
     cutout_size: Annotated[Sequence[int] | None, Flag("-s")] = None,
+    axes: str | None = None,
+    time: int | None = None,
 ) -> Volume:
     """Open a dataset of an HDF5 file, or a part of it.
 
@@ -37,6 +39,8 @@ def load_h5(
         cutout_start: first voxel of the part (zyx).
         cutout_stop: end of the part (zyx), exclusive.
         cutout_size: voxels of the part (zyx), instead of its end.
+        axes: which stored axis is which, e.g. "zyxc", where the file does not say.
+        time: point of the time axis to read, from 0, of files that have several.
 
     Returns:
         A lazy volume.
@@ -48,6 +52,8 @@ def load_h5(
         layer_type=layer_type,
         voxel_offset=voxel_offset,
         voxel_size=voxel_size,
+        axes=axes,
+        time=time,
     )
     volume = cast_to(volume, dtype)
     return cut(volume, start=cutout_start, stop=cutout_stop, size=cutout_size)

@@ -19,6 +19,8 @@ def load_tif(
     voxel_size: Annotated[Sequence[float] | None, Flag("-s")] = None,
     layer_type: Annotated[LayerType | None, Flag("-l")] = None,
     dtype: Annotated[Dtype | None, Flag("-d")] = None,
+    axes: str | None = None,
+    time: int | None = None,
 ) -> Volume:
     """Open a TIFF stack: a file, or a directory with one file per section.
 
@@ -28,9 +30,19 @@ def load_tif(
         voxel_size: nm per voxel (zyx), where the ImageJ or OME tags do not say.
         layer_type: meaning of the voxels.
         dtype: to cast the voxels to.
+        axes: which stored axis is which, e.g. "zyxc", where the file does not say.
+        time: point of the time axis to read, from 0, of files that have several.
 
     Returns:
         A lazy volume.
     """
-    volume = open(file_name, format="tiff", voxel_offset=voxel_offset, voxel_size=voxel_size, layer_type=layer_type)
+    volume = open(
+        file_name,
+        format="tiff",
+        voxel_offset=voxel_offset,
+        voxel_size=voxel_size,
+        layer_type=layer_type,
+        axes=axes,
+        time=time,
+    )
     return cast_to(volume, dtype)

@@ -20,6 +20,8 @@ def load_zarr(
     chunk_size: Annotated[Sequence[int] | None, Flag("-z")] = None,
     voxel_size: Annotated[Sequence[float] | None, Flag("-v")] = None,
     fill_missing: bool = False,
+    axes: str | None = None,
+    time: int | None = None,
 ) -> Volume:
     """Open a zarr array or an OME-Zarr image, or a part of it.
 
@@ -30,9 +32,12 @@ def load_zarr(
         chunk_size: voxels of the part (zyx).
         voxel_size: nm per voxel (zyx), where the attributes do not say.
         fill_missing: read chunks that were never written as zeros, and count them, instead of failing.
+        axes: which stored axis is which, e.g. "zyxc", where the file does not say.
+        time: point of the time axis to read, from 0, of files that have several.
 
     Returns:
         A lazy volume.
     """
     url = store if path is None else kvstore.join(store, *path.strip("/").split("/"))
-    return cut(open(url, voxel_size=voxel_size, fill_missing=fill_missing), start=chunk_start, size=chunk_size)
+    volume = open(url, voxel_size=voxel_size, fill_missing=fill_missing, axes=axes, time=time)
+    return cut(volume, start=chunk_start, size=chunk_size)

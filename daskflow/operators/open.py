@@ -10,6 +10,8 @@ import numpy as np
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import LayerType
+from daskflow.stores.axes import find_axes
+from daskflow.stores.base import Opening
 from daskflow.stores.opening import open_store
 from daskflow.volume import Flag, Volume, operator
 
@@ -36,6 +38,8 @@ def open(  # noqa: A001
     voxel_size: Sequence[float] | None = None,
     voxel_offset: Sequence[int] | None = None,
     layer_type: LayerType | None = None,
+    axes: str | None = None,
+    time: int | None = None,
 ) -> Volume:
     """Open a stored volume lazily, whatever its format.
 
@@ -51,6 +55,8 @@ def open(  # noqa: A001
         voxel_size: nm per voxel (zyx), where the data do not say.
         voxel_offset: global coordinates of the first voxel (zyx), where the data do not say.
         layer_type: meaning of the voxels, where the data do not say.
+        axes: which stored axis is which, e.g. "zyxc" or "tczyx", where the data do not say.
+        time: point of the time axis to read, from 0, of data that have several.
 
     Returns:
         A lazy volume.
@@ -61,7 +67,12 @@ def open(  # noqa: A001
     """
     if isinstance(url, np.ndarray | DaskArray):
         return _from_memory(
-            url, voxel_size=voxel_size, voxel_offset=voxel_offset, layer_type=layer_type, mip=mip, dataset=dataset
+            _as_czyx(url, axes, time),
+            voxel_size=voxel_size,
+            voxel_offset=voxel_offset,
+            layer_type=layer_type,
+            mip=mip,
+            dataset=dataset,
         )
     store = open_store(
         url,
@@ -72,8 +83,18 @@ def open(  # noqa: A001
         voxel_size=voxel_size,
         voxel_offset=voxel_offset,
         layer_type=layer_type,
+        axes=axes,
+        time=time,
     )
     return Volume.from_store(store)
+
+
+def _as_czyx(array: Any, axes: str | None, time: int | None) -> Any:
+    """Return an array as zyx or czyx; without `axes` it is that already."""
+    if axes is None and time is None:
+        return array
+    found = find_axes(array.shape, (), "the array", Opening(axes=axes, time=time), keep_channel=True)
+    return found.view(array)
 
 
 def _from_memory(array: Any, *, mip: int, dataset: str | None, **spec: Any) -> Volume:

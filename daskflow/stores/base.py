@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,8 @@ class Opening:
         voxel_size: nm (zyx).
         voxel_offset: global coordinates of the first voxel (zyx).
         layer_type: meaning of the voxels.
+        axes: names of the stored axes, e.g. ``zyxc``.
+        time: point of a time axis, from 0.
     """
 
     mip: int = 0
@@ -75,6 +78,8 @@ class Opening:
     voxel_size: tuple[float, float, float] | None = None
     voxel_offset: Zyx | None = None
     layer_type: LayerType | None = None
+    axes: str | None = None
+    time: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,12 @@ class Store(ABC):
         mip: the level that is read and written.
         fill_missing: read chunks that were never written as zeros (and count them) instead of raising.
         opened: how `open_store` or `create_store` was asked for it; None for a store that was made otherwise.
+        sources: where axes, voxel_size, voxel_offset, layer_type and channel_names come from, in words; empty when the
+            format itself says them.
     """
 
     opened: Opened | None = None
+    sources: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, url: str, mips: Sequence[VolumeSpec], *, mip: int = 0, fill_missing: bool = False) -> None:
         check_mip(mip, len(mips), kvstore.redact(url))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
+from typing import Any
 
 import numpy as np
 
-from daskflow.errors import CorruptChunkError, GeometryError, ParameterError, UnknownFormatError
+from daskflow.errors import CorruptChunkError, ParameterError, UnknownFormatError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
+from daskflow.stores.axes import Axes, find_axes
 from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip, refuse_cast
 from daskflow.stores.local_files import (
     NUMBERS,
@@ -21,22 +23,34 @@ from daskflow.stores.local_files import (
     replacing,
     slabs,
 )
+from daskflow.stores.stated import Stated, settle
 
 _MAGIC = b"\x93NUMPY"
 
 
 class NpyStore(FileStore):
-    """An array in an NPY file, read by memory map: only the voxels of a box are read."""
+    """An array in an NPY file, read by memory map: only the voxels of a box are read.
+
+    Attributes:
+        axes: which stored axis is which.
+        stored: shape of the array in the file.
+    """
 
     format_name = "npy"
 
+    def __init__(self, url: str, spec: VolumeSpec, axes: Axes, stored: tuple[int, ...]) -> None:
+        super().__init__(url, spec)
+        self.axes = axes
+        self.stored = stored
+
     def _read(self, box: BoundingBox) -> Array:
         mapped = _mapped(self.url)
-        if mapped.shape != self.spec.shape:
-            raise CorruptChunkError(
-                f"{self.url} now has shape {mapped.shape}; it had {self.spec.shape} when it was opened"
-            )
-        return np.array(mapped[(..., *box.slices(self.spec.box))], self.spec.dtype, order="C")
+        if mapped.shape != self.stored:
+            raise CorruptChunkError(f"{self.url} now has shape {mapped.shape}; it had {self.stored} when it was opened")
+        return np.array(self.axes.view(mapped, box.slices(self.spec.box)), self.spec.dtype, order="C")
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {**super().fingerprint(), "axes": repr(self.axes)}
 
 
 def _mapped(url: str) -> Array:
@@ -54,30 +68,25 @@ def _mapped(url: str) -> Array:
 
 
 def open_npy(url: str, opening: Opening) -> Store:
-    """Open an NPY file of an array zyx or czyx.
+    """Open an NPY file of an array zyx, or of axes that `opening` states.
 
     Raises:
         StoreNotFoundError: there is no such file.
         CorruptChunkError: it is shorter than its header says.
         UnknownFormatError: it holds Python objects.
-        GeometryError: the array has neither three nor four axes.
+        GeometryError: the array has not three axes, and `opening` does not say which they are.
     """
     check_mip(opening.mip, 1, url)
     if opening.dataset is not None:
         raise ParameterError(f"{url} holds one array; drop dataset={opening.dataset!r}")
     array = _mapped(url)
-    if array.ndim not in (3, 4):
-        raise GeometryError(f"{url} has {array.ndim} axes {array.shape}; a volume has zyx or czyx")
     if array.dtype.kind not in "biuf":
         raise UnknownFormatError(f"{url} holds {array.dtype}, which is no voxel type; save numbers")
-    spec = VolumeSpec(
-        BoundingBox.from_size(opening.voxel_offset or (0, 0, 0), array.shape[-3:]),
-        array.dtype.newbyteorder("="),
-        channels=None if array.ndim == 3 else array.shape[0],
-        voxel_size=opening.voxel_size,
-        layer_type=opening.layer_type,
-    )
-    return NpyStore(url, spec)
+    axes = find_axes(array.shape, (), url, opening, keep_channel=True)
+    spec, sources = settle(Stated(), axes, opening, shape=array.shape, dtype=array.dtype, url=url)
+    store = NpyStore(url, spec, axes, array.shape)
+    store.sources = sources
+    return store
 
 
 def check_npy(url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:  # noqa: ARG001 (holds one)

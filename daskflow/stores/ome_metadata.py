@@ -21,7 +21,8 @@ import numpy as np
 
 from daskflow.errors import CorruptChunkError, UnknownFormatError
 from daskflow.geometry import VolumeSpec, Zyx
-from daskflow.stores.placement import is_whole, nm_per, whole_voxels
+from daskflow.stores.placement import is_whole, whole_voxels
+from daskflow.stores.units import nm_per
 from daskflow.stores.zarr_metadata import SPATIAL, Axes
 
 VERSIONS = ("0.5", "0.4")

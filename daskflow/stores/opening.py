@@ -54,6 +54,8 @@ def open_store(
     voxel_size: Sequence[float] | None = None,
     voxel_offset: Sequence[int] | None = None,
     layer_type: LayerType | None = None,
+    axes: str | None = None,
+    time: int | None = None,
 ) -> Store:
     """Open what is stored at a URL or path, in whatever format it is.
 
@@ -66,6 +68,8 @@ def open_store(
         voxel_size: nm (zyx), for files that do not say.
         voxel_offset: global coordinates of the first voxel (zyx), for files that do not say.
         layer_type: meaning of the voxels, for files that do not say.
+        axes: names of the stored axes, e.g. ``zyxc``, for files that do not say.
+        time: point of a time axis, from 0.
 
     Raises:
         StoreNotFoundError: nothing is there, or not that mip.
@@ -83,6 +87,8 @@ def open_store(
         voxel_size=None if voxel_size is None else as_voxel_size(voxel_size),
         voxel_offset=None if voxel_offset is None else as_zyx(voxel_offset, name="voxel_offset"),
         layer_type=layer_type,
+        axes=axes,
+        time=time,
     )
     return reopen(Opened(stated.name, location, opening))
 

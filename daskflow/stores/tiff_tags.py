@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import LAYER_TYPES, LayerType, VolumeSpec, Zyx, as_zyx
-from daskflow.stores.placement import nm_per
+from daskflow.stores.units import nm_per
 
 logger = logging.getLogger(__name__)
 

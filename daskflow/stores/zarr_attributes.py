@@ -7,7 +7,8 @@ from typing import Any
 
 from daskflow.geometry import LAYER_TYPES, LayerType, VolumeSpec, Zyx
 from daskflow.stores import kvstore
-from daskflow.stores.placement import nm_per, parse_length, whole_voxels
+from daskflow.stores.placement import whole_voxels
+from daskflow.stores.units import nm_per, parse_length
 from daskflow.stores.zarr_metadata import SPATIAL, Axes, Node
 
 OWN_KEY = "daskflow"

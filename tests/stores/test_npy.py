@@ -24,7 +24,8 @@ def test_what_is_written_is_read_box_by_box(tmp_path_factory, data, size, start,
     array = voxels(spec)
     path = tmp_path_factory.mktemp("npy") / "a.npy"
     write_file(path, spec, lambda box: array[(..., *box.slices(spec.box))])
-    store = open_store(path, voxel_offset=start, voxel_size=(40, 4, 4))
+    axes = None if channels is None else "czyx"
+    store = open_store(path, voxel_offset=start, voxel_size=(40, 4, 4), axes=axes)
     assert store.spec == spec.replace(voxel_size=(40, 4, 4), dtype=np.dtype(dtype).newbyteorder("="))
     np.testing.assert_array_equal(np.load(path), array)
     box = data.draw(boxes_in(spec.box))
@@ -53,6 +54,25 @@ def test_an_array_in_fortran_order_is_read(tmp_path):
     np.save(tmp_path / "a.npy", array)
     store = open_store(tmp_path / "a.npy")
     np.testing.assert_array_equal(store.read(store.spec.box), array)
+
+
+def test_axes_that_the_caller_names_are_read_as_czyx(tmp_path):
+    array = np.arange(120, dtype="int32").reshape(3, 4, 5, 2)
+    np.save(tmp_path / "a.npy", array)
+    store = open_store(tmp_path / "a.npy", axes="zyxc")
+    assert (store.spec.shape, store.sources["axes"]) == ((2, 3, 4, 5), "option --axes")
+    box = BoundingBox((1, 0, 2), (3, 2, 5))
+    np.testing.assert_array_equal(store.read(box), np.moveaxis(array, -1, 0)[:, 1:3, :2, 2:])
+    other = open_store(tmp_path / "a.npy", axes="tzyx", time=1)
+    np.testing.assert_array_equal(other.read(other.spec.box), array[1])
+    assert other.fingerprint() != open_store(tmp_path / "a.npy", axes="tzyx", time=2).fingerprint()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 4, 5, 3)])
+def test_four_axes_that_nobody_names_are_refused_with_the_option_that_does(tmp_path, shape):
+    np.save(tmp_path / "a.npy", np.ones(shape))
+    with pytest.raises(GeometryError, match="--axes zyxc"):
+        open_store(tmp_path / "a.npy")
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

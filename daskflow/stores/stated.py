@@ -1,0 +1,184 @@
+"""What a source and its reader state of an array, settled into a spec, and where each part of it comes from."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from daskflow.geometry import LAYER_TYPES, BoundingBox, LayerType, VolumeSpec, Zyx
+from daskflow.geometry.spec import VoxelSize
+from daskflow.stores.axes import SPATIAL, Axes
+from daskflow.stores.base import Opening
+from daskflow.stores.placement import whole_voxels
+from daskflow.stores.units import as_text, in_nm, is_no_length, nm_per
+
+logger = logging.getLogger(__name__)
+
+NOT_STATED = "not stated"
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a source says of an array, in its own order, words and units; None or empty where it says nothing.
+
+    Numbers and units are one per stored axis, or one per stored axis of space.
+
+    Attributes:
+        axes: names of the stored axes, as `axes.find_axes` takes them.
+        voxel_size: in `units`; None for an axis of which the source says nothing.
+        units: one for all axes, or one per axis.
+        voxel_offset: of the first voxel, in voxels.
+        position: of the first voxel's corner, in `position_units`; `voxel_offset` wins.
+        position_units: as `units`; those of the voxel size unless given.
+        layer_type: the word that the source has for it.
+        channel_names: one per channel.
+        sources: where each of these was found, in words, by the name of the field, e.g. ``{"voxel_size": "OME tags"}``.
+    """
+
+    axes: tuple[str, ...] = ()
+    voxel_size: Sequence[float | None] | None = None
+    units: str | Sequence[str | None] | None = "nm"
+    voxel_offset: Sequence[float] | None = None
+    position: Sequence[float] | None = None
+    position_units: str | Sequence[str | None] | None = None
+    layer_type: str | None = None
+    channel_names: Sequence[str] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+def settle(
+    stated: Stated,
+    axes: Axes,
+    opening: Opening,
+    *,
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    url: str,
+    chunk: Sequence[int] | None = None,
+    shard: Sequence[int] | None = None,
+) -> tuple[VolumeSpec, dict[str, str]]:
+    """Return the spec of an array, in which what `opening` states wins, and where each part of it comes from.
+
+    Args:
+        stated: what the source says.
+        axes: which stored axis is which.
+        opening: what the caller says.
+        shape: elements per stored axis.
+        dtype: of the voxels, in any byte order.
+        url: the source, for messages.
+        chunk: elements per chunk and stored axis.
+        shard: elements per shard and stored axis.
+
+    Returns:
+        The spec, and for axes, voxel_size, voxel_offset, layer_type and channel_names a few words each.
+    """
+    found, why = voxel_size_of(stated, axes)
+    size = opening.voxel_size or found
+    start, whence = _start(stated, axes, found or size, url)
+    channels = None if axes.channel is None else shape[axes.channel]
+    names = tuple(map(as_text, stated.channel_names)) if len(stated.channel_names) == (channels or 1) else ()
+    spec = VolumeSpec(
+        BoundingBox.from_size(opening.voxel_offset or start, axes.zyx(shape)),
+        dtype.newbyteorder("="),
+        channels=channels,
+        voxel_size=size,
+        chunk=None if chunk is None else axes.zyx(chunk),
+        shard=None if shard is None else axes.zyx(shard),
+        layer_type=opening.layer_type or known_layer_type(stated.layer_type),
+        channel_names=names,
+    )
+    sources = {
+        "axes": _axes_source(stated, opening),
+        "voxel_size": _option("voxel_size", opening) or why,
+        "voxel_offset": _option("voxel_offset", opening) or whence,
+        "layer_type": _option("layer_type", opening)
+        or (stated.sources.get("layer_type", NOT_STATED) if spec.layer_type else NOT_STATED),
+        "channel_names": stated.sources.get("channel_names", NOT_STATED) if names else NOT_STATED,
+    }
+    _tell(url, size, sources["voxel_size"])
+    return spec, sources
+
+
+def known_layer_type(word: Any) -> LayerType | None:
+    """Return the layer type that a source's word stands for, None for other words."""
+    return next((known for known in LAYER_TYPES if known == as_text(word)), None)
+
+
+def voxel_size_of(stated: Stated, axes: Axes) -> tuple[VoxelSize | None, str]:
+    """Return the voxel size (nm, zyx) that a source states and where, or None and the reason why it is not known."""
+    said = stated.sources.get("voxel_size", "")
+    values = axes.pick(stated.voxel_size)
+    if not values:
+        return None, f"{NOT_STATED} ({said})" if said else NOT_STATED
+    units = _per_axis(stated.units, axes)
+    factors = [nm_per(unit) for unit in units]
+    numbers = [_number(value) for value in values]
+    sizes = [n and f and in_nm(n, f) for n, f in zip(numbers, factors, strict=True)]
+    if all(sizes):
+        z, y, x = (float(size or 0) for size in sizes)
+        return (z, y, x), said
+    parts = [
+        f"{axis} {'?' if number is None else f'{number:g}'} {unit!r}"
+        if factor is None or number is None
+        else f"{axis} {in_nm(number, factor):g} nm"
+        for axis, number, unit, factor in zip(SPATIAL, numbers, map(as_text, units), factors, strict=True)
+    ]
+    return None, f"{NOT_STATED} in full ({said}: {', '.join(parts)})" + _misspelt(units)
+
+
+def _misspelt(units: Sequence[Any]) -> str:
+    odd = sorted({as_text(unit) for unit in units if nm_per(unit) is None and not is_no_length(unit)})
+    return f"; unknown unit of length {', '.join(map(repr, odd))}" if odd else ""
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if 0 < number < math.inf else None
+
+
+def _per_axis(units: Any, axes: Axes) -> list[Any]:
+    """Return the units of z, y and x, from one for all or one per axis."""
+    if units is None or isinstance(units, str | bytes) or np.size(units) == 1:
+        return [as_text(np.ravel(units)[0])] * 3
+    return axes.pick(units) or [""] * 3
+
+
+def _start(stated: Stated, axes: Axes, size: VoxelSize | None, url: str) -> tuple[Zyx, str]:
+    """Return the first voxel (zyx) and where the source states it."""
+    said = stated.sources.get("voxel_offset", "")
+    voxels = axes.pick(stated.voxel_offset)
+    if voxels:
+        return whole_voxels([float(v) for v in voxels], url), said
+    position = axes.pick(stated.position)
+    if not position:
+        return (0, 0, 0), NOT_STATED
+    factors = [nm_per(unit) for unit in _per_axis(stated.position_units or stated.units, axes)]
+    if not all(factors) or size is None:
+        lacks = "a voxel size" if size is None else "a known unit of length"
+        return (0, 0, 0), f"{NOT_STATED} in voxels ({said}: {', '.join(map(str, position))} without {lacks})"
+    return whole_voxels([float(p) * (f or 1) / s for p, f, s in zip(position, factors, size, strict=True)], url), said
+
+
+def _axes_source(stated: Stated, opening: Opening) -> str:
+    where = _option("axes", opening) or stated.sources.get("axes", "assumed: nothing states them")
+    return where if opening.time is None else f"{where}; time point {opening.time} by option --time"
+
+
+def _option(name: str, opening: Opening) -> str:
+    return f"option --{name.replace('_', '-')}" if getattr(opening, name) is not None else ""
+
+
+def _tell(url: str, size: VoxelSize | None, where: str) -> None:
+    if size is not None:
+        logger.info("%s: voxel size %s nm zyx from %s", url, size, where)
+        return
+    level = logging.WARNING if "unknown unit" in where else logging.INFO
+    logger.log(level, "%s: no voxel size: %s; --voxel-size states it", url, where)
