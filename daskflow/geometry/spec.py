@@ -46,6 +46,7 @@ class VolumeSpec:
         channels: size of the channel axis; None when arrays are zyx instead of czyx.
         voxel_size: nm per voxel (zyx); None when unknown.
         coarseness: voxels of the source in one of these (zyx), where `voxel_size` is unknown.
+        shift: where voxel 0 begins (nm, zyx), not 0 for a level whose offset was rounded; no part of equality.
         chunk: voxels per storage chunk (zyx); None when nothing is stored in chunks.
         shard: voxels per shard (zyx), a multiple of `chunk`; None without shards.
         chunk_origin: the corner from which chunks and shards are counted; `box.start` unless given.
@@ -62,6 +63,7 @@ class VolumeSpec:
     channels: int | None = None
     voxel_size: VoxelSize | None = None
     coarseness: VoxelSize = (1.0, 1.0, 1.0)
+    shift: tuple[float, float, float] = dataclasses.field(default=(0.0, 0.0, 0.0), compare=False)
     chunk: Zyx | None = None
     shard: Zyx | None = None
     chunk_origin: Zyx | None = None
@@ -159,6 +161,17 @@ class VolumeSpec:
         own, given = (self.spacing, other.spacing) if known else (self.coarseness, other.coarseness)
         z, y, x = (a / b for a, b in zip(own, given, strict=True))
         return z, y, x
+
+    @property
+    def corner(self) -> tuple[float, float, float]:
+        """Where the volume begins: nm (zyx) of the low corner of its first voxel."""
+        z, y, x = (n * v + s for n, v, s in zip(self.box.start, self.spacing, self.shift, strict=True))
+        return z, y, x
+
+    def beginning_at(self, corner: tuple[float, float, float]) -> Self:
+        """Return a copy whose first voxel begins at a place (nm, zyx) that its offset only comes near to."""
+        z, y, x = (c - n * v for c, n, v in zip(corner, self.box.start, self.spacing, strict=True))
+        return self.replace(shift=(z, y, x))
 
     def coarsened(self, factor: Zyx, **changes: Any) -> Self:
         """Return a copy whose voxels are `factor` (zyx) times as large, with further fields changed."""

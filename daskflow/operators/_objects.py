@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from daskflow.errors import MetadataMismatchError, ParameterError
+from daskflow.geometry import BoundingBox
 from daskflow.operators._stored import stored_node
 from daskflow.stores import kvstore
 from daskflow.stores.objects.naming import layer_above
@@ -40,6 +41,11 @@ def object_place(volume: Volume, output: str | None, *, kind: str, suffix: str =
         )
     name = "mesh" if kind == "meshes" else kind
     return source.store.url, mip, kvstore.join(source.store.url, f"{name}_mip_{mip}{suffix}")
+
+
+def fits_float32(box: BoundingBox) -> bool:
+    """Return whether float32, as files have vertices, tells apart 32 places within each voxel of a volume."""
+    return max(map(abs, (*box.start, *box.stop))) <= 2**18
 
 
 def object_labels(labels: Sequence[int]) -> tuple[int, ...]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import numpy as np
+
 from daskflow import __version__
 from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError
@@ -20,7 +22,7 @@ from daskflow.operators.counting.stages import LabelCounts
 from daskflow.operators.meshing.finishing import FinishMeshes
 from daskflow.operators.meshing.forging import BLOCK_BYTES, ForgeMeshes
 from daskflow.operators.meshing.multires import Detail
-from daskflow.operators.meshing.plan import Meshing, Selection, Target
+from daskflow.operators.meshing.plan import Frame, Meshing, Selection, Target
 from daskflow.operators.meshing.writing import CutLargeMeshes, WriteMeshes
 from daskflow.volume import Flag, Stage, Volume, operator
 
@@ -90,7 +92,13 @@ def mesh(
     """
     error = math.prod(volume.spec.spacing) ** (1 / 3) if max_error is None else max_error
     _check_numbers(max_error=error, dust=dust, lods=lods, max_labels_per_shard=max_labels_per_shard - 1)
-    layer, mip, url = object_place(volume, output, kind="meshes", suffix=f"_err_{error:.6g}")
+    layer, mip, url = object_place(volume, output, kind="meshes", suffix=f"_err_{_decimal(error)}")
+    frame = Frame.of(volume.spec)
+    if format == "legacy" and not frame.near:
+        raise ParameterError(
+            f"{volume.box} reaches beyond 2^18 voxels, where the float32 numbers of format='legacy' move vertices;"
+            " use format='sharded' or 'multires', which count from the volume's first voxel"
+        )
     grid = BlockGrid(volume.box, as_zyx(shape, name="shape"))
     if fill_holes:
         check_whole(grid, "fill_holes", BLOCK_BYTES)
@@ -112,7 +120,7 @@ def mesh(
     meshing = Meshing(
         expression=volume.expression,
         grid=grid,
-        voxel_size=volume.spec.spacing,
+        frame=frame,
         max_error=error,
         closed=not open_edge,
         selection=selection,
@@ -139,6 +147,11 @@ def mesh(
         undo=undo,
         warnings=assumed_voxel_size(volume),
     )
+
+
+def _decimal(value: float) -> str:
+    """Return a number for a name: six digits, without an exponent."""
+    return np.format_float_positional(float(f"{value:.6g}"), trim="-")
 
 
 def _check_numbers(**numbers: float) -> None:

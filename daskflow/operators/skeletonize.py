@@ -8,14 +8,13 @@ from typing import Annotated, Literal
 
 from daskflow import __version__
 from daskflow.errors import ParameterError
-from daskflow.geometry import BlockGrid, BoundingBox, Zyx, as_zyx
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.assumed import assumed_voxel_size
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
 from daskflow.operators._holes import check_whole
 from daskflow.operators._objects import object_labels, object_place
-from daskflow.operators._stored import stored_node
 from daskflow.operators.counting.stages import LabelCounts
 from daskflow.operators.skeletonizing.finish import FinishSkeletons
 from daskflow.operators.skeletonizing.plan import Pruning, Selection, Skeletonizing
@@ -164,7 +163,7 @@ def _planned(
         expression=expression,
         grid=grid,
         shares=shares,
-        origin=_origin(volume),
+        origin=_origin(volume.spec),
         tracing=tracing,
         selection=selection,
         counting=counting,
@@ -172,19 +171,9 @@ def _planned(
     )
 
 
-def _origin(volume: Volume) -> tuple[float, float, float]:
-    """Return where the middle of the volume's first voxel is; nm, xyz.
-
-    Levels of a layer begin together, at the offset of the finest, which that of a coarser level is rounded from.
-    """
-    size, start, corner = volume.spec.spacing, volume.box.start, (0.0, 0.0, 0.0)
-    source = stored_node(volume)
-    if source is not None:
-        own, finest = source.spec, source.store.mips[0]
-        first = [s * v for s, v in zip(finest.box.start, finest.spacing, strict=True)]
-        begin = [s * v for s, v in zip(own.box.start, own.spacing, strict=True)]
-        corner = (first[0] - begin[0], first[1] - begin[1], first[2] - begin[2])
-    z, y, x = (c + (s + 0.5) * v for c, s, v in zip(corner, start, size, strict=True))
+def _origin(spec: VolumeSpec) -> tuple[float, float, float]:
+    """Return where the middle of the volume's first voxel is; nm, xyz."""
+    z, y, x = (c + v / 2 for c, v in zip(spec.corner, spec.spacing, strict=True))
     return x, y, z
 
 

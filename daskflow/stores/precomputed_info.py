@@ -118,7 +118,8 @@ def specs_of(info: Info, url: str) -> tuple[VolumeSpec, ...]:
         StoreError: a field is missing or makes no sense.
     """
     try:
-        return tuple(_spec_of(info, scale) for scale in info["scales"])
+        finest, *others = (_spec_of(info, scale) for scale in info["scales"])
+        return (finest, *(other.beginning_at(finest.corner) for other in others))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise StoreError(f"{kvstore.redact(url)}/info does not describe a precomputed volume: {error!r}") from error
 

@@ -52,6 +52,12 @@ class FinishMeshes:
         if target.format == "legacy":
             return legacy_info(mip=target.mip, spatial_index=index, chunk_size=chunk)
         sharding = meshing.shuffle.shards(scratch) if target.format == "sharded" else None
-        size, bits = meshing.voxel_size[::-1], meshing.detail.bits
-        info = multires_info(voxel_size=size, bits=bits, mip=target.mip, sharding=sharding, spatial_index=index)
+        info = multires_info(
+            voxel_size=meshing.voxel_size[::-1],
+            translation=meshing.frame.translation.tolist(),
+            bits=meshing.detail.bits,
+            mip=target.mip,
+            sharding=sharding,
+            spatial_index=index,
+        )
         return {**info, "chunk_size": list(chunk)}

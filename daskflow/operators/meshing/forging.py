@@ -19,7 +19,7 @@ from daskflow.operators.counting.blocks import count_labels
 from daskflow.operators.meshing.plan import Meshing
 from daskflow.operators.meshing.simplify import simplify
 from daskflow.operators.meshing.storing import pack_surface
-from daskflow.operators.meshing.surface import Seen, Surface, filled_labels, positions, select, surfaces
+from daskflow.operators.meshing.surface import Points, Seen, Surface, filled_labels, select, surfaces
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.mesh_files import Mesh, encode_fragment
@@ -88,24 +88,22 @@ class ForgeMeshes:
         meshing, target = self.meshing, self.meshing.target
         pieces, counts = outputs
         (number,) = meshing.grid.touching(box)
-        meshes = {label: self._mesh(surface) for label, surface in pieces.items()}
-        bounds = {label: mesh.bounds for label, mesh in meshes.items()}
+        frame = meshing.frame
+        bounds = {label: _bounds(frame.near_nm(surface.vertices)) for label, surface in pieces.items()}
         if target.format == "legacy":
             packed = dict.fromkeys(pieces, b"")
-            for label, mesh in meshes.items():
+            for label, surface in pieces.items():
+                mesh = Mesh(frame.nm(surface.vertices).astype(np.float32), surface.faces)
                 name = fragment_name(label, box)
                 write_file(target.url, name, encode_fragment(mesh), compression=target.compression)
         else:
             packed = {label: pack_surface(surface) for label, surface in pieces.items()}
         if target.index:
-            meshing.index.write(target.url, box, bounds, compression=target.compression)
+            there = {label: frame.moved(corners) for label, corners in bounds.items()}
+            meshing.index.write(target.url, box, there, compression=target.compression)
         totals = write_fragments(self.directory, meshing.shuffle.source, number, packed, bounds)
         faces = sum(len(surface.faces) for surface in pieces.values())
         return BlockResult(empty=not pieces, counts=counts | totals | {"triangles": faces})
-
-    def _mesh(self, surface: Surface) -> Mesh:
-        places = positions(surface.vertices, self.meshing.grid.box.start, self.meshing.voxel_size)
-        return Mesh(places.astype(np.float32), surface.faces)
 
     @property
     def _begun(self) -> str:
@@ -147,6 +145,10 @@ class ForgeMeshes:
 
     def bind(self, directory: str) -> ForgeMeshes:
         return ForgeMeshes(self.meshing.bind(directory), directory)
+
+
+def _bounds(places: Points) -> list[float]:
+    return [*places.min(axis=0).tolist(), *places.max(axis=0).tolist()]
 
 
 def fragment_name(label: int, box: BoundingBox) -> str:

@@ -49,7 +49,7 @@ class Detail:
 
     def cells(self, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], levels: int) -> Cells:
         """Return the finest cells of a surface between two corners (xyz voxels)."""
-        origin = np.floor(low)
+        origin = _float32_below(np.floor(low))
         size = np.maximum(np.ceil((high - origin) / 2 ** (levels - 1)), 1)
         return Cells(origin, size, np.full(3, 2 ** (levels - 1), np.int64))
 
@@ -59,6 +59,14 @@ class Detail:
         """Return level `lod` made from the one before; vertices in voxels (xyz), `origin` as in `simplify`."""
         error = (self.max_error or math.prod(self.voxel_size) ** (1 / 3)) * 2**lod
         return simplify(vertices, faces, error, self.voxel_size, origin=origin)
+
+
+def _float32_below(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the nearest numbers that are not above and that float32, in which manifests are, has."""
+    near = values.astype(np.float32)
+    near = np.where(near > values, np.nextafter(near, np.float32(-np.inf)), near)
+    result: npt.NDArray[np.float64] = near.astype(np.float64)
+    return result
 
 
 def fitting_cells(vertices: Points, faces: Faces, detail: Detail) -> tuple[int, Cells]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 import daskflow
-from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.fragments import Shuffle
+from daskflow.operators._objects import fits_float32
 from daskflow.operators.counting.stages import LabelCounts
 from daskflow.operators.meshing.multires import Detail
+from daskflow.operators.meshing.surface import Points
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.volume import Expression
 
@@ -59,13 +65,67 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """Where the voxels of a volume are, and from where meshes count them.
+
+    Attributes:
+        corner: where the volume's first voxel begins; nm (zyx).
+        start: its global coordinates (zyx).
+        voxel_size: nm (zyx).
+        near: whether float32 holds all coordinates; otherwise meshes count from the first voxel.
+    """
+
+    corner: tuple[float, float, float]
+    start: Zyx
+    voxel_size: tuple[float, float, float]
+    near: bool
+
+    @classmethod
+    def of(cls, spec: VolumeSpec) -> Frame:
+        """Return the frame of a volume."""
+        return cls(spec.corner, spec.box.start, spec.spacing, fits_float32(spec.box))
+
+    @property
+    def first(self) -> npt.NDArray[np.float64]:
+        """Coordinates of the volume's first voxel in meshes (xyz)."""
+        return np.array(self.start[::-1] if self.near else (0, 0, 0), np.float64)
+
+    @property
+    def translation(self) -> npt.NDArray[np.float64]:
+        """Where voxel 0 of meshes begins; nm (xyz)."""
+        shift: npt.NDArray[np.float64] = np.array(self.corner[::-1]) - self.first * self._size
+        return shift
+
+    @property
+    def _size(self) -> npt.NDArray[np.float64]:
+        return np.array(self.voxel_size[::-1])
+
+    def voxels(self, vertices: Points) -> Points:
+        """Return where vertices of a `Surface` are in meshes, in voxels (xyz)."""
+        return vertices / 2 + self.first
+
+    def near_nm(self, vertices: Points) -> Points:
+        """Return where vertices of a `Surface` are; nm (xyz) from voxel 0 of meshes."""
+        places: Points = self.voxels(vertices) * self._size
+        return places
+
+    def nm(self, vertices: Points) -> Points:
+        """Return where vertices of a `Surface` are; nm (xyz)."""
+        return self.near_nm(vertices) + self.translation
+
+    def moved(self, bounds: Sequence[float]) -> list[float]:
+        """Return bounds (x0, y0, z0, x1, y1, z1) that are counted from voxel 0 of meshes, as nm."""
+        return [a + b for a, b in zip(bounds, [*self.translation.tolist()] * 2, strict=True)]
+
+
+@dataclass(frozen=True)
 class Meshing:
     """One meshing.
 
     Attributes:
         expression: gives the labels; one output.
         grid: the blocks, of one shape from the volume's start.
-        voxel_size: nm (zyx).
+        frame: where the voxels are.
         max_error: nm that simplification may move surfaces; 0 for none.
         closed: whether surfaces are closed where the volume ends.
         selection: which labels.
@@ -78,7 +138,7 @@ class Meshing:
 
     expression: Expression
     grid: BlockGrid
-    voxel_size: tuple[float, float, float]
+    frame: Frame
     max_error: float
     closed: bool
     selection: Selection
@@ -87,6 +147,11 @@ class Meshing:
     detail: Detail
     memory: int
     target: Target
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float]:
+        """Size of the voxels; nm (zyx)."""
+        return self.frame.voxel_size
 
     @property
     def index(self) -> SpatialIndex:
@@ -119,7 +184,7 @@ class Meshing:
             "daskflow": daskflow.__version__,
             "expression": self.expression.describe(),
             "blocks": {"box": str(self.grid.box), "shape": self.grid.block},
-            "voxel_size": self.voxel_size,
+            "frame": dataclasses.asdict(self.frame),
             "max_error": self.max_error,
             "closed": self.closed,
             "selection": dataclasses.asdict(self.selection),

@@ -42,19 +42,6 @@ class Surface:
         return cls(*weld(np.concatenate([surface.vertices for surface in surfaces]), np.concatenate(faces)))
 
 
-def positions(vertices: Points, origin: Zyx, voxel_size: tuple[float, float, float]) -> Points:
-    """Return where half voxels are, in nm (xyz); in voxels with a voxel size of 1.
-
-    Args:
-        vertices: as in `Surface`.
-        origin: the volume's first voxel (zyx).
-        voxel_size: nm (zyx).
-    """
-    first = np.array(origin[::-1], np.float64)
-    result: Points = (vertices / 2 + first) * np.array(voxel_size[::-1])
-    return result
-
-
 @dataclass(frozen=True)
 class Seen:
     """The voxels that the surfaces of one block are made from.

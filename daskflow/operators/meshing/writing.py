@@ -25,7 +25,7 @@ from daskflow.operators.meshing.large import (
 from daskflow.operators.meshing.multires import Encoded, Position, manifest_of, multires
 from daskflow.operators.meshing.plan import Meshing
 from daskflow.operators.meshing.storing import unpack_surface
-from daskflow.operators.meshing.surface import Faces, Points, Surface, positions
+from daskflow.operators.meshing.surface import Faces, Points, Surface
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.mesh_files import encode_manifest, manifest_name
 from daskflow.stores.objects.shards import write_shard
@@ -92,7 +92,7 @@ def joined(meshing: Meshing, fragments: Sequence[Fragment], directory: str) -> t
     """Return the pieces of a label as one surface: vertices in voxels (xyz), and triangles."""
     data = meshing.shuffle.read_all(directory, fragments)
     surface = Surface.joined([unpack_surface(one, directory) for one in data])
-    return positions(surface.vertices, meshing.grid.box.start, (1.0, 1.0, 1.0)), surface.faces
+    return meshing.frame.voxels(surface.vertices), surface.faces
 
 
 @dataclass(frozen=True)

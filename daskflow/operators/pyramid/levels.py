@@ -28,7 +28,8 @@ def coarser(spec: VolumeSpec, factor: Zyx) -> VolumeSpec:
     start = tuple(a // f for a, f in zip(spec.box.start, factor, strict=True))
     size = tuple(-(-n // f) for n, f in zip(spec.box.shape, factor, strict=True))
     box = BoundingBox.from_size(start, size)
-    return spec.coarsened(factor, box=box, chunk=None, shard=None, chunk_origin=None)
+    level = spec.coarsened(factor, box=box, chunk=None, shard=None, chunk_origin=None)
+    return level.beginning_at(spec.corner)
 
 
 def chosen_method(spec: VolumeSpec, method: str) -> Method:

@@ -49,7 +49,9 @@ class FinishSkeletons:
         scratch = JobDirectory(directory).scratch
         self._add_up(report, scratch)
         sharding = None if self.plan.shuffle.sharding is None else self.plan.shuffle.shards(scratch)
+        x, y, z = self.plan.translation
         info = skeleton_info(
+            transform=(1, 0, 0, x, 0, 1, 0, y, 0, 0, 1, z),
             vertex_attributes=vertex_attributes(self.plan),
             mip=self.mip,
             sharding=sharding,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.fragments import Shuffle
+from daskflow.operators._objects import fits_float32
 from daskflow.operators.counting.stages import LabelCounts
 from daskflow.operators.skeletonizing.pieces import Piece
 from daskflow.operators.skeletonizing.teasar import Tracing
@@ -113,11 +114,20 @@ class Skeletonizing:
         """The cells of the spatial index: the blocks."""
         return SpatialIndex(self.grid.box, self.grid.block, self.tracing.voxel_size)
 
-    def positions(self, piece: Piece) -> npt.NDArray[np.float32]:
+    @property
+    def translation(self) -> tuple[float, float, float]:
+        """What files leave out of positions because float32 could not hold it; nm, xyz."""
+        return (0.0, 0.0, 0.0) if fits_float32(self.grid.box) else self.origin
+
+    def places(self, piece: Piece) -> npt.NDArray[np.float64]:
         """Return where vertices are, in the middle of their voxels; nm, xyz."""
-        size = np.array(self.tracing.anisotropy)
-        places: npt.NDArray[np.float32] = (np.array(self.origin) + piece.vertices * size).astype(np.float32)
+        places: npt.NDArray[np.float64] = np.array(self.origin) + piece.vertices * np.array(self.tracing.anisotropy)
         return places
+
+    def positions(self, piece: Piece) -> npt.NDArray[np.float32]:
+        """Return where vertices are in files; nm, xyz, from `translation` on."""
+        near: npt.NDArray[np.float32] = (self.places(piece) - np.array(self.translation)).astype(np.float32)
+        return near
 
     def bucket_numbers(self, labels: Labels, directory: str) -> npt.NDArray[np.int64]:
         """Return which bucket of the shuffle each label is in, once labels are counted below the URL `directory`."""

@@ -93,7 +93,7 @@ class TraceLabels:
         return BlockResult(empty=not pieces, counts=counts | totals)
 
     def _bounds(self, piece: Piece) -> Sequence[float]:
-        places = self.plan.positions(piece)
+        places = self.plan.places(piece)
         return [*places.min(axis=0).tolist(), *places.max(axis=0).tolist()]
 
     def _read_box(self, box: BoundingBox) -> BoundingBox:

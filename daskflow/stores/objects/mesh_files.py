@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from daskflow.errors import CorruptChunkError, MissingDependencyError, ParameterError
 
-Vertices = npt.NDArray[np.float32]
+Vertices = npt.NDArray[np.floating[Any]]
 Faces = npt.NDArray[np.uint32]
 Json = dict[str, Any]
 
@@ -30,7 +30,8 @@ class Mesh:
     """Triangles.
 
     Attributes:
-        vertices: positions, float32, shape (n, 3): **xyz in nm**, as in files and mesh libraries.
+        vertices: positions, shape (n, 3): **xyz in nm**, as in files and mesh libraries; float32, or float64 where
+            they are far from the origin.
         faces: three vertices of each triangle, counter-clockwise seen from outside, uint32, shape (m, 3).
     """
 
@@ -265,6 +266,7 @@ def legacy_info(*, mip: int, spatial_index: Json | None = None, chunk_size: Sequ
 def multires_info(
     *,
     voxel_size: Sequence[float],
+    translation: Sequence[float] = (0, 0, 0),
     bits: int,
     mip: int,
     lod_scale_multiplier: float = 1,
@@ -275,6 +277,7 @@ def multires_info(
 
     Args:
         voxel_size: nm, xyz, of a unit in which cells and vertices are counted: the voxels that were meshed.
+        translation: nm, xyz, where voxel 0 begins.
         bits: of a quantised coordinate, 10 or 16.
         mip: level that was meshed.
         lod_scale_multiplier: of the scales in manifests.
@@ -286,11 +289,11 @@ def multires_info(
     """
     if bits not in (10, 16):
         raise ParameterError(f"{bits} bits of quantised vertices; Neuroglancer reads 10 or 16")
-    x, y, z = (int(v) if float(v).is_integer() else v for v in voxel_size)
+    x, y, z, tx, ty, tz = (int(v) if float(v).is_integer() else v for v in (*voxel_size, *translation))
     info: Json = {
         "@type": MULTIRES,
         "vertex_quantization_bits": bits,
-        "transform": [x, 0, 0, 0, 0, y, 0, 0, 0, 0, z, 0],
+        "transform": [x, 0, 0, tx, 0, y, 0, ty, 0, 0, z, tz],
         "lod_scale_multiplier": lod_scale_multiplier,
         "mip": mip,
     }
@@ -300,6 +303,10 @@ def multires_info(
 
 
 def transformed(points: npt.NDArray[Any], transform: Sequence[float] | None) -> Vertices:
-    """Return points (n, 3) through the 3x4 ``transform`` of an info, row by row; None leaves them as they are."""
+    """Return points (n, 3) through the 3x4 ``transform`` of an info, row by row; None leaves them as they are.
+
+    They are float64 where the transform moves them too far away for float32.
+    """
     matrix = np.array(transform or _IDENTITY, np.float64).reshape(3, 4)
-    return (np.asarray(points, np.float64) @ matrix[:, :3].T + matrix[:, 3]).astype(np.float32)
+    places: npt.NDArray[np.float64] = np.asarray(points, np.float64) @ matrix[:, :3].T + matrix[:, 3]
+    return places if matrix[:, 3].any() else places.astype(np.float32)

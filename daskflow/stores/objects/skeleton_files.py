@@ -16,7 +16,7 @@ import numpy.typing as npt
 from daskflow.errors import CorruptChunkError, ParameterError
 from daskflow.stores.objects.mesh_files import transformed
 
-Vertices = npt.NDArray[np.float32]
+Vertices = npt.NDArray[np.floating[Any]]
 Edges = npt.NDArray[np.uint32]
 Json = dict[str, Any]
 
@@ -31,7 +31,7 @@ class Skeleton:
     """Points along the middle of an object, and which of them are neighbours.
 
     Attributes:
-        vertices: positions, float32, shape (n, 3): **xyz in nm**.
+        vertices: positions, float32 or float64, shape (n, 3): **xyz in nm**.
         edges: pairs of vertices, uint32, shape (m, 2).
         attributes: values of each vertex by name, shape (n,) or (n, components): radius in nm,
             cross_sectional_area in nm2.

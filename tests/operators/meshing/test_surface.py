@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.operators.meshing.surface import Seen, Surface, filled_labels, positions, select, surfaces
+from daskflow.operators.meshing.plan import Frame
+from daskflow.operators.meshing.surface import Seen, Surface, filled_labels, select, surfaces
 
 pytest.importorskip("zmesh")
 
@@ -99,7 +100,7 @@ def test_one_voxel_is_an_octahedron_around_its_middle():
 
     assert label == LARGEST
     assert (len(surface.vertices), len(surface.faces)) == (6, 8)
-    places = positions(surface.vertices, (0, 0, 0), (40, 4, 8))
+    places = Frame((0, 0, 0), (0, 0, 0), (40, 4, 8), near=True).nm(surface.vertices)
     assert places.min(axis=0).tolist() == [33 * 8, 22 * 4, 11 * 40]
     assert places.max(axis=0).tolist() == [34 * 8, 23 * 4, 12 * 40]
 
