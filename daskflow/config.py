@@ -27,8 +27,8 @@ def parse_bytes(size: str | int | float) -> int:
 
 def format_bytes(size: float) -> str:
     """Return a number of bytes in decimal units, for people, e.g. ``"17.6 TB"``."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
         if abs(size) < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"
         size /= 1000
-    return f"{size:.3g} PB"
+    return f"{size:.3g} EB"

@@ -57,8 +57,13 @@ class BlockGrid:
         """Blocks per axis (zyx)."""
         return self._bounds.shape
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """Number of blocks, which `len` cannot give beyond 2**63."""
         return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return self.count
 
     def position(self, index: int) -> Zyx:
         """Return where block `index` stands in the grid (zyx), (0, 0, 0) being the first.

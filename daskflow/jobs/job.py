@@ -92,11 +92,12 @@ class Job:
         Raises:
             PlanError: a stage has too many blocks to keep track of.
         """
+        notes = (*self.notes, *(f"warning: {line}" for line in self.warnings))
         if client is None:
-            return Plan.of(self.name, self.directory, self.stages, _default_workers(), self.notes)
+            return Plan.of(self.name, self.directory, self.stages, _default_workers(), notes)
         executor = executor_of(client)
         try:
-            return Plan.of(self.name, self.directory, self.stages, executor.workers, self.notes)
+            return Plan.of(self.name, self.directory, self.stages, executor.workers, notes)
         finally:
             executor.close()
 

@@ -13,6 +13,7 @@ from daskflow.config import format_bytes
 from daskflow.errors import PlanError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.executor import Workers
+from daskflow.jobs.flows import flows
 from daskflow.jobs.table import html_table, text_table
 from daskflow.volume.stage import Estimate, Stage
 
@@ -94,6 +95,7 @@ class Plan:
         stages: one plan each, in the order they run.
         workers: what they are planned for.
         notes: what was decided where nothing was said, a line each.
+        flows: what volumes go in and come out, a line each.
     """
 
     name: str
@@ -101,13 +103,15 @@ class Plan:
     stages: tuple[StagePlan, ...]
     workers: Workers
     notes: tuple[str, ...] = ()
+    flows: tuple[str, ...] = ()
 
     @classmethod
     def of(
         cls, name: str, directory: str, stages: Sequence[Stage], workers: Workers, notes: tuple[str, ...] = ()
     ) -> Self:
         """Estimate stages, for workers."""
-        return cls(name, directory, tuple(StagePlan.of(stage, workers) for stage in stages), workers, notes)
+        plans = tuple(StagePlan.of(stage, workers) for stage in stages)
+        return cls(name, directory, plans, workers, notes, flows(stages))
 
     @property
     def bytes_moved(self) -> int:
@@ -174,13 +178,16 @@ class Plan:
             f"thread{'s' * (workers.threads != 1)}{limit}; ledger in {self.directory}"
         )
 
+    def _below(self) -> tuple[str, ...]:
+        return (*self.flows, *self.notes, self._summary())
+
     def __str__(self) -> str:
-        lines = (f"Plan of {self.name}", text_table(_HEADER, self._rows()), *self.notes, self._summary())
-        return "\n".join(lines)
+        return "\n".join((f"Plan of {self.name}", text_table(_HEADER, self._rows()), *self._below()))
 
     def _repr_html_(self) -> str:
-        title, below = html.escape(f"Plan of {self.name}"), "\n".join((*self.notes, self._summary()))
-        return f"<b>{title}</b>{html_table(_HEADER, self._rows())}<small>{html.escape(below)}</small>"
+        below = "<br>".join(html.escape(line) for line in self._below())
+        title = html.escape(f"Plan of {self.name}")
+        return f"<b>{title}</b>{html_table(_HEADER, self._rows())}<small>{below}</small>"
 
 
 def kinds_of_blocks(grid: BlockGrid) -> list[tuple[int, int]]:

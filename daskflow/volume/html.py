@@ -27,7 +27,7 @@ def html(volume: Volume) -> str:
         "dtype": f"{spec.dtype}, {format_bytes(spec.nbytes)}",
         "layer type": spec.layer_type or "unknown",
         "voxel size (z y x)": "unknown" if spec.voxel_size is None else spec.size_text,
-        "block": f"{_sized(spec, volume.block)}, {len(volume.grid):,} blocks",
+        "block": f"{_sized(spec, volume.block)}, {volume.grid.count:,} blocks",
     }
     if spec.channel_names:
         rows["channels"] = ", ".join(spec.channel_names)

@@ -371,7 +371,7 @@ class Volume:
     def __repr__(self) -> str:
         axes = "zyx" if self.channels is None else "czyx"
         shape = "x".join(map(str, self.shape))
-        blocks = len(self.grid)
+        blocks = self.grid.count
         return (
             f"<Volume {axes} {shape} {self.dtype} · {self.spec.size_text} · {format_bytes(self.nbytes)}"
             f" · {blocks:,} block{'s' if blocks != 1 else ''}>"
