@@ -15,6 +15,7 @@ import numpy as np
 from daskflow.errors import ModelError, ParameterError
 from daskflow.geometry import BoundingBox, Zyx
 from daskflow.inference.engine import Engine, Slices
+from daskflow.inference.neighbours import neighbours
 
 Framework = Literal["universal", "identity", "pytorch"]
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -33,10 +34,12 @@ class ModelFile:
     Attributes:
         path: where it lies, on this machine and on every worker.
         sha256: hash of its content.
+        neighbours: the files that a Python file imports from beside itself, by the dotted name it imports them by.
     """
 
     path: str
     sha256: str
+    neighbours: tuple[tuple[str, ModelFile], ...] = ()
 
     @classmethod
     def at(cls, path: str | Path) -> ModelFile:
@@ -46,7 +49,31 @@ class ModelFile:
             ModelError: there is no such file.
         """
         full = Path(path).expanduser().absolute()
-        return cls(str(full), _sha256(full))
+        sha256 = _sha256(full)
+        found = neighbours(full) if full.suffix == ".py" else {}
+        files = tuple((name, cls(str(file), _sha256(file))) for name, file in sorted(found.items()))
+        return cls(str(full), sha256, files)
+
+    @property
+    def token(self) -> str:
+        """16 hexadecimal digits that stand for the content of the file and of its neighbours."""
+        if not self.neighbours:
+            return self.sha256[:16]
+        contents = [self.sha256, *(f"{name} {file.sha256}" for name, file in self.neighbours)]
+        return hashlib.sha256("\n".join(contents).encode()).hexdigest()[:16]
+
+    def content(self) -> bytes:
+        """Return the bytes of the file, after checking that they are still the same.
+
+        Raises:
+            ModelError: the file is gone or has changed.
+        """
+        try:
+            content = Path(self.path).read_bytes()
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        self._compare(hashlib.sha256(content).hexdigest())
+        return content
 
     def verified(self) -> Path:
         """Return the path after checking that the content is still the same.
@@ -54,13 +81,22 @@ class ModelFile:
         Raises:
             ModelError: the file is gone or has changed.
         """
-        found = _sha256(Path(self.path))
+        self._compare(_sha256(Path(self.path)))
+        return Path(self.path)
+
+    def describe(self) -> dict[str, Any]:
+        """Return path and hash, and the hashes of its neighbours, as JSON."""
+        described: dict[str, Any] = {"path": self.path, "sha256": self.sha256}
+        if self.neighbours:
+            described["neighbours"] = {name: file.sha256 for name, file in self.neighbours}
+        return described
+
+    def _compare(self, found: str) -> None:
         if found != self.sha256:
             raise ModelError(
                 f"model file {self.path} has sha256 {found[:16]}..., not {self.sha256[:16]}... as planned;"
                 " put the planned file in its place, or plan the job again"
             )
-        return Path(self.path)
 
 
 @dataclass(frozen=True)
@@ -176,6 +212,8 @@ class Network:
     def describe(self) -> dict[str, Any]:
         """Return what the answers depend on, as JSON: not the batch size, nor where they are computed."""
         described = {name: value for name, value in asdict(self).items() if name not in ("batch_size", "device")}
+        files = {"model": self.model, "weights": self.weights}
+        described |= {name: file.describe() for name, file in files.items() if file is not None}
         return described | {"input_patch": list(self.input_patch), "output_patch": list(self.output_patch)}
 
     def _load(self) -> Engine:
@@ -197,4 +235,8 @@ def _sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(f"model file {path} cannot be read: {error.strerror}; give a local file") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | Path, error: OSError) -> ModelError:
+    return ModelError(f"model file {path} cannot be read: {error.strerror}; give a local file")
