@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,19 +14,27 @@ import numpy as np
 
 from daskflow.errors import (
     CorruptChunkError,
-    GeometryError,
     MissingChunkError,
     MissingDependencyError,
     ParameterError,
     StoreAccessError,
     StoreError,
-    StoreNotFoundError,
-    UnknownFormatError,
 )
-from daskflow.geometry import LAYER_TYPES, BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore
+from daskflow.stores.axes import Axes, find_axes
 from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip, refuse_cast
 from daskflow.stores.counting import count
+from daskflow.stores.hdf5_attributes import stated_by
+from daskflow.stores.hdf5_contents import (
+    check_readable,
+    dataset_at,
+    datasets_of,
+    external_voxels,
+    files_of,
+    gaps_of,
+    is_whole,
+)
 from daskflow.stores.local_files import (
     NUMBERS,
     FileStore,
@@ -40,13 +47,14 @@ from daskflow.stores.local_files import (
     replacing,
     slabs,
 )
-from daskflow.stores.placement import whole_voxels
+from daskflow.stores.stated import settle
 
 _SUFFIXES = (".h5", ".hdf5", ".hdf")
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _MAIN = "main"
 _BESIDE = ("voxel_offset", "voxel_size", "unique_nonzeros")
 _DEFAULT_CHUNK: Zyx = (64, 64, 64)
+_NAMED = 10
 
 
 def _h5py() -> Any:
@@ -79,25 +87,41 @@ def _file(url: str) -> Iterator[Any]:
 
 
 class Hdf5Store(FileStore):
-    """One dataset of an HDF5 file."""
+    """One dataset of an HDF5 file.
+
+    Attributes:
+        dataset: its name.
+        axes: which stored axis is which.
+    """
 
     format_name = "hdf5"
 
-    def __init__(self, url: str, spec: VolumeSpec, dataset: str, *, fill_missing: bool = False) -> None:
+    def __init__(self, url: str, spec: VolumeSpec, dataset: str, axes: Axes, *, fill_missing: bool = False) -> None:
         super().__init__(url, spec, fill_missing=fill_missing)
         self.dataset = dataset
+        self.axes = axes
 
     def _read(self, box: BoundingBox) -> Array:
         with _file(self.url) as file:
-            dataset = file[self.dataset]
+            dataset = dataset_at(file, self.dataset, self.url)
             self._check_written(dataset, box)
-            voxels = np.asarray(dataset[(..., *box.slices(self.spec.box))])
+            stored = external_voxels(dataset, self.url) if dataset.external else dataset
+            voxels = self.axes.view(stored, box.slices(self.spec.box))
         return np.ascontiguousarray(voxels, self.spec.dtype)
 
     def _check_written(self, dataset: Any, box: BoundingBox) -> None:
         """Raise, or count, when HDF5 would make up chunks that were never written."""
         path = self.path
-        missing = 0 if _is_whole(path, **file_state(path), name=self.dataset) else _missing(dataset, box, self.spec)
+        inside = box.shift([-start for start in self.spec.box.start])
+        if dataset.is_virtual:
+            gaps = gaps_of(dataset, self.axes.spatial, inside)
+            if gaps and not self.fill_missing:
+                raise _gone(f"{self.url}:{self.dataset}", gaps)
+            missing = len(gaps)
+        elif _is_whole(path, **file_state(path), name=self.dataset):
+            missing = 0
+        else:
+            missing = _missing(dataset, inside, self.axes)
         if missing and not self.fill_missing:
             raise MissingChunkError(
                 f"{missing} chunks of {self.url}:{self.dataset} in box {box} were never written; "
@@ -107,31 +131,46 @@ class Hdf5Store(FileStore):
             count("missing_chunks", missing)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the location, dataset, and the size and time of the file."""
-        return {**super().fingerprint(), "dataset": self.dataset}
+        """Return the location, dataset, and the size and time of the file and of others that it draws on."""
+        with _file(self.url) as file:
+            dataset = dataset_at(file, self.dataset, self.url)
+            own = Path(dataset.file.filename)
+            others = [*files_of(dataset), *([own] if own != self.path else [])]
+        states = {str(path): file_state(path) if path.is_file() else None for path in others}
+        more = {"files": states} if states else {}
+        return {**super().fingerprint(), "dataset": self.dataset, "axes": repr(self.axes), **more}
+
+
+def _gone(where: str, gaps: Sequence[str]) -> MissingChunkError:
+    shown = "; ".join(gaps[:_NAMED]) + (f"; and {len(gaps) - _NAMED} more" if len(gaps) > _NAMED else "")
+    return MissingChunkError(
+        f"{where} is a virtual dataset, and {shown}; fill_missing reads what is missing as the fill value"
+    )
 
 
 @functools.lru_cache(maxsize=64)
 def _is_whole(path: Path, size: int, mtime_ns: int, name: str) -> bool:
-    """Return whether every chunk of a dataset was written; counting them can take long in a large file."""
-    dataset = _handle(path, size, mtime_ns)[name]
-    if dataset.chunks is None:
-        return bool(dataset.id.get_storage_size() or dataset.external or dataset.is_virtual)
-    chunks = (math.ceil(n / c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
-    return bool(dataset.id.get_num_chunks() == math.prod(chunks))
+    return is_whole(dataset_at(_handle(path, size, mtime_ns), name, str(path)))
 
 
-def _missing(dataset: Any, box: BoundingBox, spec: VolumeSpec) -> int:
+def _missing(dataset: Any, box: BoundingBox, axes: Axes) -> int:
     """Return how many chunks of a box were never written; 1 for the whole of a dataset without chunks."""
     if dataset.chunks is None:
         return 1
-    lead = [math.ceil(n / c) for n, c in zip(dataset.shape[:-3], dataset.chunks[:-3], strict=True)]
-    chunk = dataset.chunks[-3:]
-    origin = spec.box.start
-    corners = [piece.align(chunk, origin).shift([-o for o in origin]).start for piece in BlockGrid(box, chunk, origin)]
-    channels = [(c * dataset.chunks[0],) for c in range(lead[0])] if lead else [()]
-    addresses = (dataset.id.get_chunk_info_by_coord((*c, *at)).byte_offset for c in channels for at in corners)
-    return sum(address is None for address in addresses)
+    chunk = axes.zyx(dataset.chunks)
+    pieces = BlockGrid(box, chunk, (0, 0, 0))
+    along = [range(0, n, c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)]
+    for axis, at in axes.fixed:
+        along[axis] = range(at - at % dataset.chunks[axis], at + 1, dataset.chunks[axis])
+    missing = 0
+    for piece in pieces:
+        start = piece.align(chunk, (0, 0, 0)).start
+        for axis, at in zip(axes.spatial, start, strict=True):
+            along[axis] = range(at, at + 1)
+        missing += sum(
+            dataset.id.get_chunk_info_by_coord(corner).byte_offset is None for corner in itertools.product(*along)
+        )
+    return missing
 
 
 def open_hdf5(url: str, opening: Opening) -> Store:
@@ -142,81 +181,47 @@ def open_hdf5(url: str, opening: Opening) -> Store:
     Raises:
         StoreNotFoundError: there is no such file or dataset.
         ParameterError: several datasets could be meant; the message lists them.
-        GeometryError: the dataset has neither three nor four axes.
+        GeometryError: the axes of the dataset are not those of a volume, or not known.
         UnknownFormatError: it holds no numbers.
+        MissingChunkError: another file that the dataset draws on is gone, and `fill_missing` is off.
+        MissingDependencyError: a filter that compressed it is not installed.
     """
     check_mip(opening.mip, 1, url)
     with _file(url) as file:
         name = _choose(file, opening.dataset, url)
-        dataset = file[name]
-        if dataset.ndim not in (3, 4):
-            raise GeometryError(f"{url}:{name} has {dataset.ndim} axes {dataset.shape}; a volume has zyx or czyx")
-        if dataset.dtype.kind not in "biuf":
-            raise UnknownFormatError(f"{url}:{name} holds {dataset.dtype}, which is no voxel type")
-        voxel_size = opening.voxel_size or _voxel_size(dataset)
-        channels = None if dataset.ndim == 3 else dataset.shape[0]
-        names = tuple(str(name) for name in dataset.attrs.get("channel_names", ()))
-        spec = VolumeSpec(
-            BoundingBox.from_size(opening.voxel_offset or _offset(dataset, f"{url}:{name}"), dataset.shape[-3:]),
-            dataset.dtype.newbyteorder("="),
-            channels=channels,
-            voxel_size=voxel_size,
-            chunk=dataset.chunks and dataset.chunks[-3:],
-            layer_type=opening.layer_type or _layer_type(dataset),
-            channel_names=names if len(names) == (channels or 1) else (),
-        )
-    return Hdf5Store(url, spec, name, fill_missing=opening.fill_missing)
+        where = f"{url}:{name}"
+        dataset = dataset_at(file, name, url)
+        stated = stated_by(dataset, local_file(url))
+        axes = find_axes(dataset.shape, stated.axes, where, opening, keep_channel=stated.single_channel)
+        check_readable(dataset, where)
+        shape, chunk, dtype = dataset.shape, dataset.chunks, dataset.dtype
+        spec, sources = settle(stated, axes, opening, shape=shape, dtype=dtype, url=where, chunk=chunk)
+        if dataset.external:
+            external_voxels(dataset, url)
+        if dataset.is_virtual and not opening.fill_missing:
+            whole = spec.box.shift([-start for start in spec.box.start])
+            if gaps := gaps_of(dataset, axes.spatial, whole):
+                raise _gone(where, gaps)
+    store = Hdf5Store(url, spec, name, axes, fill_missing=opening.fill_missing)
+    store.sources = sources
+    return store
 
 
 def _choose(file: Any, stated: str | None, url: str) -> str:
-    found: dict[str, Any] = {}
-    file.visititems(lambda name, item: found.update({name: item}) if hasattr(item, "chunks") else None)
     if stated is not None:
-        name = stated.strip("/")
-        if name in found:
-            return name
-        raise StoreNotFoundError(f"{url} has no dataset {stated!r}; it has {', '.join(found) or 'none'}")
-    volumes = [name for name, item in found.items() if item.ndim in (3, 4) and item.dtype.kind in "biuf"]
-    if _MAIN in volumes:
+        return stated.strip("/")
+    found, dangling = datasets_of(file)
+    volumes = [name for name, item in found.items() if len(item.shape or ()) >= 3 and item.dtype.name in NUMBERS]
+    main = file.get(_MAIN) if _MAIN in file else None
+    if main is not None and len(getattr(main, "shape", None) or ()) >= 3:
         return _MAIN
     if len(volumes) != 1:
         listed = ", ".join(f"{name} {found[name].shape}" for name in volumes or found) or "none"
-        raise ParameterError(f"{url} has no dataset 'main'; choose one with dataset= or {url}:<name> among: {listed}")
+        broken = f"; links that lead nowhere: {', '.join(dangling)}" if dangling else ""
+        raise ParameterError(
+            f"{url} has no dataset 'main'; choose one with dataset= or {url}:<name> among: {listed}{broken}"
+        )
     return volumes[0]
-
-
-def _three(values: Any) -> tuple[float, float, float] | None:
-    numbers = np.asarray(values, float).ravel() if values is not None else np.empty(0)
-    if len(numbers) != 3:
-        return None
-    z, y, x = map(float, numbers)
-    return z, y, x
-
-
-def _beside(dataset: Any, name: str) -> tuple[float, float, float] | None:
-    """Return three numbers in the dataset `name` of the same group, as chunkflow places them."""
-    group = dataset.parent
-    return _three(group[name][()]) if name in group and hasattr(group[name], "chunks") else None
-
-
-def _voxel_size(dataset: Any) -> tuple[float, float, float] | None:
-    return _three(dataset.attrs.get("resolution")) or _beside(dataset, "voxel_size")
-
-
-def _offset(dataset: Any, where: str) -> Zyx:
-    """Return the voxel offset: chunkflow's is in voxels, CREMI's is physical."""
-    voxels: tuple[float, ...] | None = _three(dataset.attrs.get("voxel_offset")) or _beside(dataset, "voxel_offset")
-    physical, size = _three(dataset.attrs.get("offset")), _voxel_size(dataset)
-    if voxels is None and physical is not None:
-        voxels = tuple(p / s for p, s in zip(physical, size or (1.0, 1.0, 1.0), strict=True))
-    return whole_voxels(voxels or (0.0, 0.0, 0.0), where)
-
-
-def _layer_type(dataset: Any) -> LayerType | None:
-    stated = dataset.attrs.get("layer_type")
-    stated = stated.decode() if isinstance(stated, bytes) else stated
-    in_labels = "/labels/" in dataset.name
-    return next((known for known in LAYER_TYPES if known == stated), "segmentation" if in_labels else None)
 
 
 def check_hdf5(url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
@@ -319,6 +324,8 @@ def _describe(dataset: Any, spec: VolumeSpec) -> None:
         dataset.attrs["layer_type"] = spec.layer_type
     if spec.channel_names:
         dataset.attrs["channel_names"] = list(spec.channel_names)
+    if spec.channels is not None:
+        dataset.attrs["axes"] = "czyx"
     start, size = np.array(spec.box.start, np.int64), spec.voxel_size
     if dataset.name == f"/{_MAIN}":
         dataset.parent["voxel_offset"] = start

@@ -37,6 +37,7 @@ class Stated:
         position_units: as `units`; those of the voxel size unless given.
         layer_type: the word that the source has for it.
         channel_names: one per channel.
+        single_channel: whether a channel axis of length 1 is meant, not left over.
         sources: where each of these was found, in words, by the name of the field, e.g. ``{"voxel_size": "OME tags"}``.
     """
 
@@ -48,6 +49,7 @@ class Stated:
     position_units: str | Sequence[str | None] | None = None
     layer_type: str | None = None
     channel_names: Sequence[str] = ()
+    single_channel: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
 
 

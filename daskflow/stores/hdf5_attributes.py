@@ -1,0 +1,210 @@
+"""What an HDF5 file says of the axes, voxels and place of a dataset, in the words of those who write such files.
+
+chunkflow (`voxel_size` and `voxel_offset` beside ``main``), CREMI (`resolution`, `offset`), ilastik and vigra
+(`axistags`), PlantSeg (`element_size_um`), BigDataViewer (an XML file beside it), Imaris (extents), NetCDF and NeXus
+(dimension scales and labels).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+
+from daskflow.stores.axes import axis_names
+from daskflow.stores.stated import Stated
+from daskflow.stores.units import as_text
+
+_AXES = (
+    *("axes", "axis_names", "axis_order", "axisorder", "axes_order", "axis_labels", "dims", "dim_order"),
+    *("dimension_order", "dimension_names", "_ARRAY_DIMENSIONS"),
+)
+_SIZES = {
+    **{f"{name}_um": "um" for name in ("element_size", "voxel_size", "pixel_size", "resolution")},
+    **{f"{name}_nm": "nm" for name in ("element_size", "voxel_size", "pixel_size", "resolution")},
+    **dict.fromkeys(("resolution", "voxel_size"), ""),
+}
+_UNITS = ("units", "unit", "resolution_units", "resolution_unit", "voxel_size_units", "voxel_size_unit")
+_CHANNEL_FLAG = 1
+
+
+def stated_by(dataset: Any, file: Path) -> Stated:
+    """Return what a file says of one of its datasets (h5py), in the order of the stored axes."""
+    fields: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for group in (_ims(dataset), _bdv(dataset, file), _tags(dataset), _named_axes(dataset), _sizes(dataset)):
+        for name, (value, source) in group.items():
+            if name not in fields:
+                fields[name] = value
+                if source:
+                    sources[name] = source
+    return Stated(**fields, sources=sources)
+
+
+Found = dict[str, tuple[Any, str]]
+
+
+def _where(name: str, item: Any) -> str:
+    return f"attribute {name} of {item.name}"
+
+
+def _tags(dataset: Any) -> Found:
+    """Return what the `axistags` of vigra and ilastik say: axes, and resolutions where `axis_units` has their units."""
+    text = as_text(dataset.attrs.get("axistags"))
+    with contextlib.suppress(ValueError, TypeError, AttributeError, KeyError):
+        tags = json.loads(text)["axes"] if text else []
+        names = ["c" if tag.get("typeFlags") == _CHANNEL_FLAG else str(tag["key"]) for tag in tags]
+        if len(names) != dataset.ndim:
+            return {}
+        found: Found = {"axes": (tuple(names), _where("axistags", dataset))}
+        sizes = [tag.get("resolution") or None for tag in tags]
+        if any(size for name, size in zip(names, sizes, strict=True) if name in "zyx"):
+            units = json.loads(as_text(dataset.attrs.get("axis_units")) or "{}")
+            stated = [as_text(tag.get("unit") or units.get(name)) for tag, name in zip(tags, names, strict=True)]
+            found["voxel_size"] = (sizes, _where("axistags", dataset))
+            found["units"] = (stated, "")
+        return found
+    return {}
+
+
+def _named_axes(dataset: Any) -> Found:
+    labels = tuple(as_text(dim.label) or _scale_name(dim) for dim in dataset.dims)
+    if any(labels):
+        return {"axes": (labels, f"dimension labels of {dataset.name}")}
+    for name in _AXES:
+        names = axis_names(dataset.attrs.get(name, ""))
+        if len(names) == dataset.ndim:
+            single = {"single_channel": (True, "")} if name == "axes" else {}
+            return {"axes": (names, _where(name, dataset)), **single}
+    if dataset.ndim == 4 and _beside(dataset, "voxel_offset") is not None:
+        source = f"voxel_offset beside {dataset.name}, as chunkflow writes it"
+        return {"axes": (tuple("czyx"), source), "single_channel": (True, "")}
+    return {}
+
+
+def _scale_name(dim: Any) -> str:
+    """Return the name of the dimension scale that NetCDF attaches to an axis, if any."""
+    with contextlib.suppress(RuntimeError, KeyError, IndexError, OSError):
+        if len(dim):
+            return str(dim[0].name).rpartition("/")[2]
+    return ""
+
+
+def _sizes(dataset: Any) -> Found:
+    found: Found = {}
+    for item in _outwards(dataset):
+        attributes = item.attrs
+        name = next((name for name in _SIZES if _numbers(attributes.get(name)) is not None), None)
+        units = next((attributes[unit] for unit in _UNITS if unit in attributes), None)
+        if name is not None and "voxel_size" not in found:
+            found["voxel_size"] = (_numbers(attributes[name]), _where(name, item))
+            found["units"] = (_SIZES[name] or ("nm" if units is None else _words(units)), "")
+        voxels, position = (_numbers(attributes.get(key)) for key in ("voxel_offset", "offset"))
+        if voxels is not None:
+            found.setdefault("voxel_offset", (voxels, _where("voxel_offset", item)))
+        elif position is not None and "voxel_offset" not in found:
+            found["position"] = (position, "")
+            found["position_units"] = ("nm" if units is None else _words(units), "")
+            found["voxel_offset"] = (None, _where("offset", item))
+        for key in ("layer_type", "channel_names"):
+            if key in attributes:
+                value = as_text(attributes[key]) if key == "layer_type" else _words(np.ravel(attributes[key]))
+                found.setdefault(key, (value, _where(key, item)))
+    if "/labels/" in dataset.name:
+        found.setdefault("layer_type", ("segmentation", f"the name {dataset.name}, as CREMI has it"))
+    size, start = _beside(dataset, "voxel_size"), _beside(dataset, "voxel_offset")
+    if size is not None and "voxel_size" not in found:
+        found["voxel_size"] = (size, f"voxel_size beside {dataset.name}")
+        found["units"] = ("nm", "")
+    if start is not None and "voxel_offset" not in found:
+        found["voxel_offset"] = (start, f"voxel_offset beside {dataset.name}")
+    return found
+
+
+def _outwards(dataset: Any) -> Iterator[Any]:
+    """Yield a dataset and the groups that hold it, up to the root."""
+    item = dataset
+    while True:
+        yield item
+        if item.name == "/" or item.name is None:
+            return
+        item = item.parent
+
+
+def _words(values: Any) -> str | list[str]:
+    return as_text(values) if isinstance(values, str | bytes) else [as_text(value) for value in np.ravel(values)]
+
+
+def _numbers(value: Any) -> list[float] | None:
+    """Return three or more finite numbers, as a list or written as text; None for anything else."""
+    if value is None:
+        return None
+    if isinstance(value, str | bytes):
+        value = as_text(value).strip("()[]").replace(",", " ").split()
+    try:
+        numbers = np.asarray(value, float).ravel().tolist()
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) >= 3 else None
+
+
+def _beside(dataset: Any, name: str) -> list[float] | None:
+    """Return three numbers in the dataset `name` of the same group, as chunkflow places them."""
+    group = dataset.parent
+    found = _numbers(group[name][()]) if name in group and hasattr(group[name], "chunks") else None
+    return found if found is not None and len(found) == 3 else None
+
+
+def _ims(dataset: Any) -> Found:
+    """Return what an Imaris file says: the extents of the image, in its unit, over the voxels of its level."""
+    image = dataset.file.get("DataSetInfo/Image")
+    if image is None or not dataset.name.startswith("/DataSet/"):
+        return {}
+    level = dataset.parent.attrs
+    with contextlib.suppress(ValueError, KeyError):
+        low = [float(_joined(image.attrs[f"ExtMin{axis}"])) for axis in (2, 1, 0)]
+        high = [float(_joined(image.attrs[f"ExtMax{axis}"])) for axis in (2, 1, 0)]
+        count = [int(_joined(level[f"ImageSize{axis}"])) for axis in "ZYX"]
+        size = [(b - a) / n for a, b, n in zip(low, high, count, strict=True)]
+        unit = _joined(image.attrs.get("Unit", b"um"))
+        return {
+            "axes": (tuple("zyx"), "Imaris"),
+            "voxel_size": (size, "extents of DataSetInfo/Image (Imaris)"),
+            "units": (unit, ""),
+        }
+    return {}
+
+
+def _joined(value: Any) -> str:
+    """Return a text that Imaris keeps as an array of single characters."""
+    return as_text(b"".join(value)) if np.ndim(value) else as_text(value)
+
+
+def _bdv(dataset: Any, file: Path) -> Found:
+    """Return what BigDataViewer keeps of a level: factors in the file, voxel sizes in the XML file beside it."""
+    parts = dataset.name.strip("/").split("/")
+    if len(parts) != 4 or parts[3] != "cells" or f"{parts[1]}/resolutions" not in dataset.file:
+        return {}
+    axes: Found = {"axes": (tuple("zyx"), "BigDataViewer")}
+    factors = np.asarray(dataset.file[f"{parts[1]}/resolutions"])[int(parts[2])][::-1]
+    xml = file.with_suffix(".xml")
+    if not xml.is_file():
+        return {**axes, "voxel_size": (None, f"BigDataViewer keeps it in {xml.name}, which is not beside the file")}
+    with contextlib.suppress(ET.ParseError, ValueError):
+        root = ET.parse(xml).getroot()  # noqa: S314 (expat bounds the expansion of entities)
+        setup = _setup(root.iter("ViewSetup"), int(parts[1].removeprefix("s")))
+        size = [float(n) for n in (setup or root).findtext("voxelSize/size", "").split()][::-1]
+        unit = (setup or root).findtext("voxelSize/unit", "")
+        if len(size) == 3:
+            stated = [s * f for s, f in zip(size, factors.tolist(), strict=True)]
+            return {**axes, "voxel_size": (stated, f"voxelSize in {xml.name}"), "units": (unit, "")}
+    return axes
+
+
+def _setup(setups: Iterable[ET.Element], number: int) -> Any:
+    return next((setup for setup in setups if (setup.findtext("id") or "").strip() == str(number)), None)
