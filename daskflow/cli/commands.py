@@ -85,7 +85,8 @@ def verify(ctx: click.Context, output: str, mip: int | None, fill_missing: bool,
 def info(layer: str, scan: bool | None) -> None:
     """Show what a layer is: levels, chunks, how many of them are stored, meshes and skeletons, bytes on disk.
 
-    LAYER is the path or URL of a precomputed, zarr or OME-Zarr layer.
+    LAYER is the path or URL of anything that `open` opens: also what is stated, and where, is shown, and the datasets
+    of a file or group that holds several.
     """
     from daskflow.jobs.layer_info import layer_info
 

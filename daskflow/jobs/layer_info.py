@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import html
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from daskflow.config import format_bytes
-from daskflow.errors import StoreAccessError, StoreError
-from daskflow.geometry import VolumeSpec, Zyx
+from daskflow.errors import GeometryError, ParameterError, StoreAccessError, StoreError
+from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.table import html_table, text_table
 from daskflow.stores import Store, kvstore
-from daskflow.stores.contents import LevelContents, levels_of
+from daskflow.stores.contents import LevelContents, levels_of, precomputed_objects
+from daskflow.stores.members import Member, members_of
 from daskflow.stores.objects.files import sized_names
 from daskflow.stores.objects.meshes import Meshes, load_object_info, object_directory
 from daskflow.stores.objects.skeletons import Skeletons
-from daskflow.stores.opening import open_store
+from daskflow.stores.opening import open_store, split_dataset, split_prefix
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.stores.precomputed_info import load_info
+from daskflow.stores.zarr_arrays import ZarrStore
 
 _COUNTED_SHARDS = 1024  # in more of them labels are not counted, which reads every index
 _HEADER = ("mip", "voxel size (nm)", "size (voxels)", "chunk", "shard", "encoding", "stored", "empty", "on disk")
+_MEMBER_HEADER = ("dataset", "shape", "dtype")
 _OBJECT_HEADER = ("objects", "directory", "format", "labels", "files", "on disk")
 
 
@@ -33,16 +39,20 @@ class LevelInfo:
     Attributes:
         spec: geometry.
         encoding: of chunks, and their compression.
-        expected: chunks, or shards, when none is missing.
+        expected: chunks, or shards, when none is missing; None for files.
         stored: how many there are; None where they were not counted.
         size: bytes of them; None where that is not known.
+        found: the box of the chunks that are there, by their names; None where those do not tell it.
+        others: chunks that are there and reach out of what the metadata say is the level.
     """
 
     spec: VolumeSpec
     encoding: str
-    expected: int
+    expected: int | None
     stored: int | None
     size: int | None
+    found: BoundingBox | None = None
+    others: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,12 +85,18 @@ class LayerInfo:
         format: of its store.
         levels: finest first.
         objects: meshes and skeletons.
+        sources: where axes, voxel size, offset and kind are stated, in words.
+        members: arrays and images inside, which `dataset` can name.
+        problem: why it cannot be opened as it is.
     """
 
     url: str
     format: str
     levels: tuple[LevelInfo, ...]
     objects: tuple[ObjectInfo, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    members: tuple[Member, ...] = ()
+    problem: str = ""
 
     @property
     def size(self) -> int | None:
@@ -92,18 +108,28 @@ class LayerInfo:
         return f"<LayerInfo {kvstore.redact(self.url)} · {self._what}>"
 
     def __str__(self) -> str:
-        lines = [kvstore.redact(self.url), self._what, "", text_table(_HEADER, self._level_rows), "(axes: z y x)"]
+        lines = [kvstore.redact(self.url), self._what, *self._stated]
+        lines += ["", text_table(_HEADER, self._level_rows), "(axes: z y x)"] if self.levels else []
+        lines += self._findings
         if self.objects:
             lines += ["", text_table(_OBJECT_HEADER, self._object_rows)]
-        return "\n".join(lines)
+        if self.members:
+            lines += ["", text_table(_MEMBER_HEADER, self._member_rows)]
+        return "\n".join([*lines, *self.problem.splitlines()])
 
     def _repr_html_(self) -> str:
         objects = html_table(_OBJECT_HEADER, self._object_rows) if self.objects else ""
-        title = f"<b>{html.escape(kvstore.redact(self.url))}</b><br>{html.escape(self._what)}"
-        return f"<div>{title}{html_table(_HEADER, self._level_rows)}axes: z y x{objects}</div>"
+        members = html_table(_MEMBER_HEADER, self._member_rows) if self.members else ""
+        levels = f"{html_table(_HEADER, self._level_rows)}axes: z y x" if self.levels else ""
+        below = [*self._findings, *([self.problem] if self.problem else [])]
+        title, text = ("<br>".join(map(html.escape, lines)) for lines in ((self._what, *self._stated), ("", *below)))
+        name = html.escape(kvstore.redact(self.url))
+        return f"<div><b>{name}</b><br>{title}{levels}{text}{objects}{members}</div>"
 
     @property
     def _what(self) -> str:
+        if not self.levels:
+            return self.format
         spec = self.levels[0].spec
         channels = "" if spec.channels is None else f", {spec.channels} channels"
         size = "" if self.size is None else f", {format_bytes(self.size)} on disk"
@@ -115,14 +141,48 @@ class LayerInfo:
         rows = []
         for mip, level in enumerate(self.levels):
             spec, stored = level.spec, level.stored
-            share = "-" if stored is None else f"{max(0.0, 1 - stored / level.expected):.0%}"
+            share = "-" if stored is None or not level.expected else f"{max(0.0, 1 - stored / level.expected):.0%}"
             sizes = ["-" if shape is None else _spaced(shape) for shape in (spec.chunk, spec.shard)]
-            where = f"{'?' if stored is None else f'{stored:,}'} of {level.expected:,}"
+            there = "?" if stored is None else f"{stored:,}"
+            where = "-" if level.expected is None else f"{there} of {level.expected:,}"
             size = "-" if level.size is None else format_bytes(level.size)
             spacing = "unknown" if spec.voxel_size is None else _spaced(spec.voxel_size)
             row = (str(mip), spacing, _spaced(spec.box.shape), *sizes)
             rows.append((*row, level.encoding, where, share, size))
         return rows
+
+    @property
+    def _stated(self) -> list[str]:
+        """Return axes, voxel size, offset and kind, and where each is stated, a line each."""
+        if not self.levels:
+            return []
+        spec = self.levels[0].spec
+        values = {
+            "axes": "zyx" if spec.channels is None else "czyx",
+            "voxel_size": "unknown" if spec.voxel_size is None else spec.size_text,
+            "voxel_offset": _spaced(spec.box.start),
+            "layer_type": spec.layer_type or "unknown",
+            "channel_names": ", ".join(spec.channel_names),
+        }
+        return [
+            f"{name.replace('_', ' ')}: {value}" + (f" ({self.sources[name]})" if self.sources.get(name) else "")
+            for name, value in values.items()
+            if value
+        ]
+
+    @property
+    def _findings(self) -> list[str]:
+        """Return, of every level, where chunks lie if they do not fill it."""
+        return [
+            f"mip {mip}: chunks lie in {level.found} (z0-z1_y0-y1_x0-x1), and the info says {level.spec.box}"
+            + (f": {level.others:,} of them reach out of that, so its size is wrong" if level.others else "")
+            for mip, level in enumerate(self.levels)
+            if level.found is not None and level.found != level.spec.box
+        ]
+
+    @property
+    def _member_rows(self) -> list[tuple[str, ...]]:
+        return [(one.name, _spaced(one.shape), str(one.dtype)) for one in self.members]
 
     @property
     def _object_rows(self) -> list[tuple[str, ...]]:
@@ -139,25 +199,66 @@ class LayerInfo:
 
 
 def layer_info(url: str | os.PathLike[str], *, scan: bool | None = None) -> LayerInfo:
-    """Return what a layer is: its levels, how much of them is stored, its meshes and skeletons.
+    """Return what a volume is: its levels, how much of them is stored, what is stated where, meshes and skeletons.
 
     Args:
-        url: path or URL of a precomputed, zarr or OME-Zarr layer.
+        url: path or URL of anything that `open` opens. Of a file or group with several arrays all are listed.
         scan: list what is stored, to count chunks, labels and bytes. None does so on a local disk; in a bucket a
             listing takes long, and tells no bytes.
 
     Raises:
         StoreNotFoundError: there is nothing.
-        ParameterError: no layer of chunks.
+        StoreError: it cannot be opened, and nothing that it holds can be listed.
     """
-    store = open_store(url)
+    location = kvstore.normalise(split_dataset(split_prefix(os.fspath(url))[1])[0])
+    members = members_of(location)
+    try:
+        store = open_store(url)
+    except (ParameterError, GeometryError, StoreError) as error:
+        if members:
+            return LayerInfo(location, "several arrays", (), members=members, problem=str(error))
+        bounds = _chunk_bounds(location)
+        if bounds:
+            raise type(error)("\n".join([str(error), *bounds])) from error
+        raise
     look = scan if scan is not None else kvstore.local_path(store.url) is not None
-    levels = tuple(_level(level, look=look) for level in levels_of(store))
-    return LayerInfo(store.url, _format(store), levels, _objects(store, look=look))
+    levels = _levels(store, look=look)
+    listed = members if len(members) > 1 or any(one.name.startswith("labels/") for one in members) else ()
+    return LayerInfo(store.url, _format(store), levels, _objects(store, look=look), store.sources, listed)
+
+
+def _chunk_bounds(url: str) -> list[str]:
+    """Return, in words, where the chunks of a precomputed layer lie whose info makes no volume."""
+    lines = []
+    with contextlib.suppress(StoreError, AttributeError, KeyError, TypeError):
+        for mip, scale in enumerate(load_info(url)["scales"]):
+            boxes = [one.box for one in precomputed_objects(kvstore.join(url, scale["key"])) if one.box is not None]
+            if boxes:
+                bounds = functools.reduce(BoundingBox.union, boxes)
+                lines.append(f"mip {mip} has {len(boxes):,} chunks in {bounds} (z0-z1_y0-y1_x0-x1)")
+    return lines
+
+
+def _levels(store: Store, *, look: bool) -> tuple[LevelInfo, ...]:
+    if isinstance(store, PrecomputedStore | ZarrStore):
+        return tuple(_level(level, look=look) for level in levels_of(store))
+    path = kvstore.local_path(store.url)
+    size = _bytes_of(path) if look and path is not None else None
+    encoding = store.layout.encoding or "-"
+    return tuple(LevelInfo(spec, encoding, None, None, size) for spec in store.mips)
+
+
+def _bytes_of(path: Path) -> int:
+    """Return the bytes of a file, or of the files right in a directory."""
+    if path.is_dir():
+        return sum(size for _, size in sized_names(path.as_uri()))
+    return path.stat().st_size
 
 
 def _format(store: Store) -> str:
-    return "precomputed" if isinstance(store, PrecomputedStore) else "zarr"
+    if isinstance(store, PrecomputedStore | ZarrStore):
+        return "precomputed" if isinstance(store, PrecomputedStore) else "zarr"
+    return "file" if store.opened is None else store.opened.format
 
 
 def _level(level: LevelContents, *, look: bool) -> LevelInfo:
@@ -166,11 +267,14 @@ def _level(level: LevelContents, *, look: bool) -> LevelInfo:
     encoding = " ".join(filter(None, names))
     if not look:
         return LevelInfo(level.spec, encoding, level.expected, None, None)
-    stored = size = 0
+    stored = others = size = 0
+    bounds: BoundingBox | None = None
     for found in level.objects():
-        stored, size = stored + 1, size + found.size
+        outside = found.box is not None and found.box not in level.spec.box
+        stored, others, size = stored + (not outside), others + outside, size + found.size
+        bounds = found.box if bounds is None or found.box is None else bounds.union(found.box)
     local = kvstore.local_path(level.url) is not None
-    return LevelInfo(level.spec, encoding, level.expected, stored, size if local else None)
+    return LevelInfo(level.spec, encoding, level.expected, stored, size if local else None, bounds, others)
 
 
 def _objects(store: Store, *, look: bool) -> tuple[ObjectInfo, ...]:

@@ -77,20 +77,26 @@ class LevelContents:
         path = kvstore.local_path(self.url)
         if path is not None and path.is_symlink():
             raise StoreAccessError(f"{path} is a link to another place; name that layer instead")
-        yield from _zarr_objects(self.url) if self.zarr else self._precomputed_objects()
+        yield from _zarr_objects(self.url) if self.zarr else precomputed_objects(self.url)
 
-    def _precomputed_objects(self) -> Iterator[StoredObject]:
-        for name, size in sized_names(self.url):
-            match = _CHUNK.fullmatch(name)
-            if match is None and not _SHARD.fullmatch(name):
+
+def precomputed_objects(url: str) -> Iterator[StoredObject]:
+    """Yield the chunks and shards in the directory of a precomputed level, whatever the info says of its size.
+
+    Raises:
+        StoreAccessError: it cannot be listed.
+    """
+    for name, size in sized_names(url):
+        match = _CHUNK.fullmatch(name)
+        if match is None and not _SHARD.fullmatch(name):
+            continue
+        box = None
+        if match is not None:
+            x0, x1, y0, y1, z0, z1 = map(int, match.groups())
+            if not (x0 < x1 and y0 < y1 and z0 < z1):
                 continue
-            box = None
-            if match is not None:
-                x0, x1, y0, y1, z0, z1 = map(int, match.groups())
-                if not (x0 < x1 and y0 < y1 and z0 < z1):
-                    continue
-                box = BoundingBox((z0, y0, x0), (z1, y1, x1))
-            yield StoredObject(kvstore.join(self.url, name), size, box)
+            box = BoundingBox((z0, y0, x0), (z1, y1, x1))
+        yield StoredObject(kvstore.join(url, name), size, box)
 
 
 def levels_of(store: Store) -> list[LevelContents]:

@@ -6,10 +6,14 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 
-from daskflow.errors import ParameterError, StoreNotFoundError
+import daskflow
+from daskflow import Volume
+from daskflow.errors import StoreError, StoreNotFoundError, UnknownFormatError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.jobs.layer_info import layer_info
+from daskflow.stores import kvstore
 from daskflow.stores.base import Layout
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.mesh_files import encode_manifest, legacy_info, manifest_name
@@ -102,6 +106,94 @@ def test_html_is_escaped(tmp_path):
 def test_what_is_no_layer_is_refused(tmp_path):
     with pytest.raises(StoreNotFoundError):
         layer_info(f"{tmp_path}/nothing")
-    np.save(tmp_path / "a.npy", np.zeros((4, 4, 4), np.uint8))
-    with pytest.raises(ParameterError, match="one file"):
-        layer_info(tmp_path / "a.npy")
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(UnknownFormatError):
+        layer_info(tmp_path / "a.txt")
+
+
+def test_files_and_folders_are_shown_with_what_they_state(tmp_path):
+    voxels = np.arange(4 * 6 * 8, dtype=np.uint16).reshape(4, 6, 8)
+    np.save(tmp_path / "a.npy", voxels)
+    daskflow.save(Volume.from_array(voxels, voxel_size=(40, 8, 4)), tmp_path / "a.tif").run(progress=False)
+    (tmp_path / "sections").mkdir()
+    for z in range(4):
+        tifffile.imwrite(tmp_path / f"sections/{z}.tif", voxels[z])
+    unknown, known, sections = (layer_info(tmp_path / name) for name in ("a.npy", "a.tif", "sections"))
+    for info in (unknown, known, sections):
+        assert info.levels[0].spec.box.shape == (4, 6, 8)
+        assert info.size
+        assert "uint16" in str(info)
+        assert "axes: zyx" in str(info)
+        assert max(map(len, str(info).splitlines()[1:])) <= 120
+    assert "voxel size: unknown (not stated)" in str(unknown)
+    assert "voxel size: 40x8x4 nm" in str(known)
+    assert "voxel size: unknown" in sections._repr_html_()
+
+
+def test_datasets_of_a_file_are_listed_when_one_must_be_chosen(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = np.zeros((4, 6, 8), np.uint8)
+        file["volumes/labels"] = np.zeros((4, 3, 4), np.uint32)
+    info = layer_info(tmp_path / "a.h5")
+    assert [(one.name, one.shape, one.dtype.name) for one in info.members] == [
+        ("raw", (4, 6, 8), "uint8"),
+        ("volumes/labels", (4, 3, 4), "uint32"),
+    ]
+    assert "choose one with dataset=" in str(info)
+    assert all("volumes/labels" in text for text in (str(info), info._repr_html_()))
+    (level,) = layer_info(f"{tmp_path}/a.h5:raw").levels
+    assert level.spec.box.shape == (4, 6, 8)
+
+
+def group(attributes=None):
+    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes or {}}).encode()
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+@pytest.mark.parametrize("kind", ["series", "plate", "labels", "arrays"])
+def test_images_inside_groups_are_listed(tmp_path, place, kind):
+    url = f"file://{tmp_path}/g.zarr" if place == "disk" else f"memory://info-{kind}/g.zarr"
+    names = {"series": ["0", "1"], "plate": ["A/1/0", "A/1/1"], "labels": ["labels/x"], "arrays": ["raw", "v/x"]}[kind]
+    spec = SPEC.replace(box=BoundingBox((0, 0, 0), (4, 6, 8)))
+    for name in names:
+        create_store(f"{url}/{name}", spec, format="zarr3" if kind == "arrays" else "ome-zarr")
+    ome = {
+        "series": {"bioformats2raw.layout": 3},
+        "plate": {"plate": {"wells": [{"path": "A/1"}]}},
+        "labels": {},
+        "arrays": {},
+    }[kind]
+    kvstore.write_bytes(f"{url}/zarr.json", group({"ome": ome}))
+    if kind == "plate":
+        fields = [{"path": "0"}, {"path": "1"}]
+        kvstore.write_bytes(f"{url}/A/1/zarr.json", group({"ome": {"well": {"images": fields}}}))
+    if kind == "arrays" and place == "bucket":
+        return  # which arrays there are, only a listing of every chunk would tell
+    info = layer_info(url)
+    assert [(one.name, one.shape, one.dtype.name) for one in info.members] == [(n, (4, 6, 8), "uint64") for n in names]
+
+
+def damaged(tmp_path, size):
+    spec = SPEC.replace(box=BoundingBox((-8, 0, 4), (40, 48, 60)))
+    url = f"{tmp_path}/layer"
+    create_store(url, spec, layout=Layout(chunk=(16, 16, 16))).write(spec.box, np.ones(spec.box.shape, spec.dtype))
+    info = load_info(url)
+    info["scales"][0]["size"] = size
+    (tmp_path / "layer/info").write_text(json.dumps(info))
+    return url
+
+
+@pytest.mark.parametrize("size", [[32, 32, 32], [5, 40, 500], [9999, 9999, 9999], [0, 5, 5]])
+def test_level_of_a_wrong_size_is_shown_with_the_bounds_of_its_chunks(tmp_path, size):
+    info = layer_info(damaged(tmp_path, size))
+    (level,) = info.levels
+    assert level.stored <= level.expected
+    assert level.stored + level.others == 36
+    assert "-8-40_0-48_4-60" in str(info)
+
+
+@pytest.mark.parametrize("size", [[-3, 4, 4], "x", None, [1, 2]])
+def test_layer_whose_size_is_none_is_refused_with_the_bounds_of_its_chunks(tmp_path, size):
+    with pytest.raises(StoreError, match="36 chunks in -8-40_0-48_4-60"):
+        layer_info(damaged(tmp_path, size))

@@ -1,0 +1,94 @@
+"""The arrays and images that a file or group holds, each of which `dataset` can name."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from daskflow.errors import DaskflowError
+from daskflow.stores import kvstore
+from daskflow.stores.ome_metadata import ome_of
+from daskflow.stores.zarr_metadata import Node, array_shape, arrays_below, read_node
+
+_MOST = 1000  # further ones are not listed
+
+
+@dataclass(frozen=True)
+class Member:
+    """An array or image inside a file or group.
+
+    Attributes:
+        name: as `dataset` takes it.
+        shape: as stored, in the order of the stored axes.
+        dtype: of a voxel.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def members_of(url: str) -> tuple[Member, ...]:
+    """Return what an HDF5 file or zarr group holds, at most 1000; nothing for what is one array or is damaged.
+
+    Args:
+        url: normalised.
+    """
+    path = kvstore.local_path(url)
+    found = _in_file(path) if path is not None and path.is_file() else _in_group(url)
+    try:
+        return tuple(itertools.islice(found, _MOST))
+    except (DaskflowError, AttributeError, KeyError, TypeError, ValueError):
+        return ()
+
+
+def _in_file(path: Path) -> Iterator[Member]:
+    with path.open("rb") as file:
+        if file.read(8) != b"\x89HDF\r\n\x1a\n":
+            return
+    import h5py
+
+    found: dict[str, Any] = {}
+    with h5py.File(path, "r", locking="best-effort") as file:
+        file.visititems(lambda name, item: found.update({name: item}) if hasattr(item, "chunks") else None)
+        yield from (Member(name, item.shape or (), item.dtype) for name, item in found.items())
+
+
+def _in_group(url: str) -> Iterator[Member]:
+    group = read_node(url)
+    if group is None or group.kind == "array":
+        return
+    ome = _ome(group)
+    names = [] if "multiscales" in ome else _images(group, ome)
+    names += [f"labels/{name}" for name in _ome(read_node(kvstore.join(url, "labels"))).get("labels", [])]
+    if not names and "multiscales" not in ome:
+        names = arrays_below(group) or []
+    for name in names:
+        node = read_node(kvstore.join(url, name))
+        if node is not None and node.kind == "group":
+            finest = _ome(node)["multiscales"][0]["datasets"][0]["path"]
+            node = read_node(kvstore.join(node.url, finest))
+        if node is not None:
+            found = array_shape(node)
+            yield Member(name, found.shape, found.dtype)
+
+
+def _images(group: Node, ome: dict[str, Any]) -> list[str]:
+    """Return the images of a plate, a well or a container of series, by their paths."""
+    if "well" in ome:
+        return [str(field["path"]) for field in ome["well"]["images"]]
+    if "plate" in ome:
+        wells = itertools.islice((str(well["path"]) for well in ome["plate"]["wells"]), _MOST)
+        nodes = ((well, read_node(kvstore.join(group.url, well))) for well in wells)
+        return [f"{well}/{name}" for well, node in nodes if node is not None for name in _images(node, _ome(node))]
+    numbers = map(str, range(_MOST)) if "bioformats2raw.layout" in ome else ()
+    return list(itertools.takewhile(lambda name: read_node(kvstore.join(group.url, name)) is not None, numbers))
+
+
+def _ome(node: Node | None) -> dict[str, Any]:
+    return {} if node is None else ome_of(node.attributes, node.version)
