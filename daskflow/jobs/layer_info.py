@@ -165,7 +165,7 @@ class LayerInfo:
             "channel_names": ", ".join(spec.channel_names),
         }
         return [
-            f"{name.replace('_', ' ')}: {value}" + (f" ({self.sources[name]})" if self.sources.get(name) else "")
+            f"{name.replace('_', ' ')}: {value} ({self.sources.get(name) or _silent(value)})"
             for name, value in values.items()
             if value
         ]
@@ -196,6 +196,11 @@ class LayerInfo:
             )
             for found in self.objects
         ]
+
+
+def _silent(value: str) -> str:
+    """Return where a value is stated that no part of the format states in words of its own."""
+    return "not stated" if value == "unknown" else "the format's metadata"
 
 
 def layer_info(url: str | os.PathLike[str], *, scan: bool | None = None) -> LayerInfo:

@@ -101,6 +101,12 @@ class Hdf5Store(FileStore):
         self.dataset = dataset
         self.axes = axes
 
+    @property
+    def layout(self) -> Layout:
+        with _file(self.url) as file:
+            encoding = dataset_at(file, self.dataset, self.url).compression
+        return Layout(chunk=self.spec.chunk, encoding=encoding or "raw")
+
     def _read(self, box: BoundingBox) -> Array:
         with _file(self.url) as file:
             dataset = dataset_at(file, self.dataset, self.url)

@@ -12,6 +12,7 @@ import numpy as np
 
 from daskflow.errors import DaskflowError
 from daskflow.stores import kvstore
+from daskflow.stores.hdf5_contents import datasets_of
 from daskflow.stores.ome_metadata import ome_of
 from daskflow.stores.zarr_metadata import Node, array_shape, arrays_below, read_node
 
@@ -53,10 +54,8 @@ def _in_file(path: Path) -> Iterator[Member]:
             return
     import h5py
 
-    found: dict[str, Any] = {}
     with h5py.File(path, "r", locking="best-effort") as file:
-        file.visititems(lambda name, item: found.update({name: item}) if hasattr(item, "chunks") else None)
-        yield from (Member(name, item.shape or (), item.dtype) for name, item in found.items())
+        yield from (Member(name, item.shape or (), item.dtype) for name, item in datasets_of(file)[0].items())
 
 
 def _in_group(url: str) -> Iterator[Member]:

@@ -197,3 +197,18 @@ def test_level_of_a_wrong_size_is_shown_with_the_bounds_of_its_chunks(tmp_path, 
 def test_layer_whose_size_is_none_is_refused_with_the_bounds_of_its_chunks(tmp_path, size):
     with pytest.raises(StoreError, match="36 chunks in -8-40_0-48_4-60"):
         layer_info(damaged(tmp_path, size))
+
+
+def test_where_each_value_is_stated_is_shown(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        raw = file.create_dataset("raw", data=np.zeros((4, 6, 8), np.uint8), chunks=(2, 6, 8), compression="gzip")
+        raw.attrs["element_size_um"] = (0.04, 0.008, 0.004)
+        file["alias"] = h5py.SoftLink("/raw")
+    info = layer_info(tmp_path / "a.h5")
+    assert "voxel size: 40x8x4 nm (attribute element_size_um" in str(info)
+    assert "layer type: unknown (not stated)" in str(info)
+    assert " gzip " in str(info)
+    assert info.members == ()
+    layer = make(f"{tmp_path}/layer")
+    assert "voxel size: 40x4x4.5 nm (the format's metadata)" in str(layer_info(layer))
