@@ -156,7 +156,8 @@ def _kinds_of(names: Sequence[str], shape: Sequence[int], url: str) -> list[str]
     known = [kind for kind in kinds if kind]
     if len(kinds) != len(shape) or len(set(known)) != len(known):
         raise GeometryError(
-            f"{url} names its axes {', '.join(names)}, and has shape {tuple(shape)}; {_hint(len(shape))}"
+            f"{url} names its axes {', '.join(names)}, and has shape {tuple(shape)}; a volume has zyx or czyx; "
+            f"{_hint(len(shape))}"
         )
     return kinds
 
@@ -184,8 +185,8 @@ def _time_point(points: int, stated: int | None, shown: str) -> int:
         if points == 1:
             return 0
         raise GeometryError(
-            f"{shown}: {points} time points, of which a volume has one; choose it, e.g. --time 0; "
-            "if these are sections, say so with --axes, e.g. --axes zyx"
+            f"{shown}: {points} time points, and a volume has zyx or czyx; choose one, e.g. --time 0, "
+            "or say with --axes that they are sections, e.g. --axes zyx"
         )
     if not 0 <= stated < points:
         raise ParameterError(f"{shown}, and no time point {stated}; choose 0 to {points - 1}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from daskflow.errors import GeometryError, MissingChunkError, ParameterError, StoreAccessError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
+from daskflow.stores.axes import Axes
 from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip
 from daskflow.stores.counting import count
 from daskflow.stores.local_files import (
@@ -31,10 +32,9 @@ from daskflow.stores.local_files import (
     slabs,
 )
 from daskflow.stores.numbered_files import with_skipped
+from daskflow.stores.stated import settle
 from daskflow.stores.tiff_stack import TiffStack, stack_of
 from daskflow.stores.tiff_tags import is_ome, write_options
-
-logger = logging.getLogger(__name__)
 
 _SUFFIXES = (".tif", ".tiff")
 _MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -48,13 +48,17 @@ class TiffStore(FileStore):
 
     Attributes:
         per_file: sections in each file.
+        opening: the axes and the time point that the caller states.
     """
 
     format_name = "tiff"
 
-    def __init__(self, url: str, spec: VolumeSpec, per_file: int, *, fill_missing: bool = False) -> None:
+    def __init__(
+        self, url: str, spec: VolumeSpec, per_file: int, opening: Opening, *, fill_missing: bool = False
+    ) -> None:
         super().__init__(url, spec, fill_missing=fill_missing)
         self.per_file = per_file
+        self.opening = opening
 
     def _read(self, box: BoundingBox) -> Array:
         inside = box.shift([-start for start in self.spec.box.start])
@@ -68,7 +72,7 @@ class TiffStore(FileStore):
             if self.fill_missing and number < len(files) and not files[number].exists():
                 missing += b - a
                 continue
-            stack = _stack(files, number, self.path)
+            stack = _stack(files, number, self.path, self.opening)
             self._check(stack)
             part = BoundingBox((a - first, *inside.start[1:]), (b - first, *inside.stop[1:]))
             missing += stack.read_into(out[..., a - z0 : b - z0, :, :], part)
@@ -90,10 +94,13 @@ class TiffStore(FileStore):
     def fingerprint(self) -> dict[str, Any]:
         """Return the location, and the size and time of the file, or a hash of those of every file of a directory."""
         if not self.path.is_dir():
-            return super().fingerprint()
+            return {**super().fingerprint(), **self._view()}
         listed = [(path.name, *file_state(path).values()) for path in _files(self.path)]
         digest = hashlib.sha256(repr(listed).encode()).hexdigest()
-        return {"format": self.format_name, "url": self.url, "spec": repr(self.spec), "files": digest}
+        return {"format": self.format_name, "url": self.url, "spec": repr(self.spec), "files": digest, **self._view()}
+
+    def _view(self) -> dict[str, str]:
+        return {} if self.opening == Opening() else {"axes": f"{self.opening.axes}, time {self.opening.time}"}
 
 
 def _words(shape: tuple[int, ...], channels: int | None, dtype: np.dtype[Any]) -> str:
@@ -120,11 +127,11 @@ def _sections(path: Path) -> list[Path]:
     return _expected(path, path.stat().st_mtime_ns) if path.is_dir() else [path]
 
 
-def _stack(files: Sequence[Path], number: int, path: Path) -> TiffStack:
+def _stack(files: Sequence[Path], number: int, path: Path, opening: Opening) -> TiffStack:
     if number >= len(files):
         raise MissingChunkError(f"{path} has only {len(files)} TIFF files now; it had more when it was opened")
     try:
-        return stack_of(files[number], **file_state(files[number]))
+        return stack_of(files[number], **file_state(files[number]), opening=opening)
     except FileNotFoundError:
         raise MissingChunkError(f"{files[number]} is missing; fill_missing reads its sections as zeros") from None
 
@@ -157,34 +164,27 @@ def open_tiff(url: str, opening: Opening) -> Store:
             "fill_missing reads their sections as zeros"
         )
     try:
-        first = stack_of(files[0], **file_state(files[0]))
+        stated = Opening(axes=opening.axes, time=opening.time)
+        first = stack_of(files[0], **file_state(files[0]), opening=stated)
     except PermissionError as error:
         raise StoreAccessError(f"cannot read {files[0]}: {error}") from error
-    tags = first.tags
-    _tell(url, first, opening)
-    size = (first.shape[0] * len(files), *first.shape[1:])
-    spec = VolumeSpec(
-        BoundingBox.from_size(opening.voxel_offset or tags.voxel_offset or (0, 0, 0), size),
-        first.dtype,
-        channels=first.channels,
-        voxel_size=opening.voxel_size or tags.voxel_size,
-        layer_type=opening.layer_type or tags.layer_type,
-        channel_names=tags.channel_names if len(tags.channel_names) == (first.channels or 1) else (),
-    )
-    store = TiffStore(url, spec, first.shape[0], fill_missing=opening.fill_missing)
+    spec, sources = _settled(url, first, first.shape[0] * len(files), opening)
+    store = TiffStore(url, spec, first.shape[0], stated, fill_missing=opening.fill_missing)
+    store.sources = sources
     with ThreadPoolExecutor(8) as pool:
-        for stack in pool.map(functools.partial(_stack, there, path=path), range(len(there))):
+        for stack in pool.map(functools.partial(_stack, there, path=path, opening=stated), range(len(there))):
             store._check(stack)
     return store
 
 
-def _tell(url: str, stack: TiffStack, opening: Opening) -> None:
-    if opening.voxel_size is not None:
-        return
-    if stack.tags.voxel_size is not None:
-        logger.info("%s: voxel size %s nm zyx from %s", url, stack.tags.voxel_size, stack.tags.source)
-    else:
-        logger.info("%s: no voxel size (%s); taken as 1 nm unless voxel_size is given", url, stack.tags.source)
+def _settled(url: str, stack: TiffStack, depth: int, opening: Opening) -> tuple[VolumeSpec, dict[str, str]]:
+    """Return the spec of a stack of `depth` sections, and where its fields come from."""
+    axes = Axes(tuple(range(3 if stack.channels is None else 4)))
+    shape = (*(() if stack.channels is None else (stack.channels,)), depth, *stack.shape[1:])
+    named = stack.tags.stated.sources.get("voxel_size", "").split(" ")[0] in ("OME", "ImageJ", "our")
+    source = {"axes": "TIFF tags" if named else "assumed: pages are sections"}
+    stated = replace(stack.tags.stated, sources={**stack.tags.stated.sources, **source})
+    return settle(stated, axes, opening, shape=shape, dtype=stack.dtype, url=url)
 
 
 def check_tiff(url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:  # noqa: ARG001 (holds one)

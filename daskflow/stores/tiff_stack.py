@@ -19,14 +19,17 @@ from daskflow.errors import (
     CorruptChunkError,
     GeometryError,
     MissingDependencyError,
+    ParameterError,
     StoreAccessError,
     UnknownFormatError,
 )
 from daskflow.geometry import BoundingBox, Zyx
-from daskflow.stores.base import Array
+from daskflow.stores.axes import Axes, axis_names, find_axes
+from daskflow.stores.base import Array, Opening
 from daskflow.stores.tiff_tags import Tags, read_tags
 
 _SEGMENT_BYTES = 2**31
+_UNNAMED = "IQ"
 _DAMAGE = (ValueError, RuntimeError, IndexError, TypeError, KeyError, SyntaxError, struct.error, zlib.error)
 
 
@@ -57,7 +60,8 @@ class TiffStack:
         channels: size of the channel axis, None without one.
         dtype: in native byte order.
         tags: what the file says of its voxels.
-        axes: stored order: a permutation of ZC before YX, or before YXS when samples are the channels.
+        stored_shape: elements per stored axis: of pages, then y, x and samples.
+        axes: which stored axis is which.
         stored: dtype in the file's byte order.
         start: byte position of the voxels, when they lie uncompressed in one piece.
         segments: strips or tiles otherwise.
@@ -68,7 +72,8 @@ class TiffStack:
     channels: int | None
     dtype: np.dtype[Any]
     tags: Tags
-    axes: str
+    stored_shape: tuple[int, ...]
+    axes: Axes
     stored: np.dtype[Any]
     start: int | None
     segments: Segments | None
@@ -88,26 +93,20 @@ class TiffStack:
         return missing
 
     def _map(self, box: BoundingBox) -> Array:
-        sizes = {
-            "Z": self.shape[0],
-            "C": self.channels or 1,
-            "S": self.channels or 1,
-            "Y": self.shape[1],
-            "X": self.shape[2],
-        }
-        mapped = np.memmap(self.path, self.stored, "r", self.start or 0, tuple(sizes[axis] for axis in self.axes))
-        lead = "".join(axis for axis in "CS" if axis in self.axes)
-        voxels: Any = mapped.transpose([self.axes.index(axis) for axis in f"{lead}ZYX"])
-        inside = tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))
-        found: Array = voxels[(..., *inside)]
+        mapped = np.memmap(self.path, self.stored, "r", self.start or 0, self.stored_shape)
+        found: Array = self.axes.view(mapped, [slice(a, b) for a, b in zip(box.start, box.stop, strict=True)])
         return found
 
     def _pages(self, box: BoundingBox) -> Iterator[tuple[int | None, int, int]]:
         """Yield channel, page and section; the channel is None when a page holds all of them."""
-        depth, per_section = self.shape[0], self.channels if "C" in self.axes and self.channels else 1
-        for z, c in itertools.product(range(box.start[0], box.stop[0]), range(per_section)):
-            page = c * depth + z if self.axes.startswith("C") else z * per_section + c
-            yield None if "S" in self.axes else c, page, z - box.start[0]
+        inner = self.axes.spatial[1:]
+        lead = [n if i < min(inner) else 1 for i, n in enumerate(self.stored_shape)]
+        numbers = np.arange(math.prod(lead)).reshape(lead)
+        pages = self.axes.view(numbers, (slice(box.start[0], box.stop[0]), slice(None), slice(None)))[..., 0, 0]
+        samples = self.axes.channel is not None and self.axes.channel > max(inner)
+        pages = pages if pages.ndim == 2 else pages[np.newaxis]
+        for (c, z), page in np.ndenumerate(pages):
+            yield None if samples else c, int(page), z
 
     def _segments_in(self, box: BoundingBox) -> Iterator[int]:
         assert self.segments is not None
@@ -157,13 +156,19 @@ def _translated(error: Exception, what: str) -> Exception:
 
 
 @functools.lru_cache(maxsize=256)
-def stack_of(path: Path, size: int, mtime_ns: int) -> TiffStack:  # noqa: ARG001 (a changed file is another stack)
+def stack_of(path: Path, size: int, mtime_ns: int, opening: Opening, *, ome: bool = True) -> TiffStack:  # noqa: ARG001
     """Return the stack in a file of this size and time; raises as `parse_stack`."""
-    return parse_stack(path, size)
+    return parse_stack(path, size, opening, ome=ome)
 
 
-def parse_stack(path: Path, size: int) -> TiffStack:
+def parse_stack(path: Path, size: int, opening: Opening, *, ome: bool = True) -> TiffStack:
     """Return the stack in a TIFF file of `size` bytes.
+
+    Args:
+        path: of the file.
+        size: bytes.
+        opening: whose axes and time point count.
+        ome: heed OME's description of the file; otherwise its pages count as they come.
 
     Raises:
         CorruptChunkError: the file is truncated or damaged.
@@ -173,47 +178,72 @@ def parse_stack(path: Path, size: int) -> TiffStack:
     import tifffile
 
     try:
-        with tifffile.TiffFile(path) as tif:
+        with tifffile.TiffFile(path, **({} if ome else {"is_ome": False})) as tif:
             _check_chain(tif, size)
             if len(tif.series) != 1:
                 shapes = ", ".join(f"{series.shape} {series.dtype}" for series in tif.series)
                 raise GeometryError(
                     f"{path} holds {len(tif.series)} images ({shapes}); a stack has pages of one shape and dtype"
                 )
-            return _stack(path, size, tif)
+            return _stack(path, size, tif, opening)
     except PermissionError as error:
         raise StoreAccessError(f"cannot read {path}: {error}") from error
-    except GeometryError:
+    except (GeometryError, ParameterError):
         raise
     except (*_DAMAGE, tifffile.TiffFileError) as error:
         raise _translated(error, str(path)) from error
 
 
-def _stack(path: Path, size: int, tif: Any) -> TiffStack:
+def _stack(path: Path, size: int, tif: Any, opening: Opening) -> TiffStack:
     series = tif.series[0]
     key = series.keyframe
     if series.dtype is None or series.dtype.kind not in "biuf":
         raise UnknownFormatError(f"{path} holds {series.dtype}, which is no voxel type")
-    if key.planarconfig != 1 or key.imagedepth != 1 or key.is_subsampled:
+    if (key.planarconfig != 1 and series.dataoffset is None) or key.imagedepth != 1 or key.is_subsampled:
         raise UnknownFormatError(
             f"{path} has separate sample planes, volumetric tiles or subsampled colours, which are not read"
         )
     tags = read_tags(tif)
-    axes, depth, channels = _axes(series, path)
-    if channels is None and tags.channels is not None:
-        axes, depth, channels = "ZCYX", depth // tags.channels, tags.channels
-    expected = tags.pages
-    if expected is not None and depth * (channels or 1) not in (expected, expected * key.samplesperpixel):
-        raise CorruptChunkError(f"{path} is truncated: it says {expected} pages and has {depth * (channels or 1)}")
-    shape = (depth, key.imagelength, key.imagewidth)
+    shape, names = _stored(series, tags, path, opening)
+    axes = find_axes(shape, names, str(path), opening, keep_channel=tags.channels is not None)
+    if axes.spatial[1:] != tuple(sorted(axes.spatial[1:])) or axes.spatial[0] > axes.spatial[1]:
+        raise GeometryError(f"{path} has pages that are not yx; such TIFF files are not read")
+    written = len([page for page in series.pages if page is not None])
+    if written < len(series.pages) or tags.pages not in (None, len(series), math.prod(series.shape[:-2])):
+        planes = tags.pages or len(series.pages)
+        raise CorruptChunkError(f"{path} is truncated: it says {planes} pages and has {written}")
     stored = series.dtype.newbyteorder(tif.byteorder)
-    common = (path, shape, channels, series.dtype.newbyteorder("="), tags)
+    channels = None if axes.channel is None else shape[axes.channel]
+    common = (path, axes.zyx(shape), channels, series.dtype.newbyteorder("="), tags, shape, axes)
     if series.dataoffset is not None:
-        end = series.dataoffset + math.prod(shape) * (channels or 1) * stored.itemsize
+        end = series.dataoffset + math.prod(shape) * stored.itemsize
         if end > size:
             raise CorruptChunkError(f"{path} is truncated: its voxels end at byte {end} of {size}")
-        return TiffStack(*common, axes, stored, series.dataoffset, None)
-    return TiffStack(*common, axes, stored, None, _segments(series, path, size))
+        return TiffStack(*common, stored, series.dataoffset, None)
+    return TiffStack(*common, stored, None, _segments(series, path, size))
+
+
+def _stored(series: Any, tags: Tags, path: Path, opening: Opening) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Return the shape and the names of the stored axes; pages that nothing names are sections."""
+    shape = tuple(series.shape)
+    names = ["" if axis in _UNNAMED else axis for axis in series.axes]
+    if opening.axes is not None and len(axis_names(opening.axes)) == len(shape):
+        return shape, tuple(names)
+    unnamed = [i for i, name in enumerate(names) if not name]
+    if "Z" not in names and len(unnamed) == 1:
+        names[unnamed[0]] = "Z"
+    elif unnamed:
+        raise GeometryError(
+            f"{path} has {len(shape)} axes {shape} and does not say which they are; say so, in stored order, e.g. "
+            f"--axes {'zyxc' if len(shape) == 4 else 'tzcyx'}"
+        )
+    if "Z" not in names:
+        shape, names = (1, *shape), ["Z", *names]
+    if tags.channels is not None and "C" not in names and "S" not in names:
+        at = names.index("Z")
+        shape = (*shape[:at], shape[at] // tags.channels, tags.channels, *shape[at + 1 :])
+        names.insert(at + 1, "C")
+    return shape, tuple(names)
 
 
 def _segments(series: Any, path: Path, size: int) -> Segments:
@@ -238,23 +268,6 @@ def _segments(series: Any, path: Path, size: int) -> Segments:
     tables = {"jpegtables": key.jpegtables, "jpegheader": key.jpegheader} if key.jpegtables or key.jpegheader else {}
     decode = functools.partial(key.decode, **tables)
     return Segments(tuple(p.dataoffsets for p in pages), tuple(p.databytecounts for p in pages), shape, decode)
-
-
-def _axes(series: Any, path: Path) -> tuple[str, int, int | None]:
-    """Return the stored axes as Z, C, Y, X and S, and the numbers of sections and channels.
-
-    Sections may be called Z, or time, or nothing at all where there is no Z; of two unnamed axes the first is channels.
-    """
-    stored = zip(series.get_axes(squeeze=False), series.get_shape(squeeze=False), strict=True)
-    sizes = [(axis, n) for axis, n in stored if n > 1 or axis in "YX"]
-    lead = [axis for axis, _ in sizes if axis not in "YXS"]
-    named = "CZ" if lead == ["Q", "Q"] else "".join(axis if axis == "C" else "Z" for axis in lead)
-    samples = "S" if sizes[-1][0] == "S" else ""
-    if named not in ("", "Z", "C", "CZ", "ZC") or (samples and "C" in named):
-        raise GeometryError(f"{path} has axes {series.axes} of shape {series.shape}; a volume has zyx or czyx")
-    counts = dict(zip(named, (n for axis, n in sizes if axis not in "YXS"), strict=True))
-    channels = sizes[-1][1] if samples else counts.get("C")
-    return f"{named if 'Z' in named else f'Z{named}'}YX{samples}", counts.get("Z", 1), channels
 
 
 def _check_chain(tif: Any, size: int) -> None:

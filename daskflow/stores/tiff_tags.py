@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from daskflow.errors import ParameterError
-from daskflow.geometry import LAYER_TYPES, LayerType, VolumeSpec, Zyx, as_zyx
-from daskflow.stores.units import nm_per
+from daskflow.geometry import VolumeSpec
+from daskflow.stores.stated import Stated
+from daskflow.stores.units import as_text, nm_per
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,7 @@ _OWN = f'{{"{_NAMESPACE}": '
 _OME_DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 _PLAIN_DTYPES = ("int64", "uint64", "float16")
 _CENTIMETER_NM = 1e7
+_SCREEN = (72.0, 72.0)
 
 
 @dataclass(frozen=True)
@@ -27,52 +29,34 @@ class Tags:
     """What a file says of its voxels.
 
     Attributes:
-        voxel_size: nm (zyx), None when the file does not say all three.
-        source: where the voxel size was found, for people.
+        stated: sizes, place and meaning, zyx.
         pages: how many pages there should be, None when the file does not say.
-        voxel_offset: zyx.
-        layer_type: image, segmentation, ..., or None.
-        channel_names: one per channel, or empty.
         channels: size of the channel axis, in files that we wrote; None for all others.
     """
 
-    voxel_size: tuple[float, float, float] | None
-    source: str
+    stated: Stated
     pages: int | None = None
-    voxel_offset: Zyx | None = None
-    layer_type: LayerType | None = None
-    channel_names: tuple[str, ...] = ()
     channels: int | None = None
 
 
 def read_tags(tif: Any) -> Tags:
     """Return what an open tifffile.TiffFile says of its voxels."""
     if tif.is_ome:
-        return _ome(tif.ome_metadata)
+        return ome_tags(ET.fromstring(tif.ome_metadata))  # noqa: S314 (expat bounds the expansion of entities)
     if tif.is_imagej:
         return _imagej(tif)
     description = tif.pages[0].description
     if description.startswith(_OWN):
         note = json.loads(description)[_NAMESPACE]
-        return _with_note(Tags(_triple(note.get("voxel_size")), "our own tags"), note)
-    return _plain(tif.pages[0])
+        return _with_note(Tags(Stated(voxel_size=note.get("voxel_size"), sources={"voxel_size": "our own tags"})), note)
+    return Tags(Stated(sources={"voxel_size": _plain(tif.pages[0])}))
 
 
-def _triple(values: Any) -> tuple[float, float, float] | None:
-    if not isinstance(values, list | tuple) or len(values) != 3 or not all(values):
-        return None
-    z, y, x = (float(value) for value in values)
-    return z, y, x
-
-
-def _ome(text: str) -> Tags:
-    root = ET.fromstring(text)  # noqa: S314 (expat bounds the expansion of entities)
+def ome_tags(root: ET.Element) -> Tags:
+    """Return what the XML of an OME-TIFF says of its first image."""
     pixels = root.find(".//{*}Pixels")
     if pixels is None:
-        return Tags(None, "OME tags")
-    sizes = [pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"]
-    units = [nm_per(pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "ZYX"]
-    voxel_size = _triple([float(s) * u if s and u else None for s, u in zip(sizes, units, strict=True)])
+        return Tags(Stated(sources={"voxel_size": "OME tags without pixels"}))
     names = tuple(channel.get("Name", "") for channel in pixels.findall("{*}Channel"))
     note = {
         item.get("K", ""): json.loads(item.text or "null")
@@ -81,29 +65,52 @@ def _ome(text: str) -> Tags:
         for item in annotation.iter()
         if item.tag.endswith("}M")
     }
-    tags = Tags(voxel_size, "OME tags", channel_names=names if any(names) else ())
-    return _with_note(tags, note)
+    sizes: list[Any] = [pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"]
+    stated = Stated(
+        voxel_size=sizes if any(sizes) else None,
+        units=[pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "ZYX"],
+        channel_names=names if any(names) else (),
+        sources={"voxel_size": "OME tags" if any(sizes) else "OME tags without sizes", "channel_names": "OME tags"},
+    )
+    return _with_note(Tags(stated), note)
 
 
 def _with_note(tags: Tags, note: dict[str, Any]) -> Tags:
-    offset = note.get("voxel_offset")
-    return Tags(
-        tags.voxel_size,
-        tags.source,
-        voxel_offset=None if offset is None else as_zyx(offset, name="voxel_offset"),
-        layer_type=next((known for known in LAYER_TYPES if known == note.get("layer_type")), None),
-        channel_names=tuple(note.get("channel_names", tags.channel_names)),
-        channels=note.get("channels") or None,
+    """Return tags with what daskflow itself wrote beside them."""
+    ours = {"voxel_offset": "our own tags", "layer_type": "our own tags"}
+    stated = replace(
+        tags.stated,
+        voxel_offset=note.get("voxel_offset"),
+        layer_type=note.get("layer_type"),
+        channel_names=tuple(note.get("channel_names", tags.stated.channel_names)),
+        sources={"channel_names": "our own tags", **tags.stated.sources, **(ours if note else {})},
     )
+    return Tags(stated, channels=note.get("channels") or None)
 
 
 def _imagej(tif: Any) -> Tags:
-    stated = tif.imagej_metadata or {}
-    unit = nm_per(str(stated.get("unit", "")))
-    spacing = stated.get("spacing")
+    """Return what ImageJ's tags say: lengths of a pixel in `unit`, and sections `spacing` or 1 unit apart."""
+    said = tif.imagej_metadata or {}
+    unit, where = as_text(said.get("unit")), "ImageJ tags unit, spacing"
     y, x = (_per_unit(tif.pages[0], axis) for axis in "YX")
-    sizes = [abs(float(spacing)) * unit, unit / y, unit / x] if unit and spacing and y and x else None
-    return Tags(_triple(sizes), "ImageJ tags", pages=stated.get("images"))
+    if not unit and (x, y) != _SCREEN:
+        unit, where = _resolution_unit(tif.pages[0]), "ImageJ tags ResolutionUnit, spacing"
+    z = abs(_number(said.get("spacing", 1)))
+    if "spacing" not in said:
+        where = where.replace("spacing", "no spacing, which ImageJ takes as 1 unit")
+    stated = Stated(
+        voxel_size=[z, y and 1 / y, x and 1 / x],
+        units=[as_text(said.get("zunit")) or unit, as_text(said.get("yunit")) or unit, unit],
+        sources={"voxel_size": where},
+    )
+    return Tags(stated, pages=said.get("images"))
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def _per_unit(page: Any, axis: str) -> float:
@@ -115,14 +122,18 @@ def _per_unit(page: Any, axis: str) -> float:
     return float(pixels / units) if units else 0.0
 
 
-def _plain(page: Any) -> Tags:
-    """Plain resolution tags know nothing of the third axis, and are mostly the printer's: they are only told of."""
+def _resolution_unit(page: Any) -> str:
     tag = page.tags.get("ResolutionUnit")
-    unit = {2: nm_per("inch"), 3: nm_per("cm")}.get(tag.value if tag else 1)
+    return {2: "inch", 3: "cm"}.get(int(tag.value) if tag else 1, "")
+
+
+def _plain(page: Any) -> str:
+    """Plain resolution tags know nothing of the third axis, and are mostly the printer's: they are only told of."""
+    unit = nm_per(_resolution_unit(page))
     y, x = (_per_unit(page, axis) for axis in "YX")
     if unit and y and x:
-        return Tags(None, f"resolution tags say {unit / y:.6g} x {unit / x:.6g} nm (yx), and nothing of the thickness")
-    return Tags(None, "no tags")
+        return f"resolution tags say {unit / y:.6g} x {unit / x:.6g} nm (yx), and nothing of the thickness"
+    return "no tags"
 
 
 def write_options(spec: VolumeSpec) -> dict[str, Any]:

@@ -23,6 +23,7 @@ CASES = (
     "hdf5_with_element_size_um",
     "hdf5_virtual_dataset_without_its_source",
     "hdf5_dataset_behind_a_second_hard_link",
+    "imagej_tiff_with_two_units",
     "ome_tiff_in_decimetres",
     "plain_tiff_that_says_nothing_of_its_voxels",
     "npy_of_64_bit_labels_in_the_other_byte_order",

@@ -109,13 +109,103 @@ def test_imagej_hyperstacks_of_channels_are_read_as_czyx(tmp_path):
     np.testing.assert_array_equal(store.read(store.spec.box), volume.swapaxes(0, 1))
 
 
-@pytest.mark.parametrize("unit", [{}, {"unit": "pixel", "spacing": 2.0}, {"unit": "um"}])
+@pytest.mark.parametrize("unit", [{}, {"unit": "pixel", "spacing": 2.0}, {"unit": "furlong", "spacing": 2.0}])
 def test_imagej_stacks_without_all_three_sizes_have_none(tmp_path, unit, caplog):
     tifffile.imwrite(tmp_path / "a.tif", noise((5, 6, 7)), imagej=True, metadata={"axes": "ZYX", **unit})
     with caplog.at_level(logging.INFO):
         assert open_store(tmp_path / "a.tif").spec.voxel_size is None
     assert "no voxel size" in caplog.text
     assert open_store(tmp_path / "a.tif", voxel_size=(40, 4, 4)).spec.voxel_size == (40, 4, 4)
+
+
+def imagej(path, lines, **options):
+    """Write a stack as ImageJ does: with a text of its own."""
+    text = "\n".join(["ImageJ=1.53t", "images=5", "slices=5", *lines, ""])
+    options = {"resolution": (0.25, 0.2), "resolutionunit": "NONE", **options}
+    tifffile.imwrite(path, noise((5, 6, 7)), description=text, metadata=None, **options)
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "size"),
+    [
+        (["unit=nm", "spacing=40"], {}, (40, 5, 4)),
+        (["unit=nm", "spacing=-40"], {}, (40, 5, 4)),
+        (["unit=nm", "zunit=micron", "spacing=0.04"], {}, (40, 5, 4)),
+        (["unit=nm", "yunit=\\u00B5m", "spacing=40"], {"resolution": (0.25, 200)}, (40, 5, 4)),
+        (["unit=nm", "yunit=nm", "zunit=nm"], {}, (1, 5, 4)),
+        (["unit=inch", "spacing=0.1"], {"resolution": (100, 10)}, (2.54e6, 2.54e6, 2.54e5)),
+        (["unit=cm", "spacing=0.1"], {"resolution": (100, 10)}, (1e6, 1e6, 1e5)),
+        (["spacing=0.1"], {"resolution": (100, 10), "resolutionunit": "CENTIMETER"}, (1e6, 1e6, 1e5)),
+        (["spacing=0.1"], {"resolution": (72, 72), "resolutionunit": "INCH"}, None),
+        (["unit=pixel", "spacing=2"], {}, None),
+        (["spacing=2"], {}, None),
+        (["unit=nm", "zunit=furlong", "spacing=2"], {}, None),
+    ],
+)
+def test_units_of_imagej(tmp_path, lines, options, size):
+    imagej(tmp_path / "a.tif", lines, **options)
+    store = open_store(tmp_path / "a.tif")
+    assert store.spec.voxel_size == (None if size is None else pytest.approx(size))
+    assert "ImageJ tags" in store.sources["voxel_size"]
+
+
+def test_an_unknown_unit_is_named_with_the_axes_beside_it(tmp_path):
+    physical = {"PhysicalSizeX": 4, "PhysicalSizeY": 5, "PhysicalSizeZ": 2}
+    units = {"PhysicalSizeXUnit": "nm", "PhysicalSizeYUnit": "Å", "PhysicalSizeZUnit": "reference frame"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", noise((5, 6, 7)), metadata={"axes": "ZYX", **physical, **units})
+    store = open_store(tmp_path / "a.ome.tif")
+    assert store.spec.voxel_size is None
+    assert "z 2 'reference frame', y 0.5 nm, x 4 nm" in store.sources["voxel_size"]
+
+
+@pytest.mark.parametrize("order", ["TZCYX", "TCZYX", "ZTCYX", "CTZYX", "CZTYX", "ZCTYX"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_one_time_point_of_a_series_is_read_in_any_order_of_dimensions(tmp_path, order, compression):
+    sizes = {"T": 2, "C": 3, "Z": 4, "Y": 6, "X": 7}
+    volume = noise([sizes[axis] for axis in order])
+    tifffile.imwrite(tmp_path / "a.ome.tif", volume, metadata={"axes": order}, compression=compression)
+    with pytest.raises(GeometryError, match=r"2 time points.*--time"):
+        open_store(tmp_path / "a.ome.tif")
+    store = open_store(tmp_path / "a.ome.tif", time=1)
+    expected = volume.transpose([order.index(axis) for axis in "TCZYX"])[1]
+    np.testing.assert_array_equal(store.read(store.spec.box), expected)
+    assert store.fingerprint() != open_store(tmp_path / "a.ome.tif", time=0).fingerprint()
+
+
+def test_an_imagej_hyperstack_is_read_at_a_time_point(tmp_path):
+    volume = noise((2, 4, 3, 6, 7))
+    tifffile.imwrite(tmp_path / "a.tif", volume, imagej=True, metadata={"axes": "TZCYX"})
+    store = open_store(tmp_path / "a.tif", time=1)
+    np.testing.assert_array_equal(store.read(store.spec.box), volume[1].swapaxes(0, 1))
+
+
+def test_frames_that_are_sections_are_read_when_that_is_said(tmp_path):
+    volume = noise((5, 6, 7))
+    tifffile.imwrite(tmp_path / "a.tif", volume, imagej=True, metadata={"axes": "TYX"})
+    with pytest.raises(GeometryError, match="--axes zyx"):
+        open_store(tmp_path / "a.tif")
+    store = open_store(tmp_path / "a.tif", axes="zyx")
+    np.testing.assert_array_equal(store.read(store.spec.box), volume)
+
+
+def test_four_axes_that_nobody_names_are_refused_with_the_option_that_does(tmp_path):
+    volume = noise((3, 4, 6, 7))
+    tifffile.imwrite(tmp_path / "a.tif", volume, photometric="minisblack")
+    with pytest.raises(GeometryError, match="--axes zyxc"):
+        open_store(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "b.tif", volume, metadata={"axes": "CZYX"}, photometric="minisblack")
+    store = open_store(tmp_path / "b.tif")
+    np.testing.assert_array_equal(store.read(store.spec.box), volume)
+
+
+def test_levels_of_a_pyramid_are_no_sections(tmp_path):
+    volume = noise((4, 64, 64))
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as writer:
+        options = {"tile": (16, 16), "compression": "zlib"}
+        writer.write(volume, subifds=1, metadata={"axes": "ZYX"}, **options)
+        writer.write(volume[:, ::2, ::2], subfiletype=1, **options)
+    store = open_store(tmp_path / "a.ome.tif")
+    np.testing.assert_array_equal(store.read(store.spec.box), volume)
 
 
 @pytest.mark.parametrize("axes", ["ZYX", "CZYX", "ZCYX", "TCYX"])
@@ -128,7 +218,7 @@ def test_ome_tiffs_of_other_writers_are_read(tmp_path, axes, tiled):
     tifffile.imwrite(
         tmp_path / "a.ome.tif", volume, ome=True, metadata={"axes": axes, **physical}, compression="zlib", **tile
     )
-    store = open_store(tmp_path / "a.ome.tif")
+    store = open_store(tmp_path / "a.ome.tif", axes="zcyx" if "T" in axes else None)
     assert store.spec.voxel_size == pytest.approx((40, 5, 4))
     expected = volume if axes in ("ZYX", "CZYX") else volume.swapaxes(0, 1)
     np.testing.assert_array_equal(store.read(store.spec.box), expected)
@@ -142,7 +232,7 @@ def test_ome_tiffs_of_other_writers_are_read(tmp_path, axes, tiled):
 def test_an_array_saved_as_it_is_comes_back(tmp_path, shape, byteorder, compression):
     volume = noise(shape)
     tifffile.imwrite(tmp_path / "a.tif", volume, byteorder=byteorder, compression=compression, photometric="minisblack")
-    store = open_store(tmp_path / "a.tif")
+    store = open_store(tmp_path / "a.tif", axes="czyx" if len(shape) == 4 else None)
     assert store.spec.channels == (3 if len(shape) == 4 else None)
     np.testing.assert_array_equal(store.read(store.spec.box), volume)
     box = BoundingBox((1, 3, 4), (3, 29, 5))
