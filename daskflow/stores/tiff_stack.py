@@ -178,7 +178,7 @@ def parse_stack(path: Path, size: int, opening: Opening, *, ome: bool = True) ->
     import tifffile
 
     try:
-        with tifffile.TiffFile(path, **({} if ome else {"is_ome": False})) as tif:
+        with tifffile.TiffFile(path, is_ome=None if ome else False) as tif:
             _check_chain(tif, size)
             if len(tif.series) != 1:
                 shapes = ", ".join(f"{series.shape} {series.dtype}" for series in tif.series)
