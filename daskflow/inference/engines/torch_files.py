@@ -10,15 +10,16 @@ import io
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from daskflow.errors import MissingDependencyError, ModelError
+from daskflow.errors import ModelError
 from daskflow.inference.engines.python_file import run_model_file
+from daskflow.inference.engines.state_dicts import fill, first_line, read_weights
 from daskflow.inference.network import ModelFile
 
 
@@ -64,28 +65,6 @@ def load_model(model: ModelFile, weights: ModelFile | None, device: torch.device
     raise ModelError(f"model {model.path} is no torch model by its name; expected .py, .pt2, .pt, .jit or .ts")
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a weight file; of a checkpoint, those below `state_dict`.
-
-    Raises:
-        ModelError: it is no weight file, or it holds pickled objects other than tensors.
-    """
-    try:
-        stored = _read_safetensors(path) if path.suffix == ".safetensors" else _unpickled(path)
-    except MissingDependencyError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"weights {path} do not load ({_first_line(error)}); expected .safetensors or a state dict of tensors that"
-            " torch.save wrote; other pickled objects are not run"
-        ) from error
-    if isinstance(stored, Mapping) and isinstance(stored.get("state_dict"), Mapping):
-        stored = stored["state_dict"]
-    if not isinstance(stored, Mapping) or not all(isinstance(value, torch.Tensor) for value in stored.values()):
-        raise ModelError(f"weights {path} hold no state dict but {type(stored).__name__}; save model.state_dict()")
-    return dict(stored)
-
-
 def _python_model(model: ModelFile, weights: ModelFile | None, device: torch.device) -> TorchModel:
     module = run_model_file(model)
     path = weights.verified() if weights else None
@@ -97,7 +76,7 @@ def _python_model(model: ModelFile, weights: ModelFile | None, device: torch.dev
     elif isinstance(getattr(module, "InstantiatedModel", None), torch.nn.Module):
         net = module.InstantiatedModel
         if path is not None:
-            _fill(net, read_weights(path), model.path, path)
+            fill(net, read_weights(path), model.path, path)
     else:
         raise ModelError(
             f"model file {model.path} defines neither load_model(weight_path) nor InstantiatedModel, a torch.nn.Module;"
@@ -110,16 +89,6 @@ def _python_model(model: ModelFile, weights: ModelFile | None, device: torch.dev
     return TorchModel(net, getattr(module, "pre_process", None), getattr(module, "post_process", None))
 
 
-def _fill(net: torch.nn.Module, state: dict[str, torch.Tensor], model: str, weights: Path) -> None:
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        expected = set(net.state_dict())
-        missing, surplus = sorted(expected - set(state)), sorted(set(state) - expected)
-        keys = f"missing {missing[:4]}, not in the model {surplus[:4]}" if missing or surplus else str(error)
-        raise ModelError(f"weights {weights} do not fit the model {model}: {keys}") from error
-
-
 def _torchscript(path: Path, device: torch.device) -> TorchModel:
     try:
         with warnings.catch_warnings():
@@ -127,7 +96,7 @@ def _torchscript(path: Path, device: torch.device) -> TorchModel:
             net = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
     except Exception as error:
         raise ModelError(
-            f"model {path} is no TorchScript archive ({_first_line(error)}); if it holds weights only,"
+            f"model {path} is no TorchScript archive ({first_line(error)}); if it holds weights only,"
             " give it as convnet_weight_path (-w) and the model's .py file as convnet_model (-m)"
         ) from error
     return TorchModel(net.eval())
@@ -148,7 +117,7 @@ def _exported_program(path: Path, device: torch.device) -> TorchModel:
         raise
     except Exception as error:
         raise ModelError(
-            f"model {path} is no exported program ({_first_line(error)}); write it with torch.export.save"
+            f"model {path} is no exported program ({first_line(error)}); write it with torch.export.save"
         ) from error
     return TorchModel(net, batch=shape[0] if isinstance(shape[0], int) else None)
 
@@ -168,20 +137,3 @@ def _refuse_pickles(path: Path) -> None:
                 pickled = [key for key, value in payloads.items() if value["use_pickle"]]
                 if pickled:
                     raise ModelError(f"model {path} holds pickled objects {pickled[:4]}; they are not run")
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise MissingDependencyError.of("safetensors", "torch") from error
-    tensors: dict[str, torch.Tensor] = load_file(path)
-    return tensors
-
-
-def _unpickled(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save
 
 from daskflow.errors import ModelError
-from daskflow.inference.engines.torch_files import load_model, read_weights
+from daskflow.inference.engines.state_dicts import read_weights
+from daskflow.inference.engines.torch_files import load_model
 from daskflow.inference.network import ModelFile
 
 CPU = torch.device("cpu")
