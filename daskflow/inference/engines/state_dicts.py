@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def _by_prefix(tensors: State) -> dict[str, State]:
     return dict(sorted(below.items(), key=lambda one: one[0].count(".") + bool(one[0])))
 
 
-def _names(expected: Iterable[str]) -> Iterable[dict[str, str]]:
+def _names(expected: Iterable[str]) -> Iterator[dict[str, str]]:
     """Yield the names of a network by those they may have in a state dict: plain, then without what holds them all."""
     names = {_plain(name): name for name in expected}
     if len(names) < len(set(expected)):
