@@ -33,6 +33,7 @@ from daskflow.stores.local_files import (
 )
 from daskflow.stores.numbered_files import with_skipped
 from daskflow.stores.stated import settle
+from daskflow.stores.tiff_set import description_of, names_others, open_set
 from daskflow.stores.tiff_stack import TiffStack, stack_of
 from daskflow.stores.tiff_tags import is_ome, write_options
 
@@ -156,6 +157,9 @@ def open_tiff(url: str, opening: Opening) -> Store:
     there, files = _files(path), _sections(path)
     if not files:
         raise StoreNotFoundError(f"{url} is a directory without TIFF files")
+    description = description_of(there[0])
+    if description is not None and names_others(description, there[0]):
+        return open_set(url, there[0], description, opening, there if path.is_dir() else ())
     skipped = [file.name for file in files if file not in there]
     if skipped and not opening.fill_missing:
         more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""

@@ -11,8 +11,9 @@ import daskflow
 from daskflow.clusters import Threads
 from daskflow.errors import ParameterError
 from daskflow.stores.base import Layout
-from daskflow.stores.opening import open_store
+from daskflow.stores.opening import formats, open_store
 from daskflow.volume import Volume
+from daskflow.volume.registry import load_operator
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -225,3 +226,8 @@ def test_a_stated_kind_and_that_of_the_layer_there_win(tmp_path):
     narrow = daskflow.save(Volume.from_array(np.ones((4, 8, 8), np.uint16)), tmp_path / "narrow")
     assert narrow.run(progress=False).ok
     assert saved_kind(tmp_path / "narrow") == "image"
+
+
+def test_the_help_names_every_format_that_is_written():
+    said = load_operator("save").function.__doc__
+    assert [f.name for f in formats() if (f.create or f.write_file) and f.name not in said] == []

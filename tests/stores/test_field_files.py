@@ -25,6 +25,7 @@ CASES = (
     "hdf5_dataset_behind_a_second_hard_link",
     "imagej_tiff_with_two_units",
     "ome_tiff_in_decimetres",
+    "directory_of_ome_tiff_sections_that_name_each_other",
     "plain_tiff_that_says_nothing_of_its_voxels",
     "npy_of_64_bit_labels_in_the_other_byte_order",
 )
