@@ -192,6 +192,36 @@ def test_exported_programs_of_one_batch_size_run_at_any(tmp_path):
             torch.testing.assert_close(network.engine()(patches), net(torch.from_numpy(patches)))
 
 
+class Pair(torch.nn.Module):
+    """Answers an image and its mask, for export."""
+
+    def forward(self, x):
+        return x * 2, x * 3
+
+
+class Named(torch.nn.Module):
+    """Answers by name, for export."""
+
+    def forward(self, x):
+        return {"mask": x * 2, "image": x * 3}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("suffix", ["pt", "pt2"])
+@pytest.mark.parametrize(("net", "choice", "choices"), [(Pair(), "1", "'0'.*'1'"), (Named(), "image", "'mask'.*'image'")])
+def test_archives_and_programs_of_several_answers_give_the_chosen_one(tmp_path, suffix, net, choice, choices):
+    path = tmp_path / f"m.{suffix}"
+    if suffix == "pt":
+        torch.jit.save(torch.jit.script(net), path)
+    else:
+        torch.export.save(torch.export.export(net, (torch.rand(1, 1, *PATCH),)), path)
+    options = {"model": ModelFile.at(path), "device": "cpu"}
+    chosen = Network("pytorch", PATCH, PATCH, 1, net_output=choice, **options)
+    torch.testing.assert_close(chosen.engine()(noise()), torch.from_numpy(noise() * 3))
+    with pytest.raises(ModelError, match=f"choose by net_output .*{choices}"):
+        Network("pytorch", PATCH, PATCH, 1, **options).check()
+
+
 def test_a_device_that_is_not_there_is_refused(declare):
     with pytest.raises(ModelError, match="none that torch knows"):
         declare(device="abacus").engine()
