@@ -208,7 +208,9 @@ class Named(torch.nn.Module):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("suffix", ["pt", "pt2"])
-@pytest.mark.parametrize(("net", "choice", "choices"), [(Pair(), "1", "'0'.*'1'"), (Named(), "image", "'mask'.*'image'")])
+@pytest.mark.parametrize(
+    ("net", "choice", "choices"), [(Pair(), "1", "'0'.*'1'"), (Named(), "image", "'mask'.*'image'")]
+)
 def test_archives_and_programs_of_several_answers_give_the_chosen_one(tmp_path, suffix, net, choice, choices):
     path = tmp_path / f"m.{suffix}"
     if suffix == "pt":
