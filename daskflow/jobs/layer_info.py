@@ -165,10 +165,16 @@ class LayerInfo:
             "channel_names": ", ".join(spec.channel_names),
         }
         return [
-            f"{name.replace('_', ' ')}: {value} ({self.sources.get(name) or _silent(value)})"
+            f"{name.replace('_', ' ')}: {value}{self._where(name, known=value != 'unknown')}"
             for name, value in values.items()
             if value
         ]
+
+    def _where(self, name: str, *, known: bool) -> str:
+        """Return in brackets where a value is stated; stores of precomputed layers leave it to their info."""
+        usual = "" if self.format != "precomputed" else "info"
+        where = self.sources.get(name) or (usual if known else "not stated")
+        return f" ({where})" if where else ""
 
     @property
     def _findings(self) -> list[str]:
@@ -196,11 +202,6 @@ class LayerInfo:
             )
             for found in self.objects
         ]
-
-
-def _silent(value: str) -> str:
-    """Return where a value is stated that no part of the format states in words of its own."""
-    return "not stated" if value == "unknown" else "the format's metadata"
 
 
 def layer_info(url: str | os.PathLike[str], *, scan: bool | None = None) -> LayerInfo:

@@ -211,4 +211,4 @@ def test_where_each_value_is_stated_is_shown(tmp_path):
     assert " gzip " in str(info)
     assert info.members == ()
     layer = make(f"{tmp_path}/layer")
-    assert "voxel size: 40x4x4.5 nm (the format's metadata)" in str(layer_info(layer))
+    assert "voxel size: 40x4x4.5 nm (info)" in str(layer_info(layer))
