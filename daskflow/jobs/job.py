@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from daskflow.jobs.plan import Plan
 from daskflow.jobs.progress import Progress
 from daskflow.jobs.report import Report
 from daskflow.stores import kvstore
+from daskflow.volume.expression import Expression
 from daskflow.volume.stage import Stage
 
 if TYPE_CHECKING:
@@ -101,6 +102,15 @@ class Job:
         finally:
             executor.close()
 
+    def check_functions(self) -> None:
+        """Raise what functions over volumes know to fail, e.g. that a network does not load; nothing is created.
+
+        Functions over what an earlier stage leaves are checked when the job runs.
+        """
+        for expression in _expressions([stage.task for stage in self.stages]):
+            if not expression.stages:
+                expression.check()
+
     def run(
         self,
         client: Client | Threads | None = None,
@@ -183,3 +193,15 @@ def _told_apart(stages: Sequence[Stage]) -> tuple[Stage, ...]:
         name = next(name for name in (stage.name, *numbered) if name not in told)
         told[name] = stage if name == stage.name else dataclasses.replace(stage, name=name)
     return tuple(told.values())
+
+
+def _expressions(value: object) -> Iterator[Expression]:
+    """Yield the expressions among tasks and the dataclasses they are made of."""
+    if isinstance(value, Expression):
+        yield value
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _expressions(one)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _expressions(getattr(value, field.name))

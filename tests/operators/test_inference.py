@@ -2,7 +2,9 @@ import hashlib
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from daskflow.cli.app import app
 from daskflow.clusters import Threads
 from daskflow.errors import DaskflowError, GeometryError, ModelError, ParameterError
 from daskflow.geometry import BoundingBox
@@ -151,6 +153,18 @@ class TestJobs:
         with pytest.raises(DaskflowError, match=r"model\.py"):
             self.saved(tmp_path, text, channels=channels).run(Threads(1), progress=False)
         assert not (tmp_path / "out.zarr").exists()
+
+
+@pytest.mark.parametrize("ending", [["save", "out.zarr"], ["threshold", "connected-components", "save", "out.zarr"]])
+def test_a_network_that_breaks_its_declaration_is_refused_on_the_plan(tmp_path, monkeypatch, ending):
+    monkeypatch.chdir(tmp_path)
+    np.save("image.npy", image((8, 32, 32))[0])
+    (tmp_path / "model.py").write_text(NAN_MODEL.replace("return answer", "return patches > 0"))
+    line = ["inference", "-m", "model.py", "-s", "4", "16", "16", "-v", "2", "8", "8", "-c", "1", *ending]
+    result = CliRunner().invoke(app, ["--plan", "open", "image.npy", *line], prog_name="daskflow")
+    assert result.exit_code == 1
+    assert "--blend none" in " ".join(result.output.split())
+    assert not (tmp_path / "out.zarr").exists()
 
 
 def test_estimate_grows_with_the_batch_and_the_box():
