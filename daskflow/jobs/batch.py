@@ -28,6 +28,7 @@ from daskflow.clusters import Threads
 from daskflow.errors import JobError, StoreAccessError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED
+from daskflow.jobs.shapes import known
 from daskflow.volume.stage import BlockResult, Stage
 
 Verb = Literal["run", "verify"]
@@ -70,7 +71,7 @@ class Failure:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Return the failure that `to_json` wrote."""
-        return cls(**values)
+        return cls(**known(cls, values))
 
 
 @dataclass(frozen=True)

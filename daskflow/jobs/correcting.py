@@ -19,6 +19,7 @@ from daskflow.geometry.spec import VoxelSize
 from daskflow.jobs.directory import jobs_of
 from daskflow.jobs.lock import Lease
 from daskflow.jobs.provenance import circumstances, note, notes_of
+from daskflow.jobs.shapes import fits, known
 from daskflow.stores import Store, kvstore
 from daskflow.stores.ome_metadata import ome_of, parse_image, placed
 from daskflow.stores.opening import open_store
@@ -29,6 +30,7 @@ from daskflow.stores.zarr_attributes import OWN_KEY, corrected_attributes, own
 from daskflow.stores.zarr_metadata import Node, read_node
 
 _JOB, _UNDO = "set", "set --undo"
+_FILES = {"info", "zarr.json", ".zattrs", ".zmetadata"}
 
 Files = dict[str, bytes | None]
 
@@ -115,22 +117,23 @@ def undo(url: str) -> list[str]:
     kvstore.refuse_http(store.url)
     with _leased(store.url):
         records = notes_of(store.url, isinstance(store, PrecomputedStore))
-        undone = {record.get("undoes") for record in records}
-        left = [record for record in records if record.get("job") == _JOB and record.get("run") not in undone]
+        undone = [record.get("undoes") for record in records]
+        made = [_Done(**known(_Done, record)) for record in records if record.get("job") == _JOB and _whole(record)]
+        left = [one for one in made if one.run not in undone]
         if not left:
             raise ParameterError(f"the provenance of {kvstore.redact(store.url)} has no correction to undo")
         last = left[-1]
-        for name, state in last["after"].items():
+        for name, state in last.after.items():
             if _digest(kvstore.read_bytes(kvstore.join(store.url, name))) != state:
                 raise MetadataMismatchError(
                     f"{name} of {kvstore.redact(store.url)} has changed since; set again what it was:"
-                    f" {'; '.join(last['changes'])}"
+                    f" {'; '.join(last.changes)}"
                 )
-        for name, text in last["before"].items():
+        for name, text in last.before.items():
             target = kvstore.join(store.url, name)
             kvstore.delete(target) if text is None else kvstore.write_bytes(target, text.encode())
-        _record(store, _UNDO, {"run": uuid.uuid4().hex, "undoes": last["run"]})
-    return [f"undone: {line}" for line in last["changes"]]
+        _record(store, _UNDO, {"run": uuid.uuid4().hex, "undoes": last.run})
+    return [f"undone: {line}" for line in last.changes]
 
 
 @contextmanager
@@ -196,6 +199,20 @@ def _attributes(node: Node, attributes: dict[str, Any]) -> Files:
         content["metadata"][".zattrs"] = attributes
         files[name] = json.dumps(content, indent=2).encode()
     return files
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What is noted of a correction, as far as undoing reads it; files by their names."""
+
+    run: str
+    changes: list[str]
+    before: dict[str, str | None]
+    after: dict[str, str | None]
+
+
+def _whole(record: dict[str, Any]) -> bool:
+    return fits(record, _Done) and {*record["before"], *record["after"]} <= _FILES
 
 
 def _kept(before: Files, changed: Files) -> dict[str, Any]:

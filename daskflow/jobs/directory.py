@@ -15,15 +15,41 @@ import numpy as np
 
 import daskflow
 from daskflow.errors import ChangedJobError, JobError
-from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.geometry import BlockGrid, BoundingBox, as_zyx
 from daskflow.jobs.batch import Failure
 from daskflow.jobs.fingerprint import changes
 from daskflow.jobs.ledger import DONE, EMPTY, Ledger
 from daskflow.jobs.report import Report
+from daskflow.jobs.shapes import fits
 from daskflow.stores import kvstore
 
 _FORMAT = 1
 _IN_PROCESS = "in-process.json"
+
+
+@dataclass(frozen=True)
+class _Described:
+    """A stage in ``job.json``, as far as it is read."""
+
+    grid: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """``job.json``, as far as it is read."""
+
+    name: str
+    stages: dict[str, _Described]
+    command: list[str] | None = None
+    run: str | None = None
+
+
+_KINDS: dict[str, Any] = {
+    "job.json": _Job,
+    "failures.json": list[Failure],
+    "totals.json": dict[str, dict[str, float]],
+    "report.json": Report,
+}
 
 
 @dataclass(frozen=True)
@@ -56,10 +82,14 @@ class JobDirectory:
         data = kvstore.read_bytes(url)
         if data is None:
             return None
+        reason = "it does not hold what it should"
         try:
-            return json.loads(data)
-        except ValueError as error:
-            raise JobError(f"{url} is damaged ({error}); delete {self.url} to start over") from error
+            values = json.loads(data)
+            if fits(values, _KINDS.get(name, Any)):
+                return values
+        except (ValueError, RecursionError) as error:
+            reason = str(error)
+        raise JobError(f"{url} is damaged ({reason}); delete {self.url} to start over")
 
     def write(self, name: str, values: Any) -> None:
         """Store JSON values as an object, atomically."""
@@ -216,9 +246,16 @@ def without_secrets(command: Sequence[str]) -> list[str]:
 
 
 def load_grid(values: dict[str, Any]) -> BlockGrid:
-    """Return the grid that `describe_stages` described."""
-    origin = values["origin"]
-    return BlockGrid(BoundingBox.from_string(values["box"]), tuple(values["block"]), tuple(origin))
+    """Return the grid that `describe_stages` described.
+
+    Raises:
+        JobError: the values describe none.
+    """
+    try:
+        box, block, origin = values["box"], as_zyx(values["block"], name="block"), as_zyx(values["origin"])
+        return BlockGrid(BoundingBox.from_string(box), block, origin)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise JobError(f"a job's description is damaged: {values} is no grid of blocks") from error
 
 
 def user() -> str:

@@ -34,7 +34,7 @@ class Journal:
         self.failures = [
             failure
             for failure in directory.load_failures()
-            if failure.stage in self.ledgers and self.ledgers[failure.stage].state(failure.index) == FAILED
+            if failure.stage in self.ledgers and self.ledgers[failure.stage].has(failure.index, FAILED)
         ]
         totals = directory.read("totals.json") or {}
         self.counts = {

@@ -54,6 +54,10 @@ class Ledger:
         """Return the state of a block."""
         return int(self._states[index])
 
+    def has(self, index: int, state: int) -> bool:
+        """Return whether there is a block of that number, in that state."""
+        return 0 <= index < len(self) and self.state(index) == state
+
     @property
     def finished(self) -> bool:
         """Whether every block is done or empty."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from daskflow.config import format_bytes
 from daskflow.jobs.batch import Failure
+from daskflow.jobs.shapes import known
 from daskflow.jobs.table import format_count, format_seconds, html_table, text_table
 
 _HEADER = (
@@ -126,10 +127,10 @@ class Report:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Return the report that `to_json` wrote."""
-        stages = tuple(StageReport(**stage) for stage in values["stages"])
-        failures = tuple(Failure.from_json(failure) for failure in values["failures"])
+        stages = tuple(StageReport(**known(StageReport, stage)) for stage in values["stages"])
+        failures = tuple(Failure.from_json(failure) for failure in values.get("failures", ()))
         warnings = tuple(values.get("warnings", ()))
-        return cls(**{**values, "stages": stages, "failures": failures, "warnings": warnings})
+        return cls(**{**known(cls, values), "stages": stages, "failures": failures, "warnings": warnings})
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [

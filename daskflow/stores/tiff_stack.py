@@ -30,7 +30,10 @@ from daskflow.stores.tiff_tags import Tags, read_tags
 
 _SEGMENT_BYTES = 2**31
 _UNNAMED = "IQ"
-_DAMAGE = (ValueError, RuntimeError, IndexError, TypeError, KeyError, SyntaxError, struct.error, zlib.error)
+_DAMAGE = (
+    *(ValueError, RuntimeError, IndexError, TypeError, KeyError, SyntaxError, ArithmeticError, AssertionError),
+    *(AttributeError, struct.error, zlib.error),
+)
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class TiffStack:
         offset, count = self.segments.offsets[page][number], self.segments.counts[page][number]
         if count == 0:
             return True
-        if offset + count > size:
+        if min(offset, count) < 0 or offset + count > size:
             raise CorruptChunkError(f"{self.path} is truncated: page {page} ends at byte {offset + count} of {size}")
         try:
             data, place, _ = self.segments.decode(os.pread(file, count, offset), number)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -7,10 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskflow.errors import CorruptChunkError, GeometryError, MissingChunkError, ParameterError, StoreNotFoundError
+from daskflow.errors import (
+    CorruptChunkError,
+    DaskflowError,
+    GeometryError,
+    MissingChunkError,
+    ParameterError,
+    StoreNotFoundError,
+)
 from daskflow.geometry import LAYER_TYPES, BoundingBox, VolumeSpec
 from daskflow.stores.base import Layout
 from daskflow.stores.counting import counting
@@ -458,3 +466,33 @@ def test_a_real_stack_is_read_page_by_page(real_data):
     box = BoundingBox((100, 60, 60), (110, 70, 130))
     whole = tifffile.imread(real_data / "fib25_image.tif")
     np.testing.assert_array_equal(store.read(box), whole[box.slices(store.spec.box)])
+
+
+@pytest.fixture(scope="module")
+def small_files(tmp_path_factory):
+    array = np.arange(5 * 12 * 10, dtype=np.uint16).reshape(5, 12, 10)
+    folder = tmp_path_factory.mktemp("small")
+    sizes = {"PhysicalSizeX": 0.1, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.1, "PhysicalSizeZ": 1}
+    tifffile.imwrite(folder / "ome.ome.tif", array, ome=True, metadata={"axes": "ZYX", **sizes})
+    tifffile.imwrite(folder / "tiles.tif", array, tile=(16, 16), compression="zlib", bigtiff=True)
+    tifffile.imwrite(folder / "j.tif", array, imagej=True, metadata={"axes": "ZYX", "spacing": 3, "unit": "um"})
+    return folder, [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_damaged_tags_and_texts_are_errors_of_ours(small_files, data):
+    folder, whole = small_files
+    damaged = bytearray(data.draw(st.sampled_from(whole)))
+    texts = damaged.find(b"<?xml"), damaged.find(b"ImageJ=")
+    begins = [0, *(place for place in texts if place >= 0)]
+    for begin, place, byte in data.draw(
+        st.lists(st.tuples(st.sampled_from(begins), st.integers(0, 600), st.integers(0, 255)), min_size=1, max_size=3)
+    ):
+        damaged[min(begin + place, len(damaged) - 1)] = byte
+    path = folder / "damaged.tif"
+    path.write_bytes(damaged)
+    with contextlib.suppress(DaskflowError):
+        store = open_store(path)
+        if store.spec.nbytes < 10**6:
+            store.read(store.spec.box)
