@@ -222,7 +222,8 @@ def layer_info(url: str | os.PathLike[str], *, scan: bool | None = None) -> Laye
         store = open_store(url)
     except (ParameterError, GeometryError, StoreError) as error:
         if members:
-            return LayerInfo(location, "several arrays", (), members=members, problem=str(error))
+            held = f"{len(members):,} array{'s' * (len(members) != 1)}, none opened"
+            return LayerInfo(location, held, (), members=members, problem=str(error))
         bounds = _chunk_bounds(location)
         if bounds:
             raise type(error)("\n".join([str(error), *bounds])) from error

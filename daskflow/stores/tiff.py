@@ -140,7 +140,7 @@ def _stack(files: Sequence[Path], number: int, path: Path, opening: Opening) -> 
 def open_tiff(url: str, opening: Opening) -> Store:
     """Open a TIFF file or a directory of them; what `opening` states wins over the tags.
 
-    The log says where the voxel size comes from: OME tags, ImageJ tags, ours, or nowhere (then 1 nm).
+    The log says where the voxel size comes from: OME tags, ImageJ tags, ours, or nowhere (then it is unknown).
 
     Raises:
         StoreNotFoundError: there is no such file, or no TIFF file in the directory.
