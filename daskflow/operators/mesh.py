@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import numpy as np
-
 from daskflow import __version__
 from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError
@@ -24,6 +22,7 @@ from daskflow.operators.meshing.forging import BLOCK_BYTES, ForgeMeshes
 from daskflow.operators.meshing.multires import Detail
 from daskflow.operators.meshing.plan import Frame, Meshing, Selection, Target
 from daskflow.operators.meshing.writing import CutLargeMeshes, WriteMeshes
+from daskflow.stores.kvstore import plain_number
 from daskflow.volume import Flag, Stage, Volume, operator
 
 
@@ -92,7 +91,7 @@ def mesh(
     """
     error = math.prod(volume.spec.spacing) ** (1 / 3) if max_error is None else max_error
     _check_numbers(max_error=error, dust=dust, lods=lods, max_labels_per_shard=max_labels_per_shard - 1)
-    layer, mip, url = object_place(volume, output, kind="meshes", suffix=f"_err_{_decimal(error)}")
+    layer, mip, url = object_place(volume, output, kind="meshes", suffix=f"_err_{plain_number(float(f'{error:.6g}'))}")
     frame = Frame.of(volume.spec)
     if format == "legacy" and not frame.near:
         raise ParameterError(
@@ -147,11 +146,6 @@ def mesh(
         undo=undo,
         warnings=assumed_voxel_size(volume),
     )
-
-
-def _decimal(value: float) -> str:
-    """Return a number for a name: six digits, without an exponent."""
-    return np.format_float_positional(float(f"{value:.6g}"), trim="-")
 
 
 def _check_numbers(**numbers: float) -> None:

@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ def check_name(name: str) -> str:
     if not _NAME.fullmatch(name) or name in (".", ".."):
         raise ParameterError(f"{name!r} is no safe name; use letters, digits and . _ : - only")
     return name
+
+
+def plain_number(value: float) -> str:
+    """Return a number as text that may be part of a name: its digits, without an exponent and its sign."""
+    return format(Decimal(repr(value)), "f").removesuffix(".0")
 
 
 def join(url: str, *parts: str) -> str:

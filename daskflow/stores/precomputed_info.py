@@ -304,7 +304,7 @@ def _new_scale(spec: VolumeSpec, layout: Layout, url: str) -> Info:
     encoding.check(spec, layout.quality)
     scale = _geometry(spec)
     scale = {
-        "key": "_".join(str(v) for v in scale["resolution"]),
+        "key": "_".join(kvstore.plain_number(v) for v in scale["resolution"]),
         **scale,
         "chunk_sizes": [list(reversed(chunk))],
         "encoding": encoding.name,

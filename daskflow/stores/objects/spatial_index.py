@@ -65,7 +65,7 @@ class SpatialIndex:
     def name(self, cell: BoundingBox) -> str:
         """Return the name of the file of a cell, given in voxels (zyx)."""
         size = self._resolution
-        decimals = max(len(str(v).partition(".")[2]) for v in size)
+        decimals = max(len(kvstore.plain_number(v).partition(".")[2]) for v in size)
         whole = all(isinstance(v, int) for v in size)
 
         def shown(value: _Number) -> str:
