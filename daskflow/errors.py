@@ -13,6 +13,7 @@ DaskflowError
 │   ├── CorruptChunkError                 a chunk that cannot be decoded
 │   ├── MetadataMismatchError             a layer that exists and differs
 │   └── StoreAccessError (PermissionError)
+│       └── CredentialsError              a server that refuses the credentials
 ├── ModelError (RuntimeError)             a network that does not load or breaks its declaration
 └── JobError (RuntimeError)
     ├── PlanError                         a job that cannot run as planned
@@ -22,9 +23,16 @@ DaskflowError
 
 from __future__ import annotations
 
+from typing import Any
+
+from daskflow.redaction import redact
+
 
 class DaskflowError(Exception):
-    """Root of every error that daskflow raises on purpose."""
+    """Root of every error that daskflow raises on purpose; its text never holds passwords or signatures."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*(redact(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class GeometryError(DaskflowError, ValueError):
@@ -78,6 +86,10 @@ class MetadataMismatchError(StoreError):
 
 class StoreAccessError(StoreError, PermissionError):
     """The location cannot be read or written with the credentials at hand."""
+
+
+class CredentialsError(StoreAccessError):
+    """A server refuses the credentials at hand, or the lack of any; other blocks would fail alike."""
 
 
 class ModelError(DaskflowError, RuntimeError):

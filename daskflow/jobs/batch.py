@@ -25,10 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskflow.clusters import Threads
-from daskflow.errors import JobError, StoreAccessError
+from daskflow.errors import CredentialsError, JobError, StoreAccessError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED
 from daskflow.jobs.shapes import known
+from daskflow.redaction import redact
 from daskflow.volume.stage import BlockResult, Stage
 
 Verb = Literal["run", "verify"]
@@ -273,7 +274,7 @@ def process_name() -> str:
 
 
 def _failure(stage: str, index: int, box: BoundingBox, error: BaseException, *, systemic: bool) -> Failure:
-    text = "".join(traceback.format_exception(error))
+    text = redact("".join(traceback.format_exception(error)))
     return Failure(
         stage=stage,
         index=index,
@@ -288,18 +289,19 @@ def _failure(stage: str, index: int, box: BoundingBox, error: BaseException, *, 
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        return redact(str(error))
     except Exception as second:  # noqa: BLE001 (the text of a stranger's exception)
         return f"(its text raised {type(second).__qualname__})"
 
 
 def _is_systemic(error: BaseException | None, *, writing: bool) -> bool:
-    """Return whether the storage, not the block, is at fault: it is full, or refuses what is written.
+    """Return whether the storage, not the block, is at fault: it is full, or refuses credentials or what is written.
 
-    What cannot be read may be a single chunk.
+    What cannot be read from a disk may be a single chunk.
     """
     while error is not None:
-        if (writing and isinstance(error, StoreAccessError)) or "No space left on device" in _text(error):
+        refused = isinstance(error, StoreAccessError if writing else CredentialsError)
+        if refused or "No space left on device" in _text(error):
             return True
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
             return True

@@ -21,6 +21,7 @@ from daskflow.jobs.fingerprint import changes
 from daskflow.jobs.ledger import DONE, EMPTY, Ledger
 from daskflow.jobs.report import Report
 from daskflow.jobs.shapes import fits
+from daskflow.redaction import redact, redacted
 from daskflow.stores import kvstore
 
 _FORMAT = 1
@@ -93,7 +94,8 @@ class JobDirectory:
 
     def write(self, name: str, values: Any) -> None:
         """Store JSON values as an object, atomically."""
-        kvstore.write_bytes(kvstore.join(self.url, name), json.dumps(values, indent=1, default=_plain).encode())
+        plain = redacted(json.loads(json.dumps(values, default=_plain)))
+        kvstore.write_bytes(kvstore.join(self.url, name), json.dumps(plain, indent=1).encode())
 
     def compare(self, description: dict[str, Any], *, renew: bool = False, undo: Sequence[str] = ()) -> None:
         """See that the directory is not another job's; one of which no block is done gives way.
@@ -242,7 +244,7 @@ def _plain(value: Any) -> Any:
 
 def without_secrets(command: Sequence[str]) -> list[str]:
     """Return the words of a command line, with the URLs among them stripped of passwords and signatures."""
-    return [kvstore.redact(word) if "://" in word else word for word in command]
+    return [redact(word) for word in command]
 
 
 def load_grid(values: dict[str, Any]) -> BlockGrid:

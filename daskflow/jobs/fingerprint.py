@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from daskflow.errors import JobError
+from daskflow.redaction import redacted
 from daskflow.volume.stage import Stage
 
 _NOTHING = "nothing"
@@ -29,7 +30,7 @@ def describe_stages(stages: Sequence[Stage]) -> dict[str, Any]:
             "task": stage.task.describe(),
         }
         try:
-            described[stage.name] = json.loads(json.dumps(values, sort_keys=True))
+            described[stage.name] = redacted(json.loads(json.dumps(values, sort_keys=True)))
         except TypeError as error:
             raise JobError(f"stage {stage.name} describes itself by what JSON cannot hold: {error}") from error
     return described

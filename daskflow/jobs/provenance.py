@@ -14,6 +14,7 @@ import daskflow
 from daskflow.jobs.assumed import sources
 from daskflow.jobs.directory import JobDirectory, user
 from daskflow.jobs.report import Report
+from daskflow.redaction import redacted
 from daskflow.stores import kvstore
 from daskflow.volume import Volume
 
@@ -151,7 +152,7 @@ def _append(target: str, record: dict[str, Any]) -> None:
     if known is None:
         kvstore.write_bytes(f"{target}.old", data or b"")
         known = {}
-    entry = {"method": record, "by": record["user"], "date": record["finished"]}
+    entry = redacted({"method": record, "by": record["user"], "date": record["finished"]})
     whole = {"description": "", "owners": [], "sources": [], **known}
     earlier = known.get("processing", [])
     if record["run"] is not None:

@@ -58,10 +58,10 @@ class ChunkObjects:
     def _loader(self, store: Any, chunk: BoundingBox, begun: Any, first: str) -> Load:
         def load() -> bytes | None:
             with kvstore.translated(self.where(chunk), "read"):
-                result, ending = begun.result(), first
+                result, ending = kvstore.wait(begun, self.where(chunk)), first
                 for ending in [first, *(e for e in self.endings if e != first)]:
                     if ending != first:
-                        result = store.read(f"{chunk_name(chunk)}{ending}").result()
+                        result = kvstore.wait(store.read(f"{chunk_name(chunk)}{ending}"), self.where(chunk))
                     if result.state == "value":
                         break
                 else:
@@ -86,7 +86,7 @@ class ChunkObjects:
                 store.write(chunk_name(chunk), None if data is None else bytes(data))
             )
             for writing in begun:
-                writing.result()
+                kvstore.wait(writing, self.url)
 
     def where(self, chunk: BoundingBox) -> str:
         return f"{kvstore.redact(self.url)}/{chunk_name(chunk)}"
@@ -121,7 +121,7 @@ class ChunkShards:
         def loader(chunk: BoundingBox, reading: Any) -> Load:
             def load() -> bytes | None:
                 with kvstore.translated(self.where(chunk), "read"):
-                    result = reading.result()
+                    result = kvstore.wait(reading, self.url)
                 return bytes(result.value) if result.state == "value" else None
 
             return load

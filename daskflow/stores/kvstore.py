@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 
 from daskflow.errors import (
     CorruptChunkError,
+    CredentialsError,
     DaskflowError,
     MissingChunkError,
     ParameterError,
@@ -24,15 +26,20 @@ from daskflow.errors import (
     StoreError,
     StoreNotFoundError,
 )
+from daskflow.redaction import redact as redact
+from daskflow.stores.credentials import anonymous_s3, credential_source
 
 SCHEMES = ("file", "s3", "gs", "http", "https", "memory")
 _NAME = re.compile(r"[A-Za-z0-9._:-]+")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
-_RETRIES = {"max_retries": 6, "initial_delay": "250ms", "max_delay": "8s"}
-_SILENCE = {  # a server that sends nothing for so long is given up, and asked again
-    "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": "30",
+_RETRIES = {"max_retries": 3, "initial_delay": "1s", "max_delay": "8s"}
+_SILENCE = {  # a server that sends nothing for so long is asked again; with the retries that is less than a minute
+    "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": "12",
     "TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES": "1",
+    "TENSORSTORE_CURL_CONNECT_TIMEOUT_SECONDS": "12",
 }
+_SAID_EVERY = 20.0
+_log = logging.getLogger(__name__)
 
 
 def normalise(url: str | os.PathLike[str]) -> str:
@@ -56,11 +63,6 @@ def normalise(url: str | os.PathLike[str]) -> str:
     if not rest or rest.startswith("/"):
         raise ParameterError(f"{redact(text)!r} names no bucket, host or object after {scheme}://")
     return f"{scheme}://{rest}"
-
-
-def redact(url: str) -> str:
-    """Return the URL without user, password and query, for people to read."""
-    return re.sub(r"\?\S*", "?...", re.sub(r"//[^/@]*@", "//", url))
 
 
 def local_path(url: str) -> Path | None:
@@ -152,7 +154,7 @@ def _s3_options() -> dict[str, Any]:
         options["endpoint"] = endpoint
     if region:
         options["aws_region"] = region
-    if env.get("AWS_NO_SIGN_REQUEST", "").lower() in ("1", "true", "yes"):
+    if anonymous_s3():
         options["aws_credentials"] = {"type": "anonymous"}
     elif env.get("AWS_ACCESS_KEY_ID"):
         options["aws_credentials"] = {"type": "environment"}
@@ -177,6 +179,11 @@ _ACCESS_CODES: _Codes = (
     ("UNAUTHENTICATED", StoreAccessError),
     ("Read-only file system", StoreAccessError),
     ("Not a directory", StoreAccessError),
+)
+_SERVER = re.compile(r"(?:s3|gs|https?)://\S*")
+_REFUSED = re.compile(
+    r"PERMISSION_DENIED|UNAUTHENTICATED|HTTP code 40[137]|http_response_code='40[137]'|AccessDenied|ExpiredToken"
+    r"|InvalidToken|TokenRefreshRequired|RequestExpired|invalid_grant"
 )
 _OBJECT_CODES: _Codes = (("NOT_FOUND", StoreNotFoundError),)
 _CHUNK_CODES: _Codes = (
@@ -204,7 +211,7 @@ def translated(url: str, verb: str, *, chunks: bool = True) -> Iterator[None]:
         chunks: whether voxels were accessed, so that what is absent or damaged is a chunk.
 
     Raises:
-        StoreAccessError: the location refuses.
+        StoreAccessError: the location refuses (CredentialsError when it is on a server).
         MissingChunkError: a chunk was never written (StoreNotFoundError when not `chunks`).
         CorruptChunkError: a chunk cannot be decoded.
         StoreError: anything else.
@@ -215,9 +222,28 @@ def translated(url: str, verb: str, *, chunks: bool = True) -> Iterator[None]:
         if isinstance(error, DaskflowError):
             raise
         text = plain_message(error)
+        known = None if redact(str(error)) != str(error) else error  # tracebacks show what is behind an error
+        server = _SERVER.search(url)
+        if server is not None and _REFUSED.search(text):
+            source = credential_source(server[0])
+            told = f"{redact(url)} refuses to {verb} with these credentials: {source}; {text}"
+            raise CredentialsError(told) from known
         codes = _ACCESS_CODES + (_CHUNK_CODES if chunks else _OBJECT_CODES)
         kind = next((kind for code, kind in codes if code in text), StoreError)
-        raise kind(f"cannot {verb} {redact(url)}: {text}") from error
+        raise kind(f"cannot {verb} {redact(url)}: {text}") from known
+
+
+def wait(future: Any, url: str) -> Any:
+    """Return what a future of tensorstore comes to, and say now and then, while it does not, what is waited for."""
+    waited = 0.0
+    while True:
+        try:
+            return future.result(timeout=_SAID_EVERY)
+        except TimeoutError:
+            if future.done():
+                return future.result()
+        waited += _SAID_EVERY
+        _log.warning("waiting for %s for %d s", redact(url), waited)
 
 
 def refuse_http(url: str) -> None:
@@ -239,7 +265,7 @@ def read_bytes(url: str) -> bytes | None:
     """
     with translated(url, "read", chunks=False):
         store, key = _locate(url)
-        result = store.read(key).result()
+        result = wait(store.read(key), url)
     return bytes(result.value) if result.state == "value" else None
 
 
@@ -254,7 +280,7 @@ def read_range(url: str, start: int, stop: int) -> bytes | None:
     with translated(url, "read"):
         store, key = _locate(url)
         try:
-            result = store.read(key, byte_range=slice(start, stop)).result()
+            result = wait(store.read(key, byte_range=slice(start, stop)), url)
         except ValueError as error:
             if "ignored by server" in str(error):
                 raise StoreError(f"{redact(url)} is on a server without byte ranges, which shards need") from error
@@ -270,7 +296,7 @@ def generation(url: str) -> bytes | None:
     """
     with translated(url, "read", chunks=False):
         store, key = _locate(url)
-        result = store.read(key).result()
+        result = wait(store.read(key), url)
     return bytes(result.stamp.generation) if result.state == "value" else None
 
 
@@ -283,7 +309,7 @@ def write_bytes(url: str, data: bytes) -> None:
     refuse_http(url)
     with translated(url, "write", chunks=False):
         store, key = _locate(url)
-        store.write(key, data).result()
+        wait(store.write(key, data), url)
 
 
 def write_if_absent(url: str, data: bytes) -> bool:
@@ -295,10 +321,10 @@ def write_if_absent(url: str, data: bytes) -> bool:
     refuse_http(url)
     with translated(url, "write", chunks=False):
         store, key = _locate(url)
-        absent = store.read(key).result()
+        absent = wait(store.read(key), url)
         if absent.state == "value":
             return False
-        return bool(store.write(key, data, if_equal=absent.stamp.generation).result().generation)
+        return bool(wait(store.write(key, data, if_equal=absent.stamp.generation), url).generation)
 
 
 def exists(url: str) -> bool:
@@ -317,7 +343,9 @@ def list_names(url: str, prefix: str = "") -> list[str]:
         raise StoreAccessError(f"cannot list {redact(url)}: http has no listings")
     with translated(url, "list", chunks=False):
         store, key = _locate(url)
-        keys = _keys_below(store, f"{key}/{prefix}" if key else prefix)
+        keys = _keys_below(store, f"{key}/{prefix}" if key else prefix, url)
+        if not keys and url.startswith("gs://"):  # tensorstore takes a listing that is refused for an empty one
+            wait(store.read(f"{key}/{uuid.uuid4().hex}"), url)
     names = (name.decode()[len(key) + 1 if key else 0 :] for name in keys)
     return sorted(name for name in names if not name.endswith(".__lock"))
 
@@ -327,7 +355,7 @@ def delete(url: str) -> None:
     refuse_http(url)
     with translated(url, "delete", chunks=False):
         store, key = _locate(url)
-        store.write(key, None).result()
+        wait(store.write(key, None), url)
 
 
 def delete_tree(url: str) -> None:
@@ -353,8 +381,8 @@ def delete_tree(url: str) -> None:
         raise ParameterError(f"will not delete all of {url}")
     with translated(url, "delete", chunks=False):
         store, key = _locate(url)
-        for deletion in [store.write(name, None) for name in _keys_below(store, f"{key}/")]:
-            deletion.result()
+        for deletion in [store.write(name, None) for name in _keys_below(store, f"{key}/", url)]:
+            wait(deletion, url)
 
 
 def check_writable(url: str) -> None:
@@ -380,13 +408,13 @@ def check_writable(url: str) -> None:
         raise StoreAccessError(f"cannot write below {redact(url)}: {error}") from error
 
 
-def _keys_below(store: Any, prefix: str) -> list[bytes]:
+def _keys_below(store: Any, prefix: str, url: str) -> list[bytes]:
     """Return the keys that begin with `prefix`, whatever else a server lists that knows no ranges."""
     import tensorstore as ts
 
     first = prefix.encode()
     past = first[:-1] + bytes([first[-1] + 1]) if first else b""
-    return [key for key in store.list(ts.KvStore.KeyRange(first, past)).result() if key.startswith(first)]
+    return [key for key in wait(store.list(ts.KvStore.KeyRange(first, past)), url) if key.startswith(first)]
 
 
 def missing(url: str) -> StoreNotFoundError:

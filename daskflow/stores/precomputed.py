@@ -139,7 +139,7 @@ class PrecomputedStore(Store):
             return self._chunks.read(box, fill_missing=self.fill_missing)
         try:
             with kvstore.translated(self.url, f"read {box} of mip {self.mip} of"):
-                array = read_box(self._view, self.spec, box)
+                array = read_box(self._view, self.spec, box, self.url)
                 if self.spec.shard is not None:
                     self._account_for_missing(box, array)
                 return array
@@ -165,7 +165,7 @@ class PrecomputedStore(Store):
             if self.spec.shard is not None and precomputed_shards.zero_chunks(self.spec, box, array):
                 precomputed_shards.write_every_chunk(self.url, self._metadata, self.spec, box, array)
             else:
-                write_box(self._view, self.spec, box, array)
+                write_box(self._view, self.spec, box, array, self.url)
 
     def _write_dropping(self, box: BoundingBox, array: Array) -> None:
         kvstore.refuse_http(self.url)
@@ -178,7 +178,7 @@ class PrecomputedStore(Store):
                 every(self.url, self._metadata, self.spec, box, array, drop_zeros=True)
             else:
                 view = shared_view(self.url, self._metadata, self.spec, drop_zeros=True)
-                write_box(view, self.spec, box, array)
+                write_box(view, self.spec, box, array, self.url)
 
     @property
     def _view(self) -> Any:

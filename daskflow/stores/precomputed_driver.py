@@ -96,15 +96,15 @@ def part(view: Any, spec: VolumeSpec, box: BoundingBox) -> Any:
     return view[slices] if spec.channels is None else view[(slice(None), *slices)]
 
 
-def read_box(view: Any, spec: VolumeSpec, box: BoundingBox) -> Array:
-    """Return the voxels of `box` as a new C-ordered array."""
-    array: Array = part(view, spec, box).read(order="C").result()
+def read_box(view: Any, spec: VolumeSpec, box: BoundingBox, url: str = "memory://") -> Array:
+    """Return the voxels of `box`, of the layer at `url`, as a new C-ordered array."""
+    array: Array = kvstore.wait(part(view, spec, box).read(order="C"), url)
     return array
 
 
-def write_box(view: Any, spec: VolumeSpec, box: BoundingBox, array: Array) -> None:
-    """Write the voxels of `box` and wait until they are stored.
+def write_box(view: Any, spec: VolumeSpec, box: BoundingBox, array: Array, url: str = "memory://") -> None:
+    """Write the voxels of `box` to the layer at `url` and wait until they are stored.
 
     The array is copied: tensorstore 0.1.86 told that it may keep it stores zeros in shards of several channels.
     """
-    part(view, spec, box).write(array).result()
+    kvstore.wait(part(view, spec, box).write(array), url)

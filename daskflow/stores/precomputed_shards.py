@@ -36,7 +36,7 @@ def missing_chunks(url: str, metadata: str, spec: VolumeSpec, pieces: list[Bound
     shards, batch = open_shards(url, metadata), ts.Batch()
     reads = [shards.read(chunk_key(spec, piece), batch=batch) for piece in pieces]
     batch.submit()
-    return [piece for piece, read in zip(pieces, reads, strict=True) if read.result().state == "missing"]
+    return [piece for piece, read in zip(pieces, reads, strict=True) if kvstore.wait(read, url).state == "missing"]
 
 
 def write_every_chunk(

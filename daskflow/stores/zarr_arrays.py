@@ -94,7 +94,7 @@ def _view(array: StoredArray, drop_blank: bool) -> Any:
     }
     try:
         with kvstore.translated(array.url, "open"):
-            opened = ts.open(spec, open=True, assume_metadata=True, context=kvstore.context()).result()
+            opened = kvstore.wait(ts.open(spec, open=True, assume_metadata=True, context=kvstore.context()), array.url)
     except OSError as error:
         raise UnknownFormatError(f"tensorstore cannot open the zarr array: {error}") from error
     if array.axes.time is not None:
@@ -124,7 +124,7 @@ class ZarrStore(Store):
         part = self.array.view()[(..., *box.slices(self.spec.box))]
         try:
             with kvstore.translated(self.array.url, "read"):
-                voxels: Array = part.read(order="C").result()
+                voxels: Array = kvstore.wait(part.read(order="C"), self.array.url)
         except MissingChunkError as error:
             if not self.fill_missing:
                 raise MissingChunkError(f"{error}; fill_missing reads such chunks as zeros") from error
@@ -149,7 +149,7 @@ class ZarrStore(Store):
         for (c, piece), future in zip(pieces, futures, strict=True):
             try:
                 with kvstore.translated(self.array.url, "read"):
-                    voxels[(*c, *piece.slices(box))] = future.result()
+                    voxels[(*c, *piece.slices(box))] = kvstore.wait(future, self.array.url)
             except MissingChunkError:
                 missing += 1
         count("missing_chunks", missing)
@@ -178,7 +178,7 @@ class ZarrStore(Store):
         while True:
             try:
                 with kvstore.translated(self.array.url, "write"):
-                    part.write(array).result()
+                    kvstore.wait(part.write(array), self.array.url)
             except CorruptChunkError as error:
                 self._delete_damaged(error)
             else:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import functools
+import http.server
+import json
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,8 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskflow.errors import CorruptChunkError, ParameterError, StoreAccessError, StoreError
+import daskflow
+from daskflow.errors import CorruptChunkError, CredentialsError, JobError, ParameterError, StoreAccessError, StoreError
 from daskflow.stores import kvstore
+from daskflow.stores.credentials import credential_source
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -238,7 +243,7 @@ def test_silent_servers_are_given_up_unless_the_user_says_when(monkeypatch: pyte
         "import os; from daskflow.stores import kvstore; kvstore.context()\n"
         "print(os.environ['TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS'])"
     )
-    for stated, expected in (("", "30"), ("7", "7")):
+    for stated, expected in (("", "12"), ("7", "7")):
         monkeypatch.delenv("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", raising=False)
         if stated:
             monkeypatch.setenv("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", stated)
@@ -259,3 +264,153 @@ def test_threads_that_come_first_share_one_context(monkeypatch: pytest.MonkeyPat
         found = list(pool.map(lambda _: kvstore.context(), range(4)))
     assert len(made) == 1
     assert found == made * 4
+
+
+SECRET = "wJalr/XUtnFEMI+K7"
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    answer = (403, b"")
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        code, body = self.answer
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[Refusing]]]:
+    kind = type("Refusing", (Refusing,), {})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", base)
+        monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", base)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        monkeypatch.setenv("AWS_SESSION_TOKEN", SECRET[::-1])
+        yield base, kind
+        server.shutdown()
+
+
+ACTS: dict[str, Callable[[str], object]] = {
+    "read": kvstore.read_bytes,
+    "list": kvstore.list_names,
+    "write": lambda url: kvstore.write_bytes(url, b"x"),
+    "read_range": lambda url: kvstore.read_range(url, 0, 4),
+    "write_if_absent": lambda url: kvstore.write_if_absent(url, b"x"),
+    "delete_tree": kvstore.delete_tree,
+}
+LIST_OF_GCS = """
+from daskflow.stores import kvstore
+from daskflow.errors import CredentialsError
+try:
+    kvstore.list_names("gs://bucket/layer")
+except CredentialsError as error:
+    print(error)
+"""
+EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+FORBIDDEN = json.dumps({"error": {"code": 403, "message": "no storage.objects.list access"}}).encode()
+
+
+@pytest.mark.parametrize("answer", [(401, b""), (403, b""), (403, FORBIDDEN), (400, EXPIRED)], ids=str)
+@pytest.mark.parametrize("scheme", ["s3", "http"])
+def test_refused_credentials_are_named_by_their_source_and_asked_once(
+    refusing: tuple[str, type[Refusing]], scheme: str, answer: tuple[int, bytes]
+) -> None:
+    base, server = refusing
+    server.answer = answer
+    host = {"s3": "s3://bucket", "http": base}[scheme]
+    source = {
+        "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN in the environment",
+        "http": "none, as http URLs are read without",
+    }[scheme]
+    for name, act in ACTS.items():
+        if scheme == "http" and not name.startswith("read"):
+            continue
+        server.asked = 0
+        with pytest.raises(CredentialsError, match=source) as raised:
+            act(f"{host}/layer")
+        assert server.asked <= 2, name
+        assert SECRET not in str(raised.value)
+
+
+def test_refused_listing_of_gcs_is_not_taken_for_an_empty_one(refusing: tuple[str, type[Refusing]]) -> None:
+    refusing[1].answer = (403, FORBIDDEN)
+    done = subprocess.run([sys.executable, "-c", LIST_OF_GCS], capture_output=True, text=True, check=True)
+    assert "refuses to list with these credentials" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("names", "source"),
+    [
+        ({"AWS_NO_SIGN_REQUEST": "true"}, "none (anonymous), as AWS_NO_SIGN_REQUEST says"),
+        ({"AWS_SHARED_CREDENTIALS_FILE": "FILE", "AWS_PROFILE": "lab"}, "profile 'lab' in FILE"),
+        ({"GOOGLE_APPLICATION_CREDENTIALS": "FILE"}, "FILE, which GOOGLE_APPLICATION_CREDENTIALS names"),
+        ({}, "the role of this machine, or none (anonymous): neither AWS_ACCESS_KEY_ID nor a file in ~/.aws is there"),
+    ],
+)
+def test_source_of_credentials_is_what_the_environment_chooses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: dict[str, str], source: str
+) -> None:
+    file = tmp_path / "credentials"
+    file.write_text(f"[lab]\naws_secret_access_key = {SECRET}\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_NO_SIGN_REQUEST", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in names.items():
+        monkeypatch.setenv(name, value.replace("FILE", str(file)))
+    scheme = "gs" if "GOOGLE_APPLICATION_CREDENTIALS" in names else "s3"
+    assert credential_source(f"{scheme}://bucket/x") == source.replace("FILE", str(file))
+
+
+def test_run_ends_when_its_credentials_are_refused(tmp_path: Path, refusing: tuple[str, type[Refusing]]) -> None:
+    base, server = refusing
+    daskflow.save(daskflow.create_chunk(size=(64, 8, 8)), str(tmp_path / "layer"), chunk=(8, 8, 8)).run(progress=False)
+    info = (tmp_path / "layer" / "info").read_bytes()
+
+    def answer(self: Refusing) -> None:
+        self.answer = (200, info) if self.path.endswith("/info") else (403, b"") if "_" in self.path else (404, b"")
+        Refusing.do_GET(self)
+
+    server.do_GET = server.do_HEAD = answer  # type: ignore[method-assign]
+    server.asked = 0
+    job = daskflow.save(daskflow.open(f"{base}/layer"), str(tmp_path / "out"), chunk=(8, 8, 8), block=(8, 8, 8))
+    before = server.asked
+    with pytest.raises(JobError, match=r"refuses to read .* none, as http URLs are read without"):
+        job.run(progress=False)
+    assert server.asked - before < 15
+
+
+def test_what_is_waited_for_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    class Slow:
+        asked = 0
+
+        def result(self, timeout: float | None = None) -> str:
+            self.asked += 1
+            if self.asked < 3:
+                raise TimeoutError
+            return f"after {timeout:g} s"
+
+        def done(self) -> bool:
+            return False
+
+    assert kvstore.wait(Slow(), "s3://me:secret@bucket/x") == "after 20 s"
+    assert caplog.messages == ["waiting for s3://bucket/x for 20 s", "waiting for s3://bucket/x for 40 s"]
+
+
+def test_server_that_never_answers_is_given_up_within_a_minute() -> None:
+    kvstore.context()
+    attempts, pauses = kvstore._RETRIES["max_retries"] + 1, (1, 2, 4, 8)
+    silent = int(os.environ["TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS"])
+    assert attempts * silent + sum(pauses[: attempts - 1]) <= 60

@@ -1,0 +1,64 @@
+"""What people may read of a text: everything but the passwords, keys, tokens and signatures in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+from urllib.parse import quote
+
+_SHORTEST = 8  # of a secret in the environment; shorter values are words such as "true"
+_SECRET_NAME = re.compile(r"(?i)(SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|SECRET_KEY|CONNECTION_STRING)$")
+_REMOTE = r"(?<![\w+.-])(?!file:|memory:)[a-zA-Z][\w+.-]*://"
+_HOST_AND_PORT = r"(?:localhost|[\w-]+(?:\.[\w-]+)+|\[[0-9a-fA-F:]+\]):\d+/"
+_QUERY_NAMES = r"sig|signature|token|\w+_token|key|\w*access_?key\w*|auth|code|credentials?|password|secret"
+_NAMES = (
+    r"x-(?:amz|goog)-(?:signature|credential|security-token)|aws_?\w*(?:key|token)(?:_id)?|(?:secret_?)?access_?key(?:_?id)?"
+    r"|secret_?key|session_?token|client_?secret|password|passwd|api_?key"
+)
+_ELEMENTS = r"AWSAccessKeyId|Signature\w*|StringToSign\w*|CanonicalRequest\w*|(?:Provided)?Token\w*"
+_RULES = tuple(
+    (re.compile(pattern, re.IGNORECASE), shown)
+    for pattern, shown in (
+        (rf"({_REMOTE})(?:(?!{_HOST_AND_PORT}|(?:https?|s3|gs)://)[^\s/@:]*:\S*|[^\s/@]*)@", r"\1"),
+        (rf"({_REMOTE}[^\s?'\"]*)\?[^\s'\"]+?(?=[:;,)\]]*(?:[\s'\"]|$))", r"\1?..."),
+        (rf"([?&;](?:{_QUERY_NAMES})=)[^&\s'\"]+", r"\1..."),
+        (r"((?:proxy-)?authorization\b['\"]?\s*[:=,]\s*b?['\"]?)[^'\"\r\n]+", r"\1..."),
+        (rf"(?<![a-zA-Z])((?:{_NAMES})['\"]?\s*[=:]\s*b?['\"]?)[^\s'\"&,;<>]+", r"\1..."),
+        (r"\b(bearer )\s*[\w.~+/=-]{8,}", r"\1..."),
+        (rf"(<({_ELEMENTS})>)[^<]*", r"\1..."),
+    )
+)
+
+
+def redact(text: str) -> str:
+    """Return the text without user names, passwords and queries of URLs, and without credentials by other names.
+
+    Local paths stay as they are. What is left is not changed by another pass.
+    """
+    for secret in _secrets():
+        if secret in text:
+            text = text.replace(secret, "...")
+    before = None
+    while text != before:
+        before = text
+        for pattern, shown in _RULES:
+            text = pattern.sub(shown, text)
+    return text
+
+
+def redacted(value: Any) -> Any:
+    """Return JSON values with every text in them redacted."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {redacted(key): redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(inner) for inner in value]
+    return value
+
+
+def _secrets() -> set[str]:
+    """Return the secrets in this process's environment, as they are and as URLs have them."""
+    values = {value for name, value in os.environ.items() if len(value) >= _SHORTEST and _SECRET_NAME.search(name)}
+    return values | {quote(value, safe="") for value in values}
