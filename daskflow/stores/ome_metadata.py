@@ -12,6 +12,7 @@ the offset.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.errors import CorruptChunkError, UnknownFormatError
+from daskflow.errors import CorruptChunkError, ParameterError
 from daskflow.geometry import VolumeSpec, Zyx
+from daskflow.stores.axes import SPATIAL, Axes
 from daskflow.stores.placement import is_whole, whole_voxels
 from daskflow.stores.units import nm_per
-from daskflow.stores.zarr_metadata import SPATIAL, Axes
 
 VERSIONS = ("0.5", "0.4")
 Floats = tuple[float, ...]
@@ -36,12 +37,12 @@ class Level:
 
     Attributes:
         path: of the array, below the image.
-        scale: distance between voxels.
+        scale: distance between voxels; None where the metadata do not say, as those before version 0.4.
         translation: position of the centre of the first voxel.
     """
 
     path: str
-    scale: Floats
+    scale: Floats | None
     translation: Floats
 
 
@@ -50,7 +51,7 @@ class Image:
     """What an OME-Zarr group says of its image.
 
     Attributes:
-        version: of OME-Zarr, "0.4" or "0.5".
+        version: of OME-Zarr, "0.1" to "0.5".
         names: of the stored axes.
         units: of the stored axes, None where there is none.
         levels: finest first.
@@ -74,7 +75,6 @@ def parse_image(attributes: dict[str, Any], version: int, url: str) -> Image | N
     """Return the image that a group's attributes describe, None when they describe none.
 
     Raises:
-        UnknownFormatError: an OME-Zarr version before 0.4, which has no scales.
         CorruptChunkError: metadata against the specification.
     """
     ome = ome_of(attributes, version)
@@ -83,15 +83,15 @@ def parse_image(attributes: dict[str, Any], version: int, url: str) -> Image | N
         return None
     try:
         image = listed[0]
-        stated = str(ome.get("version") if version == 3 else image.get("version", "0.4"))
-        if stated in ("0.1", "0.2", "0.3"):
-            raise UnknownFormatError(
-                f"{url} is OME-Zarr {stated}, which has no voxel sizes; open its array {image['datasets'][0]['path']!r}"
-            )
-        axes = image["axes"]
+        stated = str(ome.get("version") or "0.5") if version == 3 else str(image.get("version") or "0.4")
+        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes") or ()]
         names = tuple(str(axis["name"]) for axis in axes)
+        if not names and stated in ("0.1", "0.2"):
+            names = ("t", "c", *SPATIAL)
+        if not names:
+            raise ValueError("no axes")
         levels = tuple(
-            Level(str(level["path"]), *_transform(level["coordinateTransformations"], len(names)))
+            Level(str(level["path"]), *_level_transform(level.get("coordinateTransformations"), len(names)))
             for level in image["datasets"]
         )
         outer = _transform(image.get("coordinateTransformations") or (), len(names))
@@ -99,7 +99,27 @@ def parse_image(attributes: dict[str, Any], version: int, url: str) -> Image | N
         raise CorruptChunkError(f"{url} has multiscales against the OME-Zarr specification: {error!r}") from error
     if not levels:
         raise CorruptChunkError(f"{url} has multiscales without any dataset")
-    return Image("0.5" if version == 3 else "0.4", names, tuple(axis.get("unit") for axis in axes), levels, outer)
+    units = tuple(axis.get("unit") for axis in axes) or (None,) * len(names)
+    return Image(stated, names, units, levels, outer)
+
+
+def scaled_by(image: Image, shapes: Sequence[Sequence[int]]) -> Image:
+    """Return an image in which levels without a scale are as much coarser as their arrays are smaller.
+
+    Args:
+        image: as its metadata describe it.
+        shapes: of the arrays of its levels, in stored order.
+    """
+    levels = []
+    for level, shape in zip(image.levels, shapes, strict=True):
+        factors = tuple(float(max(1, round(a / max(1, b)))) for a, b in zip(shapes[0], shape, strict=True))
+        levels.append(dataclasses.replace(level, scale=level.scale or factors))
+    return dataclasses.replace(image, levels=tuple(levels))
+
+
+def _level_transform(steps: Any, ndim: int) -> tuple[Floats | None, Floats]:
+    scale, translation = _transform(steps or (), ndim)
+    return scale if any(step["type"] == "scale" for step in steps or ()) else None, translation
 
 
 def _transform(steps: Sequence[dict[str, Any]], ndim: int) -> tuple[Floats, Floats]:
@@ -128,7 +148,12 @@ def nm_per_unit(image: Image, axes: Axes) -> Triple | None:
 
 def scales_of(image: Image, axes: Axes) -> list[Triple]:
     """Return the distance between voxels of every level, zyx, in the units of the axes."""
-    return [_zyx([s * o for s, o in zip(level.scale, image.outer[0], strict=True)], axes) for level in image.levels]
+    return [_zyx([s * o for s, o in zip(_scale(level), image.outer[0], strict=True)], axes) for level in image.levels]
+
+
+def _scale(level: Level) -> Floats:
+    assert level.scale is not None, "see scaled_by"
+    return level.scale
 
 
 def offsets_of(image: Image, axes: Axes, url: str) -> list[Zyx]:
@@ -201,7 +226,12 @@ def placed(
         axes: of its arrays.
         sizes: voxel sizes of the levels (nm, zyx).
         starts: first voxels of the levels (zyx); None leaves each level where it is, in its own voxels.
+
+    Raises:
+        ParameterError: metadata before version 0.4, which have no place for it.
     """
+    if any(level.scale is None for level in image.levels):
+        raise ParameterError(f"OME-Zarr {image.version} has no voxel sizes; save the image as OME-Zarr 0.4 or 0.5")
     datasets = []
     for number, (level, dataset, size) in enumerate(zip(image.levels, multiscale["datasets"], sizes, strict=True)):
         if starts is None:
@@ -209,7 +239,7 @@ def placed(
             at = [t / old * new for t, old, new in before]
         else:
             at = [translation_of(o, s, s0) for o, s, s0 in zip(starts[number], size, sizes[0], strict=True)]
-        steps = _steps(_with_zyx(level.scale, size, axes), _with_zyx(level.translation, at, axes))
+        steps = _steps(_with_zyx(_scale(level), size, axes), _with_zyx(level.translation, at, axes))
         datasets.append({**dataset, "coordinateTransformations": steps})
     units = [{**axis, "unit": "nanometer"} if i in axes.spatial else axis for i, axis in enumerate(multiscale["axes"])]
     changed = {**multiscale, "axes": units, "datasets": datasets}

@@ -1,75 +1,135 @@
-"""OME-Zarr 0.4 and 0.5 images: a group of zarr arrays, one per mip."""
+"""OME-Zarr images: a group of zarr arrays, one per mip; versions 0.1 to 0.5 are read, 0.4 and 0.5 written."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
-from daskflow.errors import MetadataMismatchError, ParameterError
-from daskflow.geometry import LayerType, VolumeSpec, Zyx
+from daskflow.errors import CorruptChunkError, MetadataMismatchError, ParameterError
+from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore
+from daskflow.stores.axes import Axes, find_axes
 from daskflow.stores.base import Format, Layout, Opening, Store, check_mip
 from daskflow.stores.ome_metadata import (
     VERSIONS,
     Image,
+    Triple,
     axes_json,
     level_json,
-    nm_per_unit,
     offsets_of,
     ome_of,
     omero_json,
     parse_image,
+    scaled_by,
     scales_of,
 )
 from daskflow.stores.placement import whole_voxels
+from daskflow.stores.stated import Stated, settle
 from daskflow.stores.zarr_arrays import (
     StoredArray,
     ZarrStore,
-    array_spec,
     check_same,
     new_array,
     open_zarr,
 )
-from daskflow.stores.zarr_attributes import OWN_KEY, own, own_attributes, stated_layer_type
-from daskflow.stores.zarr_metadata import Axes, Node, array_shape, find_axes, new_group, read_node, write_node
+from daskflow.stores.zarr_attributes import OWN_KEY, own, own_attributes
+from daskflow.stores.zarr_metadata import Node, array_shape, arrays_below, new_group, read_node, write_node
 
 _LAYOUT = "bioformats2raw.layout"
+_LISTED = 20
 
 
 def open_ome(url: str, opening: Opening) -> Store:
     """Open an OME-Zarr image, or a bare zarr array when there is no image.
 
-    `dataset` is an image or array below the URL, e.g. ``labels/nuclei``. What `opening` states wins over the metadata.
+    `dataset` is an image or array below the URL, e.g. ``labels/nuclei``, or ``A/1/0`` of a plate. What `opening` states
+    wins over the metadata.
 
     Raises:
         StoreNotFoundError: nothing is there, or not that mip.
-        ParameterError: the axes have no unit of length, and no `voxel_size` was given.
+        ParameterError: there are several images or arrays, and none was chosen; the message lists them.
     """
     at = kvstore.join(url, opening.dataset) if opening.dataset else url
     node = read_node(at)
     if node is None:
         raise kvstore.missing(at)
-    node = _only_series(node)
-    if node.kind == "array":
-        level = level_of(node.url)
-        return _open_level(*level, opening) if level else open_zarr(url, opening)
     image = _image(node)
-    if image is None:
-        return open_zarr(url, opening)
-    return _open_image(node, image, opening)
+    if node.kind == "group" and image is None:
+        node = _only_child(node)
+        image = _image(node)
+    if image is not None:
+        return _open_image(node, image, opening)
+    level = level_of(node.url)
+    inside = dataclasses.replace(opening, dataset=None)
+    return _open_level(*level, inside) if level else open_zarr(node.url, inside)
 
 
-def _only_series(node: Node) -> Node:
-    """Return the one image in a group as bioformats2raw lays it out, where image ``0`` may be followed by others."""
-    if _LAYOUT not in ome_of(node.attributes, node.version):
-        return node
-    if read_node(kvstore.join(node.url, "1"), node.version):
-        raise ParameterError(f"{kvstore.redact(node.url)} holds several images; choose one with dataset='0', '1', ...")
-    first = read_node(kvstore.join(node.url, "0"), node.version)
-    if first is None:
-        raise kvstore.missing(kvstore.join(node.url, "0"))
-    return first
+def _only_child(group: Node) -> Node:
+    """Return the one image or array in a group that is none.
+
+    Raises:
+        ParameterError: there are several, or none, or that cannot be told.
+    """
+    children = children_of(group)
+    if children is None or len(children) != 1:
+        shown = kvstore.redact(group.url)
+        if not children:
+            raise ParameterError(f"{shown} is a zarr group; choose an array with dataset=")
+        listed = ", ".join([*children[:_LISTED], *(["..."] if len(children) > _LISTED else [])])
+        raise ParameterError(f"{shown} holds several images or arrays; choose one with dataset= among: {listed}")
+    node = read_node(kvstore.join(group.url, children[0]), group.version)
+    if node is None:
+        raise kvstore.missing(kvstore.join(group.url, children[0]))
+    return node
+
+
+def children_of(group: Node) -> list[str] | None:
+    """Return the paths of the images and bare arrays below a group; None if only listing every chunk would tell."""
+    stated = _stated_children(group)
+    if stated:
+        return stated
+    arrays = arrays_below(group)
+    if arrays is None:
+        return None
+    images: dict[str, Image | None] = {}
+    children = []
+    for array in arrays:
+        parent, _, name = array.rpartition("/")
+        if parent and parent not in images:
+            node = read_node(kvstore.join(group.url, parent), group.version)
+            images[parent] = None if node is None else _image(node)
+        image = images.get(parent)
+        is_level = image is not None and any(level.path == name for level in image.levels)
+        children.append(parent if is_level else array)
+    return list(dict.fromkeys(children))
+
+
+def _stated_children(group: Node) -> list[str]:
+    """Return the images that a group lists: the series of bioformats2raw, the wells of a plate, labels."""
+    ome = ome_of(group.attributes, group.version)
+    if _LAYOUT in ome:
+        names = itertools.takewhile(
+            lambda name: read_node(kvstore.join(group.url, name), group.version), map(str, range(_LISTED + 1))
+        )
+        return list(names)
+    plate, well = ome.get("plate"), ome.get("well")
+    if isinstance(plate, dict):
+        wells = _paths(plate.get("wells"))
+        nodes = {path: read_node(kvstore.join(group.url, path), group.version) for path in wells[: _LISTED + 1]}
+        return [f"{path}/{name}" for path, node in nodes.items() if node for name in _stated_children(node)]
+    if isinstance(well, dict):
+        return _paths(well.get("images"))
+    labels = ome.get("labels")
+    return [str(name) for name in labels] if isinstance(labels, list) else []
+
+
+def _paths(entries: Any) -> list[str]:
+    if not isinstance(entries, list):
+        return []
+    return [str(entry["path"]) for entry in entries if isinstance(entry, dict) and "path" in entry]
 
 
 def level_of(url: str) -> tuple[Node, Image, int] | None:
@@ -95,24 +155,56 @@ def _image(node: Node) -> Image | None:
 
 def _open_image(node: Node, image: Image, opening: Opening) -> ZarrStore:
     check_mip(opening.mip, len(image.levels), kvstore.redact(node.url))
+    shown = kvstore.redact(node.url)
     arrays = [_level_node(node, level.path) for level in image.levels]
     shapes = [array_shape(array) for array in arrays]
-    axes = find_axes(shapes[0].shape, image.names, kvstore.redact(node.url))
-    voxel_sizes = _voxel_sizes(image, axes, opening, kvstore.redact(node.url))
-    starts = _starts(image, axes, opening, kvstore.redact(node.url))
+    if len({len(shape.shape) for shape in shapes}) > 1:
+        raise CorruptChunkError(f"the levels of {shown} have different numbers of axes")
+    image = scaled_by(image, [shape.shape for shape in shapes])
+    axes = find_axes(shapes[0].shape, image.names, shown, opening, keep_channel=True)
+    stated = Stated(
+        image.names,
+        voxel_size=[s * o for s, o in zip(image.levels[opening.mip].scale or (), image.outer[0], strict=True)],
+        units=image.units,
+        layer_type=_layer_type(node),
+        channel_names=_channel_names(node),
+        sources=dict.fromkeys(("axes", "voxel_size", "layer_type", "channel_names"), f"OME-Zarr {image.version}"),
+    )
+    shape, starts = shapes[opening.mip], _starts(image, axes, opening, shown)
+    here, sources = settle(
+        stated,
+        axes,
+        dataclasses.replace(opening, voxel_offset=starts[opening.mip]),
+        shape=shape.shape,
+        dtype=shape.dtype,
+        url=shown,
+    )
+    if opening.voxel_offset is None:
+        sources["voxel_offset"] = f"OME-Zarr {image.version}"
     specs = [
-        array_spec(
-            shape,
-            axes,
-            voxel_size=voxel_size,
-            start=start,
-            layer_type=opening.layer_type or _layer_type(node),
-            channel_names=_channel_names(node),
+        here.replace(
+            box=BoundingBox.from_size(start, axes.zyx(level.shape)),
+            chunk=axes.zyx(level.chunk),
+            shard=None if level.shard is None else axes.zyx(level.shard),
+            chunk_origin=None,
+            **_sized(here, scale, scales_of(image, axes), opening.mip),
         )
-        for shape, voxel_size, start in zip(shapes, voxel_sizes, starts, strict=True)
+        for level, start, scale in zip(shapes, starts, scales_of(image, axes), strict=True)
     ]
     stored = StoredArray.of(arrays[opening.mip], axes)
-    return ZarrStore(node.url, specs, stored, mip=opening.mip, fill_missing=opening.fill_missing)
+    store = ZarrStore(node.url, specs, stored, mip=opening.mip, fill_missing=opening.fill_missing)
+    store.sources = sources
+    return store
+
+
+def _sized(here: VolumeSpec, scale: Triple, scales: Sequence[Triple], mip: int) -> dict[str, Triple]:
+    """Return the voxel size of a level, from that of level `mip`, or how coarse it is where that is unknown."""
+    if here.voxel_size is None:
+        z, y, x = (float(f"{a / b:.12g}") for a, b in zip(scale, scales[0], strict=True))
+        return {"coarseness": (z, y, x)}
+    known = zip(here.voxel_size, scale, scales[mip], strict=True)
+    z, y, x = (size if a == b else float(f"{size * a / b:.12g}") for size, a, b in known)
+    return {"voxel_size": (z, y, x)}
 
 
 def _level_node(group: Node, path: str) -> Node:
@@ -121,28 +213,6 @@ def _level_node(group: Node, path: str) -> Node:
     if node is None or node.kind != "array":
         raise kvstore.missing(url)
     return node
-
-
-def _voxel_sizes(image: Image, axes: Axes, opening: Opening, url: str) -> list[tuple[float, ...]]:
-    scales = scales_of(image, axes)
-    nm = nm_per_unit(image, axes)
-    if opening.voxel_size is not None:
-        pairs = zip(opening.voxel_size, scales[opening.mip], strict=True)
-        factors = tuple(given / stated for given, stated in pairs)
-    elif nm is not None:
-        factors = nm
-    else:
-        units = [image.units[i] for i in axes.spatial]
-        raise ParameterError(
-            f"{url} has axes z, y, x with units {units} and scale {scales[opening.mip]}; "
-            "tell the voxel size in nm with voxel_size=(z, y, x)"
-        )
-    return [tuple(_times(s, f) for s, f in zip(scale, factors, strict=True)) for scale in scales]
-
-
-def _times(scale: float, factor: float) -> float:
-    """Return the product without the noise of the last digits, so that 0.0081 um is 8.1 nm."""
-    return scale if factor == 1 else float(f"{scale * factor:.12g}")
 
 
 def _starts(image: Image, axes: Axes, opening: Opening, url: str) -> list[Zyx]:
@@ -158,17 +228,22 @@ def _starts(image: Image, axes: Axes, opening: Opening, url: str) -> list[Zyx]:
     ]
 
 
-def _layer_type(node: Node) -> LayerType | None:
+def _layer_type(node: Node) -> str | None:
     if OWN_KEY in node.attributes:
-        return stated_layer_type(node.attributes)
+        return own(node.attributes).get("layer_type")
     ome = ome_of(node.attributes, node.version)
     return "segmentation" if "image-label" in ome else "image" if "omero" in ome else None
 
 
 def _channel_names(node: Node) -> tuple[str, ...]:
-    omero = ome_of(node.attributes, node.version).get("omero") or {}
-    labels = tuple(str(channel.get("label", "")) for channel in omero.get("channels", ()))
-    return tuple(own(node.attributes).get("channel_names", labels))
+    names = own(node.attributes).get("channel_names")
+    if isinstance(names, list):
+        return tuple(map(str, names))
+    omero = ome_of(node.attributes, node.version).get("omero")
+    channels = omero.get("channels") if isinstance(omero, dict) else None
+    if not isinstance(channels, list):
+        return ()
+    return tuple(str(channel.get("label", "")) if isinstance(channel, dict) else "" for channel in channels)
 
 
 def create_ome(url: str, spec: VolumeSpec, mip: int, layout: Layout, *, version: str | None) -> Store:
@@ -188,6 +263,10 @@ def create_ome(url: str, spec: VolumeSpec, mip: int, layout: Layout, *, version:
     elif group.kind == "array":
         raise MetadataMismatchError(f"{shown} is a bare zarr array already; choose another place for an image")
     image = _image(group)
+    if image is not None and image.version not in VERSIONS:
+        raise MetadataMismatchError(
+            f"{shown} is OME-Zarr {image.version}, which cannot be extended; choose another place"
+        )
     zarr_version = {"0.5": 3, "0.4": 2}[version or (image.version if image else VERSIONS[0])]
     if group.version != zarr_version:
         raise MetadataMismatchError(
@@ -277,9 +356,7 @@ def _is_image(url: str) -> bool:
     node = read_node(url)
     if node is None:
         return False
-    if node.kind == "array":
-        return level_of(url) is not None
-    return not {"multiscales", _LAYOUT}.isdisjoint(ome_of(node.attributes, node.version))
+    return node.kind == "group" or level_of(url) is not None
 
 
 FORMATS = (

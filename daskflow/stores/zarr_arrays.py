@@ -20,22 +20,20 @@ from daskflow.errors import (
     ParameterError,
     UnknownFormatError,
 )
-from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx, as_voxel_size
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore, stamps
+from daskflow.stores.axes import SPATIAL, Axes, find_axes
 from daskflow.stores.base import Array, Format, Layout, Opening, Store, check_mip, refuse_mismatch
 from daskflow.stores.counting import count
-from daskflow.stores.zarr_attributes import own, own_attributes, stated_layer_type, stated_offset, stated_voxel_size
+from daskflow.stores.stated import settle
+from daskflow.stores.zarr_attributes import OWN_KEY, own_attributes, stated_axes, stated_of
 from daskflow.stores.zarr_metadata import (
-    SPATIAL,
-    ArrayShape,
-    Axes,
     Node,
     array_metadata,
     array_shape,
-    arrays_below,
     chunk_depth,
     codec_of,
-    find_axes,
+    plain_metadata,
     read_node,
     write_node,
 )
@@ -64,7 +62,7 @@ class StoredArray:
         """Return what `node` is, seen with these axes."""
         shape = array_shape(node)
         chunk = 1 if axes.channel is None else shape.chunk[axes.channel]
-        return cls(node.url, json.dumps(node.metadata, sort_keys=True), axes, chunk)
+        return cls(node.url, json.dumps(plain_metadata(node), sort_keys=True), axes, chunk)
 
     def view(self, *, drop_blank: bool = False) -> Any:
         """Return the voxels as a tensorstore, (c)zyx, that refuses missing chunks.
@@ -83,8 +81,6 @@ def _view(array: StoredArray, drop_blank: bool) -> Any:
 
     metadata = json.loads(array.metadata)
     version = metadata.get("zarr_format", 2)
-    if version == 2:
-        metadata = _plain_zstd(metadata)
     spec = {
         "driver": "zarr" if version == 2 else "zarr3",
         "kvstore": kvstore.kvstore_spec(array.url),
@@ -95,20 +91,9 @@ def _view(array: StoredArray, drop_blank: bool) -> Any:
     try:
         with kvstore.translated(array.url, "open"):
             opened = kvstore.wait(ts.open(spec, open=True, assume_metadata=True, context=kvstore.context()), array.url)
-    except OSError as error:
+    except (OSError, OverflowError, TypeError, ValueError) as error:
         raise UnknownFormatError(f"tensorstore cannot open the zarr array: {error}") from error
-    if array.axes.time is not None:
-        opened = opened[(slice(None),) * array.axes.time + (0,)]
-    order = [i - (array.axes.time is not None and i > array.axes.time) for i in array.axes.order]
-    return opened.transpose(order)
-
-
-def _plain_zstd(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Drop the zstd option `checksum` of zarr v2 metadata: tensorstore refuses to open it and decodes without it."""
-    compressor = metadata.get("compressor") or {}
-    if compressor.get("id") != "zstd":
-        return metadata
-    return {**metadata, "compressor": {key: compressor[key] for key in ("id", "level") if key in compressor}}
+    return array.axes.view(opened)
 
 
 class ZarrStore(Store):
@@ -137,7 +122,7 @@ class ZarrStore(Store):
 
         spec, view = self.spec, self.array.view()
         assert spec.chunk is not None
-        voxels = np.full(spec.shape_of(box), view.fill_value, spec.dtype)
+        voxels = np.full(spec.shape_of(box), view.fill_value or 0, spec.dtype)
         step = self.array.channel_chunk
         total = spec.channels
         channels = [()] if total is None else [(slice(c, min(c + step, total)),) for c in range(0, total, step)]
@@ -212,75 +197,36 @@ class ZarrStore(Store):
 
 
 def open_zarr(url: str, opening: Opening) -> Store:
-    """Open a bare zarr array, v2 or v3; a group that is no OME-Zarr image needs `dataset`, unless it holds one array.
+    """Open a bare zarr array, v2 or v3; `dataset` is one below the URL.
 
     Raises:
         StoreNotFoundError: nothing is there.
-        ParameterError: a group of several arrays and no `dataset`; the message lists them.
+        ParameterError: a group.
     """
     at = kvstore.join(url, opening.dataset) if opening.dataset else url
     node = read_node(at)
     if node is None:
         raise kvstore.missing(at)
     if node.kind == "group":
-        node = _only_array(node)
+        raise ParameterError(
+            f"{kvstore.redact(at)} is a zarr group; choose an array with dataset=, or open it as ome-zarr"
+        )
     check_mip(opening.mip, 1, kvstore.redact(at))
-    shape = array_shape(node)
-    axes = find_axes(shape.shape, shape.names, kvstore.redact(node.url))
-    spec = bare_spec(node, shape, axes, opening)
-    return ZarrStore(node.url, (spec,), StoredArray.of(node, axes), fill_missing=opening.fill_missing)
-
-
-def _only_array(group: Node) -> Node:
-    names = arrays_below(group)
-    if names is None or len(names) != 1:
-        listed = "" if names is None else f" among: {', '.join(names) or 'none'}"
-        raise ParameterError(f"{kvstore.redact(group.url)} is a zarr group; choose an array with dataset={listed}")
-    node = read_node(kvstore.join(group.url, names[0]))
-    if node is None:
-        raise kvstore.missing(kvstore.join(group.url, names[0]))
-    return node
-
-
-def bare_spec(node: Node, shape: ArrayShape, axes: Axes, opening: Opening) -> VolumeSpec:
-    """Return the spec of an array that stands alone; what `opening` states wins over the attributes.
-
-    Known are `voxel_size` or `resolution` (nm, or in `units`), `voxel_offset` (voxels) and `offset` (physical), as
-    chunkflow, CREMI, daisy and funlib write them, in the order of the stored axes; n5's `pixelResolution` (xyz); and
-    xarray's `dimension_units`, e.g. ``["4 nm", "4 nm", "40 nm"]``.
-    """
-    voxel_size = opening.voxel_size or stated_voxel_size(node.attributes, axes)
-    return array_spec(
-        shape,
+    shown, shape, (names, _) = kvstore.redact(node.url), array_shape(node), stated_axes(node)
+    axes = find_axes(shape.shape, names, shown, opening, keep_channel=OWN_KEY in node.attributes)
+    spec, sources = settle(
+        stated_of(node, axes),
         axes,
-        voxel_size=voxel_size,
-        start=opening.voxel_offset or stated_offset(node, axes),
-        layer_type=opening.layer_type or stated_layer_type(node.attributes),
-        channel_names=own(node.attributes).get("channel_names", ()),
-    )
-
-
-def array_spec(
-    shape: ArrayShape,
-    axes: Axes,
-    *,
-    voxel_size: Sequence[float] | None,
-    start: Zyx,
-    layer_type: LayerType | None,
-    channel_names: Sequence[str] = (),
-) -> VolumeSpec:
-    """Return the spec of a stored array that begins at `start` (zyx)."""
-    channels = None if axes.channel is None else shape.shape[axes.channel]
-    return VolumeSpec(
-        box=BoundingBox.from_size(start, axes.zyx(shape.shape)),
+        opening,
+        shape=shape.shape,
         dtype=shape.dtype,
-        channels=channels,
-        voxel_size=None if voxel_size is None else as_voxel_size(voxel_size),
-        chunk=axes.zyx(shape.chunk),
-        shard=None if shape.shard is None else axes.zyx(shape.shard),
-        layer_type=layer_type,
-        channel_names=tuple(channel_names) if len(channel_names) == (channels or 1) else (),
+        chunk=shape.chunk,
+        shard=shape.shard,
+        url=shown,
     )
+    store = ZarrStore(node.url, (spec,), StoredArray.of(node, axes), fill_missing=opening.fill_missing)
+    store.sources = sources
+    return store
 
 
 def chosen_chunks(spec: VolumeSpec, layout: Layout) -> tuple[Zyx, Zyx | None]:

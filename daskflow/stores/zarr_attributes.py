@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from daskflow.geometry import LAYER_TYPES, LayerType, VolumeSpec, Zyx
-from daskflow.stores import kvstore
-from daskflow.stores.placement import whole_voxels
-from daskflow.stores.units import nm_per, parse_length
-from daskflow.stores.zarr_metadata import SPATIAL, Axes, Node
+from daskflow.geometry import VolumeSpec
+from daskflow.stores.axes import SPATIAL, Axes, axis_names
+from daskflow.stores.stated import Stated
+from daskflow.stores.units import parse_length
+from daskflow.stores.zarr_metadata import Node
 
 OWN_KEY = "daskflow"
+_AXIS_KEYS = ("axis_names", "axes", "axis_order", "dimension_names", "dims")
 
 
 def own(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -30,43 +31,101 @@ def own_attributes(spec: VolumeSpec) -> dict[str, Any]:
     return {OWN_KEY: content}
 
 
-def stated_layer_type(attributes: dict[str, Any]) -> LayerType | None:
-    """Return the layer type in a node's attributes, ours or chunkflow's; None when there is no known one."""
-    stated = own(attributes).get("layer_type", attributes.get("layer_type"))
-    return next((known for known in LAYER_TYPES if known == stated), None)
-
-
-def stated_voxel_size(attributes: dict[str, Any], axes: Axes) -> tuple[float, float, float] | None:
-    """Return the voxel size (nm, zyx) in an array's attributes, None when they have none."""
-    units = _per_axis(attributes.get("units"), axes)
-    factors = [nm_per(str(unit)) or 1.0 for unit in units] if units else [1.0, 1.0, 1.0]
-    for key in ("voxel_size", "resolution"):
-        values = _per_axis(attributes.get(key), axes)
-        if values:
-            z, y, x = (float(value) * factor for value, factor in zip(values, factors, strict=True))
-            return z, y, x
-    n5 = attributes.get("pixelResolution")
-    if isinstance(n5, dict) and len(n5.get("dimensions", ())) == 3:
-        z, y, x = (float(d) * (nm_per(n5.get("unit")) or 1.0) for d in reversed(n5["dimensions"]))
-        return z, y, x
-    lengths = [parse_length(str(text)) for text in _per_axis(attributes.get("dimension_units"), axes)]
-    if lengths and all(lengths):
-        z, y, x = (length or 1.0 for length in lengths)
-        return z, y, x
-    return None
-
-
-def stated_offset(node: Node, axes: Axes) -> Zyx:
-    """Return the first voxel (zyx) that an array's attributes state, in voxels or as a position; zeros without."""
+def stated_axes(node: Node) -> tuple[tuple[str, ...], str]:
+    """Return the names of an array's axes and where they stand, in metadata or in the attributes of some convention."""
     attributes = node.attributes
-    voxels = _per_axis(attributes.get("voxel_offset"), axes)
-    if not voxels:
-        physical = _per_axis(attributes.get("offset"), axes) or [0, 0, 0]
-        units = _per_axis(attributes.get("units"), axes)
-        factors = [nm_per(str(unit)) or 1.0 for unit in units] if units else [1.0, 1.0, 1.0]
-        size = stated_voxel_size(attributes, axes) or (1.0, 1.0, 1.0)
-        voxels = [float(p) * f / s for p, f, s in zip(physical, factors, size, strict=True)]
-    return whole_voxels([float(v) for v in voxels], kvstore.redact(node.url))
+    transform = _object(attributes.get("transform"))
+    places = {
+        "dimension_names": node.metadata.get("dimension_names"),
+        "attribute _ARRAY_DIMENSIONS": attributes.get("_ARRAY_DIMENSIONS"),
+        **{f"attribute {key}": attributes.get(key) for key in _AXIS_KEYS},
+        "attribute transform": transform.get("axes"),
+    }
+    for where, value in places.items():
+        if isinstance(value, str | list | tuple) and any(names := axis_names(_names_in(value))):
+            return names, where
+    return (), ""
+
+
+def stated_of(node: Node, axes: Axes) -> Stated:
+    """Return what an array's attributes say of its place and meaning.
+
+    Known are `voxel_size` or `resolution` (nm, or in `units`), `voxel_offset` (voxels) and `offset` (a position), as
+    chunkflow, CREMI, daisy and funlib write them, in the order of the stored axes; `transform`, as COSEM writes it;
+    `pixelResolution` (xyz), as n5 tools do; `element_size_um`; and `dimension_units`, e.g. ``["4 nm", "40 nm"]``.
+    """
+    attributes = node.attributes
+    names, where = stated_axes(node)
+    size, units, found = _stated_size(attributes, axes)
+    position, position_units, place = _stated_position(attributes, axes)
+    voxels = attributes.get("voxel_offset")
+    channels = own(attributes).get("channel_names", ())
+    return Stated(
+        names,
+        voxel_size=size,
+        units=units,
+        voxel_offset=voxels if axes.pick(voxels) else None,
+        position=position,
+        position_units=position_units,
+        layer_type=own(attributes).get("layer_type", attributes.get("layer_type")),
+        channel_names=channels if isinstance(channels, list) else (),
+        sources={
+            "axes": where or "assumed: nothing states them",
+            "voxel_size": found,
+            "voxel_offset": "attribute voxel_offset" if axes.pick(voxels) else place,
+            "layer_type": "attributes",
+            "channel_names": "attributes",
+        },
+    )
+
+
+def _stated_size(attributes: dict[str, Any], axes: Axes) -> tuple[Any, Any, str]:
+    """Return the voxel size, its units and where it stands."""
+    units = attributes.get("units", attributes.get("unit", "nm"))
+    for key in ("voxel_size", "resolution"):
+        if axes.pick(attributes.get(key)):
+            return attributes[key], units, f"attribute {key}"
+    transform = _object(attributes.get("transform"))
+    if axes.pick(transform.get("scale")):
+        return transform["scale"], transform.get("units", "nm"), "attribute transform"
+    n5 = attributes.get("pixelResolution")
+    dimensions = _object(n5).get("dimensions") if isinstance(n5, dict) else n5
+    if isinstance(dimensions, list) and len(dimensions) == len(SPATIAL):
+        unit = _object(n5).get("unit", "nm") if isinstance(n5, dict) else "nm"
+        return _in_stored_order(dict(zip("xyz", dimensions, strict=True)), axes), unit, "attribute pixelResolution"
+    if axes.pick(attributes.get("element_size_um")):
+        return attributes["element_size_um"], "um", "attribute element_size_um"
+    texts = axes.pick(attributes.get("dimension_units"))
+    if texts:
+        lengths = dict(zip(SPATIAL, (parse_length(str(text)) for text in texts), strict=True))
+        return _in_stored_order(lengths, axes), "nm", f"attribute dimension_units {', '.join(map(str, texts))}"
+    return None, None, ""
+
+
+def _stated_position(attributes: dict[str, Any], axes: Axes) -> tuple[Any, Any, str]:
+    """Return the position of the first voxel, its units and where it stands."""
+    if axes.pick(attributes.get("offset")):
+        return attributes["offset"], attributes.get("units", attributes.get("unit", "nm")), "attribute offset"
+    transform = _object(attributes.get("transform"))
+    if axes.pick(transform.get("translate")):
+        return transform["translate"], transform.get("units", "nm"), "attribute transform"
+    return None, None, ""
+
+
+def _in_stored_order(values: dict[str, Any], axes: Axes) -> list[Any]:
+    """Return values by axis of space in the order in which those axes are stored."""
+    return [values[SPATIAL[axes.spatial.index(position)]] for position in sorted(axes.spatial)]
+
+
+def _names_in(value: Any) -> Any:
+    """Return names of axes, where each may be an object that has a name."""
+    if isinstance(value, str):
+        return value
+    return [axis.get("name", "") if isinstance(axis, dict) else "" if axis is None else axis for axis in value]
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def corrected_attributes(attributes: dict[str, Any], spec: VolumeSpec, axes: Axes) -> dict[str, Any]:
@@ -86,28 +145,23 @@ def corrected_attributes(attributes: dict[str, Any], spec: VolumeSpec, axes: Axe
     stated["units"] = _with_zyx(attributes.get("units"), ["nm"] * 3, axes)
     places = {"voxel_size": size, "offset": corner, "dimension_units": nm}
     stated |= {key: _with_zyx(attributes[key], new, axes) for key, new in places.items() if key in attributes}
+    if axes.pick(_object(attributes.get("transform")).get("scale")):
+        transform = attributes["transform"]
+        moved = {"scale": size, "translate": corner, "units": ["nm"] * 3}
+        stated["transform"] = transform | {key: _with_zyx(transform.get(key), new, axes) for key, new in moved.items()}
+    if "element_size_um" in attributes:
+        stated["element_size_um"] = _with_zyx(attributes["element_size_um"], [s / 1000 for s in size], axes)
     if "pixelResolution" in attributes:
         stated["pixelResolution"] = {"unit": "nm", "dimensions": list(reversed(size))}
     return stated
 
 
 def _with_zyx(values: Any, zyx: Sequence[Any], axes: Axes) -> list[Any]:
-    """Return a list as `_per_axis` reads it, with other entries for z, y and x."""
-    count = len(axes.order) + (axes.time is not None)
+    """Return a list as `Axes.pick` reads it, with other entries for z, y and x."""
+    count = len(axes.order) + len(axes.fixed)
     if isinstance(values, list | tuple) and len(values) == count:
         changed = list(values)
         for index, value in zip(axes.spatial, zyx, strict=True):
             changed[index] = value
         return changed
     return [zyx[axes.spatial.index(index)] for index in sorted(axes.spatial)]
-
-
-def _per_axis(values: Any, axes: Axes) -> list[Any]:
-    """Return the z, y and x entries of a list with one per stored axis, or per stored spatial axis; [] of others."""
-    if not isinstance(values, list | tuple):
-        return []
-    if len(values) == len(axes.order) + (axes.time is not None):
-        return [values[i] for i in axes.spatial]
-    if len(values) == len(SPATIAL):
-        return [values[sorted(axes.spatial).index(i)] for i in axes.spatial]
-    return []

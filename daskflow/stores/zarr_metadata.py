@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from daskflow.errors import CorruptChunkError, GeometryError, ParameterError, UnknownFormatError
-from daskflow.geometry import Zyx
+from daskflow.errors import CorruptChunkError, ParameterError, UnknownFormatError
 from daskflow.stores import kvstore
 from daskflow.stores.base import Layout, refuse_cast
 
@@ -23,10 +21,9 @@ DTYPES = (
     "float32",
     "float64",
 )
-SPATIAL = ("z", "y", "x")
-_CHANNEL = ("c", "channel", "channels", "ch")
-_TIME = ("t", "time")
-_UNNAMED = re.compile(r"dim_\d+|")
+_READ_V2 = ("blosc", "bz2", "gzip", "zlib", "zstd")
+_READ_V3 = ("blosc", "bytes", "crc32c", "gzip", "sharding_indexed", "transpose", "zstd")
+_BLOSC = ("id", "cname", "clevel", "shuffle", "blocksize")
 _LEVELS = {"zstd": 1, "gzip": 1, "blosc": 5}
 
 
@@ -57,18 +54,22 @@ def read_node(url: str, version: int | None = None) -> Node | None:
     """
     v3 = None if version == 2 else _read_json(kvstore.join(url, "zarr.json"))
     if v3 is not None:
-        attributes = v3.pop("attributes", {})
+        attributes = _object(v3.pop("attributes", {}))
         return Node(url, 3, "array" if v3.get("node_type") == "array" else "group", v3, attributes)
     if version == 3:
         return None
     array = _read_json(kvstore.join(url, ".zarray"))
-    attributes = _read_json(kvstore.join(url, ".zattrs"))
+    stated = _read_json(kvstore.join(url, ".zattrs"))
     if array is not None:
-        return Node(url, 2, "array", array, attributes or {})
+        return Node(url, 2, "array", array, stated or {})
     group = _read_json(kvstore.join(url, ".zgroup"))
-    if group is None and attributes is None:
+    if group is None and stated is None:
         return None
-    return Node(url, 2, "group", group or {"zarr_format": 2}, attributes or {})
+    return Node(url, 2, "group", group or {"zarr_format": 2}, stated or {})
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def write_node(node: Node) -> None:
@@ -128,10 +129,14 @@ def arrays_below(group: Node) -> list[str] | None:
 def _local_arrays(directory: Path, version: int) -> Iterator[Path]:
     for child in directory.iterdir():
         metadata = child / (".zarray" if version == 2 else "zarr.json")
-        if metadata.is_file() and (version == 2 or json.loads(metadata.read_bytes()).get("node_type") == "array"):
+        if metadata.is_file() and (version == 2 or _is_array(metadata)):
             yield child
         elif child.is_dir():
             yield from _local_arrays(child, version)
+
+
+def _is_array(metadata: Path) -> bool:
+    return (_read_json(str(metadata)) or {}).get("node_type") == "array"
 
 
 def _read_json(url: str) -> dict[str, Any] | None:
@@ -140,7 +145,7 @@ def _read_json(url: str) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptChunkError(f"{kvstore.redact(url)} is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise CorruptChunkError(f"{kvstore.redact(url)} is no JSON object but a {type(content).__name__}")
@@ -160,14 +165,12 @@ class ArrayShape:
         dtype: in native byte order.
         chunk: shape of what is compressed as one.
         shard: shape of what is stored as one object, None when that is the chunk.
-        names: of the axes; empty when none are given.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     chunk: tuple[int, ...]
     shard: tuple[int, ...] | None
-    names: tuple[str, ...]
 
 
 def array_shape(node: Node) -> ArrayShape:
@@ -178,9 +181,78 @@ def array_shape(node: Node) -> ArrayShape:
         CorruptChunkError: metadata that lack a field.
     """
     try:
-        return _shape_v2(node) if node.version == 2 else _shape_v3(node)
-    except (KeyError, TypeError, AttributeError) as error:
+        found = _shape_v2(node) if node.version == 2 else _shape_v3(node)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise CorruptChunkError(f"the metadata of {kvstore.redact(node.url)} are incomplete: {error!r}") from None
+    if not len(found.shape) == len(found.chunk) == len(found.shard or found.chunk):
+        raise CorruptChunkError(f"{kvstore.redact(node.url)} has shape {found.shape} with chunks {found.chunk}")
+    return found
+
+
+def plain_metadata(node: Node) -> dict[str, Any]:
+    """Return the metadata of an array as tensorstore takes them: shorthand spelt out, options without effect left out.
+
+    Raises:
+        UnknownFormatError: a codec or filter that is not read.
+        CorruptChunkError: metadata that lack a field.
+    """
+    try:
+        return _plain_v2(node) if node.version == 2 else _plain_v3(node)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise CorruptChunkError(f"the metadata of {kvstore.redact(node.url)} are incomplete: {error!r}") from None
+
+
+def _plain_v2(node: Node) -> dict[str, Any]:
+    """Drop what tensorstore refuses although it changes nothing that is decoded: `typesize` and `checksum`."""
+    metadata = dict(node.metadata)
+    if metadata.get("filters"):
+        raise UnknownFormatError(
+            f"{kvstore.redact(node.url)} has zarr v2 filters {metadata['filters']}, which are not read"
+        )
+    compressor = metadata.get("compressor")
+    if compressor is None:
+        return metadata
+    name = compressor["id"]
+    _check_codec(name, _READ_V2, node.url)
+    kept = {"zstd": ("id", "level"), "blosc": _BLOSC}.get(name, tuple(compressor))
+    metadata["compressor"] = {key: compressor[key] for key in kept if key in compressor}
+    return metadata
+
+
+def _plain_v3(node: Node) -> dict[str, Any]:
+    metadata = dict(node.metadata)
+    for key in ("chunk_grid", "chunk_key_encoding"):
+        metadata[key] = _named(metadata[key])
+    metadata["codecs"] = _plain_codecs(metadata["codecs"], len(metadata["shape"]), node.url)
+    if metadata.get("storage_transformers") == []:
+        del metadata["storage_transformers"]
+    return metadata
+
+
+def _named(entry: Any) -> dict[str, Any]:
+    """Return an extension point of zarr v3 as an object; its name alone is the shorthand for one without options."""
+    return {"name": entry} if isinstance(entry, str) else dict(entry)
+
+
+def _plain_codecs(codecs: Sequence[Any], ndim: int, url: str) -> list[dict[str, Any]]:
+    plain = []
+    for codec in map(_named, codecs):
+        _check_codec(codec["name"], _READ_V3, url)
+        options = dict(codec.get("configuration") or {})
+        if codec["name"] == "transpose":
+            order = options["order"]
+            if isinstance(order, str):
+                options["order"] = {"C": list(range(ndim)), "F": list(reversed(range(ndim)))}[order]
+        elif codec["name"] == "sharding_indexed":
+            for key in ("codecs", "index_codecs"):
+                options[key] = _plain_codecs(options[key], ndim + (key == "index_codecs"), url)
+        plain.append({"name": codec["name"], **({"configuration": options} if options else {})})
+    return plain
+
+
+def _check_codec(name: Any, known: Sequence[str], url: str) -> None:
+    if name not in known:
+        raise UnknownFormatError(f"{kvstore.redact(url)} is compressed by {name!r}; known codecs: {', '.join(known)}")
 
 
 def _shape_v2(node: Node) -> ArrayShape:
@@ -189,40 +261,37 @@ def _shape_v2(node: Node) -> ArrayShape:
         dtype = np.dtype(text).newbyteorder("=") if isinstance(text, str) else np.dtype(object)
     except TypeError:
         dtype = np.dtype(object)
-    if node.metadata.get("filters"):
-        raise UnknownFormatError(
-            f"{kvstore.redact(node.url)} has zarr v2 filters {node.metadata['filters']}, which are not read"
-        )
-    names = node.attributes.get("_ARRAY_DIMENSIONS") or ()
     return ArrayShape(
-        tuple(node.metadata["shape"]),
-        _numeric(dtype, text, node.url),
-        tuple(node.metadata["chunks"]),
-        None,
-        _names(names),
+        _sizes(node.metadata["shape"]), _numeric(dtype, text, node.url), _sizes(node.metadata["chunks"], least=1), None
     )
 
 
 def _shape_v3(node: Node) -> ArrayShape:
     text = node.metadata["data_type"]
-    dtype = np.dtype(text) if text in DTYPES else np.dtype(object)
-    grid = node.metadata["chunk_grid"]
+    dtype = _numeric(np.dtype(text) if text in DTYPES else np.dtype(object), text, node.url)
+    metadata = plain_metadata(node)
+    grid = metadata["chunk_grid"]
     if grid["name"] != "regular":
         raise UnknownFormatError(
             f"{kvstore.redact(node.url)} has a chunk grid {grid['name']!r}; only regular ones are read"
         )
-    chunk = tuple(grid["configuration"]["chunk_shape"])
+    chunk = _sizes(grid["configuration"]["chunk_shape"], least=1)
     shard = None
     order = tuple(range(len(chunk)))
-    for codec in node.metadata["codecs"]:
+    for codec in metadata["codecs"]:
         options = codec.get("configuration", {})
         if codec["name"] == "transpose":
             order = tuple(order[i] for i in options["order"])
         elif codec["name"] == "sharding_indexed":
-            inner = dict(zip(order, options["chunk_shape"], strict=True))
+            inner = dict(zip(order, _sizes(options["chunk_shape"], least=1), strict=True))
             chunk, shard = tuple(inner[axis] for axis in range(len(chunk))), chunk
-    names = node.metadata.get("dimension_names") or ()
-    return ArrayShape(tuple(node.metadata["shape"]), _numeric(dtype, text, node.url), chunk, shard, _names(names))
+    return ArrayShape(_sizes(metadata["shape"]), dtype, chunk, shard)
+
+
+def _sizes(values: Any, least: int = 0) -> tuple[int, ...]:
+    if not isinstance(values, list) or not all(type(n) is int and least <= n < 2**63 for n in values):
+        raise ValueError(f"{values!r} are no sizes")
+    return tuple(values)
 
 
 def _numeric(dtype: np.dtype[Any], text: object, url: str) -> np.dtype[Any]:
@@ -231,64 +300,6 @@ def _numeric(dtype: np.dtype[Any], text: object, url: str) -> np.dtype[Any]:
             f"{kvstore.redact(url)} holds {text}, which is no voxel type; read are {', '.join(DTYPES)}"
         )
     return dtype
-
-
-def _names(names: Sequence[str | None]) -> tuple[str, ...]:
-    return () if all(_UNNAMED.fullmatch(name or "") for name in names) else tuple(str(name) for name in names)
-
-
-@dataclass(frozen=True)
-class Axes:
-    """Which stored axis is which.
-
-    Attributes:
-        order: the stored position of each axis of zyx or czyx.
-        time: the stored position of a time axis of length 1, which is dropped; None without one.
-    """
-
-    order: tuple[int, ...]
-    time: int | None = None
-
-    @property
-    def spatial(self) -> tuple[int, ...]:
-        """Stored positions of z, y and x."""
-        return self.order[-3:]
-
-    @property
-    def channel(self) -> int | None:
-        """Stored position of the channel axis, None without one."""
-        return self.order[0] if len(self.order) == 4 else None
-
-    def zyx(self, values: Sequence[int]) -> Zyx:
-        """Pick the numbers of z, y and x from one per stored axis."""
-        z, y, x = (values[i] for i in self.spatial)
-        return z, y, x
-
-
-def find_axes(shape: Sequence[int], names: Sequence[str], url: str) -> Axes:
-    """Return which axis is which: by name, else by position as zyx, czyx or tczyx.
-
-    Raises:
-        GeometryError: fewer than three axes, an unknown one, or more than one time point.
-    """
-    if not names:
-        if not 3 <= len(shape) <= 5:
-            raise GeometryError(f"{url} has {len(shape)} axes {tuple(shape)}; a volume has zyx, czyx or tczyx")
-        names = ("t", "c", *SPATIAL)[5 - len(shape) :]
-    kinds = [_axis_kind(name) for name in names]
-    if len(kinds) != len(shape) or sorted(set(kinds) - {"t", "c"}) != ["x", "y", "z"] or len(set(kinds)) != len(kinds):
-        raise GeometryError(
-            f"{url} has axes {', '.join(names)} of shape {tuple(shape)}; a volume has z, y, x, and at most c and t"
-        )
-    at = {kind: i for i, kind in enumerate(kinds)}
-    if "t" in at and shape[at["t"]] != 1:
-        raise GeometryError(f"{url} has {shape[at['t']]} time points; a volume has one, so save each as its own array")
-    return Axes(tuple(at[kind] for kind in ("c", *SPATIAL) if kind in at), at.get("t"))
-
-
-def _axis_kind(name: str) -> str:
-    kind = name.lower().removesuffix("^")
-    return "c" if kind in _CHANNEL else "t" if kind in _TIME else kind
 
 
 def array_metadata(

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskflow.errors import UnknownFormatError
-from daskflow.stores.ome_metadata import Image, Level, offsets_of, parse_image, translation_of
-from daskflow.stores.zarr_metadata import Axes
+from daskflow.stores.axes import Axes
+from daskflow.stores.ome_metadata import Image, Level, offsets_of, parse_image, scaled_by, translation_of
 
 AXES = Axes((0, 1, 2))
 
@@ -36,10 +35,17 @@ def test_a_level_of_averages_is_centred_between_the_voxels_it_averages():
     assert translation_of(3, 40, 10) == (120 + 130 + 140 + 150) / 4
 
 
-def test_versions_without_scales_are_refused_with_the_array_to_open():
-    old = {"multiscales": [{"version": "0.3", "axes": ["z", "y", "x"], "datasets": [{"path": "s0"}]}]}
-    with pytest.raises(UnknownFormatError, match=r"0\.3.*'s0'"):
-        parse_image(old, 2, "here")
+@pytest.mark.parametrize(
+    ("stated", "names"),
+    [({"version": "0.1"}, "tczyx"), ({"version": "0.2"}, "tczyx"), ({"version": "0.3", "axes": list("zyx")}, "zyx")],
+)
+def test_levels_of_versions_without_scales_are_as_coarse_as_their_arrays_are_small(stated, names):
+    old = {"multiscales": [{**stated, "datasets": [{"path": "s0"}, {"path": "s1"}]}]}
+    image = parse_image(old, 2, "here")
+    assert image.names == tuple(names)
+    lead = [1] * (len(names) - 3)
+    scaled = scaled_by(image, [[*lead, 9, 20, 21], [*lead, 9, 10, 11]])
+    assert [level.scale for level in scaled.levels] == [(1,) * len(names), (*lead, 1, 2, 2)]
 
 
 @pytest.mark.parametrize(("attributes", "version"), [({}, 2), ({"multiscales": []}, 2), ({"multiscales": [1]}, 3)])

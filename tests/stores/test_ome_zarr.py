@@ -98,11 +98,12 @@ def test_units_become_nm(tmp_path, unit, nm):
 
 
 @pytest.mark.parametrize("unit", [None, "pixel"])
-def test_axes_without_a_unit_of_length_ask_for_the_voxel_size(tmp_path, unit):
+def test_axes_without_a_unit_of_length_leave_the_voxel_size_unknown(tmp_path, unit):
     scales = ((10.0, 1.0, 1.0), (10.0, 2.0, 2.0))
     peer_image(tmp_path / "a.zarr", units=unit, scales=scales)
-    with pytest.raises(ParameterError, match="voxel_size="):
-        open_store(tmp_path / "a.zarr")
+    unknown = open_store(tmp_path / "a.zarr")
+    assert [(spec.voxel_size, spec.spacing) for spec in unknown.mips] == [(None, (1, 1, 1)), (None, (1, 2, 2))]
+    assert "not stated" in unknown.sources["voxel_size"]
     store = open_store(tmp_path / "a.zarr", voxel_size=(40, 4, 4))
     assert [spec.voxel_size for spec in store.mips] == [(40, 4, 4), (40, 8, 8)]
     assert open_store(tmp_path / "a.zarr", voxel_size=(40, 8, 8), mip=1).mips == store.mips

@@ -97,7 +97,7 @@ def test_shards_of_zarr_python_give_chunk_and_shard(tmp_path):
     zarr.create_array(
         tmp_path / "a.zarr", shape=volume.shape, chunks=(1, 5, 4, 2), shards=(2, 10, 8, 4), dtype="uint16"
     )[:] = volume
-    store = open_store(tmp_path / "a.zarr")
+    store = open_store(tmp_path / "a.zarr", axes="czyx")
     assert (store.spec.channels, store.spec.chunk, store.spec.shard) == (2, (5, 4, 2), (10, 8, 4))
     np.testing.assert_array_equal(store.read(store.spec.box), volume)
 
@@ -125,8 +125,8 @@ def test_the_layout_of_chunkflow_save_zarr_is_read_as_zyx(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "names", "channels"),
     [
-        ((2, 4, 4, 4), None, 2),
-        ((1, 2, 4, 4, 4), None, 2),
+        ((2, 4, 4, 4), ["c", "z", "y", "x"], 2),
+        ((1, 2, 4, 4, 4), ["t", "c", "z", "y", "x"], 2),
         ((1, 4, 4, 4), ["t", "z", "y", "x"], None),
         ((4, 4, 4, 2), ["z", "y", "x", "channel"], 2),
         ((4, 4, 4), ["dim_0", "dim_1", "dim_2"], None),
@@ -147,7 +147,8 @@ def test_channels_come_first_and_one_time_point_is_dropped(tmp_path, shape, name
     [
         ((4, 4), None, "2 axes"),
         ((4, 4), ["y", "x"], "axes y, x"),
-        ((3, 1, 4, 4, 4), None, "3 time points"),
+        ((3, 1, 4, 4, 4), ["t", "c", "z", "y", "x"], "3 time points"),
+        ((2, 4, 4, 4), None, "--axes zyxc"),
         ((2, 4, 4, 4), ["angle", "z", "y", "x"], "angle"),
         ((4, 4, 4), ["a", "b", "c"], "axes a, b, c"),
     ],
@@ -218,14 +219,14 @@ def test_background_is_not_deleted_where_missing_chunks_are_no_background(tmp_pa
 def test_missing_chunks_take_the_fill_value_and_each_is_counted(tmp_path):
     array = zarr.create_array(tmp_path / "a.zarr", shape=(2, 8, 8, 8), chunks=(1, 4, 4, 4), dtype="uint8", fill_value=9)
     array[0, :4, :4, :4] = 1
-    store = open_store(tmp_path / "a.zarr", fill_missing=True)
+    store = open_store(tmp_path / "a.zarr", fill_missing=True, axes="czyx")
     box = BoundingBox((0, 0, 0), (8, 8, 5))
     with counting() as counts:
         found = store.read(box)
     np.testing.assert_array_equal(found, array[..., :5])
     assert counts["missing_chunks"] == 15
     with pytest.raises(MissingChunkError, match="fill_missing"):
-        open_store(tmp_path / "a.zarr").read(box)
+        open_store(tmp_path / "a.zarr", axes="czyx").read(box)
 
 
 def test_a_read_without_missing_chunks_counts_nothing(tmp_path):
@@ -297,9 +298,8 @@ def test_filters_and_codecs_that_are_not_decoded_are_named(tmp_path):
     with pytest.raises(UnknownFormatError, match="delta"):
         open_store(tmp_path / "a.zarr")
     _write(tmp_path / "b.zarr", {**common, "compressor": {"id": "jpeg2k"}, "filters": None})
-    store = open_store(tmp_path / "b.zarr")
     with pytest.raises(UnknownFormatError, match="jpeg2k"):
-        store.read(store.spec.box)
+        open_store(tmp_path / "b.zarr")
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"zarr_format": 3, "node_type": "array"}'])
@@ -377,7 +377,7 @@ def test_channels_that_do_not_fill_the_last_chunk_are_read_where_chunks_are_miss
     array = zarr.create_array(tmp_path / "a.zarr", shape=(3, 4, 4, 8), chunks=(2, 4, 4, 4), dtype="uint8")
     array[:, :, :, :4] = 7
     with counting() as counts:
-        store = open_store(tmp_path / "a.zarr", fill_missing=True)
+        store = open_store(tmp_path / "a.zarr", fill_missing=True, axes="czyx")
         voxels_read = store.read(store.spec.box)
     assert (voxels_read[..., :4] == 7).all()
     assert not voxels_read[..., 4:].any()
@@ -398,8 +398,8 @@ def test_a_chunk_rewritten_by_others_changes_the_fingerprint_wherever_chunks_are
         chunk_key_encoding=keys,
     )
     array[:] = 1
-    before = open_store(tmp_path / "a.zarr").fingerprint()
-    assert open_store(tmp_path / "a.zarr").fingerprint() == before
+    before = open_store(tmp_path / "a.zarr", axes="czyx").fingerprint()
+    assert open_store(tmp_path / "a.zarr", axes="czyx").fingerprint() == before
     time.sleep(0.02)
     array[1, 4:, 4:, 4:] = 2
-    assert open_store(tmp_path / "a.zarr").fingerprint() != before
+    assert open_store(tmp_path / "a.zarr", axes="czyx").fingerprint() != before
