@@ -156,10 +156,9 @@ def _per_axis(units: Any, axes: Axes) -> list[Any]:
 def _start(stated: Stated, axes: Axes, size: VoxelSize | None, url: str) -> tuple[Zyx, str]:
     """Return the first voxel (zyx) and where the source states it."""
     said = stated.sources.get("voxel_offset", "")
-    voxels = axes.pick(stated.voxel_offset)
+    voxels, position = (_finite(axes.pick(values)) for values in (stated.voxel_offset, stated.position))
     if voxels:
         return whole_voxels([float(v) for v in voxels], url), said
-    position = axes.pick(stated.position)
     if not position:
         return (0, 0, 0), NOT_STATED
     factors = [nm_per(unit) for unit in _per_axis(stated.position_units or stated.units, axes)]
@@ -167,6 +166,11 @@ def _start(stated: Stated, axes: Axes, size: VoxelSize | None, url: str) -> tupl
         lacks = "a voxel size" if size is None else "a known unit of length"
         return (0, 0, 0), f"{NOT_STATED} in voxels ({said}: {', '.join(map(str, position))} without {lacks})"
     return whole_voxels([float(p) * (f or 1) / s for p, f, s in zip(position, factors, size, strict=True)], url), said
+
+
+def _finite(values: Sequence[Any]) -> Sequence[Any]:
+    """Return the numbers of a position, [] when one is infinite or none, which is no position."""
+    return values if all(abs(float(value)) < math.inf for value in values) else []
 
 
 def _axes_source(stated: Stated, opening: Opening) -> str:
