@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import logging
 import multiprocessing
 import signal
 import sys
@@ -11,6 +13,7 @@ from typing import Any
 
 import dask
 from distributed import Client, LocalCluster, Worker
+from distributed.security import Security
 from distributed.utils import get_mp_context
 
 from daskflow.clusters.threads import cores
@@ -22,12 +25,16 @@ _CONFIG = {
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.allowed-failures": 1,
 }
+_log = logging.getLogger(__name__)
 _START_METHOD = "distributed.worker.multiprocessing-method"
 _FORKED_AFTER = ("distributed.nanny", "daskflow.volume.stage")
 
 
 def start(*, workers: int | None, threads: int | None, memory: int | None) -> Client:
     """Start a scheduler and worker processes that listen on 127.0.0.1 only; closing the client stops them.
+
+    Other users of this machine reach that address, too: where `cryptography` is installed only those processes are let
+    in, by TLS with keys that are made for this cluster and never stored.
 
     Raises:
         JobError: called while a script is imported by one of its own worker processes.
@@ -46,6 +53,10 @@ def start(*, workers: int | None, threads: int | None, memory: int | None) -> Cl
     }
     if memory is not None:
         options["memory_limit"] = memory
+    if importlib.util.find_spec("cryptography"):
+        options |= {"security": Security.temporary(), "protocol": "tls://"}
+    else:
+        _say_unprotected()
     with dask.config.set({**_CONFIG, **_forked()}):
         return _OwningClient(_PatientCluster(**options))
 
@@ -57,6 +68,14 @@ def dask_setup(worker: Worker) -> None:  # noqa: ARG001
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@functools.cache
+def _say_unprotected() -> None:
+    _log.warning(
+        "other users of this machine can connect to the local cluster: pip install 'daskflow[secure]' encrypts it,"
+        " and lets no one else in"
+    )
 
 
 class _OwningClient(Client):  # type: ignore[misc]

@@ -4,8 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from distributed import Client
+from distributed.security import Security
 
-from daskflow.clusters import connect
+from daskflow.clusters import connect, local
+from daskflow.errors import JobError
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +29,24 @@ def test_everything_listens_on_this_machine_only(client):
     listening = [c.laddr.ip for pid in pids for c in psutil.Process(pid).net_connections() if c.status == "LISTEN"]
     assert len(listening) >= 3
     assert set(listening) == {"127.0.0.1"}
+
+
+def test_stranger_on_this_machine_is_not_let_in(client):
+    address = client.scheduler.address
+    assert address.startswith("tls://127.0.0.1")
+    assert {worker.split(":")[0] for worker in client.scheduler_info(n_workers=-1)["workers"]} == {"tls"}
+    with pytest.raises(JobError, match="no Dask scheduler answers"):
+        connect(address.replace("tls", "tcp"), timeout=0.5)
+    with pytest.raises(OSError):
+        Client(address, security=Security.temporary(), timeout=0.5)
+
+
+def test_cluster_without_cryptography_says_so_once(caplog):
+    local._say_unprotected.cache_clear()
+    for _ in range(2):
+        local._say_unprotected()
+    assert len(caplog.messages) == 1
+    assert "daskflow[secure]" in caplog.text
 
 
 def test_worker_holds_no_block_it_does_not_run(client):
