@@ -111,12 +111,12 @@ def test_meshes_lie_in_the_layer_and_cloudvolume_reads_every_one(layer, form):
 def test_a_sphere_across_blocks_is_one_closed_ball(tmp_path, form):
     layer = layer_of(tmp_path / "layer", sphere())
 
-    run(mesh(daskflow.open(layer), shape=(64, 64, 64), min_chunk=(16, 16, 16), format=form))
+    run(mesh(daskflow.open(layer), shape=(64, 64, 64), min_chunk=(16, 16, 16), format=form, max_error=40))
 
     ball = Meshes(str(layer)).read(7)
     assert is_closed(ball)
     assert euler(ball) == 2
-    if form == "legacy":  # as few as igneous has; levels of detail are cut into cells, which adds some
+    if form == "legacy":  # as few as igneous has at this error; levels of detail are cut into cells, which adds some
         assert len(ball.faces) <= 3658
     np.testing.assert_allclose(ball.bounds, (110, 70, 350, 700, 660, 940), atol=1.0)
     assert volume_of(ball) == pytest.approx(4 / 3 * np.pi * 295**3, rel=0.05)

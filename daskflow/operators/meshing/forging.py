@@ -17,7 +17,7 @@ from daskflow.jobs.records import record_url, write_record
 from daskflow.operators._objects import check_own_directory
 from daskflow.operators.counting.blocks import count_labels
 from daskflow.operators.meshing.plan import Meshing
-from daskflow.operators.meshing.simplify import simplify
+from daskflow.operators.meshing.simplify import finest_error, simplify
 from daskflow.operators.meshing.storing import pack_surface
 from daskflow.operators.meshing.surface import Points, Seen, Surface, filled_labels, select, surfaces
 from daskflow.stores import kvstore
@@ -59,9 +59,10 @@ class ForgeMeshes:
         meshing = self.meshing
         if not labels.any():
             return
+        error = finest_error(meshing.max_error, meshing.voxel_size)
         for label, surface in surfaces(seen.padded(labels), seen.corner(meshing.grid.box.start)):
             if len(surface.faces):
-                fewer = simplify(surface.vertices, surface.faces, meshing.max_error, meshing.voxel_size, unit=0.5)
+                fewer = simplify(surface.vertices, surface.faces, error, meshing.voxel_size, unit=0.5)
                 yield label, Surface(*fewer)
 
     def _chosen(self, labels: Array, inside: tuple[slice, slice, slice]) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import MissingDependencyError
+from daskflow.operators.meshing.sealing import sealed, without_coincident
 from daskflow.operators.meshing.surface import Faces, Points
 
 Near = npt.NDArray[np.float32]
@@ -19,6 +20,7 @@ _COST = 12.0
 _GROWTH = 1.6
 _PASSES = 8
 _STEEPNESS = 3
+_FINEST = 0.68
 _SMALL = 32
 _LEAST = 4
 _SNAP = 1e-3
@@ -67,7 +69,13 @@ def simplify(
     points = np.concatenate([points for points, _ in parts]).astype(np.float64) / size
     whole = np.rint(points)
     points = np.where(np.abs(points - whole) < _SNAP, whole, points) + first
-    return points, np.concatenate([f + np.uint32(s) for (_, f), s in zip(parts, starts[:-1], strict=True)])
+    return sealed(points, np.concatenate([f + np.uint32(s) for (_, f), s in zip(parts, starts[:-1], strict=True)]))
+
+
+def finest_error(max_error: float, voxel_size: tuple[float, float, float]) -> float:
+    """Return how far, in nm, to go at the finest level, so that objects keep their volume: less than one may."""
+    voxel = max(voxel_size)
+    return float(_FINEST * min(max_error, voxel * (max_error / voxel) ** 0.2))
 
 
 def _pieces(vertices: int, faces: Faces) -> tuple[Faces, list[Faces]]:
@@ -102,6 +110,7 @@ def _fewer(vertices: Near, faces: Faces, cost: float) -> tuple[Near, Faces]:
     """Return a connected surface simplified, less or not at all where it would vanish."""
     for allowed in (cost, cost / 64):
         points, triangles = _collapsed(vertices, faces, allowed)
+        triangles = without_coincident(triangles)
         if len(triangles) >= _LEAST:
             return points, triangles
     return vertices, faces

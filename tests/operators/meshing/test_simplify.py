@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from daskflow.operators.meshing.simplify import simplify
+from daskflow.operators.meshing.sealing import sealed
+from daskflow.operators.meshing.simplify import finest_error, simplify
 from daskflow.operators.meshing.surface import surfaces
 
 pytest.importorskip("zmesh")
@@ -115,3 +117,37 @@ def test_surfaces_far_from_the_origin_lose_nothing():
 
     assert np.array_equal(near[1], moved[1])
     assert np.abs(moved[0] - far - near[0]).max() < 1e-6
+
+
+@pytest.mark.parametrize("error", [1.0, 2.0, 4.0])
+def test_simplified_surfaces_are_watertight_and_keep_their_volume(error):
+    trimesh = pytest.importorskip("trimesh")
+    rng = np.random.default_rng(3)
+    inside = gaussian_filter(rng.random((40, 40, 40)), 3) > 0.5
+    surface = surface_of(np.pad(inside, 1).astype(np.uint8))
+    whole = trimesh.Trimesh(surface.vertices, surface.faces)
+    assert whole.is_watertight
+
+    left = trimesh.Trimesh(
+        *simplify(surface.vertices, surface.faces, finest_error(error, (1.0,) * 3), (1.0,) * 3, unit=0.5)
+    )
+
+    assert left.is_watertight
+    assert left.is_winding_consistent
+    assert left.nondegenerate_faces().all()
+    assert len(np.unique(np.sort(left.faces, axis=1), axis=0)) == len(left.faces) < len(whole.faces) / 4
+    assert left.volume == pytest.approx(whole.volume, rel=0.02)
+
+
+def test_sheets_that_touch_along_an_edge_are_parted_where_they_are():
+    trimesh = pytest.importorskip("trimesh")
+    points = np.array([(0, 0, 0), (0, 0, 3), (2, 0, 0), (0, 2, 0), (-2, 0, 0), (0, -2, 0)], float)
+    one, other = [(0, 3, 2), (0, 1, 3), (0, 2, 1), (1, 2, 3)], [(0, 5, 4), (0, 1, 5), (0, 4, 1), (1, 4, 5)]
+    faces = np.array(one + other, np.uint32)
+    before = trimesh.Trimesh(points, faces)
+    assert not before.is_watertight
+
+    after = trimesh.Trimesh(*sealed(points, faces))
+
+    assert after.is_watertight
+    assert after.volume == pytest.approx(before.volume)
