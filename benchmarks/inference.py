@@ -6,6 +6,8 @@ Prints, with CPU seconds of one thread (the least of some repetitions, taken in 
   MONAI's `sliding_window_inference` with the same net, patches and Gaussian blending; at most 1.10 is wanted;
 * a pass-through net with three channels: volume voxels per second that are cut out, blended and checked, net apart; at
   least 100 Mvoxel/s is wanted (MONAI 60, chunkflow 14-29);
+* the same U-Net over a block for each core, in threads that take turns at it, beside threads that do
+  not (which a network that keeps tensors on itself does not survive): CPU and wall seconds, and their ratio;
 * the command that loads 104x416x416 uint8 voxels, infers with identity and saves three float32 channels, start-up
   apart: at most 2 s are wanted (chunkflow 14.7).
 
@@ -22,12 +24,15 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from daskflow.clusters import Threads
+from daskflow.clusters.threads import cores
 from daskflow.geometry import BoundingBox, Zyx
 from daskflow.inference.blend import infer
 from daskflow.inference.network import ModelFile, Network
@@ -57,10 +62,12 @@ def main() -> None:
         through.write_text(PASS_THROUGH)
         if options.small:
             compare("U-Net", UNET, (16, 40, 40), (8, 16, 16), repeat)
+            take_turns(UNET, (16, 40, 40), (8, 16, 16), repeat)
             compare("pass-through", through, (16, 40, 40), (8, 16, 16), repeat)
             command_line(Path(folder), (16, 40, 40), (8, 16, 16), repeat)
         else:
             compare("U-Net", UNET, (56, 168, 168), (32, 96, 96), repeat)
+            take_turns(UNET, (56, 168, 168), (32, 96, 96), repeat)
             compare("pass-through", through, (104, 416, 416), (32, 128, 128), 4 * repeat)
             command_line(Path(folder), (104, 416, 416), (32, 128, 128), repeat)
 
@@ -93,6 +100,37 @@ def compare(name: str, model: Path, shape: Zyx, patch: Zyx, repeat: int) -> None
         beyond = best[who] - best["bare"]
         rate = f"{array.size / beyond / 1e6:.0f} Mvoxel/s" if beyond > 0 else "too little to measure"
         print(f"  {who:20} {best[who]:7.3f} s, {best[who] / best['bare']:.3f} of bare; beyond it {rate}")
+
+
+def take_turns(model: Path, shape: Zyx, patch: Zyx, repeat: int) -> None:
+    """Print how well threads that take turns at a network, whose passes use all cores, keep these busy."""
+    threads = cores()
+    array, box = smooth_noise(shape), BoundingBox((0, 0, 0), shape)
+    grid = PatchGrid(box, patch, patch, tuple(n // 4 for n in patch))
+    network = Network("pytorch", patch, patch, model=ModelFile.at(model), device="cpu")
+    engine = network.engine()
+    lock = engine._turn
+    print(f"{threads} threads, a block of {shape} each, patches of {patch}:")
+    ways = {"in turns": (lock, threads), "at once, torch on all cores": (nullcontext(), threads)}
+    ways["at once, torch on one core"] = (nullcontext(), 1)
+    for name, (turn, width) in ways.items():
+        engine._turn = turn
+        best = (float("inf"), 0.0)
+        for _ in range(repeat + 1):
+            with Threads(threads) as pool:
+                wall, cpu = time.perf_counter(), time.process_time()
+                for done in [pool.submit(blended, array, box, grid, network, width) for _ in range(threads)]:
+                    done.result()
+                best = min(best, (time.perf_counter() - wall, time.process_time() - cpu))
+        print(f"  {name:28} wall {best[0]:6.2f} s, CPU {best[1]:6.2f} s, CPU/wall {best[1] / best[0]:.2f}")
+    engine._turn = lock
+    torch.set_num_threads(1)
+
+
+def blended(array: Any, box: BoundingBox, grid: PatchGrid, network: Network, width: int) -> None:
+    """Answer for one block, with torch on some cores."""
+    torch.set_num_threads(width)
+    infer(array, box=box, read_box=box, grid=grid, network=network)
 
 
 def monai_inference(tensor: torch.Tensor, patch: Zyx, net: Callable[..., Any]) -> torch.Tensor:
