@@ -40,7 +40,7 @@ def connect(
 
     Raises:
         ParameterError: an unknown target, or sizes below 1.
-        JobError: no scheduler answers at the address.
+        JobError: no scheduler answers at the address, or it wants certificates that are not configured.
     """
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None and value < 1:
@@ -82,8 +82,14 @@ def script_is_guarded() -> bool:
 
 
 def _reach(address: str, timeout: float) -> Client:
+    import dask
     from distributed import Client
 
+    if address.startswith("tls:") and not dask.config.get("distributed.comm.tls.ca-file"):
+        raise JobError(
+            f"{address} wants certificates, and Dask's configuration names none: set distributed.comm.tls.ca-file,"
+            " distributed.comm.tls.client.cert and distributed.comm.tls.client.key"
+        )
     try:
         return Client(address, timeout=timeout)
     except OSError as error:

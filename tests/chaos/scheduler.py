@@ -7,9 +7,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
 
 if __name__ == "__main__":
-    from daskflow.clusters import connect
+    from distributed import LocalCluster
 
-    with connect("local", workers=1) as client:
-        sys.stdout.write(client.scheduler.address + "\n")
+    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+        sys.stdout.write(cluster.scheduler_address + "\n")
         sys.stdout.flush()
         time.sleep(600)
