@@ -192,8 +192,8 @@ def test_lengths_are_limited_after_pieces_are_joined(tmp_path):
     array = np.zeros((30, 30, 120), np.uint32)
     array[3:8, 3:8, 5:115] = 1  # about 1100 nm of cable, 100 in a block
     array[3:8, 15:20, 5:45] = 2  # about 400 nm
-    array[20:25, 3:8, 5:115] = 3  # as 1, with a side branch of about 150 nm
-    array[20:25, 8:22, 60:64] = 3
+    array[20:25, 3:8, 5:115] = 3  # as 1, with a side branch of about 200 nm
+    array[20:25, 8:29, 62:66] = 3
     volume = Volume.from_array(array, voxel_size=(10, 10, 10))
 
     def lengths(name, **limits):

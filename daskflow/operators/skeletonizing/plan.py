@@ -119,6 +119,14 @@ class Skeletonizing:
         """What files leave out of positions because float32 could not hold it; nm, xyz."""
         return (0.0, 0.0, 0.0) if fits_float32(self.grid.box) else self.origin
 
+    def faces_of_ends(self, piece: Piece) -> npt.NDArray[np.uint8]:
+        """Return the faces of the volume on which each end of a joined piece lies, a bit for each; 0 elsewhere."""
+        ends = np.bincount(piece.edges.ravel(), minlength=len(piece.vertices)) == 1
+        last = np.array(self.grid.box.shape[::-1]) - 1
+        on = np.concatenate([piece.vertices == 0, piece.vertices == last], axis=1) & ends[:, None]
+        faces: npt.NDArray[np.uint8] = np.packbits(on & self.tracing.fix_borders, axis=1)[:, 0]
+        return faces
+
     def places(self, piece: Piece) -> npt.NDArray[np.float64]:
         """Return where vertices are, in the middle of their voxels; nm, xyz."""
         places: npt.NDArray[np.float64] = np.array(self.origin) + piece.vertices * np.array(self.tracing.anisotropy)

@@ -21,6 +21,7 @@ from daskflow.operators.skeletonizing.join import join_pieces
 from daskflow.operators.skeletonizing.pieces import Piece, unpack_piece
 from daskflow.operators.skeletonizing.plan import Pruning, Skeletonizing
 from daskflow.operators.skeletonizing.prune import cable_length, prune
+from daskflow.operators.skeletonizing.retrace import retrace
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.shards import write_shard
@@ -126,6 +127,8 @@ class WriteSkeletons:
                 for one, fragment in zip(data, batch, strict=True)
             ]
             piece = join_pieces([piece, *parts] if len(piece.vertices) else parts)
+        if len(fragments) > 1:
+            piece = retrace(piece, self.plan.tracing, self.plan.faces_of_ends(piece))
         piece = prune(piece, size, shortest=self.pruning.shortest, tick=self.pruning.tick)
         return piece, cable_length(piece, size)
 
