@@ -43,9 +43,9 @@ def object_place(volume: Volume, output: str | None, *, kind: str, suffix: str =
     return source.store.url, mip, kvstore.join(source.store.url, f"{name}_mip_{mip}{suffix}")
 
 
-def fits_float32(box: BoundingBox) -> bool:
-    """Return whether float32, as files have vertices, tells apart 32 places within each voxel of a volume."""
-    return max(map(abs, (*box.start, *box.stop))) <= 2**18
+def fits_float32(box: BoundingBox, *, parts: int = 32) -> bool:
+    """Return whether float32, as files have vertices, tells apart so many places within each voxel of a volume."""
+    return max(map(abs, (*box.start, *box.stop))) * parts <= 2**23
 
 
 def object_labels(labels: Sequence[int]) -> tuple[int, ...]:

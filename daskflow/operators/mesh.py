@@ -15,7 +15,7 @@ from daskflow.jobs.assumed import assumed_voxel_size
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
 from daskflow.operators._holes import check_whole
-from daskflow.operators._objects import object_labels, object_place
+from daskflow.operators._objects import fits_float32, object_labels, object_place
 from daskflow.operators.counting.stages import LabelCounts
 from daskflow.operators.meshing.finishing import FinishMeshes
 from daskflow.operators.meshing.forging import BLOCK_BYTES, ForgeMeshes
@@ -93,10 +93,11 @@ def mesh(
     _check_numbers(max_error=error, dust=dust, lods=lods, max_labels_per_shard=max_labels_per_shard - 1)
     layer, mip, url = object_place(volume, output, kind="meshes", suffix=f"_err_{plain_number(float(f'{error:.6g}'))}")
     frame = Frame.of(volume.spec)
-    if format == "legacy" and not frame.near:
+    if format == "legacy" and not fits_float32(volume.box, parts=4):
         raise ParameterError(
-            f"{volume.box} reaches beyond 2^18 voxels, where the float32 numbers of format='legacy' move vertices;"
-            " use format='sharded' or 'multires', which count from the volume's first voxel"
+            f"{volume.box} reaches beyond 2^21 voxels, where the float32 numbers of format='legacy' move vertices by"
+            " more than an eighth of a voxel; use format='sharded' or 'multires', which count from the volume's first"
+            " voxel"
         )
     grid = BlockGrid(volume.box, as_zyx(shape, name="shape"))
     if fill_holes:

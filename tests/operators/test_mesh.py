@@ -383,7 +383,7 @@ def test_pieces_that_get_lost_fail_the_job(layer, monkeypatch):
 @pytest.mark.parametrize(
     ("array", "options", "message"),
     [
-        (np.zeros((2, 2, 2), np.float32), {}, "needs labels"),
+        (np.zeros((2, 2, 2), np.float32), {}, "mesh takes labels"),
         (np.zeros((2, 3, 4, 5), np.uint8), {}, "one channel"),
         (np.zeros((2, 3, 4), np.uint8), {"output": None}, "give output="),
         (np.zeros((2, 3, 4), np.uint8), {"labels": [0]}, "0 is no label"),

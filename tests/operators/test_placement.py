@@ -44,7 +44,7 @@ def layer(folder, offset, factor):
 @pytest.mark.parametrize("format", ["sharded", "multires", "legacy"])
 def test_objects_of_every_level_lie_where_the_object_is(tmp_path, offset, factor, format):  # noqa: A002
     url = layer(tmp_path, offset, factor)
-    if format == "legacy" and max(map(abs, offset)) > 2**18:
+    if format == "legacy" and max(map(abs, offset)) > 2**21:
         with pytest.raises(ParameterError, match="float32"):
             mesh(open_volume(url), format=format)
         return

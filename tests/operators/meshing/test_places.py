@@ -90,8 +90,18 @@ def test_files_of_meshes_far_away_keep_them_or_are_refused(tmp_path):
     assert not report.ok
 
 
+def test_legacy_meshes_of_layers_of_two_million_voxels_lie_within_an_eighth_of_a_voxel(tmp_path):
+    offset = (3, 2**21 - 84, 2**20 + 1)
+    layer = layer_of(tmp_path / "layer", offset)
+
+    run(mesh(daskflow.open(layer), format="legacy", max_error=0, shape=(16, 24, 40)))
+
+    truth = [(np.array(offset) + corner) * SIZE for corner in (LOW, HIGH)]
+    assert (np.abs(corners(Meshes(str(layer)).read(3)) - truth) <= np.array(SIZE) / 8).all()
+
+
 def test_legacy_meshes_are_refused_where_float32_is_too_coarse(tmp_path):
-    layer = layer_of(tmp_path / "layer", (0, 2**24, 0))
+    layer = layer_of(tmp_path / "layer", (0, 2**21 - 83, 0))
 
     with pytest.raises(ParameterError, match="use format='sharded'"):
         mesh(daskflow.open(layer), format="legacy")
