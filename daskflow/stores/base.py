@@ -293,6 +293,21 @@ def _blanked(array: Array, drop: float, box: BoundingBox, spec: VolumeSpec) -> A
 ReadBox = Callable[[BoundingBox], Array]
 
 
+def refuse_unknown_size(location: str, stored: VolumeSpec, spec: VolumeSpec) -> None:
+    """Raise when voxels of unknown size would go into a level whose voxels are not of 1 nm.
+
+    Raises:
+        MetadataMismatchError: the message says how to state the size.
+    """
+    if spec.voxel_size is None and stored.voxel_size is not None and stored.spacing != spec.spacing:
+        size = [f"{value:g}" for value in stored.voxel_size]
+        raise MetadataMismatchError(
+            f"{location} has voxels of {' x '.join(size)} nm (zyx), and the voxel size of what is written is unknown;"
+            f" if it is the same, state it where the volume is opened: --voxel-size {' '.join(size)}"
+            f" (voxel_size=({', '.join(size)}) in Python)"
+        )
+
+
 @dataclass(frozen=True)
 class Format:
     """One format, declared by its module as ``FORMAT = Format(...)`` or by an entry point in ``daskflow.stores``.

@@ -18,7 +18,7 @@ import numpy as np
 from daskflow.errors import ParameterError, StoreError, StoreNotFoundError, UnknownFormatError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.stores import kvstore, stamps
-from daskflow.stores.base import Layout, refuse_cast, refuse_mismatch
+from daskflow.stores.base import Layout, refuse_cast, refuse_mismatch, refuse_unknown_size
 from daskflow.stores.encodings import ENCODINGS, WRITTEN, Encoding
 from daskflow.stores.sharding import shard_shape, sharding_spec
 
@@ -211,6 +211,7 @@ def add_scale(info: Info | None, spec: VolumeSpec, mip: int, layout: Layout, url
         raise ParameterError(f"{location} has {len(scales)} mips; create mip {len(scales)} before mip {mip}")
     if mip < len(scales):
         advice = {"advice": _way_to_forget(url, mip, len(scales))} if mip else {}
+        refuse_unknown_size(f"mip {mip} of {kvstore.redact(url)}", _spec_of(info, scales[mip]), spec)
         refuse_mismatch(f"{location} mip {mip}", _facts(scales[mip]), _stated(spec, layout, scales[mip]), **advice)
         return info
     scale = _new_scale(spec, layout, url)

@@ -23,7 +23,7 @@ from daskflow.errors import (
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore, stamps
 from daskflow.stores.axes import SPATIAL, Axes, find_axes
-from daskflow.stores.base import Array, Format, Layout, Opening, Store, check_mip, refuse_mismatch
+from daskflow.stores.base import Array, Format, Layout, Opening, Store, check_mip, refuse_mismatch, refuse_unknown_size
 from daskflow.stores.counting import count
 from daskflow.stores.stated import settle
 from daskflow.stores.zarr_attributes import OWN_KEY, own_attributes, stated_axes, stated_of
@@ -299,7 +299,8 @@ def check_same(store: Store, spec: VolumeSpec, layout: Layout) -> None:
     Raises:
         MetadataMismatchError: with one line per field that differs.
     """
-    there = store.spec
+    there, location = store.spec, f"mip {store.mip} of {kvstore.redact(store.url)}"
+    refuse_unknown_size(location, there, spec)
     wanted: dict[str, Any] = {"shape": spec.shape, "voxel_offset": spec.box.start, "dtype": spec.dtype.name}
     if not np.allclose(there.spacing, spec.spacing, rtol=1e-9, atol=0):
         wanted["voxel_size"] = spec.voxel_size
@@ -309,7 +310,7 @@ def check_same(store: Store, spec: VolumeSpec, layout: Layout) -> None:
         wanted["chunk"], wanted["shard"] = chosen_chunks(spec, layout)
     stored = {name: getattr(there, name, None) for name in wanted}
     stored |= {"voxel_offset": there.box.start, "dtype": there.dtype.name}
-    refuse_mismatch(f"mip {store.mip} of {kvstore.redact(store.url)}", stored, wanted)
+    refuse_mismatch(location, stored, wanted)
 
 
 def _is_array(url: str, version: int) -> bool:

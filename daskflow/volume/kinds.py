@@ -54,14 +54,24 @@ class Names(Crop):
 
     def compute(self, box: BoundingBox, arrays: Sequence[Array]) -> Array:
         (array,) = arrays
-        if array.size and array.min() < 0:
-            first = np.unravel_index(int((array < 0).argmax()), array.shape)
-            place = tuple(int(a + b) for a, b in zip(box.start, first[-3:], strict=True))
-            raise ParameterError(
-                f"the label {array[first]} at {place} (zyx) is negative, and labels are names from 0 on; cast them with"
-                " astype to uint64, overflow clip to make those 0; or, if they are amounts, state the layer type image"
-            )
+        refuse_negatives(array, box)
         return array
+
+
+def refuse_negatives(array: Array, box: BoundingBox) -> None:
+    """Raise when a label in `box` is negative.
+
+    Raises:
+        ParameterError: one is; the message says where.
+    """
+    if array.dtype.kind != "i" or not array.size or array.min() >= 0:
+        return
+    first = np.unravel_index(int((array < 0).argmax()), array.shape)
+    place = tuple(int(a + b) for a, b in zip(box.start, first[-3:], strict=True))
+    raise ParameterError(
+        f"the label {array[first]} at {place} (zyx) is negative, and labels are names from 0 on; cast them with"
+        " astype to uint64, overflow clip to make those 0; or, if they are amounts, state the layer type image"
+    )
 
 
 def _check_labels(volume: Volume, command: str, name: str) -> None:

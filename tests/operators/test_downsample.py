@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 import daskflow
 from daskflow.errors import AlignmentError, ChangedJobError, MetadataMismatchError, MissingChunkError, ParameterError
-from daskflow.geometry import BoundingBox
+from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.jobs.removal import plan_removal
 from daskflow.operators.downsample import downsample
 from daskflow.operators.pyramid.kernels import Carried, Downsampling
 from daskflow.operators.pyramid.levels import levels_within, sensible_levels
+from daskflow.stores.opening import create_store
 
 OFFSET = (3, -5, 7)
 
@@ -175,6 +176,19 @@ def test_chunks_of_background_are_left_out(layer, background, tmp_path):
         found = daskflow.open(tmp_path / name, mip=mip, fill_missing=True).read()
         np.testing.assert_array_equal(found, np.where(wanted == background, 0, wanted))
     assert job.verify(progress=False).ok
+
+
+def test_negative_labels_are_refused(tmp_path):
+    labels = np.full((8, 32, 64), 3, np.int32)
+    labels[1, 2, ::8] = -4
+    for method in ("auto", "mode", "max"):
+        layer = tmp_path / f"{method}.zarr"
+        store = create_store(layer, VolumeSpec(BoundingBox((0, 0, 0), labels.shape), labels.dtype))
+        store.write(store.spec.box, labels)
+        volume = daskflow.open(layer, layer_type="segmentation")
+        job = downsample(volume, levels=1, chunk=(8, 8, 8), memory="1kB", method=method)
+        report = job.run(progress=False, retries=0)
+        assert [failure.message[:33] for failure in report.failures] == ["the label -4 at (1, 2, 0) (zyx) i"]
 
 
 def test_only_chunks_with_something_in_them_have_files(tmp_path):

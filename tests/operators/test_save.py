@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 
 import numpy as np
@@ -9,7 +10,8 @@ import tensorstore as ts
 
 import daskflow
 from daskflow.clusters import Threads
-from daskflow.errors import ParameterError
+from daskflow.errors import MetadataMismatchError, ParameterError
+from daskflow.jobs.report import causes
 from daskflow.stores.base import Layout
 from daskflow.stores.opening import formats, open_store
 from daskflow.volume import Volume
@@ -231,3 +233,22 @@ def test_a_stated_kind_and_that_of_the_layer_there_win(tmp_path):
 def test_the_help_names_every_format_that_is_written():
     said = load_operator("save").function.__doc__
     assert [f.name for f in formats() if (f.create or f.write_file) and f.name not in said] == []
+
+
+@pytest.mark.parametrize("name", ["layer", "a.zarr", "b.ome.zarr"])
+def test_voxels_of_unknown_size_in_a_layer_of_known_size_are_told_how_to_state_it(tmp_path, name):
+    array = np.ones((8, 16, 16), np.uint8)
+    daskflow.open(array, layer_type="image", voxel_size=(40, 4, 4)).save(tmp_path / name).run(progress=False)
+    shutil.rmtree(next(tmp_path.glob("*.daskflow")))
+    with pytest.raises(MetadataMismatchError, match=r"is unknown; .*--voxel-size 40 4 4"):
+        daskflow.open(array, layer_type="image").save(tmp_path / name).run(progress=False)
+
+
+def test_negative_labels_in_several_blocks_are_one_cause(tmp_path):
+    labels = np.ones((8, 8, 32), np.int32)
+    labels[3, 2, 8::16] = -4
+    job = daskflow.open(labels, layer_type="segmentation").save(tmp_path / "a.zarr", chunk=(8, 8, 8), block=(8, 8, 8))
+    report = job.run(progress=False, retries=0)
+    assert len(report.failures) == 2
+    (cause,) = causes(report.failures)
+    assert cause.startswith("2 blocks")

@@ -23,6 +23,7 @@ from daskflow.stores import Store
 from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Stage
 from daskflow.volume.blocks import default_block
+from daskflow.volume.kinds import refuse_negatives
 
 _PIECE_BYTES = 2**23  # read at once, so that a block never lies whole in memory, and memory is used again
 _CHUNK_BYTES = 2**26  # up to which chunks are read whole
@@ -123,7 +124,10 @@ class Downsample:
         if isinstance(self.source, Scratch):
             return self.source.read(self.levels.inside(box))
         store = self.source.store() if isinstance(self.source, LayerSink) else self.source
-        return Carried(store.read(box))
+        array = store.read(box)
+        if store.spec.kind == "segmentation":
+            refuse_negatives(array, box)
+        return Carried(array)
 
     def read(self, box: BoundingBox) -> tuple[Levels, dict[str, int]]:
         with counting() as counts:
