@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from daskflow.geometry import Zyx
 from daskflow.operators.meshing.cutting import Cells, by_cell, cut
+from daskflow.operators.meshing.sealing import sealed
 from daskflow.operators.meshing.simplify import simplify
 from daskflow.operators.meshing.surface import Faces, Points
 from daskflow.stores.objects.mesh_files import Level, MultiresManifest, encode_draco
@@ -20,6 +21,7 @@ Encoded = list[tuple[Position, bytes]]
 
 _MOST_FACES = 2_000_000  # of one cell; Neuroglancer's decoder fails on more
 _DEEPEST = 12
+_TIES = 1e-5  # of a whole number, more than what numbers in the middle between two are off
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def encode_level(
 ) -> Encoded:
     """Return the Draco fragments of a level by cell, in Z-curve order, those without triangles left out.
 
-    No triangle of a coarser level is in two cells of the level before.
+    No triangle of a coarser level is in two cells of the level before. No two have the same corners, and no edge is of
+    four triangles, once they are rounded.
 
     Args:
         vertices: voxels (xyz).
@@ -101,32 +104,31 @@ def encode_level(
     for _ in range(lod - 1):
         cells = cells.doubled()
     vertices, faces = cut(vertices, faces, cells)
-    places = cells.of(vertices, faces)
     if lod:
-        places, cells = places // 2, cells.doubled()
-    if within is not None:
-        places = np.clip(places, *within)
+        cells = cells.doubled()
+    low, high = within or ((0, 0, 0), cells.count - 1)
+    points, faces = sealed(quantised(vertices, cells, bits, np.array(low), np.array(high)), faces)
+    steps = 2**bits - 1
+    places = np.clip(points[faces].sum(axis=1) // (3 * steps), low, high)
     encoded = []
     for position, inside in by_cell(places, faces):
-        corner = cells.origin + np.array(position) * cells.size
-        data = encode_draco(*quantised(vertices, inside, corner, cells.size, bits), bits=bits)
-        if data:
-            encoded.append((position, data))
+        used, numbers = np.unique(inside, return_inverse=True)
+        own = points[used] - np.array(position) * steps
+        encoded.append((position, encode_draco(own, numbers.reshape(-1, 3).astype(np.uint32), bits=bits)))
     return encoded
 
 
 def quantised(
-    vertices: Points, faces: Faces, corner: npt.NDArray[np.float64], size: npt.NDArray[np.float64], bits: int
-) -> tuple[npt.NDArray[np.int64], Faces]:
-    """Return the vertices of some triangles as whole numbers 0 to 2**bits - 1 within a cell, and the triangles left."""
-    used, inverse = np.unique(faces, return_inverse=True)
-    most = 2**bits - 1
-    places = np.clip(np.rint((vertices[used] - corner) / size * most), 0, most).astype(np.int64)
-    unique, merged = np.unique(places[:, 0] << 32 | places[:, 1] << 16 | places[:, 2], return_inverse=True)
-    a, b, c = merged[inverse.reshape(-1, 3)].T
-    whole = (a != b) & (b != c) & (c != a)
-    numbers = np.stack([unique >> 32, unique >> 16 & 0xFFFF, unique & 0xFFFF], axis=1)
-    return numbers, np.stack([a, b, c], axis=1)[whole].astype(np.uint32)
+    vertices: Points, cells: Cells, bits: int, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return vertices as whole numbers, of which each of the cells `first` to `last` has 2**bits - 1 per axis.
+
+    Those in the middle of a cell, where coarser levels are cut, are all rounded up.
+    """
+    steps = 2**bits - 1
+    places = np.floor((vertices - cells.origin) / cells.size * steps + (0.5 + _TIES)).astype(np.int64)
+    whole: npt.NDArray[np.int64] = np.clip(places, first * steps, (last + 1) * steps)
+    return whole
 
 
 def manifest_of(cells: Cells, encoded: Sequence[Encoded]) -> MultiresManifest:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from daskflow.operators.meshing.cutting import Cells
-from daskflow.operators.meshing.multires import Detail, fitting_cells, multires, quantised
+from daskflow.operators.meshing.multires import Detail, encode_level, fitting_cells, multires
 from daskflow.operators.meshing.surface import surfaces
 from daskflow.stores.objects.mesh_files import MultiresManifest, decode_draco, weld
 
@@ -118,13 +118,12 @@ def test_a_label_of_one_voxel_has_its_octahedron():
 def test_quantised_vertices_that_fall_together_are_one():
     vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1e-9, 0]], float)
     faces = np.array([[0, 1, 2], [0, 1, 3]], np.uint32)
-    cell = Cells(np.zeros(3), np.ones(3), np.ones(3, np.int64))
 
-    points, triangles = quantised(vertices, faces, cell.origin, cell.size, 10)
+    ((position, data),) = encode_level(vertices, faces, Cells(np.zeros(3), np.ones(3), np.ones(3, np.int64)), 0, 10)
 
-    assert len(points) == 3
-    assert len(triangles) == 1
-    assert points.max() == 1023
+    points, triangles = decode_draco(data)
+    assert position == (0, 0, 0)
+    assert (len(points), len(triangles), points.max()) == (3, 1, 1023)
 
 
 def test_the_same_surface_gives_the_same_bytes():
