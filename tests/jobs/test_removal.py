@@ -9,6 +9,7 @@ import pytest
 
 from daskflow.errors import AlignmentError, LockedJobError, ParameterError, StoreAccessError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
+from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.lock import Lease
 from daskflow.jobs.removal import plan_removal
 from daskflow.operators.downsample import downsample
@@ -241,7 +242,7 @@ def test_the_job_of_removed_meshes_goes_and_others_stay(plain, tmp_path):
     write_file(f"{plain}/mesh_dir", "info", b"{}")
     save_info(plain, load_info(plain) | {"mesh": "mesh_dir"})
     for directory in (f"{plain}/mesh_dir.daskflow", f"{plain}/skeletons.daskflow"):
-        kvstore.write_bytes(f"{directory}/job.json", b'{"stages": {}}')
+        JobDirectory(directory).claim("objects", {}, None)
     plan_removal(plain, mesh=True).run()
     assert not (tmp_path / "layer/mesh_dir.daskflow").exists()
     assert (tmp_path / "layer/skeletons.daskflow").exists()
