@@ -6,12 +6,14 @@ or a prefix within their keys:
     {"epoch": 3, "state_dict": {"model.conv.weight": ...}}      state_dict.model.conv.weight
 
 A state dict is all that lies below one prefix. The one that fits has the names and shapes of the network, no more and
-no less; what compiling and data parallelism put between (`_orig_mod`, `module`) counts on neither side.
+no less; what compiling and data parallelism put between (`_orig_mod`, `module`) counts on neither side. The network itself
+comes before its running averages (`ema`, `model_ema`, `swa_model`).
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,10 +25,13 @@ import torch
 
 from daskflow.errors import MissingDependencyError, ModelError
 
+logger = logging.getLogger(__name__)
+
 State = dict[str, torch.Tensor]
 
 _WRAPPERS = {"_orig_mod", "module", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _HOLDERS = {"model", "net", "network"}
+_AVERAGES = {"ema", "swa", "avg", "average", "averaged"}
 _UNUSED = "num_batches_tracked"  # counts steps of training; old checkpoints lack it
 
 
@@ -55,7 +60,7 @@ def fill(net: torch.nn.Module, tensors: State, model: str, weights: Path) -> Non
     """Load the state dict that fits into a network.
 
     Raises:
-        ModelError: none fits, or several that differ do.
+        ModelError: none fits, or several that differ do and not all but one are running averages.
     """
     expected = net.state_dict()
     below = _by_prefix(tensors)
@@ -67,13 +72,19 @@ def fill(net: torch.nn.Module, tensors: State, model: str, weights: Path) -> Non
             for prefix, state in fitting.items()
             if all(state[name].shape == expected[names[name]].shape for name in wanted)
         }
-        if len(chosen := _distinct(shaped)) > 1:
+        chosen = _distinct(shaped)
+        trained = {prefix: state for prefix, state in chosen.items() if not _is_average(prefix)}
+        if len(chosen) > 1 and len(trained) == 1:
+            (used,), left = trained, ", ".join(repr(prefix) for prefix in chosen if prefix not in trained)
+            logger.warning("weights %s: %r is used, not the running average under %s", weights, used, left)
+            chosen = trained
+        if len(chosen) > 1:
             raise ModelError(
                 f"weights {weights} hold several state dicts that fit the model {model} and differ, under"
                 f" {', '.join(map(repr, chosen))}: save the one you want alone, with torch.save or safetensors"
             )
         if fitting:
-            state = next(iter((shaped or fitting).values()))
+            state = next(iter((chosen or fitting).values()))
             _load(net, {names[name]: tensor for name, tensor in state.items() if name in names}, model, weights)
             return
     names = next(_names(expected))
@@ -134,6 +145,10 @@ def _distinct(states: dict[str, State]) -> dict[str, State]:
         if not any(all(torch.equal(state[name], other[name]) for name in state) for other in kept.values()):
             kept[prefix] = state
     return kept
+
+
+def _is_average(prefix: str) -> bool:
+    return not _AVERAGES.isdisjoint(re.split(r"[._-]", prefix.lower()))
 
 
 def _load(net: torch.nn.Module, state: State, model: str, weights: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import re
 from collections import OrderedDict
 from pathlib import Path
 
@@ -102,9 +103,25 @@ def test_arrays_are_taken_for_tensors(tmp_path):
 
 
 def test_two_that_fit_are_refused_unless_they_are_equal(tmp_path):
-    assert_holds(loads({"model": values(), "ema": values()}, folder=tmp_path), values())
-    with pytest.raises(ModelError, match=r"several state dicts that fit .* under 'model', 'ema': save the one"):
-        loads({"model": values(), "ema": values(1)}, folder=tmp_path)
+    assert_holds(loads({"model": values(), "teacher": values()}, folder=tmp_path), values())
+    with pytest.raises(ModelError, match=r"several state dicts that fit .* under 'model', 'teacher': save the one"):
+        loads({"model": values(), "teacher": values(1)}, folder=tmp_path)
+    with pytest.raises(ModelError, match=r"several state dicts that fit .* under 'ema', 'swa'"):
+        loads({"ema": values(), "swa": values(1)}, folder=tmp_path)
+
+
+@pytest.mark.parametrize("average", ["ema", "model_ema", "ema_state_dict", "state_dict_ema", "swa-model", "EMA"])
+@pytest.mark.parametrize("trained", ["model", "state_dict", "net", "zzz"])
+def test_the_network_comes_before_its_running_average(tmp_path, caplog, trained, average):
+    checkpoint = {average: prefixed(values(1), "module."), trained: prefixed(values(), "module.")}
+    assert_holds(loads(checkpoint, folder=tmp_path), values())
+    assert re.search(rf"'{trained}(\.module)?' is used, not the running average under '{average}", caplog.text)
+    assert_holds(loads({average: values(1), "epoch": 3}, folder=tmp_path), values(1))
+
+
+def test_a_running_average_beside_the_network_in_one_state_dict_comes_second(tmp_path):
+    both = prefixed(values(), "model.") | prefixed(values(1), "model_ema.module.")
+    assert_holds(loads({"state_dict": both}, folder=tmp_path), values())
 
 
 def test_shapes_choose_between_two_of_the_same_names(tmp_path):
