@@ -221,6 +221,8 @@ def _choose(file: Any, stated: str | None, url: str) -> str:
     main = file.get(_MAIN) if _MAIN in file else None
     if main is not None and len(getattr(main, "shape", None) or ()) >= 3:
         return _MAIN
+    if not volumes:  # what no volume is made of is refused by its type
+        volumes = [name for name, item in found.items() if len(item.shape or ()) >= 3]
     if len(volumes) != 1:
         listed = ", ".join(f"{name} {found[name].shape}" for name in volumes or found) or "none"
         broken = f"; links that lead nowhere: {', '.join(dangling)}" if dangling else ""

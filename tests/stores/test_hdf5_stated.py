@@ -281,9 +281,10 @@ def test_a_filter_that_is_not_installed_is_named_with_its_package(tmp_path, monk
     ("dtype", "named"),
     [([("a", "u1"), ("b", "f4")], "records"), (complex, "complex128"), (h5py.string_dtype(), "object")],
 )
-def test_what_is_no_number_is_named(tmp_path, dtype, named):
+@pytest.mark.parametrize("name", ["main", "volumes/raw"])
+def test_what_is_no_number_is_named(tmp_path, dtype, named, name):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_dataset("main", (2, 2, 2), dtype)
+        file.create_dataset(name, (2, 2, 2), dtype)
     with pytest.raises(UnknownFormatError, match=named):
         open_store(tmp_path / "a.h5")
 
