@@ -7,7 +7,7 @@ import pytest
 import torch
 from distributed import Client
 
-from daskflow.clusters import Threads
+from daskflow.clusters import Threads, connect
 from daskflow.geometry import BoundingBox
 from daskflow.inference.blend import infer
 from daskflow.inference.network import ModelFile, Network
@@ -78,6 +78,7 @@ class Net(torch.nn.Module):
 
     def forward(self, x):
         self.buffer.copy_(x + 1)
+        time.sleep(0.001)
         return self.buffer
 
 InstantiatedModel = Net()
@@ -225,3 +226,27 @@ def test_torch_uses_the_cores_of_a_worker_whose_threads_take_turns(tmp_path, wor
         assert worker.submit(threads, pure=False).result() == 4
     finally:
         torch.set_num_threads(before)
+
+
+def test_torch_uses_the_threads_of_a_worker_process_in_a_model_with_neighbours(tmp_path):
+    path = tmp_path / "model.py"
+    path.write_text("from helper import Width\nInstantiatedModel = Width()\n")
+    (tmp_path / "helper.py").write_text(
+        "import os, torch\n"
+        "class Width(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return torch.full_like(x, 10 * torch.get_num_threads() + int(os.environ['OMP_NUM_THREADS']))\n"
+    )
+    volume = inference(
+        Volume.from_array(np.ones(SHAPE, np.float32)).with_block(PATCH),
+        input_patch_size=PATCH,
+        output_patch_overlap=(0, 0, 0),
+        num_output_channels=1,
+        convnet_model=str(path),
+        framework="pytorch",
+        device="cpu",
+    )
+    store = str(tmp_path / "out.zarr")
+    with connect("local", workers=1, threads=3, memory="4GB") as client:
+        assert save(volume, store, chunk=PATCH).run(client, progress=False).ok
+    np.testing.assert_allclose(Volume.from_store(open_store(store)).read(), 31, rtol=1e-6)
