@@ -6,8 +6,8 @@ or a prefix within their keys:
     {"epoch": 3, "state_dict": {"model.conv.weight": ...}}      state_dict.model.conv.weight
 
 A state dict is all that lies below one prefix. The one that fits has the names and shapes of the network, no more and
-no less; what compiling and data parallelism put between (`_orig_mod`, `module`) counts on neither side. The network itself
-comes before its running averages (`ema`, `model_ema`, `swa_model`).
+no less; what compiling and data parallelism put between (`_orig_mod`, `module`) counts on neither side. The network
+itself comes before its running averages (`ema`, `model_ema`, `swa_model`).
 """
 
 from __future__ import annotations
