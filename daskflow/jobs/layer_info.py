@@ -271,6 +271,8 @@ def _format(store: Store) -> str:
 def _level(level: LevelContents, *, look: bool) -> LevelInfo:
     layout = level.layout
     names = [layout.encoding or "raw", "" if layout.compression in (None, "none") else str(layout.compression)]
+    if level.background is not None:
+        names.append(f"without chunks of {level.background:g}")
     encoding = " ".join(filter(None, names))
     if not look:
         return LevelInfo(level.spec, encoding, level.expected, None, None)

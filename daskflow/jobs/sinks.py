@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from daskflow.errors import AlignmentError, MetadataMismatchError, StoreAccessError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
+from daskflow.jobs.report import Report
 from daskflow.stores import Layout, Store, kvstore
 from daskflow.stores.contents import levels_of
 from daskflow.stores.opening import check_file, create_store, open_level, open_store
@@ -85,7 +86,11 @@ class LayerSink:
 
     def store(self) -> Store:
         """Return the level, once it was created."""
-        return open_level(self.url, format=self.format, mip=self.mip, token=self.run)
+        store = open_level(self.url, format=self.format, mip=self.mip, token=self.run)
+        if self.drop is not None:
+            store = copy.copy(store)
+            store.background = store.spec.dtype.type(self.drop).item()
+        return store
 
     def check(self) -> None:
         store = create_store(self.url, self.spec, mip=self.mip, format=self.format, layout=self.layout)
@@ -113,9 +118,7 @@ class LayerSink:
         return BlockResult(empty=not array.any())
 
     def verify(self, box: BoundingBox) -> None:
-        store = copy.copy(self.store())
-        store.fill_missing = self.drop is not None
-        store.read(box)
+        self.store().read(box)
 
     def describe(self) -> dict[str, Any]:
         layout = dataclasses.asdict(self.layout)
@@ -125,6 +128,23 @@ class LayerSink:
 
     def bind(self, directory: str) -> LayerSink:  # noqa: ARG002
         return dataclasses.replace(self, run=uuid.uuid4().hex)
+
+
+@dataclass(frozen=True)
+class NoteBackground:
+    """Writes down, once every block is done, what the chunks hold that were left out of levels.
+
+    Attributes:
+        levels: the levels, each written whole.
+    """
+
+    levels: tuple[LayerSink, ...]
+
+    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002 (what every finish is called with)
+        for level in self.levels:
+            if level.drop is not None:
+                store = open_store(level.url, mip=level.mip, format=level.format)
+                store.note_background(store.spec.dtype.type(level.drop).item())
 
 
 @dataclass(frozen=True)

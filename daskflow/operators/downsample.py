@@ -11,9 +11,9 @@ from daskflow.errors import BoundsError, ParameterError
 from daskflow.geometry import BoundingBox, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.provenance import WriteProvenance
-from daskflow.jobs.sinks import safe_name
+from daskflow.jobs.sinks import NoteBackground, safe_name
 from daskflow.operators._cutout import cut
-from daskflow.operators._stored import stored_node
+from daskflow.operators._stored import fitting, stored_node
 from daskflow.operators.pyramid.kernels import Downsampling
 from daskflow.operators.pyramid.levels import MOST_LEVELS, NewLevels, chosen_method, sensible_levels
 from daskflow.operators.pyramid.passes import Pass, passes
@@ -63,7 +63,8 @@ def downsample(
         encoding: of chunks; by default as below.
         quality: of a lossy encoding, or level of a codec.
         compression: second stage, e.g. gzip; by default as below.
-        delete_background: leave out chunks that hold nothing but background; they are read with fill_missing.
+        delete_background: leave out chunks that hold nothing but background; where whole levels are written, their
+            metadata say what these hold, so that daskflow reads them as that.
         background: the value that such chunks hold.
         memory: what the voxels of a block may take, e.g. 2GB; one level is written at least.
 
@@ -95,17 +96,19 @@ def downsample(
         layout=asked,
         otherwise=otherwise,
         shard_memory=budget if shard == "auto" else None,
-        drop=background if delete_background else None,
+        drop=fitting(background, volume.dtype) if delete_background else None,
     )
-    first, *others = passes(how, store.spec, new.sinks(store.spec), memory=budget)
+    sinks = new.sinks(store.spec)
+    first, *others = passes(how, store.spec, sinks, memory=budget)
     region = None if box == store.spec.box else _region(box, (first, *others))
     stages = (stage(first, store, store.spec.chunk or _CHUNK, region), *stages_after(first, others, region))
     name = f"mip{store.mip + 1}-{store.mip + count}" + (f".{region}" if region is not None else "")
     finish = WriteProvenance(store.url, store.opened.format == "precomputed", store.mip + 1, count)
+    noted = (NoteBackground(sinks),) if region is None else ()
     title = f"downsample-{safe_name(store.url)}"
     made = ",".join(str(store.mip + number) for number in range(1, count + 1))
     undo = (f"daskflow remove {store.url} --mip {made}",)
-    return Job(stages, f"{store.url}.{name}.daskflow/", name=title, finish=(finish,), undo=undo)
+    return Job(stages, f"{store.url}.{name}.daskflow/", name=title, finish=(*noted, finish), undo=undo)
 
 
 def _stored(volume: Volume) -> Store:

@@ -17,6 +17,7 @@ from daskflow.jobs import Job, Report
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.provenance import WriteProvenance
 from daskflow.operators._cutout import cut
+from daskflow.operators._stored import fitting
 from daskflow.stores import Store, kvstore
 from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Flag, Stage, Volume, operator
@@ -58,7 +59,7 @@ def fill(
     box = cut(volume, start=start, size=size, stop=stop).box
     if size is None and stop is None:
         raise ParameterError(f"the box begins at {tuple(start)} zyx; say its size or its stop, too")
-    number = _fitting(value, volume.dtype)
+    number = fitting(value, volume.dtype)
     unit, origin = store.spec.write_unit, store.spec.chunk_origin
     assert unit is not None
     assert origin is not None
@@ -170,17 +171,3 @@ def _layer_of(volume: Volume) -> Store:
             f"{node.store} is not stored in chunks on a disk or in a bucket; fill changes only such layers"
         )
     return node.store
-
-
-def _fitting(value: float, dtype: np.dtype[Any]) -> float:
-    """Return the value as the layer holds it.
-
-    Raises:
-        ParameterError: the layer cannot.
-    """
-    if dtype.kind == "f":
-        return float(value)
-    limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    if value != int(value) or not limits[0] <= value <= limits[1]:
-        raise ParameterError(f"{dtype} cannot hold {value:g}; it holds whole numbers from {limits[0]} to {limits[1]}")
-    return int(value)

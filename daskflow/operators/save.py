@@ -16,8 +16,8 @@ from daskflow.jobs.assumed import assumed_voxel_size, sources
 from daskflow.jobs.job import Finish
 from daskflow.jobs.merging import evaluate_stage, file_stages
 from daskflow.jobs.provenance import WriteProvenance, notes_in_sources
-from daskflow.jobs.sinks import FileSink, LayerSink, safe_name
-from daskflow.operators._stored import stored_node
+from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, safe_name
+from daskflow.operators._stored import fitting, stored_node
 from daskflow.operators.pyramid.kernels import Downsampling
 from daskflow.operators.pyramid.levels import NewLevels, chosen_method, effective_shard
 from daskflow.operators.pyramid.passes import passes
@@ -52,6 +52,7 @@ def save(
     method: Literal["auto", "mean", "mode", "min", "max", "stride"] = "auto",
     sparse: bool = False,
     delete_background: bool = False,
+    background: float = 0,
     memory: str = "512MB",
     note_source: bool = False,
 ) -> Job:
@@ -79,7 +80,9 @@ def save(
         factor: voxels per window of a level (zyx).
         method: what becomes of a window; auto is the mean of images and the mode of segmentations.
         sparse: leave zeros out of means and modes wherever there is something else.
-        delete_background: leave out chunks of zeros; they are read with fill_missing.
+        delete_background: leave out chunks that hold nothing but background; the metadata say what they hold, so that
+            daskflow reads them as that.
+        background: the value that such chunks hold.
         memory: what the voxels of a block may take for a further level to be written in the same pass.
         note_source: note in the provenance of the layers that are read what was made of them.
 
@@ -128,10 +131,11 @@ def save(
         mip,
         target.name,
         _completed(asked, spec, location, target.name, mip, sharding),
-        drop=0 if delete_background else None,
+        drop=fitting(background, spec.dtype) if delete_background else None,
     )
     warnings = assumed_voxel_size(volume) if target.needs_voxel_size else ()
     if not levels:
+        finish = (NoteBackground((base,)), *finish)
         alone = evaluate_stage(f"save-{leaf}", volume, base, block=work)
         stages = (*volume.expression.stages, alone)
         return Job(stages, directory, name=f"save-{leaf}", finish=finish, notes=notes, warnings=warnings)
@@ -139,7 +143,9 @@ def save(
     how.check(spec.dtype)
     new = NewLevels(location, target.name, mip, levels, how, asked, base.layout, sharding, base.drop)
     assert base.unit is not None
-    first, *others = passes(how, spec, new.sinks(spec), memory=budget, base=base.unit)
+    sinks = new.sinks(spec)
+    finish = (NoteBackground((base, *sinks)), *finish)
+    first, *others = passes(how, spec, sinks, memory=budget, base=base.unit)
     whole = evaluate_stage(f"save-{leaf}", volume, PyramidSink(base, first), block=work)
     stages = (*volume.expression.stages, whole, *stages_after(first, others))
     return Job(stages, directory, name=f"save-{leaf}", finish=finish, notes=notes, warnings=warnings)

@@ -20,7 +20,7 @@ from daskflow.errors import (
     StoreError,
     StoreNotFoundError,
 )
-from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
+from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.stores import kvstore
 
 Array = npt.NDArray[Any]
@@ -107,12 +107,14 @@ class Store(ABC):
         mips: the spec of every level, finest first.
         mip: the level that is read and written.
         fill_missing: read chunks that were never written as zeros (and count them) instead of raising.
+        background: what chunks hold that were left out, as the metadata say; None where every chunk is stored.
         opened: how `open_store` or `create_store` was asked for it; None for a store that was made otherwise.
         sources: where axes, voxel_size, voxel_offset, layer_type and channel_names come from, in words; empty when the
             format itself says them.
     """
 
     opened: Opened | None = None
+    background: float | None = None
     sources: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, url: str, mips: Sequence[VolumeSpec], *, mip: int = 0, fill_missing: bool = False) -> None:
@@ -188,7 +190,8 @@ class Store(ABC):
         Args:
             box: where.
             array: zyx or czyx.
-            drop: chunks that hold nothing but this value are not stored, and deleted; they read as missing then.
+            drop: chunks that hold nothing but this value are not stored, and deleted; they read as missing
+                until that is noted.
 
         Raises:
             BoundsError: the box reaches outside `spec.box`.
@@ -211,7 +214,7 @@ class Store(ABC):
         if drop is None:
             self._write(box, array)
         else:
-            self._write_dropping(box, _blanked(array, drop, box, spec))
+            self._write_dropping(box, array, drop)
 
     @abstractmethod
     def _read(self, box: BoundingBox) -> Array:
@@ -221,9 +224,13 @@ class Store(ABC):
     def _write(self, box: BoundingBox, array: Array) -> None:
         """Store an array whose box, shape and dtype were checked."""
 
-    def _write_dropping(self, box: BoundingBox, array: Array) -> None:  # noqa: ARG002
-        """Do as `_write`, but store no chunk of zeros, and delete it where there is one."""
+    def _write_dropping(self, box: BoundingBox, array: Array, drop: float) -> None:  # noqa: ARG002
+        """Do as `_write`, but store no chunk that holds nothing but `drop`, and delete it where there is one."""
         raise ParameterError(f"{kvstore.redact(self.url)} keeps every chunk; chunks of background cannot be deleted")
+
+    def note_background(self, value: float) -> None:  # noqa: ARG002
+        """Write down that chunks which are not stored hold `value`, so that they are read as that from now on."""
+        raise ParameterError(f"{kvstore.redact(self.url)} keeps every chunk; there is no background to note")
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -275,19 +282,6 @@ def check_aligned(box: BoundingBox, spec: VolumeSpec, url: str = "the volume") -
             f"box {box} (z0-z1_y0-y1_x0-x1) is not whole {kind} of {unit} voxels (zyx) from {spec.chunk_origin} "
             f"in {url}; nearest is {nearest}"
         )
-
-
-def _blanked(array: Array, drop: float, box: BoundingBox, spec: VolumeSpec) -> Array:
-    """Return the array with zeros in the chunks that hold nothing but `drop`."""
-    if drop == 0 or spec.chunk is None:
-        return array
-    places = [(..., *piece.slices(box)) for piece in BlockGrid(box, spec.chunk, spec.chunk_origin)]
-    places = [place for place in places if (array[place] == drop).all()]
-    if places:
-        array = array.copy()
-    for place in places:
-        array[place] = 0
-    return array
 
 
 ReadBox = Callable[[BoundingBox], Array]

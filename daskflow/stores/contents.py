@@ -53,6 +53,7 @@ class LevelContents:
         url: of the directory, or of the zarr array.
         zarr: whether it is a zarr array.
         per_place: objects beside each other at one place, which hold different channels.
+        background: what chunks hold that were left out, as the metadata say.
     """
 
     mip: int
@@ -61,6 +62,7 @@ class LevelContents:
     url: str
     zarr: bool
     per_place: int = 1
+    background: float | None = None
 
     @property
     def expected(self) -> int:
@@ -109,7 +111,7 @@ def levels_of(store: Store) -> list[LevelContents]:
     if isinstance(store, PrecomputedStore):
         urls = [kvstore.join(store.url, scale["key"]) for scale in load_info(store.url)["scales"]]
         return [
-            LevelContents(mip, level.spec, level.layout, url, zarr=False)
+            LevelContents(mip, level.spec, level.layout, url, zarr=False, background=level.background)
             for mip, (level, url) in enumerate(zip(stores, urls, strict=True))
         ]
     arrays = [level.array for level in stores if isinstance(level, ZarrStore)]
@@ -123,6 +125,7 @@ def levels_of(store: Store) -> list[LevelContents]:
             array.url,
             zarr=True,
             per_place=-(-(level.spec.channels or 1) // array.channel_chunk),
+            background=level.background,
         )
         for mip, (level, array) in enumerate(zip(stores, arrays, strict=True))
     ]

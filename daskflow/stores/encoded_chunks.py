@@ -50,8 +50,8 @@ class EncodedChunks:
     def _encoding(self) -> Encoding:
         return ENCODINGS[self._scale["encoding"]]
 
-    def read(self, box: BoundingBox, *, fill_missing: bool) -> Array:
-        """Return the voxels of `box`.
+    def read(self, box: BoundingBox, *, fill_missing: bool, background: float | None = None) -> Array:
+        """Return the voxels of `box`; chunks that are not there hold `background`, if it is given.
 
         Raises:
             MissingChunkError: a chunk was never written, and `fill_missing` is off.
@@ -62,6 +62,10 @@ class EncodedChunks:
         decoding = self._read_by_driver if self._encoding.codec is None else self._read_by_codec
         array, found = decoding(box, chunks)
         missing = [chunk for chunk, there in zip(chunks, found, strict=True) if not there]
+        if background is not None:
+            for chunk in missing:
+                array[(..., *chunk.clip(box).slices(box))] = background
+            return array
         if missing and not fill_missing:
             where = self.source.where(missing[0])
             raise MissingChunkError(f"{where} is missing; fill_missing reads such chunks as zeros")
@@ -106,8 +110,8 @@ class EncodedChunks:
                 reason = kvstore.plain_message(error).rpartition(": ")[2]
                 raise CorruptChunkError(f"cannot decode {where}: {reason}") from error
 
-    def write(self, box: BoundingBox, array: Array, *, drop_zeros: bool = False) -> None:
-        """Store the voxels of `box`, whole chunks; with `drop_zeros` a chunk of zeros is deleted instead.
+    def write(self, box: BoundingBox, array: Array, *, drop: float | None = None) -> None:
+        """Store the voxels of `box`, whole chunks; one that holds nothing but `drop` is deleted instead.
 
         Raises:
             StoreAccessError: the location refuses.
@@ -116,7 +120,7 @@ class EncodedChunks:
         with self._encoded(box, array) as encode, self.source.writing() as put:
 
             def store(chunk: BoundingBox) -> None:
-                blank = drop_zeros and not array[(..., *chunk.slices(box))].any()
+                blank = drop is not None and bool((array[(..., *chunk.slices(box))] == drop).all())
                 put(chunk, None if blank else encode(chunk))
 
             deque(_pool().map(store, chunks_of(self.spec, box)), maxlen=0)

@@ -29,6 +29,7 @@ from daskflow.stores.ome_metadata import (
 from daskflow.stores.placement import whole_voxels
 from daskflow.stores.stated import Stated, settle
 from daskflow.stores.zarr_arrays import (
+    BACKGROUND_KEY,
     StoredArray,
     ZarrStore,
     check_same,
@@ -146,7 +147,9 @@ def _open_level(group: Node, image: Image, mip: int, opening: Opening) -> Store:
     """Open one level of an image by the URL of its array: alone, but where the image places it."""
     check_mip(opening.mip, 1, kvstore.redact(f"{group.url}/{image.levels[mip].path}"))
     store = _open_image(group, image, dataclasses.replace(opening, mip=mip))
-    return ZarrStore(store.array.url, (store.spec,), store.array, fill_missing=opening.fill_missing)
+    alone = ZarrStore(store.array.url, (store.spec,), store.array, fill_missing=opening.fill_missing)
+    alone.background = store.background
+    return alone
 
 
 def _image(node: Node) -> Image | None:
@@ -193,6 +196,7 @@ def _open_image(node: Node, image: Image, opening: Opening) -> ZarrStore:
     ]
     stored = StoredArray.of(arrays[opening.mip], axes)
     store = ZarrStore(node.url, specs, stored, mip=opening.mip, fill_missing=opening.fill_missing)
+    store.background = arrays[opening.mip].attributes.get(BACKGROUND_KEY)
     store.sources = sources
     return store
 

@@ -66,6 +66,7 @@ class PrecomputedStore(Store):
         compression = info.get("daskflow", {}).get("compression", {}).get(metadata["scale_metadata"]["key"])
         text = json.dumps(metadata, sort_keys=True)
         store = cls(url, mips, mip=mip, fill_missing=fill_missing, metadata=text, compression=compression)
+        store.background = info.get("daskflow", {}).get("background", {}).get(metadata["scale_metadata"]["key"])
         encodings = [ENCODINGS.get(str(scale.get("encoding")).lower()) for scale in info["scales"]]
         store.shown = all(encoding is not None and encoding.shown for encoding in encodings)
         return store
@@ -136,7 +137,7 @@ class PrecomputedStore(Store):
 
     def _read(self, box: BoundingBox) -> Array:
         if not self._driven:
-            return self._chunks.read(box, fill_missing=self.fill_missing)
+            return self._chunks.read(box, fill_missing=self.fill_missing, background=self.background)
         try:
             with kvstore.translated(self.url, f"read {box} of mip {self.mip} of"):
                 array = read_box(self._view, self.spec, box, self.url)
@@ -144,12 +145,16 @@ class PrecomputedStore(Store):
                     self._account_for_missing(box, array)
                 return array
         except MissingChunkError:
-            return self._chunks.read(box, fill_missing=self.fill_missing)
+            return self._chunks.read(box, fill_missing=self.fill_missing, background=self.background)
 
     def _account_for_missing(self, box: BoundingBox, array: Array) -> None:
-        """Raise for, or count, the chunks of shards that read as zeros because they were never written."""
+        """Raise for, fill or count the chunks of shards that read as zeros because they were never written."""
         zeros = precomputed_shards.zero_chunks(self.spec, box, array)
         missing = precomputed_shards.missing_chunks(self.url, self._metadata, self.spec, zeros) if zeros else []
+        if self.background is not None:
+            for piece in missing:
+                array[(..., *piece.slices(box))] = self.background
+            return
         if missing and not self.fill_missing:
             raise MissingChunkError(
                 f"chunk {missing[0]} (z0-z1_y0-y1_x0-x1) is in no shard of mip {self.mip} of {kvstore.redact(self.url)}"
@@ -167,18 +172,19 @@ class PrecomputedStore(Store):
             else:
                 write_box(self._view, self.spec, box, array, self.url)
 
-    def _write_dropping(self, box: BoundingBox, array: Array) -> None:
-        kvstore.refuse_http(self.url)
-        if not self._driven:
-            self._chunks.write(box, array, drop_zeros=True)
-            return
-        with kvstore.translated(self.url, f"write {box} of mip {self.mip} of"):
-            if self.spec.shard is not None:
-                every = precomputed_shards.write_every_chunk
-                every(self.url, self._metadata, self.spec, box, array, drop_zeros=True)
-            else:
-                view = shared_view(self.url, self._metadata, self.spec, drop_zeros=True)
-                write_box(view, self.spec, box, array, self.url)
+    def _write_dropping(self, box: BoundingBox, array: Array, drop: float) -> None:
+        self._chunks.write(box, array, drop=drop)
+
+    def note_background(self, value: float) -> None:
+        def noted(info: dict[str, Any]) -> dict[str, Any]:
+            extra = info.get("daskflow", {})
+            return {
+                **info,
+                "daskflow": {**extra, "background": {**extra.get("background", {}), self._scale["key"]: value}},
+            }
+
+        edit_info(self.url, noted)
+        self.background = value
 
     @property
     def _view(self) -> Any:

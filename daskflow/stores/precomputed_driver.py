@@ -21,9 +21,7 @@ Load = Callable[[], bytes | None]
 Put = Callable[[BoundingBox, bytes | memoryview | None], None]
 
 
-def open_view(
-    store: dict[str, Any], metadata: str, spec: VolumeSpec, *, strict: bool = True, drop_zeros: bool = False
-) -> Any:
+def open_view(store: dict[str, Any], metadata: str, spec: VolumeSpec, *, strict: bool = True) -> Any:
     """Return one scale as a tensorstore view czyx, or zyx when `spec` has no channels.
 
     Nothing is read to open it: the metadata are given.
@@ -33,7 +31,6 @@ def open_view(
         metadata: what `precomputed_info.driver_metadata` returned, as text.
         spec: the scale.
         strict: whether a missing chunk is an error; else it reads as zeros.
-        drop_zeros: whether a chunk of zeros is deleted instead of written.
     """
     import tensorstore as ts
 
@@ -41,21 +38,21 @@ def open_view(
         "driver": "neuroglancer_precomputed",
         "kvstore": store,
         "fill_missing_data_reads": not strict,
-        "store_data_equal_to_fill_value": not drop_zeros,
+        "store_data_equal_to_fill_value": True,
         **json.loads(metadata),
     }
     handle = ts.open(request, open=True, assume_metadata=True, context=kvstore.context()).result()
     return handle[..., 0].T if spec.channels is None else handle.T
 
 
-def shared_view(url: str, metadata: str, spec: VolumeSpec, *, drop_zeros: bool = False) -> Any:
+def shared_view(url: str, metadata: str, spec: VolumeSpec) -> Any:
     """Return the strict view of a layer's scale, opened once per process while it is in use."""
-    return _shared_view(json.dumps(kvstore.kvstore_spec(url)), metadata, spec, drop_zeros)
+    return _shared_view(json.dumps(kvstore.kvstore_spec(url)), metadata, spec)
 
 
 @functools.lru_cache(maxsize=256)
-def _shared_view(store: str, metadata: str, spec: VolumeSpec, drop_zeros: bool) -> Any:
-    return open_view(json.loads(store), metadata, spec, drop_zeros=drop_zeros)
+def _shared_view(store: str, metadata: str, spec: VolumeSpec) -> Any:
+    return open_view(json.loads(store), metadata, spec)
 
 
 @contextmanager

@@ -203,7 +203,7 @@ def add_scale(info: Info | None, spec: VolumeSpec, mip: int, layout: Layout, url
     else:
         shared = _shared(spec)
         refuse_mismatch(location, info, {name: shared[name] for name in ("type", "data_type", "num_channels")})
-        if info.get("daskflow", {}).keys() - {"stamps"}:
+        if info.get("daskflow", {}).keys() - {"stamps", "background"}:
             wanted = {name: shared.get("daskflow", {}).get(name) for name in ("layer_type", "channel_axis")}
             refuse_mismatch(f"{location} daskflow", info["daskflow"], wanted)
     scales = info["scales"]
@@ -226,6 +226,10 @@ def add_scale(info: Info | None, spec: VolumeSpec, mip: int, layout: Layout, url
         extra = info.get("daskflow", {})
         names = {**extra.get("compression", {}), scale["key"]: layout.compression}
         changed["daskflow"] = {**extra, "compression": names}
+    noted = changed.get("daskflow", {}).get("background", {})
+    if scale["key"] in noted:  # of a level that was removed
+        left = {key: value for key, value in noted.items() if key != scale["key"]}
+        changed["daskflow"] = {**changed["daskflow"], "background": left}
     return changed
 
 

@@ -39,27 +39,17 @@ def missing_chunks(url: str, metadata: str, spec: VolumeSpec, pieces: list[Bound
     return [piece for piece, read in zip(pieces, reads, strict=True) if kvstore.wait(read, url).state == "missing"]
 
 
-def write_every_chunk(
-    url: str, metadata: str, spec: VolumeSpec, box: BoundingBox, array: Array, *, drop_zeros: bool = False
-) -> None:
-    """Write whole shards, chunks of zeros included: encoded in memory, then put into each shard in one transaction.
-
-    With `drop_zeros` chunks of zeros are deleted instead, where the driver would leave what is there.
-    """
+def write_every_chunk(url: str, metadata: str, spec: VolumeSpec, box: BoundingBox, array: Array) -> None:
+    """Write whole shards, chunks of zeros included: encoded in memory, then put into each shard in one transaction."""
     import tensorstore as ts
 
     shards = open_shards(url, metadata)
     with view_in_memory(metadata, spec) as (chunks, view):
         write_box(view, spec, box, array)
-        dropped = set(zero_chunks(spec, box, array)) if drop_zeros else set()
         with ts.Transaction() as transaction:
             target = shards.with_transaction(transaction)
             for chunk in chunks_of(spec, box):
-                key = chunk_key(spec, chunk)
-                if chunk.clip(box) in dropped:
-                    del target[key]
-                else:
-                    target[key] = chunks[chunk_name(chunk)]
+                target[chunk_key(spec, chunk)] = chunks[chunk_name(chunk)]
 
 
 def _any_nonzero(array: Array) -> bool:

@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from daskflow.stores.zarr_metadata import (
     write_node,
 )
 
+BACKGROUND_KEY = "daskflow_background"
 DEFAULT_CHUNK = (64, 64, 64)
 
 
@@ -64,29 +65,31 @@ class StoredArray:
         chunk = 1 if axes.channel is None else shape.chunk[axes.channel]
         return cls(node.url, json.dumps(plain_metadata(node), sort_keys=True), axes, chunk)
 
-    def view(self, *, drop_blank: bool = False) -> Any:
-        """Return the voxels as a tensorstore, (c)zyx, that refuses missing chunks.
+    def view(self, *, background: float | None = None) -> Any:
+        """Return the voxels as a tensorstore, (c)zyx, that refuses missing chunks and stores every chunk.
 
-        It stores every chunk, or with `drop_blank` deletes those that hold nothing but the fill value.
+        With `background` chunks that are missing hold that value, and those that hold nothing else are deleted.
 
         Raises:
             UnknownFormatError: a codec that tensorstore does not know.
         """
-        return _view(self, drop_blank)
+        return _view(self, background)
 
 
 @functools.lru_cache(maxsize=64)
-def _view(array: StoredArray, drop_blank: bool) -> Any:
+def _view(array: StoredArray, background: float | None) -> Any:
     import tensorstore as ts
 
     metadata = json.loads(array.metadata)
+    if background is not None:
+        metadata["fill_value"] = background
     version = metadata.get("zarr_format", 2)
     spec = {
         "driver": "zarr" if version == 2 else "zarr3",
         "kvstore": kvstore.kvstore_spec(array.url),
         "metadata": metadata,
-        "fill_missing_data_reads": False,
-        "store_data_equal_to_fill_value": not drop_blank,
+        "fill_missing_data_reads": background is not None,
+        "store_data_equal_to_fill_value": background is None,
     }
     try:
         with kvstore.translated(array.url, "open"):
@@ -106,7 +109,7 @@ class ZarrStore(Store):
         self.array = array
 
     def _read(self, box: BoundingBox) -> Array:
-        part = self.array.view()[(..., *box.slices(self.spec.box))]
+        part = self.array.view(background=self.background)[(..., *box.slices(self.spec.box))]
         try:
             with kvstore.translated(self.array.url, "read"):
                 voxels: Array = kvstore.wait(part.read(order="C"), self.array.url)
@@ -148,14 +151,21 @@ class ZarrStore(Store):
     def _write(self, box: BoundingBox, array: Array) -> None:
         self._store(self.array.view(), box, array)
 
-    def _write_dropping(self, box: BoundingBox, array: Array) -> None:
+    def _write_dropping(self, box: BoundingBox, array: Array, drop: float) -> None:
         filled = json.loads(self.array.metadata).get("fill_value")
-        if filled:
+        if filled and filled != drop:
             raise ParameterError(
-                f"missing chunks of {kvstore.redact(self.array.url)} read as {filled}, not as 0; so chunks of"
+                f"missing chunks of {kvstore.redact(self.array.url)} read as {filled}, not as {drop}; so chunks of"
                 " background cannot be deleted"
             )
-        self._store(self.array.view(drop_blank=True), box, array)
+        self._store(self.array.view(background=self.spec.dtype.type(drop).item()), box, array)
+
+    def note_background(self, value: float) -> None:
+        node = read_node(self.array.url)
+        if node is None:
+            raise kvstore.missing(self.array.url)
+        write_node(replace(node, attributes={**node.attributes, BACKGROUND_KEY: value}))
+        self.background = value
 
     def _store(self, view: Any, box: BoundingBox, array: Array) -> None:
         kvstore.refuse_http(self.array.url)
@@ -225,6 +235,7 @@ def open_zarr(url: str, opening: Opening) -> Store:
         url=shown,
     )
     store = ZarrStore(node.url, (spec,), StoredArray.of(node, axes), fill_missing=opening.fill_missing)
+    store.background = node.attributes.get(BACKGROUND_KEY)
     store.sources = sources
     return store
 

@@ -11,6 +11,7 @@ import tensorstore as ts
 import daskflow
 from daskflow.clusters import Threads
 from daskflow.errors import MetadataMismatchError, ParameterError
+from daskflow.jobs.layer_info import layer_info
 from daskflow.jobs.report import causes
 from daskflow.stores.base import Layout
 from daskflow.stores.opening import formats, open_store
@@ -252,3 +253,26 @@ def test_negative_labels_in_several_blocks_are_one_cause(tmp_path):
     assert len(report.failures) == 2
     (cause,) = causes(report.failures)
     assert cause.startswith("2 blocks")
+
+
+@pytest.mark.parametrize("name", ["layer", "a.zarr", "b.ome.zarr"])
+def test_chunks_of_background_are_left_out_and_read_as_what_they_were(tmp_path, name):
+    array = np.zeros((8, 16, 32), np.uint8)
+    array[..., 8:24] = 5
+    array[0, 0, 16] = 6
+    volume = daskflow.open(array, layer_type="image", voxel_size=(40, 4, 4))
+    levels = 0 if name == "a.zarr" else 1
+    more = {"delete_background": True, "background": 5, "levels": levels, "method": "max"}
+    job = volume.save(tmp_path / name, chunk=(8, 8, 8), factor=(1, 1, 2), **more)
+    assert job.run(progress=False).ok
+    assert job.verify(progress=False).ok
+    np.testing.assert_array_equal(daskflow.open(tmp_path / name).read(), array)
+    if levels:
+        np.testing.assert_array_equal(
+            daskflow.open(tmp_path / name, mip=1).read(), array.reshape(8, 16, 16, 2).max(axis=3)
+        )
+    level = layer_info(tmp_path / name).levels[0]
+    assert level.encoding.endswith("without chunks of 5")
+    assert level.expected - level.stored == 3
+    with pytest.raises(ParameterError, match="cannot hold 300"):
+        volume.save(tmp_path / "other", delete_background=True, background=300)
