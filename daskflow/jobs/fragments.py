@@ -14,6 +14,7 @@ Nothing is listed by prefix: every name follows from a number. Bytes of fragment
 from __future__ import annotations
 
 import functools
+import itertools
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,9 @@ _MOST_BUCKETS = 4096
 _FEWEST_BUCKETS = 16
 _PIECE = 2**16  # entries of a bucket that are read at once
 _READERS = 8
+_SMALL = 2**14  # bytes of a label that is read with others ...
+_TOGETHER = 256  # ... of so many fragments
+_NEAR = 2**16  # bytes between fragments that one request reads, with what is between them
 
 
 @dataclass(frozen=True)
@@ -178,29 +182,14 @@ class Shuffle:
 
         Within a shard, and without shards, labels ascend. Memory holds one label's list and some pieces of 5 MB.
         """
-        label, found = -1, list[Fragment]()
-        for entry in self._entries_of(directory, bucket):
-            if found and entry.label != label:
-                yield label, found
-                found = []
-            label = entry.label
-            found.append(entry)
-        if found:
+        for _, label, found in self._labels(directory, bucket, None):
             yield label, found
 
     def shards_of(self, directory: str, bucket: int) -> Iterator[tuple[int, list[tuple[int, list[Fragment]]]]]:
         """Yield the shards of a bucket: number, and labels (ascending) with their fragments."""
-        sharding = self.shards(directory)
-        number, found = -1, list[tuple[int, list[Fragment]]]()
-        for label, fragments in self.labels_of(directory, bucket):
-            own = int(shard_numbers([label], sharding)[0])
-            if found and own != number:
-                yield number, found
-                found = []
-            number = own
-            found.append((label, fragments))
-        if found:
-            yield number, found
+        labels = self._labels(directory, bucket, self.shards(directory))
+        for number, found in itertools.groupby(labels, key=lambda one: one[0]):
+            yield number, [(label, fragments) for _, label, fragments in found]
 
     def read(self, directory: str, fragment: Fragment) -> bytes:
         """Return the bytes of a fragment, and read no others.
@@ -214,6 +203,55 @@ class Shuffle:
     def read_all(self, directory: str, fragments: Iterable[Fragment]) -> list[bytes]:
         """Return the bytes of some fragments, several being read at once."""
         return list(_pool().map(lambda fragment: self.read(directory, fragment), fragments))
+
+    def read_labels(
+        self, directory: str, labels: Iterable[tuple[int, list[Fragment]]], most: int
+    ) -> Iterator[tuple[int, list[Fragment], list[bytes]]]:
+        """Yield labels, their fragments and the bytes of these, none for labels of more than `most` bytes.
+
+        Of small labels, those that lie near each other in what one block wrote are read at once.
+        """
+        batch, count = list[tuple[int, list[Fragment]]](), 0
+        for label, fragments in labels:
+            size = sum(fragment.size for fragment in fragments)
+            small = size <= min(_SMALL, most)
+            if batch and (not small or count + len(fragments) > _TOGETHER):
+                yield from self._read_batch(directory, batch)
+                batch, count = [], 0
+            if small:
+                batch.append((label, fragments))
+                count += len(fragments)
+            else:
+                yield label, fragments, self.read_all(directory, fragments) if size <= most else []
+        yield from self._read_batch(directory, batch)
+
+    def _read_batch(
+        self, directory: str, batch: list[tuple[int, list[Fragment]]]
+    ) -> Iterator[tuple[int, list[Fragment], list[bytes]]]:
+        ordered = sorted((one for _, fragments in batch for one in fragments), key=lambda one: (one.block, one.start))
+        runs = list[list[Fragment]]()
+        for fragment in ordered:
+            last = runs[-1][-1] if runs else fragment
+            if runs and last.block == fragment.block and fragment.start - last.start <= _NEAR:
+                runs[-1].append(fragment)
+            else:
+                runs.append([fragment])
+        spans = [replace(run[0], size=run[-1].start + run[-1].size - run[0].start) for run in runs]
+        found = dict[tuple[int, int], bytes]()
+        for run, data in zip(runs, self.read_all(directory, spans), strict=True):
+            for one in run:
+                at = one.start - run[0].start
+                found[one.block, one.start] = data[at : at + one.size]
+        for label, fragments in batch:
+            yield label, fragments, [found[one.block, one.start] for one in fragments]
+
+    def _labels(
+        self, directory: str, bucket: int, sharding: Sharding | None
+    ) -> Iterator[tuple[int, int, list[Fragment]]]:
+        """Yield the labels of a bucket: shard (0 without sharding), label, fragments."""
+        entries = self._entries_of(directory, bucket, sharding)
+        for (shard, label), found in itertools.groupby(entries, key=lambda one: (one[0], one[1].label)):
+            yield shard, label, [fragment for _, fragment in found]
 
     def _levels(self) -> list[tuple[int, int]]:
         """Return, of every level, how many groups of blocks there are, and how many ranges of buckets each has."""
@@ -238,13 +276,16 @@ class Shuffle:
         base = (width + 1) * 8
         return url, base + int(begins[0]) * _ENTRY.itemsize, base + int(begins[-1]) * _ENTRY.itemsize
 
-    def _entries_of(self, directory: str, bucket: int) -> Iterator[Fragment]:
+    def _entries_of(self, directory: str, bucket: int, sharding: Sharding | None) -> Iterator[tuple[int, Fragment]]:
         url, start, stop = self._span(directory, len(self._levels()), 0, bucket, bucket + 1)
         step = _PIECE * _ENTRY.itemsize
         for begin in range(start, stop, step):
             entries = np.frombuffer(_bytes(url, begin, min(begin + step, stop)), _ENTRY)
-            for label, block, place, size, bounds in entries.tolist():
-                yield Fragment(label, block, place, size, tuple(bounds))
+            shards = (
+                np.zeros(len(entries), np.uint64) if sharding is None else shard_numbers(entries["label"], sharding)
+            )
+            for shard, (label, block, place, size, bounds) in zip(shards.tolist(), entries.tolist(), strict=True):
+                yield shard, Fragment(label, block, place, size, tuple(bounds))
 
     def _sorted(self, entries: Entries, sharding: Sharding | None) -> tuple[Entries, npt.NDArray[np.uint64]]:
         """Return entries by bucket, shard, label and block, and their buckets."""

@@ -63,6 +63,11 @@ class Division:
         return (x * many, y * many, z * many), (x * many + last, y * many + last, z * many + last)
 
 
+def most_bytes(memory: int) -> int:
+    """Return how many packed bytes a label has at most that is not divided."""
+    return max(1, memory // _WORKING_BYTES)
+
+
 def divide(fragments: Sequence[Fragment], detail: Detail, memory: int, block: Zyx) -> Division | None:
     """Return how a label is divided so that no step takes more than about `memory` bytes; None if it fits as it is.
 
@@ -74,7 +79,7 @@ def divide(fragments: Sequence[Fragment], detail: Detail, memory: int, block: Zy
         memory: bytes.
         block: voxels (zyx) of the blocks that left the pieces.
     """
-    whole = max(1, memory // _WORKING_BYTES)
+    whole = most_bytes(memory)
     total = sum(fragment.size for fragment in fragments)
     if total <= whole:
         return None

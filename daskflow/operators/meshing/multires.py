@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ Encoded = list[tuple[Position, bytes]]
 
 _MOST_FACES = 2_000_000  # of one cell; Neuroglancer's decoder fails on more
 _DEEPEST = 12
+_SMALL = 128  # triangles of surfaces of which many are alike
+_CACHED = 4096
 _TIES = 1e-5  # of a whole number, more than what numbers in the middle between two are off
 
 
@@ -145,15 +149,33 @@ def manifest_of(cells: Cells, encoded: Sequence[Encoded]) -> MultiresManifest:
 
 
 def multires(vertices: Points, faces: Faces, detail: Detail) -> tuple[bytes, bytes]:
-    """Return the fragments and the manifest of a surface in all its levels of detail; vertices in voxels (xyz)."""
+    """Return the fragments and the manifest of a surface in all its levels of detail; vertices in voxels (xyz).
+
+    Small surfaces of one shape, wherever they are, are encoded once.
+    """
+    origin = _float32_below(np.floor(vertices.min(axis=0)))
+    near = vertices - origin
+    if len(faces) <= _SMALL:
+        fragments, manifest = _small(near.tobytes(), faces.tobytes(), detail)
+    else:
+        fragments, manifest = _encoded(near, faces, detail)
+    return fragments, dataclasses.replace(manifest, origin=_triple(origin)).encode()
+
+
+@functools.lru_cache(_CACHED)
+def _small(vertices: bytes, faces: bytes, detail: Detail) -> tuple[bytes, MultiresManifest]:
+    triangles = np.frombuffer(faces, np.uint32).reshape(-1, 3)
+    return _encoded(np.frombuffer(vertices, np.float64).reshape(-1, 3), triangles, detail)
+
+
+def _encoded(vertices: Points, faces: Faces, detail: Detail) -> tuple[bytes, MultiresManifest]:
     levels, cells = fitting_cells(vertices, faces, detail)
     encoded = []
     for lod in range(levels):
         if lod:
             vertices, faces = detail.coarser(vertices, faces, lod)
         encoded.append(encode_level(vertices, faces, cells, lod, detail.bits))
-    fragments = b"".join(data for level in encoded for _, data in level)
-    return fragments, manifest_of(cells, encoded).encode()
+    return b"".join(data for level in encoded for _, data in level), manifest_of(cells, encoded)
 
 
 def _triple(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:

@@ -20,6 +20,7 @@ from daskflow.operators.meshing.large import (
     fragments_of,
     join_parts,
     make_part,
+    most_bytes,
     parents,
 )
 from daskflow.operators.meshing.multires import Encoded, Position, manifest_of, multires
@@ -71,7 +72,8 @@ class CutLargeMeshes:
         """Return what pieces, read one after another, have in a part; vertices in voxels (xyz)."""
         inside = []
         for fragment in fragments:
-            piece = joined(self.meshing, [fragment], self.directory)
+            data = self.meshing.shuffle.read_all(self.directory, [fragment])
+            piece = joined(self.meshing, data, self.directory)
             inside.append(Surface(*clipped(*piece, position, division)))
         return Surface.joined(inside)
 
@@ -88,10 +90,9 @@ class CutLargeMeshes:
         return dataclasses.replace(self, meshing=self.meshing.bind(directory), directory=directory)
 
 
-def joined(meshing: Meshing, fragments: Sequence[Fragment], directory: str) -> tuple[Points, Faces]:
+def joined(meshing: Meshing, pieces: Sequence[bytes], directory: str) -> tuple[Points, Faces]:
     """Return the pieces of a label as one surface: vertices in voxels (xyz), and triangles."""
-    data = meshing.shuffle.read_all(directory, fragments)
-    surface = Surface.joined([unpack_surface(one, directory) for one in data])
+    surface = Surface.joined([unpack_surface(one, directory) for one in pieces])
     return meshing.frame.voxels(surface.vertices), surface.faces
 
 
@@ -139,10 +140,10 @@ class WriteMeshes:
     def _meshes(self, labels: Labels, counts: Counter[str]) -> Iterator[tuple[int, tuple[list[bytes], bytes]]]:
         """Yield the fragments and the manifest of each label."""
         meshing = self.meshing
-        for label, fragments in labels:
+        for label, fragments, pieces in meshing.shuffle.read_labels(self.directory, labels, most_bytes(meshing.memory)):
             division = divide(fragments, meshing.detail, meshing.memory, meshing.grid.block)
             if division is None:
-                whole, manifest = multires(*joined(meshing, fragments, self.directory), meshing.detail)
+                whole, manifest = multires(*joined(meshing, pieces, self.directory), meshing.detail)
                 data = [whole]
             else:
                 data, manifest = self._divided(label, division)

@@ -1,10 +1,17 @@
 import numpy as np
 import pytest
 
+from daskflow.clusters import Threads
+from daskflow.operators.mesh import mesh
 from daskflow.operators.meshing.cutting import Cells
-from daskflow.operators.meshing.multires import Detail, encode_level, fitting_cells, multires
+from daskflow.operators.meshing.multires import Detail, _small, encode_level, fitting_cells, multires
 from daskflow.operators.meshing.surface import surfaces
-from daskflow.stores.objects.mesh_files import MultiresManifest, decode_draco, weld
+from daskflow.operators.open import open as open_volume
+from daskflow.operators.save import save
+from daskflow.stores import kvstore
+from daskflow.stores.objects.mesh_files import MultiresManifest, decode_draco, encode_draco, weld
+from daskflow.stores.objects.meshes import Meshes
+from daskflow.volume import Volume
 
 pytest.importorskip("zmesh")
 pytest.importorskip("DracoPy")
@@ -128,3 +135,36 @@ def test_quantised_vertices_that_fall_together_are_one():
 
 def test_the_same_surface_gives_the_same_bytes():
     assert multires(*ball(12), detail()) == multires(*ball(12), detail())
+
+
+def test_labels_of_one_shape_are_encoded_once_and_read_together(tmp_path, monkeypatch):
+    encoded, read = [], []
+
+    def encode(*arguments, **options):
+        encoded.append(1)
+        return encode_draco(*arguments, **options)
+
+    def read_range(url, start, stop):
+        read.append(url)
+        return whole(url, start, stop)
+
+    whole = kvstore.read_range
+    monkeypatch.setattr("daskflow.operators.meshing.multires.encode_draco", encode)
+    monkeypatch.setattr(kvstore, "read_range", read_range)
+    _small.cache_clear()
+    labels = np.zeros((20, 20, 20), np.uint32)
+    labels[1::2, 1::2, 1::2] = np.arange(1, 1001).reshape(10, 10, 10)
+    volume = Volume.from_array(labels, voxel_size=10, voxel_offset=(3, -2, 7), layer_type="segmentation")
+    save(volume, tmp_path / "layer").run(progress=False)
+    with Threads(1) as threads:
+        report = mesh(open_volume(tmp_path / "layer"), max_labels_per_shard=250).run(threads, progress=False)
+
+    assert report.counts["meshes"] == 1000
+    assert len(encoded) == 1
+    assert len(read) < 250
+    found = Meshes(str(tmp_path / "layer"))
+    for label in (1, 2, 500, 1000):
+        z, y, x = np.argwhere(labels == label)[0] + (3, -2, 7)
+        one = found.read(label)
+        np.testing.assert_allclose(one.vertices.mean(axis=0), (np.array([x, y, z]) + 0.5) * 10, atol=1e-3)
+        assert one.bounds == pytest.approx([10 * v for v in (x, y, z, x + 1, y + 1, z + 1)], abs=1e-3)
