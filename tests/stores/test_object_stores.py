@@ -217,8 +217,8 @@ except StoreError as error:
         ("503 Service Unavailable", "StoreError", 3),
         ("429 Too Many Requests", "StoreError", 3),
         ("", "StoreError", 3),
-        ("401 Unauthorized", "StoreAccessError", 1),
-        ("403 Forbidden", "StoreAccessError", 1),
+        ("401 Unauthorized", "CredentialsError", 1),
+        ("403 Forbidden", "CredentialsError", 1),
     ],
     ids=lambda value: str(value) or "silence",
 )
