@@ -125,7 +125,7 @@ def remove(
     box = None if start is None or size is None else BoundingBox.from_size(as_zyx(start), as_zyx(size))
     removal = plan_removal(layer, mips=mips, box=box, mesh=mesh, skeletons=skeletons, forget=forget)
     click.echo(str(removal))
-    if not yes:
+    if not (yes or click.get_current_context().find_root().params.get("yes")):
         click.confirm("Remove this?", abort=True)
     removed = removal.run()
     click.echo(f"removed {removed:,} file{'s' * (removed != 1)}")

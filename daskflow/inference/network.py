@@ -239,4 +239,4 @@ def _sha256(path: Path) -> str:
 
 
 def _unreadable(path: str | Path, error: OSError) -> ModelError:
-    return ModelError(f"model file {path} cannot be read: {error.strerror}; give a local file")
+    return ModelError(f"model or weight file {path} cannot be read: {error.strerror}; give a local file")

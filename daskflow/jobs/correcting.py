@@ -55,7 +55,7 @@ class Correction:
         if self.voxel_offset is not None:
             object.__setattr__(self, "voxel_offset", as_zyx(self.voxel_offset, name="voxel_offset"))
         if (self.layer_type, self.voxel_size, self.voxel_offset) == (None, None, None):
-            raise ParameterError("nothing is set: say the layer type, the voxel size or the voxel offset")
+            raise ParameterError("nothing is set: say --layer-type, --voxel-size, --voxel-offset or --undo")
 
     def of(self, levels: tuple[VolumeSpec, ...]) -> list[VolumeSpec]:
         """Return what levels are with it."""
@@ -234,7 +234,7 @@ def _differences(before: tuple[VolumeSpec, ...], after: list[VolumeSpec]) -> lis
     """Return what is said of the finest level and of where others begin, a line for each difference."""
     old, new = before[0], after[0]
     pairs = {
-        "layer type": (old.layer_type or "unknown", new.layer_type),
+        "layer type": (old.layer_type or "unknown", new.layer_type or "unknown"),
         "voxel size (zyx)": (old.size_text, new.size_text),
         "voxel offset (zyx)": (old.box.start, new.box.start),
     }

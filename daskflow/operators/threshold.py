@@ -40,7 +40,7 @@ def threshold(volume: Volume, *, threshold: Annotated[float | None, Flag("-t")] 
 def _default(dtype: np.dtype[Any]) -> float:
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
-        raise ParameterError(f"threshold of {dtype}, whose values go from {limits.min} to {limits.max}, must be given")
+        raise ParameterError(f"give a threshold: {dtype} may hold {limits.min} to {limits.max}")
     return _MIDDLE
 
 

@@ -89,7 +89,9 @@ def _leads(file: Any, name: str) -> str:
         return ""
     if hasattr(link, "filename"):
         return f": it is a link to {link.path} in {link.filename}, which is not there"
-    return f": it is a link to {link.path}, which is not there" if hasattr(link, "path") else ", which is a group"
+    if hasattr(link, "path"):
+        return f": it is a link to {link.path}, which is not there"
+    return "" if link is None else ", which is a group"
 
 
 def _listed(file: Any) -> str:

@@ -312,6 +312,11 @@ def test_remove_shows_what_goes_and_asks():
     assert "removed 1 file" in line("remove seg --mip 0 --start 0 0 0 --size 32 32 32 --yes")
 
 
+def test_yes_before_the_command_is_yes_to_remove():
+    segmentation()
+    assert "removed 1 file" in line("--yes remove seg --mip 1")
+
+
 def test_remove_asks_nobody_where_nobody_can_answer():
     segmentation()
     assert "Aborted" in line("remove seg --mip 0", code=1)

@@ -201,6 +201,14 @@ def test_metadata_that_changed_since_are_not_put_back(tmp_path: Path) -> None:
     assert len(open_store(layer).mips) == 4
 
 
+def test_a_kind_that_stays_unknown_is_no_correction(tmp_path: Path) -> None:
+    layer = str(tmp_path / "unknown.zarr")
+    daskflow.save(daskflow.open(ARRAY.astype(np.uint8), voxel_size=(40, 8, 8)), layer).run(progress=False)
+    assert open_store(layer).spec.layer_type is None
+    assert correct(layer, Correction(voxel_size=(40, 8, 8))) == ["nothing to change"]
+    assert correct(layer, Correction(voxel_size=(30, 8, 8))) == ["voxel size (zyx): 40x8x8 nm -> 30x8x8 nm"]
+
+
 def test_corrections_on_the_command_line(tmp_path: Path) -> None:
     layer = make(tmp_path, "precomputed")
     words = ["set", layer, "--layer-type", "segmentation", "--voxel-size", "40", "4", "4"]

@@ -242,6 +242,15 @@ def test_external_storage_is_read_from_beside_the_file_alone(tmp_path, monkeypat
             open_store(tmp_path / f"in/b{len(elsewhere)}.h5")
 
 
+def test_a_dataset_that_is_not_there_is_told_from_a_group(tmp_path):
+    with h5py.File(saved(tmp_path / "a.h5"), "a") as file:
+        file.create_group("volumes")
+    with pytest.raises(StoreNotFoundError, match="no dataset 'labels'; it has raw"):
+        open_store(tmp_path / "a.h5", dataset="labels")
+    with pytest.raises(StoreNotFoundError, match="no dataset 'volumes', which is a group; it has raw"):
+        open_store(tmp_path / "a.h5", dataset="volumes")
+
+
 def test_datasets_go_by_all_their_names_and_broken_links_break_nothing(tmp_path):
     saved(tmp_path / "other.h5", VOXELS, "deep/raw")
     with h5py.File(tmp_path / "a.h5", "w") as file:
