@@ -153,8 +153,9 @@ def _kinds_of(names: Sequence[str], shape: Sequence[int], url: str) -> list[str]
     if all(_UNNAMED.fullmatch(name.lower()) for name in names):
         return []
     kinds = [_kind(name) for name in names]
+    kinds = ["" if n == 1 and kinds.count(kind) > 1 else kind for kind, n in zip(kinds, shape, strict=False)]
     known = [kind for kind in kinds if kind]
-    if len(kinds) != len(shape) or len(set(known)) != len(known):
+    if len(names) != len(shape) or len(set(known)) != len(known):
         raise GeometryError(
             f"{url} names its axes {', '.join(names)}, and has shape {tuple(shape)}; a volume has zyx or czyx; "
             f"{_hint(len(shape))}"

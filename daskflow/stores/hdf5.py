@@ -25,7 +25,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes, find_axes
 from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip, refuse_cast
 from daskflow.stores.counting import count
-from daskflow.stores.hdf5_attributes import stated_by
+from daskflow.stores.hdf5_attributes import as_written, stated_by
 from daskflow.stores.hdf5_contents import (
     check_readable,
     dataset_at,
@@ -33,12 +33,12 @@ from daskflow.stores.hdf5_contents import (
     external_voxels,
     files_of,
     gaps_of,
+    is_hdf5,
     is_whole,
 )
 from daskflow.stores.local_files import (
     NUMBERS,
     FileStore,
-    begins_with,
     check_place,
     deflate,
     file_state,
@@ -50,7 +50,6 @@ from daskflow.stores.local_files import (
 from daskflow.stores.stated import settle
 
 _SUFFIXES = (".h5", ".hdf5", ".hdf")
-_MAGIC = b"\x89HDF\r\n\x1a\n"
 _MAIN = "main"
 _BESIDE = ("voxel_offset", "voxel_size", "unique_nonzeros")
 _DEFAULT_CHUNK: Zyx = (64, 64, 64)
@@ -113,7 +112,7 @@ class Hdf5Store(FileStore):
             self._check_written(dataset, box)
             stored = external_voxels(dataset, self.url) if dataset.external else dataset
             voxels = self.axes.view(stored, box.slices(self.spec.box))
-        return np.ascontiguousarray(voxels, self.spec.dtype)
+        return np.ascontiguousarray(voxels.view(as_written(dataset)), self.spec.dtype)
 
     def _check_written(self, dataset: Any, box: BoundingBox) -> None:
         """Raise, or count, when HDF5 would make up chunks that were never written."""
@@ -200,7 +199,7 @@ def open_hdf5(url: str, opening: Opening) -> Store:
         stated = stated_by(dataset, local_file(url))
         axes = find_axes(dataset.shape, stated.axes, where, opening, keep_channel=stated.single_channel)
         check_readable(dataset, where)
-        shape, chunk, dtype = dataset.shape, dataset.chunks, dataset.dtype
+        shape, chunk, dtype = dataset.shape, dataset.chunks, as_written(dataset)
         spec, sources = settle(stated, axes, opening, shape=shape, dtype=dtype, url=where, chunk=chunk)
         if dataset.external:
             external_voxels(dataset, url)
@@ -259,7 +258,7 @@ def _others(url: str, name: str) -> bool:
     Raises:
         ParameterError: `name` is a group there, or goes through a dataset.
     """
-    if not begins_with(url, (_MAGIC,)):
+    if not _is_hdf5(url):
         return False
     with _file(url) as file:
         found: dict[str, bool] = {}
@@ -375,10 +374,15 @@ def _merged(ids: Array, voxels: Array) -> Array:
     return merged
 
 
+def _is_hdf5(url: str) -> bool:
+    path = kvstore.local_path(url)
+    return path is not None and path.is_file() and is_hdf5(path)
+
+
 FORMAT = Format(
     name="hdf5",
     open=open_hdf5,
-    recognises=functools.partial(begins_with, magics=(_MAGIC,)),
+    recognises=_is_hdf5,
     suffixes=_SUFFIXES,
     rank=60,
     prefixes=("h5",),

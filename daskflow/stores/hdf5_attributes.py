@@ -99,10 +99,10 @@ def _sizes(dataset: Any) -> Found:
     found: Found = {}
     for item in _outwards(dataset):
         attributes = item.attrs
-        name = next((name for name in _SIZES if _numbers(attributes.get(name)) is not None), None)
+        name = next((name for name in _SIZES if _lengths(attributes.get(name)) is not None), None)
         units = next((attributes[unit] for unit in _UNITS if unit in attributes), None)
         if name is not None and "voxel_size" not in found:
-            found["voxel_size"] = (_numbers(attributes[name]), _where(name, item))
+            found["voxel_size"] = (_lengths(attributes[name]), _where(name, item))
             found["units"] = (_SIZES[name] or ("nm" if units is None else _words(units)), "")
         voxels, position = (_numbers(attributes.get(key)) for key in ("voxel_offset", "offset"))
         if voxels is not None:
@@ -140,8 +140,14 @@ def _words(values: Any) -> str | list[str]:
     return as_text(values) if isinstance(values, str | bytes) else [as_text(value) for value in np.ravel(values)]
 
 
-def _numbers(value: Any) -> list[float] | None:
-    """Return three or more finite numbers, as a list or written as text; None for anything else."""
+def _lengths(value: Any) -> list[float] | None:
+    """Return three or more numbers, where one alone stands for all axes; None for anything else."""
+    found = _numbers(value, least=1)
+    return found * 3 if found is not None and len(found) == 1 else _numbers(value)
+
+
+def _numbers(value: Any, least: int = 3) -> list[float] | None:
+    """Return at least so many numbers, as a list or written as text; None for anything else."""
     if value is None:
         return None
     if isinstance(value, str | bytes):
@@ -150,7 +156,7 @@ def _numbers(value: Any) -> list[float] | None:
         numbers = np.asarray(value, float).ravel().tolist()
     except (TypeError, ValueError):
         return None
-    return numbers if len(numbers) >= 3 else None
+    return numbers if len(numbers) >= least else None
 
 
 def _beside(dataset: Any, name: str) -> list[float] | None:
@@ -185,10 +191,22 @@ def _joined(value: Any) -> str:
     return as_text(b"".join(value)) if np.ndim(value) else as_text(value)
 
 
+def as_written(dataset: Any) -> np.dtype[Any]:
+    """Return the type that voxels were written as: BigDataViewer keeps uint16 as int16, bit by bit."""
+    dtype: np.dtype[Any] = dataset.dtype
+    return np.dtype(dtype.str.replace("i2", "u2")) if _bdv_level(dataset) else dtype
+
+
+def _bdv_level(dataset: Any) -> list[str]:
+    """Return the parts of the name of a level of BigDataViewer, such as ``t00000/s00/0/cells``; [] of others."""
+    parts: list[str] = dataset.name.strip("/").split("/")
+    return parts if len(parts) == 4 and parts[3] == "cells" and f"{parts[1]}/resolutions" in dataset.file else []
+
+
 def _bdv(dataset: Any, file: Path) -> Found:
     """Return what BigDataViewer keeps of a level: factors in the file, voxel sizes in the XML file beside it."""
-    parts = dataset.name.strip("/").split("/")
-    if len(parts) != 4 or parts[3] != "cells" or f"{parts[1]}/resolutions" not in dataset.file:
+    parts = _bdv_level(dataset)
+    if not parts:
         return {}
     axes: Found = {"axes": (tuple("zyx"), "BigDataViewer")}
     factors = np.asarray(dataset.file[f"{parts[1]}/resolutions"])[int(parts[2])][::-1]

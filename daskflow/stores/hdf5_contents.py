@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import math
 import os
 from collections.abc import Iterator
@@ -23,10 +24,22 @@ from daskflow.errors import (
 from daskflow.geometry import BoundingBox
 from daskflow.stores.local_files import NUMBERS
 
+_MAGIC = b"\x89HDF\r\n\x1a\n"
 _PACKAGES = {
     **dict.fromkeys((307, 32001, 32004, 32008, 32013, 32015, 32017, 32018, 32024, 32026, 32028), "hdf5plugin"),
     32000: "h5py",
 }
+
+
+def is_hdf5(path: Path) -> bool:
+    """Return whether a file is HDF5, which begins at byte 0 or, after a header such as MATLAB's, at 512, 1024, ..."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            starts = [0, *itertools.takewhile(lambda at: at < size, (512 << i for i in range(20)))]
+            return any(os.pread(file.fileno(), len(_MAGIC), at) == _MAGIC for at in starts)
+    except OSError:
+        return False
 
 
 def datasets_of(file: Any) -> tuple[dict[str, Any], list[str]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from daskflow.errors import DaskflowError
 from daskflow.stores import kvstore
-from daskflow.stores.hdf5_contents import datasets_of
+from daskflow.stores.hdf5_contents import datasets_of, is_hdf5
 from daskflow.stores.ome_metadata import ome_of
 from daskflow.stores.zarr_metadata import Node, array_shape, arrays_below, read_node
 
@@ -49,9 +49,8 @@ def members_of(url: str) -> tuple[Member, ...]:
 
 
 def _in_file(path: Path) -> Iterator[Member]:
-    with path.open("rb") as file:
-        if file.read(8) != b"\x89HDF\r\n\x1a\n":
-            return
+    if not is_hdf5(path):
+        return
     import h5py
 
     with h5py.File(path, "r", locking="best-effort") as file:

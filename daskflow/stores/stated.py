@@ -149,7 +149,9 @@ def _number(value: Any) -> float | None:
 def _per_axis(units: Any, axes: Axes) -> list[Any]:
     """Return the units of z, y and x, from one for all or one per axis."""
     if units is None or isinstance(units, str | bytes) or np.size(units) == 1:
-        return [as_text(np.ravel(units)[0])] * 3
+        text = as_text(np.ravel(units)[0])
+        several = [word.strip() for word in text.strip("()[]").replace(";", ",").split(",")]
+        return (axes.pick(several) if len(several) > 1 else []) or [text] * 3
     return axes.pick(units) or [""] * 3
 
 

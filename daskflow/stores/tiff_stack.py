@@ -183,6 +183,9 @@ def parse_stack(path: Path, size: int, opening: Opening, *, ome: bool = True) ->
     try:
         with tifffile.TiffFile(path, is_ome=None if ome else False) as tif:
             _check_chain(tif, size)
+            alone = {(series.shape, series.dtype, len(series)) for series in tif.series}
+            if len(tif.series) > 1 == len(alone) == next(iter(alone))[2] and not tif.is_ome:
+                return _pages_alike(path, size, opening)
             if len(tif.series) != 1:
                 shapes = ", ".join(f"{series.shape} {series.dtype}" for series in tif.series)
                 raise GeometryError(
@@ -195,6 +198,14 @@ def parse_stack(path: Path, size: int, opening: Opening, *, ome: bool = True) ->
         raise
     except (*_DAMAGE, tifffile.TiffFileError) as error:
         raise _translated(error, str(path)) from error
+
+
+def _pages_alike(path: Path, size: int, opening: Opening) -> TiffStack:
+    """Return the stack of pages that were written one by one, each of which describes itself alone."""
+    import tifffile
+
+    with tifffile.TiffFile(path, is_shaped=False, is_imagej=False) as tif:
+        return _stack(path, size, tif, opening)
 
 
 def _stack(path: Path, size: int, tif: Any, opening: Opening) -> TiffStack:

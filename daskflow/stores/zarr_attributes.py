@@ -83,8 +83,9 @@ def _stated_size(attributes: dict[str, Any], axes: Axes) -> tuple[Any, Any, str]
     """Return the voxel size, its units and where it stands."""
     units = attributes.get("units", attributes.get("unit", "nm"))
     for key in ("voxel_size", "resolution"):
-        if axes.pick(attributes.get(key)):
-            return attributes[key], units, f"attribute {key}"
+        size = _isotropic(attributes.get(key))
+        if axes.pick(size):
+            return size, units, f"attribute {key}"
     transform = _object(attributes.get("transform"))
     if axes.pick(transform.get("scale")):
         return transform["scale"], transform.get("units", "nm"), "attribute transform"
@@ -100,6 +101,12 @@ def _stated_size(attributes: dict[str, Any], axes: Axes) -> tuple[Any, Any, str]
         lengths = dict(zip(SPATIAL, (parse_length(str(text)) for text in texts), strict=True))
         return _in_stored_order(lengths, axes), "nm", f"attribute dimension_units {', '.join(map(str, texts))}"
     return None, None, ""
+
+
+def _isotropic(size: Any) -> Any:
+    """Return a voxel size per axis where one number stands for all."""
+    only = size[0] if isinstance(size, list) and len(size) == 1 else size
+    return [only] * len(SPATIAL) if isinstance(only, int | float) and not isinstance(only, bool) else size
 
 
 def _stated_position(attributes: dict[str, Any], axes: Axes) -> tuple[Any, Any, str]:

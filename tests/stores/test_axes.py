@@ -83,3 +83,8 @@ def test_names_that_make_no_volume_are_refused_with_what_they_are(names):
 def test_stated_axes_must_fit(stated):
     with pytest.raises(ParameterError, match="axes"):
         find_axes((3, 4, 5), (), "here", Opening(axes=stated))
+
+
+def test_an_axis_of_length_1_does_not_stand_in_the_way_of_its_namesake():
+    axes = find_axes((1, 2, 3, 4, 5), ["sample^", "channel^", *"zyx"], "here", Opening())
+    np.testing.assert_array_equal(axes.view(VOXELS[np.newaxis]), VOXELS)

@@ -303,3 +303,27 @@ def test_voxels_in_the_other_byte_order_are_read(tmp_path):
     found = store.read(BoundingBox((1, 0, 0), (2, 4, 5)))
     assert found.dtype.isnative
     np.testing.assert_array_equal(found, VOXELS[1:2])
+
+
+def test_a_file_behind_a_header_such_as_matlabs_is_hdf5(tmp_path):
+    with h5py.File(tmp_path / "volume.mat", "w", userblock_size=512) as file:
+        file["volume"] = VOXELS
+    np.testing.assert_array_equal(all_of(open_store(tmp_path / "volume.mat")), VOXELS)
+
+
+def test_bigdataviewer_keeps_uint16_as_int16(tmp_path):
+    voxels = (VOXELS.astype("u2") * 1000).astype("u2")
+    with h5py.File(tmp_path / "image.h5", "w") as file:
+        file["s00/resolutions"] = np.ones((1, 3))
+        file.create_dataset("t00000/s00/0/cells", data=voxels.view("i2"), chunks=(2, 2, 2))
+    store = open_store(tmp_path / "image.h5", dataset="t00000/s00/0/cells")
+    assert store.spec.dtype == "u2"
+    np.testing.assert_array_equal(all_of(store), voxels)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"resolution": 8.0}, {"voxel_size": [8]}, {"resolution": [0.008] * 3, "units": "um, um, um"}],
+)
+def test_one_number_or_text_stands_for_all_axes(tmp_path, attributes):
+    assert open_store(saved(tmp_path / "cube.h5", **attributes)).spec.voxel_size == (8, 8, 8)

@@ -496,3 +496,17 @@ def test_damaged_tags_and_texts_are_errors_of_ours(small_files, data):
         store = open_store(path)
         if store.spec.nbytes < 10**6:
             store.read(store.spec.box)
+
+
+def test_pages_that_were_written_one_by_one_are_a_stack(tmp_path):
+    array = noise((5, 8, 9))
+    with tifffile.TiffWriter(tmp_path / "pages.tif") as writer:
+        for page in array:
+            writer.write(page, contiguous=False)
+    store = open_store(tmp_path / "pages.tif")
+    np.testing.assert_array_equal(store.read(store.spec.box), array)
+    with tifffile.TiffWriter(tmp_path / "stacks.tif") as writer:
+        for stack in (array, array):
+            writer.write(stack, contiguous=False)
+    with pytest.raises(GeometryError, match="2 images"):
+        open_store(tmp_path / "stacks.tif")

@@ -209,3 +209,9 @@ def test_damaged_metadata_end_in_an_error_of_ours_or_are_read(tmp_path, name):
             pass
         tried += 1
     assert tried > 30
+
+
+@pytest.mark.parametrize("attributes", [{"resolution": 8}, {"voxel_size": [8.0]}])
+def test_one_number_stands_for_all_axes(tmp_path, attributes):
+    array(tmp_path / "cube.zarr", attributes={"axes": "czyx", **attributes}, order="czyx")
+    assert open_store(tmp_path / "cube.zarr").spec.voxel_size == (8, 8, 8)
