@@ -26,7 +26,7 @@ from daskflow.errors import (
 from daskflow.geometry import BoundingBox
 from daskflow.stores.precomputed_driver import Load, Put, chunk_name
 
-MAX_BUFFER = 2**28  # bytes trusted to the size that a gzip file states of itself; beyond, the buffer grows
+MAX_BUFFER = 2**31  # bytes of a chunk whose size is not known
 SUFFIXES = {"gzip": ".gz", "br": ".br", "none": ""}
 _CHUNK_NAME = re.compile(r"-?\d+--?\d+_-?\d+--?\d+_-?\d+--?\d+(\.\w+)?")
 
@@ -38,10 +38,12 @@ class ChunkFiles:
     Attributes:
         directory: where they are.
         compression: by which new ones are compressed, gzip, br or none; each is read whichever name it has.
+        most: bytes of a chunk beyond which a gzip file is damaged.
     """
 
     directory: Path
     compression: str = "none"
+    most: int = MAX_BUFFER
 
     def fetch(self, chunks: Sequence[BoundingBox]) -> list[Load]:
         """Return a function for each chunk that reads and decompresses its file; None without a file.
@@ -51,7 +53,7 @@ class ChunkFiles:
         """
         likeliest = SUFFIXES[self.compression]
         suffixes = [likeliest, *(suffix for suffix in SUFFIXES.values() if suffix != likeliest)]
-        return [functools.partial(_load, self.directory, chunk_name(chunk), suffixes) for chunk in chunks]
+        return [functools.partial(_load, self.directory, chunk_name(chunk), suffixes, self.most) for chunk in chunks]
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Put]:
@@ -109,20 +111,25 @@ def compress(data: bytes | memoryview, compression: str) -> bytes:
     return bytes(_brotli().compress(data, quality=4))
 
 
-def decompress(data: bytes, suffix: str) -> bytes:
+def decompress(data: bytes, suffix: str, most: int = MAX_BUFFER) -> bytes:
     """Return the content of a file that ends in `suffix`: .gz, .br or nothing.
 
     Raises:
-        ValueError: it is truncated or otherwise damaged.
+        ValueError: it is gzip of more than `most` bytes, truncated or otherwise damaged.
     """
     if suffix == ".gz":
         from isal import igzip_lib
 
-        size = int.from_bytes(data[-4:], "little")
+        unpacking = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP)
         try:
-            return bytes(igzip_lib.decompress(data, igzip_lib.DECOMP_GZIP, bufsize=min(max(size, 1), MAX_BUFFER)))
+            content = bytes(unpacking.decompress(data, most + 1))
         except igzip_lib.IsalError as error:  # type: ignore[misc]  # declared as an instance
             raise ValueError(str(error)) from error
+        if len(content) > most:
+            raise ValueError(f"it holds more than the {most:,} bytes that a chunk can have")
+        if not unpacking.eof:
+            raise ValueError("it is truncated")
+        return content
     if suffix == ".br":
         brotli = _brotli()
         try:
@@ -140,11 +147,11 @@ def _brotli() -> Any:
     return brotli
 
 
-def _load(directory: Path, name: str, suffixes: Sequence[str]) -> bytes | None:
+def _load(directory: Path, name: str, suffixes: Sequence[str], most: int) -> bytes | None:
     for suffix in suffixes:
         path = directory / f"{name}{suffix}"
         try:
-            return decompress(path.read_bytes(), suffix)
+            return decompress(path.read_bytes(), suffix, most)
         except FileNotFoundError:
             continue
         except ValueError as error:

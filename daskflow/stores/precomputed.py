@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -121,11 +122,17 @@ class PrecomputedStore(Store):
         if self.spec.shard is not None:
             source = ChunkShards(self.url, self.spec, self._metadata)
         elif self._directory is not None:
-            source = ChunkFiles(self._directory, self.compression or "none")
+            source = ChunkFiles(self._directory, self.compression or "none", self._most)
         else:
             self._objects = self._objects or ChunkObjects(kvstore.join(self.url, self._scale["key"]))
             source = self._objects
         return EncodedChunks(source, self.spec, self._metadata)
+
+    @property
+    def _most(self) -> int:
+        """Bytes that no encoded chunk exceeds: encodings add little to noise."""
+        assert self.spec.chunk is not None
+        return 2 * math.prod(self.spec.chunk) * self.spec.dtype.itemsize * (self.spec.channels or 1) + 2**16
 
     @property
     def _driven(self) -> bool:
