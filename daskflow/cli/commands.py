@@ -73,6 +73,8 @@ def verify(ctx: click.Context, output: str, mip: int | None, fill_missing: bool,
             click.echo(f"  {one.stage} {one.box}: {one.message}")
         if total > _SHOWN:
             click.echo(f"  and {total - _SHOWN:,} more; {f'see {listed}' if listed else '--list FILE lists all'}")
+    for twin in report.results.get("chunks_of_two_names", ()):
+        click.echo(f"{twin}: several files (.gz, .br, plain) hold this chunk, of which the newest counts")
     for job, blocks in report.results.get("set_back", {}).items():
         marked = f"{blocks:,} block{'s are' if blocks != 1 else ' is'} marked as not done in {job}"
         click.echo(f"{marked}: run that job again to make only {'them' if blocks != 1 else 'it'} anew")

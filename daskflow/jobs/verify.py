@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,10 @@ from daskflow.jobs.report import Report, StageReport
 from daskflow.jobs.stream import Policy, Stream
 from daskflow.stores import kvstore
 from daskflow.stores.base import Store
+from daskflow.stores.contents import chunks_of_two_names, levels_of
 from daskflow.stores.local_files import replacing
 from daskflow.stores.opening import open_store
+from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.volume.blocks import default_block
 from daskflow.volume.stage import BlockResult, Estimate, Stage
 
@@ -94,10 +96,20 @@ def verify(
         boxes = [f"{one.stage} {one.box}" for one in failures if (one.exception == MISSING) == chosen]
         if boxes:
             results[name] = boxes[:_SHOWN]
+    twins = [f"{name} {box}" for name, place in _chunk_files(stores) for box in chunks_of_two_names(place)]
+    if twins:
+        results["chunks_of_two_names"] = twins[:_SHOWN]
     if set_back:
         results["set_back"] = set_back
     bad = sum(stage.failed for stage in found)
     return Report(f"verify {url}", url, "failed" if bad else "finished", tuple(found), tuple(failures), results)
+
+
+def _chunk_files(stores: Sequence[Store]) -> Iterator[tuple[str, str]]:
+    """Yield the name and the directory of each local level whose chunks are files."""
+    for store in stores:
+        if isinstance(store, PrecomputedStore) and store.spec.shard is None and kvstore.local_path(store.url):
+            yield f"mip {store.mip}", levels_of(store)[store.mip].url
 
 
 class _Check:

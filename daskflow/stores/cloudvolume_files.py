@@ -11,7 +11,7 @@ import functools
 import os
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ class ChunkFiles:
         """Return the path of a chunk's file."""
         names = [f"{chunk_name(chunk)}{suffix}" for suffix in SUFFIXES.values()]
         there = [name for name in names if (self.directory / name).exists()]
+        there.sort(key=lambda name: (self.directory / name).stat().st_mtime_ns, reverse=True)
         return f"{self.directory / there[0]}" if there else f"{self.directory / chunk_name(chunk)} (or .gz, .br)"
 
 
@@ -147,8 +148,19 @@ def _brotli() -> Any:
     return brotli
 
 
+def has_other_names(directory: Path, chunks: Iterable[BoundingBox]) -> bool:
+    """Return whether one of some chunks has a file with another name than the plain one."""
+    names = [f"{chunk_name(chunk)}{suffix}" for chunk in chunks for suffix in SUFFIXES.values() if suffix]
+    return any((directory / name).exists() for name in names)
+
+
 def _load(directory: Path, name: str, suffixes: Sequence[str], most: int) -> bytes | None:
+    """Return what the newest file of a chunk holds; of files of one age that with the likeliest name."""
+    found: list[tuple[int, int, str]] = []
     for suffix in suffixes:
+        with contextlib.suppress(FileNotFoundError):
+            found.append((-(directory / f"{name}{suffix}").stat().st_mtime_ns, len(found), suffix))
+    for _, _, suffix in sorted(found):
         path = directory / f"{name}{suffix}"
         try:
             return decompress(path.read_bytes(), suffix, most)

@@ -101,6 +101,16 @@ def precomputed_objects(url: str) -> Iterator[StoredObject]:
         yield StoredObject(kvstore.join(url, name), size, box)
 
 
+def chunks_of_two_names(url: str) -> Iterator[BoundingBox]:
+    """Yield the chunks of a local precomputed level that several files hold, of which the newest counts."""
+    seen: set[BoundingBox] = set()
+    for one in precomputed_objects(url):
+        if one.box is not None and one.box in seen:
+            yield one.box
+        elif one.box is not None:
+            seen.add(one.box)
+
+
 def levels_of(store: Store) -> list[LevelContents]:
     """Return the levels of a layer, finest first.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from daskflow.errors import MissingChunkError, ParameterError, StoreError, StoreNotFoundError
-from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.stores import cloudvolume_files, kvstore, precomputed_shards, stamps
 from daskflow.stores.base import Array, Format, Layout, Opening, Store, check_mip
 from daskflow.stores.chunk_objects import ChunkObjects, ChunkShards, ChunkSource
@@ -143,7 +143,7 @@ class PrecomputedStore(Store):
         return self.encoding.driven and self.compression is None and not raw_files
 
     def _read(self, box: BoundingBox) -> Array:
-        if not self._driven:
+        if not self._driven or self._has_other_names(box):
             return self._chunks.read(box, fill_missing=self.fill_missing, background=self.background)
         try:
             with kvstore.translated(self.url, f"read {box} of mip {self.mip} of"):
@@ -153,6 +153,15 @@ class PrecomputedStore(Store):
                 return array
         except MissingChunkError:
             return self._chunks.read(box, fill_missing=self.fill_missing, background=self.background)
+
+    def _has_other_names(self, box: BoundingBox) -> bool:
+        """Return whether a local chunk that a box reaches into is also, or only, there under a name of CloudVolume."""
+        spec = self.spec
+        if self._directory is None or spec.shard is not None or spec.chunk is None or spec.chunk_origin is None:
+            return False
+        pieces = BlockGrid(box, spec.chunk, spec.chunk_origin)
+        chunks = (piece.align(spec.chunk, spec.chunk_origin).clip(spec.box) for piece in pieces)
+        return cloudvolume_files.has_other_names(self._directory, chunks)
 
     def _account_for_missing(self, box: BoundingBox, array: Array) -> None:
         """Raise for, fill or count the chunks of shards that read as zeros because they were never written."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from isal import igzip_lib
 
 from daskflow.errors import CorruptChunkError, MissingChunkError, ParameterError, StoreAccessError, UnknownFormatError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
+from daskflow.jobs import verify
 from daskflow.stores.base import Layout
 from daskflow.stores.cloudvolume_files import compress, decompress
 from daskflow.stores.counting import counting
@@ -277,3 +279,24 @@ class TestBrotliFiles(LocalCloudVolumeSuite):
 
     def layouts(self) -> st.SearchStrategy[Layout]:
         return triples(2, 8).map(lambda chunk: Layout(chunk=chunk, encoding="raw", compression="br"))
+
+
+@pytest.mark.parametrize("encoding", ["raw", "png"])
+@pytest.mark.parametrize("newer", ["plain", "gzip"])
+def test_of_two_files_of_a_chunk_the_newer_counts_and_verify_lists_it(tmp_path, encoding, newer):
+    spec = VolumeSpec(BoundingBox((0, 0, 0), (8, 8, 16)), np.dtype(np.uint8), layer_type="image", voxel_size=(1, 1, 1))
+    store = create_store(tmp_path / "a", spec, format="precomputed", layout=Layout(chunk=(8, 8, 8), encoding=encoding))
+    store.write(spec.box, np.full(spec.shape, 1, np.uint8))
+    plain = tmp_path / "a/1_1_1/0-8_0-8_0-8"
+    data = plain.read_bytes()
+    store.write(BoundingBox((0, 0, 0), (8, 8, 8)), np.full((8, 8, 8), 2, np.uint8))
+    twin = plain.with_name(f"{plain.name}.gz")
+    twin.write_bytes(gzip.compress(plain.read_bytes()))
+    plain.write_bytes(data)
+    for age, path in enumerate((plain, twin) if newer == "gzip" else (twin, plain)):
+        os.utime(path, (1000 + age, 1000 + age))
+    voxels = open_store(tmp_path / "a").read(spec.box)
+    assert (voxels[..., :8] == (2 if newer == "gzip" else 1)).all()
+    assert (voxels[..., 8:] == 1).all()
+    found = verify(str(tmp_path / "a"), progress=False).results["chunks_of_two_names"]
+    assert found == [f"mip 0 {BoundingBox((0, 0, 0), (8, 8, 8))}"]
