@@ -52,7 +52,7 @@ class Image:
 
     Attributes:
         version: of OME-Zarr, "0.1" to "0.5".
-        names: of the stored axes.
+        names: of the stored axes; empty where the metadata do not say.
         units: of the stored axes, None where there is none.
         levels: finest first.
         outer: scale and translation that hold for every level, after its own.
@@ -84,27 +84,27 @@ def parse_image(attributes: dict[str, Any], version: int, url: str) -> Image | N
     try:
         image = listed[0]
         stated = str(ome.get("version") or "0.5") if version == 3 else str(image.get("version") or "0.4")
-        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes") or ()]
+        datasets = [_without_cosem(level) for level in image["datasets"]]
+        listed_axes = image.get("axes") or (datasets[0].get("axes") if datasets else None) or ()
+        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in listed_axes]
         names = tuple(str(axis["name"]) for axis in axes)
-        if not names and stated in ("0.1", "0.2"):
-            names = ("t", "c", *SPATIAL)
-        if not names:
-            raise ValueError("no axes")
         levels = tuple(
             Level(str(level["path"]), *_level_transform(level.get("coordinateTransformations"), len(names)))
-            for level in image["datasets"]
+            for level in datasets
         )
         outer = _transform(image.get("coordinateTransformations") or (), len(names))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise CorruptChunkError(f"{url} has multiscales against the OME-Zarr specification: {error!r}") from error
     if not levels:
         raise CorruptChunkError(f"{url} has multiscales without any dataset")
-    units = tuple(axis.get("unit") for axis in axes) or (None,) * len(names)
+    units = tuple(axis.get("unit") for axis in axes)
     return Image(stated, names, units, levels, outer)
 
 
 def scaled_by(image: Image, shapes: Sequence[Sequence[int]]) -> Image:
     """Return an image in which levels without a scale are as much coarser as their arrays are smaller.
+
+    Without a scale of the finest level units mean nothing. The axes of versions 0.1 and 0.2 are tczyx.
 
     Args:
         image: as its metadata describe it.
@@ -113,11 +113,28 @@ def scaled_by(image: Image, shapes: Sequence[Sequence[int]]) -> Image:
     levels = []
     for level, shape in zip(image.levels, shapes, strict=True):
         factors = tuple(float(max(1, round(a / max(1, b)))) for a, b in zip(shapes[0], shape, strict=True))
-        levels.append(dataclasses.replace(level, scale=level.scale or factors))
-    return dataclasses.replace(image, levels=tuple(levels))
+        translation = level.translation or (0.0,) * len(factors)
+        levels.append(dataclasses.replace(level, scale=level.scale or factors, translation=translation))
+    ndim = len(shapes[0])
+    names = image.names or (("t", "c", *SPATIAL) if image.version in ("0.1", "0.2") and ndim == 5 else ())
+    units = image.units if image.names and image.levels[0].scale is not None else (None,) * ndim
+    outer = image.outer if image.names else ((1.0,) * ndim, (0.0,) * ndim)
+    return dataclasses.replace(image, names=names, units=units, levels=tuple(levels), outer=outer)
+
+
+def _without_cosem(level: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of a level in which what COSEM states as `transform` stands as in OME-Zarr."""
+    stated = level.get("transform")
+    if not isinstance(stated, dict) or "coordinateTransformations" in level:
+        return level
+    steps = [{"type": "scale", "scale": stated["scale"]}, {"type": "translation", "translation": stated["translate"]}]
+    axes = [{"name": name, "unit": unit} for name, unit in zip(stated["axes"], stated["units"], strict=True)]
+    return {**level, "axes": axes, "coordinateTransformations": steps}
 
 
 def _level_transform(steps: Any, ndim: int) -> tuple[Floats | None, Floats]:
+    if steps and not ndim:
+        raise ValueError("scales without axes")
     scale, translation = _transform(steps or (), ndim)
     return scale if any(step["type"] == "scale" for step in steps or ()) else None, translation
 

@@ -155,6 +155,28 @@ def test_images_before_scales_have_levels_and_no_voxel_size(tmp_path, version):
     assert (open_store(tmp_path / "a.zarr", mip=1).read(store.mips[1].box) == 1).all()
 
 
+def test_a_unit_without_a_scale_is_no_voxel_size_and_axes_may_be_stated(tmp_path):
+    axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"]
+    image(tmp_path / "a.zarr", "0.4", "zyx", axes=axes)
+    assert [spec.voxel_size for spec in open_store(tmp_path / "a.zarr").mips] == [None, None]
+    image(tmp_path / "b.zarr", "0.2", "zyx")
+    assert open_store(tmp_path / "b.zarr").spec.box.shape == (4, 8, 8)
+    image(tmp_path / "c.zarr", "0.2", "czyx")
+    with pytest.raises(GeometryError, match="--axes"):
+        open_store(tmp_path / "c.zarr")
+    assert open_store(tmp_path / "c.zarr", axes="czyx").spec.box.shape == (4, 8, 8)
+
+
+def test_levels_of_cosem_are_placed_by_their_transform(tmp_path):
+    group = image(tmp_path / "a.zarr", "0.1", "zyx")
+    transform = {"axes": ["z", "y", "x"], "units": ["nm"] * 3, "translate": [80.0, 0.0, 0.0]}
+    second = {**transform, "scale": [40.0, 8.0, 8.0], "translate": [80.0, 2.0, 2.0]}
+    levels = [{"path": "0", "transform": {**transform, "scale": [40.0, 4.0, 4.0]}}, {"path": "1", "transform": second}]
+    group.attrs["multiscales"] = [{"datasets": levels}]
+    found = [(spec.voxel_size, spec.box.start) for spec in open_store(tmp_path / "a.zarr").mips]
+    assert found == [((40, 4, 4), (2, 0, 0)), ((40, 8, 8), (2, 0, 0))]
+
+
 def test_images_in_containers_and_plates_are_chosen_by_dataset_as_by_url(tmp_path):
     root = zarr.open_group(tmp_path / "c.zarr", mode="w", zarr_format=2)
     root.create_array("bare", data=VOXELS[0])
