@@ -24,6 +24,7 @@ from daskflow.operators.skeletonizing.prune import Lengths, edge_lengths
 from daskflow.operators.skeletonizing.teasar import Tracing
 
 _SAVING = 0.9  # of a way along the graph
+_WIDER = 1 + 1e-9  # so that rounding loses no ball that just touches
 
 
 def retrace(piece: Piece, tracing: Tracing, faces: npt.NDArray[np.uint8]) -> Piece:
@@ -64,16 +65,23 @@ def _one_per_patch(piece: Piece, faces: npt.NDArray[np.uint8], tracing: Tracing)
     Blocks that share a patch have an end each. Balls that an object holds around ends of two patches do not touch; of
     ends whose balls do, only that with the largest is taken.
     """
+    from scipy.spatial import cKDTree
+
     chosen = np.zeros(len(faces), bool)
     ends = np.flatnonzero(faces)
-    radius = piece.attributes["radius"].astype(np.float64)
-    places = piece.vertices * np.array(tracing.anisotropy)
-    taken = ends[:0]
-    for end in ends[np.argsort(-radius[ends], kind="stable")].tolist():
-        near = np.linalg.norm(places[taken] - places[end], axis=1) <= radius[taken] + radius[end]
-        if not (near & (faces[taken] & faces[end] > 0)).any():
-            taken = np.append(taken, end)
-    chosen[taken] = True
+    if not len(ends):
+        return chosen
+    ends = ends[np.argsort(-piece.attributes["radius"][ends], kind="stable")]
+    radius = piece.attributes["radius"][ends].astype(np.float64)
+    places = piece.vertices[ends] * np.array(tracing.anisotropy)
+    tree: Any = cKDTree(places)
+    waiting = np.ones(len(ends), bool)
+    for number, end in enumerate(ends.tolist()):
+        if waiting[number]:
+            chosen[end] = True
+            near = np.array(tree.query_ball_point(places[number], _WIDER * 2 * radius[number]), np.int64)
+            touch = np.linalg.norm(places[near] - places[number], axis=1) <= radius[near] + radius[number]
+            waiting[near[touch & (faces[ends[near]] & faces[end] > 0)]] = False
     return chosen
 
 

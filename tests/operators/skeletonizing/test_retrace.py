@@ -1,5 +1,7 @@
 """The joined graph of several blocks is traced again, so that it resembles what one block would have found."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,16 @@ def test_ends_where_the_volume_ends_stay_one_for_each_patch():
     assert len(retrace(whole, TRACING, faces).vertices) == 44
     forked = piece([*whole.vertices.tolist(), (21, 3, 0)], [*whole.edges.tolist(), (42, 44)], [20] * 45)
     assert len(retrace(forked, TRACING, np.append(faces, 1).astype(np.uint8)).vertices) == 44
+
+
+def test_many_ends_where_the_volume_ends_take_time_by_their_number():
+    count = 20_000  # objects of one label, as a mask has them; each pair of ends compared would take 19 s
+    vertices = np.stack([np.tile([0, 1], count), np.repeat(np.arange(count) * 4, 2), np.zeros(2 * count, int)], axis=1)
+    objects = piece(vertices, np.arange(2 * count).reshape(-1, 2), np.full(2 * count, 10))
+    began = time.process_time()
+    found = retrace(objects, TRACING, np.tile(np.array([128, 0], np.uint8), count))
+    assert time.process_time() - began < 8
+    assert len(found.edges) == count
 
 
 def test_loops_are_opened_and_components_stay_apart():
