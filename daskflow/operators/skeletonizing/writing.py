@@ -29,7 +29,7 @@ from daskflow.stores.objects.skeleton_files import CROSS_SECTION, RADIUS, Json, 
 from daskflow.volume import BlockResult, Estimate
 
 _AT_ONCE = 2**26  # bytes of pieces that are read before they are joined
-_MEMORY = 2**28  # guess: what joining the pieces of a label with a million vertices takes
+_MEMORY = 2**29  # guess: what joining the pieces of a label with a million vertices takes
 
 
 @dataclass(frozen=True)
