@@ -25,7 +25,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes, find_axes
 from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip, refuse_cast
 from daskflow.stores.counting import count
-from daskflow.stores.hdf5_attributes import as_written, stated_by
+from daskflow.stores.hdf5_attributes import as_written, image_shape, stated_by
 from daskflow.stores.hdf5_contents import (
     check_readable,
     dataset_at,
@@ -199,7 +199,7 @@ def open_hdf5(url: str, opening: Opening) -> Store:
         stated = stated_by(dataset, local_file(url))
         axes = find_axes(dataset.shape, stated.axes, where, opening, keep_channel=stated.single_channel)
         check_readable(dataset, where)
-        shape, chunk, dtype = dataset.shape, dataset.chunks, as_written(dataset)
+        shape, chunk, dtype = image_shape(dataset), dataset.chunks, as_written(dataset)
         spec, sources = settle(stated, axes, opening, shape=shape, dtype=dtype, url=where, chunk=chunk)
         if dataset.external:
             external_voxels(dataset, url)

@@ -186,6 +186,16 @@ def _ims(dataset: Any) -> Found:
     return {}
 
 
+def image_shape(dataset: Any) -> tuple[int, ...]:
+    """Return the shape of the image in a dataset, which Imaris pads to whole chunks."""
+    padded: tuple[int, ...] = dataset.shape
+    with contextlib.suppress(ValueError, KeyError):
+        if dataset.name.startswith("/DataSet/") and len(padded) == 3:
+            counts = (int(_joined(dataset.parent.attrs[f"ImageSize{axis}"])) for axis in "ZYX")
+            return tuple(min(max(n, 1), most) for n, most in zip(counts, padded, strict=True))
+    return padded
+
+
 def _joined(value: Any) -> str:
     """Return a text that Imaris keeps as an array of single characters."""
     return as_text(b"".join(value)) if np.ndim(value) else as_text(value)

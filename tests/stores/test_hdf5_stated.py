@@ -152,8 +152,10 @@ def test_imaris_gives_extents(tmp_path):
         image.attrs.update({f"ExtMax{axis}": letters(size) for axis, size in enumerate((0.02, 0.016, 0.12))})
         channel = file.create_group("DataSet/ResolutionLevel 0/TimePoint 0/Channel 0")
         channel.attrs.update({f"ImageSize{a}": letters(n) for a, n in zip("ZYX", VOXELS.shape, strict=True)})
-        channel["Data"] = VOXELS
-    assert open_store(tmp_path / "a.ims").spec.voxel_size == pytest.approx((40, 4, 4))
+        channel["Data"] = np.pad(VOXELS, [(0, 2), (0, 0), (0, 5)])  # to whole chunks, as Imaris does
+    store = open_store(tmp_path / "a.ims")
+    assert store.spec.voxel_size == pytest.approx((40, 4, 4))
+    np.testing.assert_array_equal(store.read(store.spec.box), VOXELS)
 
 
 def virtual(path, sources, shape=(2, *VOXELS.shape[1:])):

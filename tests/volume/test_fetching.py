@@ -15,7 +15,7 @@ def client():
 
 
 def volume(client):
-    return Volume.from_array(VOXELS, voxel_offset=(3, 0, 0)).with_block((4, 8, 4)).persist()
+    return Volume.from_array(VOXELS, voxel_offset=(3, 0, 0), layer_type="image").with_block((4, 8, 4)).persist()
 
 
 def test_what_workers_hold_can_be_read_here(client):
