@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -89,7 +90,11 @@ class ChunkObjects:
                 kvstore.wait(writing, self.url)
 
     def where(self, chunk: BoundingBox) -> str:
-        return f"{kvstore.redact(self.url)}/{chunk_name(chunk)}"
+        return f"{self._shown}/{chunk_name(chunk)}"
+
+    @functools.cached_property
+    def _shown(self) -> str:
+        return kvstore.redact(self.url)
 
     def _open(self) -> Any:
         import tensorstore as ts

@@ -236,7 +236,9 @@ def _layer_type(node: Node) -> str | None:
     if OWN_KEY in node.attributes:
         return own(node.attributes).get("layer_type")
     ome = ome_of(node.attributes, node.version)
-    return "segmentation" if "image-label" in ome else "image" if "omero" in ome else None
+    if "image-label" in ome or _labels_group(node.url):
+        return "segmentation"
+    return "image" if "omero" in ome else None
 
 
 def _channel_names(node: Node) -> tuple[str, ...]:

@@ -184,6 +184,7 @@ def test_images_in_containers_and_plates_are_chosen_by_dataset_as_by_url(tmp_pat
     image(tmp_path / "c.zarr/labels/cells", "0.2", "tczyx")
     with pytest.raises(ParameterError, match="among: bare, labels/cells, raw"):
         open_store(tmp_path / "c.zarr")
+    assert open_store(tmp_path / "c.zarr", dataset="labels/cells").spec.layer_type == "segmentation"
     for name in ("raw", "labels/cells", "raw/1"):
         chosen, direct = open_store(tmp_path / "c.zarr", dataset=name), open_store(tmp_path / "c.zarr" / name)
         assert (chosen.mips, chosen.url) == (direct.mips, direct.url)
