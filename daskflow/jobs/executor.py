@@ -27,6 +27,7 @@ _T = TypeVar("_T")
 
 _INLINE = 64_000  # bytes of a pickled stage that travel with every task; larger ones are kept on the workers
 _WATCH = 1.0
+_OUTGROWN = "worker-restart-memory"  # what nannies tell the scheduler when they end a worker for its memory
 _LOCAL_PATIENCE = 60.0  # other clusters may be queued for hours
 
 
@@ -38,11 +39,13 @@ class Settled:
         batch: the batch.
         result: what came out; None when its workers died.
         deaths: how many workers died while they ran it.
+        memory: most bytes that the last of these was seen to use; 0 when nobody saw it.
     """
 
     batch: Batch
     result: BatchResult | None
     deaths: int = 0
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,12 +171,14 @@ class DistributedExecutor(Executor):
         self._seen_at = time.monotonic()
         self._local = isinstance(client.cluster, LocalCluster)
         self._seen: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
+        self._last = self._seen  # there may be none for a while
+        self._peaks: dict[str, int] = {}
         self._watch = asyncio.run_coroutine_threadsafe(self._watch_workers(), client.loop.asyncio_loop)
 
     @property
     def workers(self) -> Workers:
         threads = [worker["nthreads"] for worker in self._seen.values()]
-        limits = [worker["memory_limit"] for worker in self._seen.values() if worker["memory_limit"]]
+        limits = [worker["memory_limit"] for worker in self._last.values() if worker["memory_limit"]]
         return Workers(len(threads), sum(threads), max(threads, default=1), min(limits, default=None))
 
     async def _watch_workers(self) -> None:
@@ -187,7 +192,14 @@ class DistributedExecutor(Executor):
         with contextlib.suppress(OSError):  # `collect` sees whether the client found the scheduler again
             now = (await self._client.scheduler.identity(n_workers=-1))["workers"]
             self._lost += len(self._seen.keys() - now.keys())
-            self._seen = now
+            self._seen, self._last = now, now or self._last
+            for address, worker in now.items():
+                self._saw(address, worker.get("metrics", {}).get("memory", 0))
+            for _, event in await self._client.scheduler.events(topic=_OUTGROWN):
+                self._saw(event["worker"], event["rss"])
+
+    def _saw(self, address: str, memory: int) -> None:
+        self._peaks[address] = max(memory, self._peaks.get(address, 0))
 
     def count_lost(self) -> int:
         if self._client.status == "running":
@@ -221,11 +233,15 @@ class DistributedExecutor(Executor):
         await asyncio.gather(*(self._follow_one(batch, future) for batch, future in futures.items()))
 
     async def _follow_one(self, batch: Batch, future: Any) -> None:
+        from distributed import KilledWorker
+
         outcome: BatchResult | BaseException
         try:
             outcome = await future
         except (Exception, CancelledError, asyncio.CancelledError) as error:  # noqa: BLE001 (told to the driver)
             outcome = error
+        if isinstance(outcome, KilledWorker):
+            await self._look()
         self._settled.put((batch, outcome))
 
     def collect(self, timeout: float) -> list[Settled]:
@@ -238,7 +254,8 @@ class DistributedExecutor(Executor):
             if isinstance(outcome, BatchResult):
                 settled.append(Settled(batch, outcome))
             elif isinstance(outcome, KilledWorker):
-                settled.append(Settled(batch, None, outcome.allowed_failures + 1))
+                peak = self._peaks.get(outcome.last_worker.address, 0)
+                settled.append(Settled(batch, None, outcome.allowed_failures + 1, peak))
             elif isinstance(outcome, CancelledError | asyncio.CancelledError):
                 raise JobError(f"lost the Dask scheduler {self._address}: {outcome}")
             else:

@@ -208,12 +208,34 @@ def _positions(blocks: int) -> list[tuple[int, int]]:
     return [(0, 1), (blocks // 2, blocks - 2), (blocks - 1, 1)]
 
 
-def _exceeds(memory: int, workers: Workers) -> bool:
+def _exceeds(memory: float, workers: Workers) -> bool:
     return workers.memory is not None and memory * workers.threads_per_worker > workers.memory
 
 
-def _smaller(stage: Stage, workers: Workers) -> tuple[Zyx, int] | tuple[None, int]:
-    """Return the first block that fits, halving the longest axis again and again; None when none does."""
+def outgrown(stage: Stage, index: int, peak: int, workers: Workers) -> str:
+    """Say what a block whose worker died was estimated to need, what the worker used, and which block would fit.
+
+    Args:
+        stage: the block's.
+        index: the block's number.
+        peak: most bytes that the worker was seen to use; 0 when nobody saw it.
+        workers: those it ran on.
+    """
+    estimate = stage.task.estimate(stage.grid[index]).memory
+    limit = "what there is" if workers.memory is None else format_bytes(workers.memory)
+    told = f"The block was estimated to need {format_bytes(estimate)}"
+    if peak <= estimate:
+        return f"{told}; the worker may use {limit}"
+    told += f", its worker used {format_bytes(peak)} or more, and may use {limit}; give workers more memory"
+    fitting, _ = _smaller(stage, workers, peak / max(1, estimate)) if workers.memory is not None else (None, 0)
+    return told if fitting is None else f"{told}, or use blocks of at most about {fitting} zyx"
+
+
+def _smaller(stage: Stage, workers: Workers, scale: float = 1.0) -> tuple[Zyx, int] | tuple[None, int]:
+    """Return the first block that fits, halving the longest axis again and again; None when none does.
+
+    `scale` is how many times its estimate a block takes.
+    """
     grid = stage.grid
     start = grid[len(grid) // 2].start
     block = list(grid.block)
@@ -221,6 +243,6 @@ def _smaller(stage: Stage, workers: Workers) -> tuple[Zyx, int] | tuple[None, in
         axis = block.index(max(block))
         block[axis] = (block[axis] + 1) // 2
         estimate: Estimate = stage.task.estimate(BoundingBox.from_size(start, block).clip(grid.box))
-        if not _exceeds(estimate.memory, workers):
+        if not _exceeds(scale * estimate.memory, workers):
             return (block[0], block[1], block[2]), estimate.memory
     return None, 0

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from daskflow.config import format_bytes
 from daskflow.errors import JobError
 from daskflow.jobs.batch import Batch, Failure, Verb
 from daskflow.jobs.executor import Executor, Settled
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED, PENDING, Ledger
+from daskflow.jobs.plan import outgrown
 from daskflow.jobs.retry import Retries
 from daskflow.volume.stage import Stage
 
@@ -177,7 +177,7 @@ class Stream:
     def _settle(self, settled: Settled) -> None:
         batch, result = settled.batch, settled.result
         if result is None:
-            self._bury(batch, settled.deaths)
+            self._bury(settled)
             return
         tried = len(result.states)
         self._source.give_back(batch.blocks[tried:])
@@ -209,29 +209,26 @@ class Stream:
         if final is not None:
             self._condemn(final)
 
-    def _bury(self, batch: Batch, deaths: int) -> None:
+    def _bury(self, settled: Settled) -> None:
         """Take a batch whose workers died."""
+        batch = settled.batch
         if not (self._alone and len(batch.blocks) == 1):
             self._retries.suspect(int(block) for block in batch.blocks)
             return
         index = int(batch.blocks[0])
-        total = self._retries.died_alone(index, deaths)
+        total = self._retries.died_alone(index, settled.deaths)
         if total is not None:
-            self._condemn(self._killer(index, total))
+            self._condemn(self._killer(index, total, settled.memory))
 
-    def _killer(self, index: int, deaths: int) -> Failure:
-        box = self.stage.grid[index]
-        needs = format_bytes(self.stage.task.estimate(box).memory)
-        limit = self._executor.workers.memory
+    def _killer(self, index: int, deaths: int, memory: int) -> Failure:
         return Failure(
             stage=self.stage.name,
             index=index,
-            box=str(box),
+            box=str(self.stage.grid[index]),
             exception=KILLED,
             message=(
                 f"its worker died each of {deaths} times, with no other block on it: it crashed, or ran out of memory. "
-                f"The block was estimated to need {needs}; the worker may use "
-                f"{'what there is' if limit is None else format_bytes(limit)}"
+                f"{outgrown(self.stage, index, memory, self._executor.workers)}"
             ),
             attempts=deaths,
         )
@@ -286,7 +283,7 @@ class Stream:
             for settled in self._executor.collect(_TICK):
                 self._flying.discard(settled.batch)
                 if settled.result is None:
-                    failures.append(self._killer(int(settled.batch.blocks[0]), settled.deaths))
+                    failures.append(self._killer(int(settled.batch.blocks[0]), settled.deaths, settled.memory))
                 elif settled.result.failures:
                     failures.extend(settled.result.failures)
                 else:

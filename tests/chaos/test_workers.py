@@ -1,6 +1,8 @@
 """Workers that die: by chance, by their block, or by their block's fault but not that block's neighbours'."""
 
 import dataclasses
+import math
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -72,11 +74,14 @@ def test_operator_that_kills_every_worker_stops_at_the_rehearsal(client, tmp_pat
 class Glutton(WriteFiles):
     def compute(self, box, inputs):
         if str(box) == BOXES[1]:
-            hoard = []
-            for _ in range(100):
-                hoard.append(np.ones(5_000_000))
-                time.sleep(0.03)
+            hoard = np.ones(100_000_000)
+            for _ in range(6000):  # until its worker is killed
+                time.sleep(0.01)
+            del hoard
         return super().compute(box, inputs)
+
+    def estimate(self, box):
+        return dataclasses.replace(super().estimate(box), memory=self.memory * box.size // 64)
 
 
 @pytest.mark.slow
@@ -87,8 +92,14 @@ def test_block_that_outgrows_its_worker_is_told_from_the_others(tmp_path):
         report = files.run(client, progress=False, retries=0)
     (failure,) = report.failures
     assert (failure.box, failure.exception) == (BOXES[1], "KilledWorker")
-    assert "ran out of memory" in failure.message
-    assert "estimated to need 100 MB; the worker may use 600 MB" in failure.message
+    told = re.search(
+        r"estimated to need 100 MB, its worker used (\d+) MB or more, and may use 600 MB; give workers more memory, "
+        r"or use blocks of at most about \((\d), (\d), (\d)\) zyx$",
+        failure.message,
+    )
+    peak, *block = map(int, told.groups())
+    assert 570 <= peak < 1500
+    assert math.prod(block) / 64 * peak <= 600
     assert report.stages[0].done == 5
 
 

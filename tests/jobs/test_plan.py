@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +8,7 @@ from daskflow.clusters import Threads
 from daskflow.errors import PlanError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.executor import Workers
-from daskflow.jobs.plan import Plan, StagePlan, kinds_of_blocks
+from daskflow.jobs.plan import Plan, StagePlan, kinds_of_blocks, outgrown
 from daskflow.volume.stage import Estimate, Stage
 
 ONE = Workers(1, 1, 1, None)
@@ -136,3 +138,16 @@ def test_plan_fits_a_screen(tmp_path):
     assert "64" in lines[2]
     assert "16x16x16" in lines[2]
     assert "<table>" in plan._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("peak", "told"),
+    [
+        (0, "estimated to need 8 kB; the worker may use 1 kB"),
+        (64_000, r"8 kB, its worker used 64 kB or more, and may use 1 kB; .* at most about \(2, 2, 3\) zyx"),
+    ],
+)
+def test_block_that_outgrew_its_worker_is_told_with_one_that_fits(peak, told):
+    box = BoundingBox((0, 0, 0), (8, 10, 10))
+    stage = Stage("one", BlockGrid(box, box.shape), Halo(box))
+    assert re.search(told, outgrown(stage, 0, peak, Workers(1, 1, 1, 1000)))
