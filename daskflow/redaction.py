@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from typing import Any
@@ -30,6 +31,9 @@ _RULES = tuple(
     )
 )
 
+# What every rule needs in a text, found in one pass.
+_HINT = re.compile(r"[@?=<]|:(?!//)|(?:key|id|token|secret|passwo?r?d)['\"]?\s*:|bearer|authorization", re.IGNORECASE)
+
 
 def redact(text: str) -> str:
     """Return the text without user names, passwords and queries of URLs, and without credentials by other names.
@@ -39,6 +43,8 @@ def redact(text: str) -> str:
     for secret in _secrets():
         if secret in text:
             text = text.replace(secret, "...")
+    if _HINT.search(text) is None:
+        return text
     before = None
     while text != before:
         before = text
@@ -60,5 +66,10 @@ def redacted(value: Any) -> Any:
 
 def _secrets() -> set[str]:
     """Return the secrets in this process's environment, as they are and as URLs have them."""
-    values = {value for name, value in os.environ.items() if len(value) >= _SHORTEST and _SECRET_NAME.search(name)}
-    return values | {quote(value, safe="") for value in values}
+    values = (os.environ.get(name, "") for name in _secret_names(tuple(os.environb)))
+    return {spelled for value in values if len(value) >= _SHORTEST for spelled in (value, quote(value, safe=""))}
+
+
+@functools.lru_cache(maxsize=8)
+def _secret_names(names: tuple[bytes, ...]) -> tuple[str, ...]:
+    return tuple(name for name in map(os.fsdecode, names) if _SECRET_NAME.search(name))
