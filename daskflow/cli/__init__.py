@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
+from types import TracebackType
+
+import click
+
+from daskflow.redaction import redact
+
 
 def main() -> None:
     """Run the command line; the entry point ``daskflow``."""
     from daskflow.cli.app import app
 
+    sys.excepthook = _show
     app()
+
+
+def _show(_kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:
+    """Show what nobody caught, without passwords."""
+    click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)

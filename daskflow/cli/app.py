@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -11,6 +13,7 @@ import daskflow
 from daskflow.cli import commands, listing, spelling
 from daskflow.cli.chain import Chain, Step
 from daskflow.errors import DaskflowError
+from daskflow.redaction import redact
 
 _EXAMPLE = """\b
 Commands form a chain: each reads the volume named by -i and names its result by -o
@@ -54,10 +57,13 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the line; what daskflow raises on purpose becomes one line and exit status 1."""
-        try:
+        with _told():
             return super().invoke(ctx)
-        except DaskflowError as error:
-            raise click.ClickException(str(error)) from error
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse the options before the first command."""
+        with _told():
+            return super().make_context(*args, **extra)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the commands in groups."""
@@ -66,6 +72,18 @@ class Commands(click.Group):
         for heading, rows in {**groups, "look and manage": others}.items():
             with formatter.section(heading.capitalize()):
                 formatter.write_dl(rows)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Make what is raised inside a line for the terminal, without passwords."""
+    try:
+        yield
+    except DaskflowError as error:
+        raise click.ClickException(str(error)) from error
+    except click.ClickException as error:
+        error.message = redact(error.message)  # type: ignore[misc]  # only its text changes
+        raise
 
 
 @click.group(

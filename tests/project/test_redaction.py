@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
@@ -126,3 +128,51 @@ def test_nothing_that_a_job_writes_or_says_holds_a_secret(tmp_path: Path, capsys
 
 def _fail_at_the_edge(array: object, box: daskflow.BoundingBox) -> object:
     return fail(array) if box.start == (0, 0, 0) else array
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--workers", "URL", "open", "x"),
+        ("URL",),
+        ("open", "--mip", "URL", "URL"),
+        ("open", "/x", "--mip", "URL", "save", "y"),
+        ("--plugin-file", "PLUGIN", "open", "/x"),
+    ],
+)
+def test_command_line_shows_no_secret_whatever_is_wrong_with_it(tmp_path: Path, words: tuple[str, ...]) -> None:
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(f"raise OSError('no answer from https://me:{SECRET}@host/x')")
+    known = {"URL": f"https://me:{SECRET}@host/layer?sig={SECRET}", "PLUGIN": str(plugin)}
+    code = "from daskflow.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *(known.get(word, word) for word in words)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode
+    assert "host" in done.stderr or "URL" not in words
+    assert SECRET not in done.stdout + done.stderr
+
+
+def test_exception_of_others_reaches_the_terminal_without_secrets() -> None:
+    code = (
+        "import daskflow.cli.app as a, daskflow.cli as c\n"
+        f"def app(): raise OSError('no answer from https://me:{SECRET}@host/x')\n"
+        "a.app = app; c.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "OSError: no answer from https://host/x" in done.stderr
+    assert SECRET not in done.stderr
+
+
+def test_repr_of_a_volume_and_of_its_store_holds_no_secret() -> None:
+    url = f"memory://test-redaction/layer?sig={SECRET}"
+    volume = daskflow.create_chunk(size=(4, 4, 4))
+    daskflow.save(volume, url, chunk=(4, 4, 4)).run(progress=False)
+    opened = daskflow.open(url)
+    store = opened.node.store
+    texts = [repr(opened), opened._repr_html_(), str(opened), repr(store)]
+    assert not [text for text in texts if SECRET in text]
