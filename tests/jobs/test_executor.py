@@ -18,7 +18,7 @@ def executor(request):
     executor.close()
 
 
-def gather(executor, count, seconds=30):
+def gather(executor, count, seconds=60):
     settled, end = [], time.monotonic() + seconds
     while len(settled) < count:
         settled += executor.collect(0.1)
@@ -54,7 +54,10 @@ def test_batches_nobody_began_can_be_withdrawn(executor, tmp_path):
     task = opened(executor, tmp_path, seconds=0.5)
     batches = [Batch([block]) for block in range(8)]
     executor.submit(batches)
-    time.sleep(0.3)
+    end = time.monotonic() + 60
+    while not task.calls():
+        assert time.monotonic() < end
+        time.sleep(0.01)
     taken = executor.withdraw()
     assert 4 <= len(taken) <= 7
     left = gather(executor, 8 - len(taken))

@@ -3,7 +3,6 @@ import errno
 import json
 import logging
 import shutil
-import time
 
 import pytest
 from blockfiles import WriteFiles, grid, job
@@ -493,8 +492,6 @@ def test_ledger_is_saved_while_the_job_runs(tmp_path, monkeypatch, threads):
         def close(self):
             pass
 
-    began = time.monotonic()
     files.run(threads, progress=Watch())
-    assert time.monotonic() - began < 30
     assert all(saved <= done for done, saved in seen)
     assert any(0 < saved < 40 for _, saved in seen)

@@ -37,10 +37,8 @@ def test_lease_of_a_dead_process_of_this_machine_is_taken_at_once(url):
     script = f"from daskflow.jobs.lock import Lease; import os; Lease({url!r}).__enter__(); os._exit(9)"
     subprocess.run([sys.executable, "-c", script], check=False)
     assert holder_of(url).alive is False
-    began = time.monotonic()
-    with Lease(url):
+    with Lease(url, interval=1e6):  # it would be waited for three intervals
         assert holder_of(url).alive
-    assert time.monotonic() - began < 1
 
 
 def test_process_number_used_again_is_not_the_holder(url):
@@ -88,7 +86,7 @@ def test_lease_of_another_machine_or_container_that_is_renewed_is_refused(url, w
     thread = threading.Thread(target=renew)
     thread.start()
     try:
-        with pytest.raises(LockedJobError, match=f"on {holder.host}"), Lease(url, interval=0.2):
+        with pytest.raises(LockedJobError, match=f"on {holder.host}"), Lease(url, interval=2):
             pass
     finally:
         end.set()
@@ -123,7 +121,7 @@ def test_directory_in_which_anything_was_written_stays(tmp_path):
     assert [path.name for path in (tmp_path / "job").iterdir()] == ["job.json"]
 
 
-def until(condition, seconds=5.0):
+def until(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

@@ -230,7 +230,7 @@ def test_a_faulty_server_is_asked_again_a_few_times_and_never_waited_for_long(
     assert done.returncode == 0, done.stderr
     kind, requests, seconds = done.stdout.split()
     assert (kind, int(requests)) == (expected, asked)
-    assert float(seconds) < 15
+    assert float(seconds) < 30  # three times the usual 12 are more
 
 
 def test_layers_in_memory_are_shared_in_this_process() -> None:

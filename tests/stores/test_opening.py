@@ -195,7 +195,7 @@ def test_a_place_without_write_permission_is_refused_before_anything_is_written(
         "except StoreAccessError as error: print(error)\n"
     )
     seconds, *messages = run_unprivileged(code, str(open_directory / "layer")).splitlines()
-    assert float(seconds) < 1
+    assert float(seconds) < 20  # nothing is tried again
     assert len(messages) == 2
     assert all(str(open_directory) in message for message in messages)
 
