@@ -345,7 +345,7 @@ def test_a_label_that_does_not_fit_in_memory_is_made_in_parts(tmp_path):
     layer = layer_of(tmp_path / "layer", sphere())
     how = {"shape": (16, 16, 16), "max_error": 4, "min_chunk": (16, 16, 16), "format": "multires"}
 
-    report = run(mesh(daskflow.open(layer), memory=700_000, **how))
+    report = run(mesh(daskflow.open(layer), memory=1_400_000, **how))
 
     assert report.counts["large_meshes"] == 1
     assert report.counts["mesh_parts"] > 4

@@ -26,7 +26,7 @@ from daskflow.operators.meshing.multires import Detail, Encoded, Position, encod
 from daskflow.operators.meshing.surface import Faces, Points, Surface
 
 PACKED_BYTES = 18  # of a triangle in scratch data, with its share of the vertices
-_WORKING_BYTES = 36  # held while a surface is joined, simplified and cut, for each packed byte
+_WORKING_BYTES = 72  # held while a surface is joined, simplified, cut and sealed, for each packed byte
 _FEWER = 2  # times as many triangles has a level than the one after it, at least
 _DEEPEST = 14
 _FINEST = 16  # voxels of a cell

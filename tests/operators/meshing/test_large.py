@@ -84,7 +84,7 @@ def made():
 def test_what_fits_is_not_divided():
     fragments = [fragment for fragment, _ in pieces(*gyroid(20))]
 
-    assert divide(fragments, WHOLE, 36 * sum(f.size for f in fragments), BLOCK) is None
+    assert divide(fragments, WHOLE, 72 * sum(f.size for f in fragments), BLOCK) is None
 
 
 def test_no_part_takes_more_than_the_memory(made):

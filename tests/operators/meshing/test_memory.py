@@ -37,7 +37,7 @@ def run(array, name):
     return report.counts
 
 
-smooth = uniform_filter(np.random.default_rng(0).random((128, 128, 128), dtype=np.float32), 3)
+smooth = uniform_filter(np.random.default_rng(0).random((96, 96, 96), dtype=np.float32), 3)
 noise = (smooth > np.median(smooth)).astype(np.uint32)
 del smooth
 run(noise[:32, :32, :32], "libraries-are-loaded")
