@@ -27,18 +27,25 @@ def flows(stages: Sequence[Stage]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(inputs + outputs))
 
 
-def _found(value: Any) -> Iterator[Store | Source | LayerSink | FileSink]:
-    """Yield the sources and the sinks that a task holds, also inside what it is made of; no scratch data."""
-    if isinstance(value, Store | LayerSink | FileSink):
+def inside(value: object, *kinds: type[Any]) -> Iterator[Any]:
+    """Yield what is of some kinds among tasks and the dataclasses that they are made of."""
+    if isinstance(value, kinds):
         yield value
-    elif isinstance(value, Expression):
-        yield from (node for node in value.nodes if isinstance(node, Source) and not isinstance(node, Waiting))
-    elif isinstance(value, tuple):
+    elif isinstance(value, list | tuple):
         for one in value:
-            yield from _found(one)
+            yield from inside(one, *kinds)
     elif dataclasses.is_dataclass(value):
-        for one in dataclasses.fields(value):
-            yield from _found(getattr(value, one.name))
+        for field in dataclasses.fields(value):
+            yield from inside(getattr(value, field.name), *kinds)
+
+
+def _found(task: object) -> Iterator[Store | Source | LayerSink | FileSink]:
+    """Yield the sources and the sinks that a task holds; no scratch data."""
+    for one in inside(task, Store, LayerSink, FileSink, Expression):
+        if isinstance(one, Expression):
+            yield from (node for node in one.nodes if isinstance(node, Source) and not isinstance(node, Waiting))
+        else:
+            yield one
 
 
 def _input(source: Store | Source) -> tuple[str, VolumeSpec]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from daskflow.clusters import Threads, connect, script_is_guarded
 from daskflow.errors import JobError, ParameterError
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.executor import Workers, executor_of
+from daskflow.jobs.flows import inside
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.progress import Progress
 from daskflow.jobs.report import Report
@@ -107,7 +108,7 @@ class Job:
 
         Functions over what an earlier stage leaves are checked when the job runs.
         """
-        for expression in _expressions([stage.task for stage in self.stages]):
+        for expression in inside([stage.task for stage in self.stages], Expression):
             if not expression.stages:
                 expression.check()
 
@@ -193,15 +194,3 @@ def _told_apart(stages: Sequence[Stage]) -> tuple[Stage, ...]:
         name = next(name for name in (stage.name, *numbered) if name not in told)
         told[name] = stage if name == stage.name else dataclasses.replace(stage, name=name)
     return tuple(told.values())
-
-
-def _expressions(value: object) -> Iterator[Expression]:
-    """Yield the expressions among tasks and the dataclasses they are made of."""
-    if isinstance(value, Expression):
-        yield value
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _expressions(one)
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from _expressions(getattr(value, field.name))
