@@ -14,6 +14,7 @@ from daskflow.errors import DaskflowError
 from daskflow.stores import kvstore
 from daskflow.stores.hdf5_contents import datasets_of, is_hdf5
 from daskflow.stores.ome_metadata import ome_of
+from daskflow.stores.ome_zarr import listed_images
 from daskflow.stores.zarr_metadata import Node, array_shape, arrays_below, read_node
 
 _MOST = 1000  # further ones are not listed
@@ -62,7 +63,7 @@ def _in_group(url: str) -> Iterator[Member]:
     if group is None or group.kind == "array":
         return
     ome = _ome(group)
-    names = [] if "multiscales" in ome else _images(group, ome)
+    names = [] if "multiscales" in ome else list(itertools.islice(listed_images(group), _MOST))
     names += [f"labels/{name}" for name in _ome(read_node(kvstore.join(url, "labels"))).get("labels", [])]
     if not names and "multiscales" not in ome:
         names = arrays_below(group) or []
@@ -74,18 +75,6 @@ def _in_group(url: str) -> Iterator[Member]:
         if node is not None:
             found = array_shape(node)
             yield Member(name, found.shape, found.dtype)
-
-
-def _images(group: Node, ome: dict[str, Any]) -> list[str]:
-    """Return the images of a plate, a well or a container of series, by their paths."""
-    if "well" in ome:
-        return [str(field["path"]) for field in ome["well"]["images"]]
-    if "plate" in ome:
-        wells = itertools.islice((str(well["path"]) for well in ome["plate"]["wells"]), _MOST)
-        nodes = ((well, read_node(kvstore.join(group.url, well))) for well in wells)
-        return [f"{well}/{name}" for well, node in nodes if node is not None for name in _images(node, _ome(node))]
-    numbers = map(str, range(_MOST)) if "bioformats2raw.layout" in ome else ()
-    return list(itertools.takewhile(lambda name: read_node(kvstore.join(group.url, name)) is not None, numbers))
 
 
 def _ome(node: Node | None) -> dict[str, Any]:

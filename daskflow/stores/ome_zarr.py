@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from daskflow.errors import CorruptChunkError, MetadataMismatchError, ParameterError
@@ -74,7 +74,7 @@ def _only_child(group: Node) -> Node:
     Raises:
         ParameterError: there are several, or none, or that cannot be told.
     """
-    children = children_of(group)
+    children = _children_of(group)
     if children is None or len(children) != 1:
         shown = kvstore.redact(group.url)
         if not children:
@@ -87,9 +87,9 @@ def _only_child(group: Node) -> Node:
     return node
 
 
-def children_of(group: Node) -> list[str] | None:
+def _children_of(group: Node) -> list[str] | None:
     """Return the paths of the images and bare arrays below a group; None if only listing every chunk would tell."""
-    stated = _stated_children(group)
+    stated = list(itertools.islice(listed_images(group), _LISTED + 1))
     if stated:
         return stated
     arrays = arrays_below(group)
@@ -108,23 +108,21 @@ def children_of(group: Node) -> list[str] | None:
     return list(dict.fromkeys(children))
 
 
-def _stated_children(group: Node) -> list[str]:
-    """Return the images that a group lists: the series of bioformats2raw, the wells of a plate, labels."""
+def listed_images(group: Node) -> Iterator[str]:
+    """Yield the images that a group lists: the series of bioformats2raw, the wells of a plate, labels."""
     ome = ome_of(group.attributes, group.version)
+    plate, well, labels = ome.get("plate"), ome.get("well"), ome.get("labels")
     if _LAYOUT in ome:
-        names = itertools.takewhile(
-            lambda name: read_node(kvstore.join(group.url, name), group.version), map(str, range(_LISTED + 1))
-        )
-        return list(names)
-    plate, well = ome.get("plate"), ome.get("well")
-    if isinstance(plate, dict):
-        wells = _paths(plate.get("wells"))
-        nodes = {path: read_node(kvstore.join(group.url, path), group.version) for path in wells[: _LISTED + 1]}
-        return [f"{path}/{name}" for path, node in nodes.items() if node for name in _stated_children(node)]
-    if isinstance(well, dict):
-        return _paths(well.get("images"))
-    labels = ome.get("labels")
-    return [str(name) for name in labels] if isinstance(labels, list) else []
+        numbers = map(str, itertools.count())
+        yield from itertools.takewhile(lambda name: read_node(kvstore.join(group.url, name), group.version), numbers)
+    elif isinstance(plate, dict):
+        for path in _paths(plate.get("wells")):
+            node = read_node(kvstore.join(group.url, path), group.version)
+            yield from () if node is None else (f"{path}/{name}" for name in listed_images(node))
+    elif isinstance(well, dict):
+        yield from _paths(well.get("images"))
+    elif isinstance(labels, list):
+        yield from map(str, labels)
 
 
 def _paths(entries: Any) -> list[str]:
@@ -173,7 +171,7 @@ def _open_image(node: Node, image: Image, opening: Opening) -> ZarrStore:
         channel_names=_channel_names(node),
         sources=dict.fromkeys(("axes", "voxel_size", "layer_type", "channel_names"), f"OME-Zarr {image.version}"),
     )
-    shape, starts = shapes[opening.mip], _starts(image, axes, opening, shown)
+    shape, starts, scales = shapes[opening.mip], _starts(image, axes, opening, shown), scales_of(image, axes)
     here, sources = settle(
         stated,
         axes,
@@ -190,9 +188,9 @@ def _open_image(node: Node, image: Image, opening: Opening) -> ZarrStore:
             chunk=axes.zyx(level.chunk),
             shard=None if level.shard is None else axes.zyx(level.shard),
             chunk_origin=None,
-            **_sized(here, scale, scales_of(image, axes), opening.mip),
+            **_sized(here, scale, scales, opening.mip),
         )
-        for level, start, scale in zip(shapes, starts, scales_of(image, axes), strict=True)
+        for level, start, scale in zip(shapes, starts, scales, strict=True)
     ]
     stored = StoredArray.of(arrays[opening.mip], axes)
     store = ZarrStore(node.url, specs, stored, mip=opening.mip, fill_missing=opening.fill_missing)
