@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -57,9 +56,9 @@ class StagePlan:
             PlanError: more blocks than a ledger holds.
         """
         grid = stage.grid
-        if math.prod(grid.shape) > _MOST_BLOCKS:
+        if grid.count > _MOST_BLOCKS:
             raise PlanError(
-                f"stage {stage.name} has {math.prod(grid.shape):,} blocks of {grid.block} zyx, more than "
+                f"stage {stage.name} has {grid.count:,} blocks of {grid.block} zyx, more than "
                 f"{_MOST_BLOCKS:,}; use larger blocks"
             )
         kinds = [(count, stage.task.estimate(grid[index])) for index, count in kinds_of_blocks(grid)]
@@ -82,7 +81,7 @@ class StagePlan:
     @property
     def blocks(self) -> int:
         """Number of blocks."""
-        return math.prod(self.grid.shape)
+        return self.grid.count
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,7 @@ def verify(
         boxes = [f"{one.stage} {one.box}" for one in failures if (one.exception == MISSING) == chosen]
         if boxes:
             results[name] = boxes[:_SHOWN]
-    twins = [f"{name} {box}" for name, place in _chunk_files(stores) for box in chunks_of_two_names(place)]
+    twins = _chunks_of_two_names(first, levels)
     if twins:
         results["chunks_of_two_names"] = twins[:_SHOWN]
     if set_back:
@@ -105,11 +105,12 @@ def verify(
     return Report(f"verify {url}", url, "failed" if bad else "finished", tuple(found), tuple(failures), results)
 
 
-def _chunk_files(stores: Sequence[Store]) -> Iterator[tuple[str, str]]:
-    """Yield the name and the directory of each local level whose chunks are files."""
-    for store in stores:
-        if isinstance(store, PrecomputedStore) and store.spec.shard is None and kvstore.local_path(store.url):
-            yield f"mip {store.mip}", levels_of(store)[store.mip].url
+def _chunks_of_two_names(store: Store, mips: Sequence[int]) -> list[str]:
+    """Return the chunks of a local layer that several files hold, by level and box."""
+    if not isinstance(store, PrecomputedStore) or kvstore.local_path(store.url) is None:
+        return []
+    files = (level for level in levels_of(store) if level.mip in mips and level.spec.shard is None)
+    return [f"mip {level.mip} {box}" for level in files for box in chunks_of_two_names(level.url)]
 
 
 class _Check:

@@ -171,12 +171,10 @@ def _ims(dataset: Any) -> Found:
     image = dataset.file.get("DataSetInfo/Image")
     if image is None or not dataset.name.startswith("/DataSet/"):
         return {}
-    level = dataset.parent.attrs
     with contextlib.suppress(ValueError, KeyError):
         low = [float(_joined(image.attrs[f"ExtMin{axis}"])) for axis in (2, 1, 0)]
         high = [float(_joined(image.attrs[f"ExtMax{axis}"])) for axis in (2, 1, 0)]
-        count = [int(_joined(level[f"ImageSize{axis}"])) for axis in "ZYX"]
-        size = [(b - a) / n for a, b, n in zip(low, high, count, strict=True)]
+        size = [(b - a) / n for a, b, n in zip(low, high, _image_size(dataset), strict=True)]
         unit = _joined(image.attrs.get("Unit", b"um"))
         return {
             "axes": (tuple("zyx"), "Imaris"),
@@ -191,9 +189,17 @@ def image_shape(dataset: Any) -> tuple[int, ...]:
     padded: tuple[int, ...] = dataset.shape
     with contextlib.suppress(ValueError, KeyError):
         if dataset.name.startswith("/DataSet/") and len(padded) == 3:
-            counts = (int(_joined(dataset.parent.attrs[f"ImageSize{axis}"])) for axis in "ZYX")
-            return tuple(min(max(n, 1), most) for n, most in zip(counts, padded, strict=True))
+            return tuple(min(max(n, 1), most) for n, most in zip(_image_size(dataset), padded, strict=True))
     return padded
+
+
+def _image_size(dataset: Any) -> list[int]:
+    """Return the voxels of an image of Imaris (zyx), without what pads it.
+
+    Raises:
+        ValueError, KeyError: the file does not say.
+    """
+    return [int(_joined(dataset.parent.attrs[f"ImageSize{axis}"])) for axis in "ZYX"]
 
 
 def _joined(value: Any) -> str:

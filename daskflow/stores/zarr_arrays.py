@@ -222,10 +222,10 @@ def open_zarr(url: str, opening: Opening) -> Store:
             f"{kvstore.redact(at)} is a zarr group; choose an array with dataset=, or open it as ome-zarr"
         )
     check_mip(opening.mip, 1, kvstore.redact(at))
-    shown, shape, (names, _) = kvstore.redact(node.url), array_shape(node), stated_axes(node)
+    shown, shape, (names, where) = kvstore.redact(node.url), array_shape(node), stated_axes(node)
     axes = find_axes(shape.shape, names, shown, opening, keep_channel=OWN_KEY in node.attributes)
     spec, sources = settle(
-        stated_of(node, axes),
+        stated_of(node, axes, names, where),
         axes,
         opening,
         shape=shape.shape,

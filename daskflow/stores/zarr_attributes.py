@@ -47,15 +47,14 @@ def stated_axes(node: Node) -> tuple[tuple[str, ...], str]:
     return (), ""
 
 
-def stated_of(node: Node, axes: Axes) -> Stated:
-    """Return what an array's attributes say of its place and meaning.
+def stated_of(node: Node, axes: Axes, names: tuple[str, ...], where: str) -> Stated:
+    """Return what an array's attributes say of its place and meaning; `names` and `where` are from `stated_axes`.
 
     Known are `voxel_size` or `resolution` (nm, or in `units`), `voxel_offset` (voxels) and `offset` (a position), as
     chunkflow, CREMI, daisy and funlib write them, in the order of the stored axes; `transform`, as COSEM writes it;
     `pixelResolution` (xyz), as n5 tools do; `element_size_um`; and `dimension_units`, e.g. ``["4 nm", "40 nm"]``.
     """
     attributes = node.attributes
-    names, where = stated_axes(node)
     size, units, found = _stated_size(attributes, axes)
     position, position_units, place = _stated_position(attributes, axes)
     voxels = attributes.get("voxel_offset")
