@@ -27,7 +27,7 @@ from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.stores.precomputed_info import corrected_info, info_url, load_info
 from daskflow.stores.zarr_arrays import ZarrStore
 from daskflow.stores.zarr_attributes import OWN_KEY, corrected_attributes, own
-from daskflow.stores.zarr_metadata import Node, read_node
+from daskflow.stores.zarr_nodes import Node, read_node
 
 _JOB, _UNDO = "set", "set --undo"
 _FILES = {"info", "zarr.json", ".zattrs", ".zmetadata"}

@@ -37,7 +37,8 @@ from daskflow.stores.zarr_arrays import (
     open_zarr,
 )
 from daskflow.stores.zarr_attributes import OWN_KEY, own, own_attributes
-from daskflow.stores.zarr_metadata import Node, array_shape, arrays_below, new_group, read_node, write_node
+from daskflow.stores.zarr_metadata import array_shape
+from daskflow.stores.zarr_nodes import Node, arrays_below, new_group, read_node, write_node
 
 _LAYOUT = "bioformats2raw.layout"
 _LISTED = 20

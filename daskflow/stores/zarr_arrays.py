@@ -27,16 +27,8 @@ from daskflow.stores.base import Array, Format, Layout, Opening, Store, check_mi
 from daskflow.stores.counting import count
 from daskflow.stores.stated import settle
 from daskflow.stores.zarr_attributes import OWN_KEY, own_attributes, stated_axes, stated_of
-from daskflow.stores.zarr_metadata import (
-    Node,
-    array_metadata,
-    array_shape,
-    chunk_depth,
-    codec_of,
-    plain_metadata,
-    read_node,
-    write_node,
-)
+from daskflow.stores.zarr_metadata import array_metadata, array_shape, chunk_depth, codec_of, plain_metadata
+from daskflow.stores.zarr_nodes import Node, read_node, write_node
 
 BACKGROUND_KEY = "daskflow_background"
 DEFAULT_CHUNK = (64, 64, 64)

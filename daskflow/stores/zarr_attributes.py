@@ -9,7 +9,7 @@ from daskflow.geometry import VolumeSpec
 from daskflow.stores.axes import SPATIAL, Axes, axis_names
 from daskflow.stores.stated import Stated
 from daskflow.stores.units import parse_length
-from daskflow.stores.zarr_metadata import Node
+from daskflow.stores.zarr_nodes import Node
 
 OWN_KEY = "daskflow"
 _AXIS_KEYS = ("axis_names", "axes", "axis_order", "dimension_names", "dims")
