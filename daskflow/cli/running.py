@@ -76,7 +76,7 @@ def _run_job(job: Job, settings: Settings) -> int:
         )
     with _client(settings) as client:
         if settings.only_plan:
-            job.check_functions()
+            job.check()
             click.echo(str(job.plan(client)))
             return 0
         if settings.verb == "run" and not settings.yes:

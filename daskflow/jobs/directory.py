@@ -97,8 +97,8 @@ class JobDirectory:
         plain = redacted(json.loads(json.dumps(values, default=_plain)))
         kvstore.write_bytes(kvstore.join(self.url, name), json.dumps(plain, indent=1).encode())
 
-    def compare(self, description: dict[str, Any], *, renew: bool = False, undo: Sequence[str] = ()) -> None:
-        """See that the directory is not another job's; one of which no block is done gives way.
+    def compare(self, description: dict[str, Any], *, renew: bool = False, undo: Sequence[str] = ()) -> bool:
+        """Return whether there is nothing to go on with; another job of which no block is done gives way.
 
         Args:
             description: of the stages.
@@ -117,8 +117,7 @@ class JobDirectory:
                 f"{self.url} belongs to a job that differs from this one:\n{lines}\n"
                 f"Write to another output, or start over: {way}"
             )
-        if known is None or differing:
-            self.clear()
+        return known is None or bool(differing)
 
     def _finished(self) -> bool:
         report = self.load_report()

@@ -12,12 +12,10 @@ from daskflow.clusters import Threads, connect, script_is_guarded
 from daskflow.errors import JobError, ParameterError
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.executor import Workers, executor_of
-from daskflow.jobs.flows import inside
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.progress import Progress
 from daskflow.jobs.report import Report
 from daskflow.stores import kvstore
-from daskflow.volume.expression import Expression
 from daskflow.volume.stage import Stage
 
 if TYPE_CHECKING:
@@ -103,14 +101,17 @@ class Job:
         finally:
             executor.close()
 
-    def check_functions(self) -> None:
-        """Raise what functions over volumes know to fail, e.g. that a network does not load; nothing is created.
+    def check(self) -> None:
+        """Raise what `run` would refuse before it computes a block; nothing is stored.
 
-        Functions over what an earlier stage leaves are checked when the job runs.
+        Raises:
+            ChangedJobError: the directory belongs to a job with other parameters.
+            MetadataMismatchError: an output exists and differs.
+            DaskflowError: a function knows that it would fail, e.g. a network that does not load.
         """
-        for expression in inside([stage.task for stage in self.stages], Expression):
-            if not expression.stages:
-                expression.check()
+        from daskflow.jobs.run import check_job
+
+        check_job(self)
 
     def run(
         self,

@@ -23,6 +23,7 @@ from daskflow.jobs.progress import Progress, Snapshot, progress_of
 from daskflow.jobs.report import Interrupted, Report, StageReport, State
 from daskflow.jobs.stream import Policy, Stream
 from daskflow.stores import kvstore
+from daskflow.stores.rehearsal import rehearsing
 from daskflow.volume.stage import Stage
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         lease = stack.enter_context(Lease(directory.lock))
         if not options.resume:
             directory.clear()
-        directory.compare(description, renew=job.renewable and options.verb == "run", undo=job.undo)
+        if directory.compare(description, renew=job.renewable and options.verb == "run", undo=job.undo):
+            directory.clear()
         stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
         journal = Journal(directory, stages)
         earlier = directory.load_report()
@@ -91,6 +93,14 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         if died and report.ok:
             directory.forget_death()
         return report
+
+
+def check_job(job: Job) -> None:
+    """Raise what running a job would refuse before it computes; see `Job.check`."""
+    with rehearsing():
+        job.home.compare(describe_stages(job.stages), renew=job.renewable, undo=job.undo)
+        for stage in job.stages:
+            stage.task.bind(job.home.scratch).check()
 
 
 def _reopen(job: Job, stages: list[Stage], journal: Journal, options: Options, *, complete: bool) -> bool:

@@ -73,7 +73,7 @@ def downsample(
 
     Raises:
         ParameterError: the volume is not just stored in a layer of chunks, or cannot be downsampled so.
-        MetadataMismatchError: when the job is planned or run, if a level exists and differs.
+        MetadataMismatchError: when the job is checked, as `--plan` does, or run, if a level exists and differs.
     """
     store = _stored(volume)
     box = cut(volume, start=start, stop=stop).box

@@ -92,7 +92,7 @@ def save(
     Raises:
         AlignmentError: a block would share a chunk or shard with another.
         ParameterError: the format cannot hold the volume, or it would overwrite what it is computed from.
-        MetadataMismatchError: when the job is planned or run, if the layer exists and differs.
+        MetadataMismatchError: when the job is checked, as `--plan` does, or run, if the layer exists and differs.
     """
     target, rest = target_format(url, format)
     rest, dataset = split_dataset(rest)

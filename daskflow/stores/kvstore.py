@@ -28,6 +28,7 @@ from daskflow.errors import (
 )
 from daskflow.redaction import redact as redact
 from daskflow.stores.credentials import anonymous_s3, credential_source
+from daskflow.stores.rehearsal import transaction
 
 SCHEMES = ("file", "s3", "gs", "http", "https", "memory")
 _NAME = re.compile(r"[A-Za-z0-9._:-]+")
@@ -170,7 +171,8 @@ def _opened(spec: str) -> Any:
 
 def _locate(url: str) -> tuple[Any, str]:
     spec, key = _split(normalise(url))
-    return _opened(json.dumps(spec, sort_keys=True)), key
+    store = _opened(json.dumps(spec, sort_keys=True))
+    return store if transaction() is None else store.with_transaction(transaction()), key
 
 
 _Codes = tuple[tuple[str, type[StoreError]], ...]
@@ -330,7 +332,9 @@ def write_if_absent(url: str, data: bytes) -> bool:
 def exists(url: str) -> bool:
     """Return whether there is an object (not a directory) at `url`."""
     path = local_path(url)
-    return path.is_file() if path is not None else read_bytes(url) is not None
+    if path is not None and (transaction() is None or path.is_file()):
+        return path.is_file()
+    return read_bytes(url) is not None
 
 
 def list_names(url: str, prefix: str = "") -> list[str]:
@@ -388,13 +392,18 @@ def delete_tree(url: str) -> None:
 def check_writable(url: str) -> None:
     """Raise unless objects can be written below `url`, by writing and removing a probe.
 
-    A directory keeps its time, by which changed data are noticed.
+    A directory keeps its time, by which changed data are noticed. While rehearsing, its permissions are looked at.
 
     Raises:
         StoreAccessError: the location refuses.
     """
     probe = join(url, f".daskflow-probe-{uuid.uuid4().hex}")
     directory = local_path(url)
+    if directory is not None and transaction() is not None:
+        above = next(parent for parent in (directory, *directory.parents) if parent.exists())
+        if not os.access(above, os.W_OK):
+            raise StoreAccessError(f"cannot write below {redact(url)}: {above} cannot be written")
+        return
     before = directory.stat() if directory is not None and directory.is_dir() else None
     try:
         write_bytes(probe, b"probe")

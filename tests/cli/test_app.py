@@ -68,12 +68,67 @@ def test_evaluation_prints_its_scores():
     assert "rand_index" in output.replace(" ", "_")
 
 
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("open image.npy --voxel-size 4 4 4 save out", "open image.npy --voxel-size 8 4 4 save out"),
+        ("open image.npy --voxel-size 4 4 4 save out.zarr", "open image.npy --voxel-size 8 4 4 save out.zarr"),
+        ("open image.npy save out", "open image.npy --voxel-offset 1 0 0 save out"),
+        ("open image.npy save out --format zarr3", "open image.npy --voxel-offset 1 0 0 save out --format zarr3"),
+        ("open image.npy save out.zarr", "open image.npy astype -d uint16 save out.zarr"),
+        ("open image.npy save out", "open image.npy --layer-type segmentation save out"),
+        ("open image.npy save out --encoding png", "open image.npy save out --encoding raw"),
+        ("open image.npy threshold -t 9 save out", "open image.npy threshold -t 10 save out"),
+        ("open image.npy save a save out", "open image.npy save new open image.npy astype -d uint16 save out"),
+        ("open image.npy save out.h5", "open image.npy save out.h5 --compression none"),
+        ("open image.npy save out --levels 1", "open out downsample -l 1 --factor 2 2 2"),
+        ("open image.npy save out --levels 1", "open image.npy save out --levels 1 --factor 2 2 2"),
+    ],
+)
+def test_plan_refuses_what_the_run_would_refuse_and_leaves_everything_as_it_is(first, then):
+    image()
+    line(f"--quiet {first}")
+    for kept in Path().glob("a.daskflow"):
+        shutil.rmtree(kept)
+    before = {path: path.stat().st_ctime_ns for path in Path().rglob("*")}
+    refused = line(f"--quiet --plan {then}", code=1)
+    assert {path: path.stat().st_ctime_ns for path in Path().rglob("*")} == before
+    assert line(f"--quiet {then}", code=1) == refused
+
+
+@pytest.mark.parametrize("ending", ["npy", "tif", "h5"])
+def test_plan_refuses_a_file_that_no_job_has_written(ending):
+    image()
+    line(f"--quiet open image.npy save old.{ending}")
+    shutil.copy(f"old.{ending}", f"out.{ending}")
+    refused = line(f"--plan open image.npy save out.{ending}", code=1)
+    assert "was not written by this job" in refused
+    assert line(f"--quiet open image.npy save out.{ending}", code=1) == refused
+
+
 def test_plan_shows_what_would_be_done_and_does_nothing():
     image()
     output = line("--plan open image.npy connected-components save labels")
     assert "Plan of save-labels" in output
     assert "label-components" in output
     assert [path.name for path in Path().iterdir()] == ["image.npy"]
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "open image.npy save b save c.zarr --levels 2 save d.h5 save e/f.tif save g --format zarr2",
+        "open layer downsample -l 2 voxel-counts --output counts/a.csv mesh",
+        "open layer skeletonize fill --start 0 0 0 --size 9 9 9 -v 1",
+        "open image.npy contrast save b",
+    ],
+)
+def test_plan_leaves_everything_as_it_is(then):
+    image()
+    line("--quiet open image.npy --layer-type segmentation save layer --levels 1")
+    before = {path: path.stat().st_ctime_ns for path in Path().rglob("*")}
+    assert "Plan of" in line(f"--plan {then}")
+    assert {path: path.stat().st_ctime_ns for path in Path().rglob("*")} == before
 
 
 def test_status_verify_and_retry_know_the_job_by_its_output():

@@ -12,6 +12,7 @@ import daskflow
 from daskflow.clusters import Threads
 from daskflow.errors import ChangedJobError, JobError, MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox
+from daskflow.jobs import Job
 from daskflow.operators.mesh import mesh
 from daskflow.stores.objects.meshes import Meshes
 from daskflow.stores.objects.spatial_index import SpatialIndex
@@ -250,14 +251,16 @@ def test_meshes_that_were_deleted_are_made_again(layer):
 
 def test_other_parameters_are_refused_and_so_are_meshes_of_others(layer, tmp_path):
     run(mesh(daskflow.open(layer), **SMALL))
-    with pytest.raises(ChangedJobError, match="lods"):
-        run(mesh(daskflow.open(layer), lods=1, **SMALL))
+    for does in (Job.check, run):
+        with pytest.raises(ChangedJobError, match="lods"):
+            does(mesh(daskflow.open(layer), lods=1, **SMALL))
 
     other = tmp_path / "other"
     other.mkdir()
     (other / "info").write_text("{}")
-    with pytest.raises(MetadataMismatchError, match="has not made"):
-        run(mesh(daskflow.open(layer), output=str(other), **SMALL))
+    for does in (Job.check, run):
+        with pytest.raises(MetadataMismatchError, match="has not made"):
+            does(mesh(daskflow.open(layer), output=str(other), **SMALL))
 
 
 def test_unknown_words_of_the_info_stay(layer):

@@ -14,6 +14,7 @@ import daskflow
 from daskflow.clusters import Threads
 from daskflow.errors import ChangedJobError, JobError, MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox
+from daskflow.jobs import Job
 from daskflow.jobs.directory import JobDirectory
 from daskflow.operators.skeletonize import skeletonize
 from daskflow.operators.skeletonizing.join import components
@@ -161,11 +162,13 @@ def test_skeletons_that_were_deleted_are_made_again(layer):
 
 def test_other_parameters_are_refused_and_so_are_skeletons_of_others(layer, tmp_path):
     run(skeletonize(daskflow.open(layer), **ALL))
-    with pytest.raises(ChangedJobError, match="scale"):
-        run(skeletonize(daskflow.open(layer), scale=3, **ALL))
+    for does in (Job.check, run):
+        with pytest.raises(ChangedJobError, match="scale"):
+            does(skeletonize(daskflow.open(layer), scale=3, **ALL))
     kvstore.delete_tree(f"{layer}/skeletons_mip_0.daskflow")
-    with pytest.raises(MetadataMismatchError, match="not made"):
-        run(skeletonize(daskflow.open(layer), scale=3, **ALL))
+    for does in (Job.check, run):
+        with pytest.raises(MetadataMismatchError, match="not made"):
+            does(skeletonize(daskflow.open(layer), scale=3, **ALL))
     run(skeletonize(daskflow.open(layer), scale=3, output=f"{layer}/others", **ALL))
     assert json.loads((layer / "info").read_text())["skeletons"] == "others"
 

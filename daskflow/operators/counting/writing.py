@@ -18,6 +18,7 @@ from daskflow.operators.counting.stages import LabelCounts
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import writing
 from daskflow.stores.objects.intmap import write_intmap_in_parts
+from daskflow.stores.rehearsal import transaction
 from daskflow.volume import BlockResult, Estimate
 
 ENDINGS = (".im", ".csv", ".npy")
@@ -111,7 +112,7 @@ def write_table(url: str, rows: int, tables: Iterator[Table]) -> None:
 def keeping_time(url: str) -> None:
     """Make the local directory of a file; the time of the one above it, by which new chunks are noticed, stays."""
     path = kvstore.local_path(url)
-    if path is None or path.parent.exists():
+    if path is None or path.parent.exists() or transaction() is not None:
         return
     above: Path = path.parent.parent
     before = above.stat() if above.is_dir() else None
