@@ -17,7 +17,7 @@ import daskflow
 from daskflow.errors import ChangedJobError, JobError
 from daskflow.geometry import BlockGrid, BoundingBox, as_zyx
 from daskflow.jobs.batch import Failure
-from daskflow.jobs.fingerprint import changes
+from daskflow.jobs.fingerprint import changes, differences
 from daskflow.jobs.ledger import DONE, EMPTY, Ledger
 from daskflow.jobs.report import Report
 from daskflow.jobs.shapes import fits
@@ -97,27 +97,35 @@ class JobDirectory:
         plain = redacted(json.loads(json.dumps(values, default=_plain)))
         kvstore.write_bytes(kvstore.join(self.url, name), json.dumps(plain, indent=1).encode())
 
-    def compare(self, description: dict[str, Any], *, renew: bool = False, undo: Sequence[str] = ()) -> bool:
+    def compare(
+        self,
+        description: dict[str, Any],
+        *,
+        renew: bool = False,
+        undo: Sequence[str] = (),
+        command: Sequence[str] | None = None,
+    ) -> bool:
         """Return whether there is nothing to go on with; another job of which no block is done gives way.
 
         Args:
             description: of the stages.
             renew: let a job that has finished give way, too.
             undo: command lines that remove what the job made.
+            command: the command line that makes this job.
 
         Raises:
             ChangedJobError: it belongs to a job with another description.
         """
         known = self.read("job.json")
-        differing = [] if known is None else changes(known["stages"], description)
+        differing = known is not None and bool(changes(known["stages"], description))
         if known is not None and differing and not (renew and self._finished()) and self._any_done(known["stages"]):
-            lines = "\n".join(f"  {line}" for line in differing)
+            lines = "\n".join(f"  {line}" for line in differences(known, description, command))
             way = " && ".join(undo) if undo else "delete that directory"
             raise ChangedJobError(
                 f"{self.url} belongs to a job that differs from this one:\n{lines}\n"
                 f"Write to another output, or start over: {way}"
             )
-        return known is None or bool(differing)
+        return known is None or differing
 
     def _finished(self) -> bool:
         report = self.load_report()

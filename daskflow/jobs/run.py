@@ -54,7 +54,8 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         lease = stack.enter_context(Lease(directory.lock))
         if not options.resume:
             directory.clear()
-        if directory.compare(description, renew=job.renewable and options.verb == "run", undo=job.undo):
+        renew = job.renewable and options.verb == "run"
+        if directory.compare(description, renew=renew, undo=job.undo, command=job.command):
             directory.clear()
         stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
         journal = Journal(directory, stages)
@@ -98,7 +99,7 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
 def check_job(job: Job) -> None:
     """Raise what running a job would refuse before it computes; see `Job.check`."""
     with rehearsing():
-        job.home.compare(describe_stages(job.stages), renew=job.renewable, undo=job.undo)
+        job.home.compare(describe_stages(job.stages), renew=job.renewable, undo=job.undo, command=job.command)
         for stage in job.stages:
             stage.task.bind(job.home.scratch).check()
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.jobs.fingerprint import changes, describe_stages, token
+from daskflow.jobs.fingerprint import changes, describe_stages, differences, token
 from daskflow.volume.stage import Stage
 
 values = st.recursive(
@@ -50,6 +50,42 @@ def test_changes_name_the_key_and_both_values():
     ]
 
 
+def test_long_values_are_shown_from_where_they_differ():
+    (line,) = changes({"spec": f"{'a' * 300}, size=1"}, {"spec": f"{'a' * 300}, size=2"})
+    assert line.endswith('size=1" -> ...aaaaaaaaaaaaa, size=2"')
+    assert len(line) < 100
+
+
+def described(sigma, size=10):
+    blur = {"function": "daskflow.operators.gaussian_filter.blur", "options": {"sigmas": [sigma]}, "readings": [sigma]}
+    source = {"inputs": [], "store": {"url": "file:///image.npy", "size": size}}
+    return {"save-out": {"grid": {}, "task": {"expression": [source, blur], "sinks": []}}}
+
+
+def test_what_differs_is_told_in_words_of_the_operator_and_without_what_follows_from_it():
+    assert changes(described(3), described(4, size=11)) == [
+        "file:///image.npy has changed",
+        "gaussian-filter sigmas: [3] -> [4]",
+    ]
+
+
+def test_what_differs_between_command_lines_is_told_as_it_was_typed():
+    def told(old, new, description):
+        known = {"command": f"daskflow --quiet {old}".split(), "stages": described(3)}
+        return differences(known, description, f"daskflow {new}".split())
+
+    line = "open image.npy gaussian-filter --sigma 0 3 3 save out"
+    other = line.replace("3 3", "4 4")
+    assert told(line, other, described(4)) == ["gaussian-filter --sigma: 0 3 3 -> 0 4 4"]
+    assert told(line, f"{other} --sparse", described(4, size=11)) == [
+        "gaussian-filter --sigma: 0 3 3 -> 0 4 4",
+        "save --sparse: not given -> given",
+        "file:///image.npy has changed",
+    ]
+    assert told(line, "open image.npy save out", described(4)) == ["commands: open gaussian-filter save -> open save"]
+    assert told(line, line, described(4)) == ["gaussian-filter sigmas: [3] -> [4]"]
+
+
 def test_a_stage_that_one_of_them_has_not_is_one_line():
     same, other = {"task": {"a": 1, "b": 2}, "grid": {"block": [1, 1, 1]}}, {"task": {"a": 3}, "grid": {}}
     assert changes({"one": same, "two": other}, {"one": same, "three": other}) == [
@@ -60,8 +96,8 @@ def test_a_stage_that_one_of_them_has_not_is_one_line():
 
 def test_many_changes_are_cut_to_a_screen():
     lines = changes({"same": 1}, {"same": 1} | {str(i): i for i in range(100)})
-    assert len(lines) == 21
-    assert lines[-1] == "and 80 more"
+    assert len(lines) == 7
+    assert lines[-1] == "and 94 more"
 
 
 def test_long_values_are_cut():

@@ -182,7 +182,7 @@ def test_full_disk_stops_the_job_and_fails_no_block(tmp_path, threads):
 
 def test_changed_parameters_are_refused_by_name(tmp_path, threads):
     job(tmp_path)[0].run(threads, progress=False)
-    with pytest.raises(ChangedJobError, match=r"files\.task\.value: 1 -> 2") as error:
+    with pytest.raises(ChangedJobError, match=r"files\.value: 1 -> 2") as error:
         job(tmp_path, value=2)[0].run(threads, progress=False)
     assert "start over: delete that directory" in str(error.value)
 
