@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import daskflow
 from daskflow.errors import PlanError
 from daskflow.geometry import BoundingBox, Zyx
-from daskflow.jobs.sinks import Deriving, FileSink, Sink
+from daskflow.jobs.sinks import Deriving, FileSink, Sink, verify_all
 from daskflow.stores.local_files import slabs
 from daskflow.stores.opening import open_store, write_file
 from daskflow.volume import BlockResult, Estimate, Expression
@@ -65,8 +66,7 @@ class Evaluate:
 
     def verify(self, box: BoundingBox) -> None:
         """Raise when what the sinks stored for a block is missing or damaged."""
-        for sink in self.sinks:
-            sink.verify(box)
+        verify_all(functools.partial(sink.verify, box) for sink in self.sinks)
 
     def estimate(self, box: BoundingBox) -> Estimate:
         estimate = self.expression.estimate(self._boxes(box))

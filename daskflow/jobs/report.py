@@ -27,6 +27,8 @@ _HEADER = (
     "peak",
 )
 _MOST_CAUSES = 8
+_MOST_BAD = 5
+_REPAIR = "the blocks in which these lie are marked as not done: the same line, run again, makes only them anew"
 
 State = Literal["finished", "failed", "stopped", "interrupted"]
 
@@ -91,6 +93,7 @@ class Report:
         results: what the job's `finish` functions found, JSON values by name.
         warnings: what was taken for granted, a line each.
         already_done: an earlier run had finished the job, and this one did nothing.
+        verified: what was read back, where that was all that was done.
     """
 
     name: str
@@ -101,6 +104,7 @@ class Report:
     results: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     already_done: bool = False
+    verified: Literal["", "blocks", "chunks"] = ""
 
     @property
     def ok(self) -> bool:
@@ -154,6 +158,8 @@ class Report:
     def notes(self) -> list[str]:
         """What was counted, why blocks failed, and what to do next: a line each."""
         notes = _counted(self.stages)
+        if self.verified and self.failures:
+            return [*notes, *_bad(self.failures), _REPAIR]
         notes += causes(self.failures)
         notes += next_steps(self.state, self.stages, self.directory)
         return notes
@@ -166,6 +172,10 @@ class Report:
         done = sum(stage.done + stage.empty for stage in self.stages)
         blocks = sum(stage.blocks for stage in self.stages)
         failed = sum(stage.failed for stage in self.stages)
+        if self.verified:
+            bad = f", {blocks - done:,} missing or damaged" if blocks > done else ""
+            told = f"{done:,} of {blocks:,} {self.verified} are whole{bad}"
+            return f"verified {self.name}: {told}, {format_seconds(self.seconds)}"
         tail = f", {failed:,} failed" if failed else ""
         return f"{self.name}: {self.state}, {done:,} of {blocks:,} blocks done{tail}, {format_seconds(self.seconds)}"
 
@@ -206,6 +216,13 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, report: Report) -> None:
         super().__init__(f"{report.headline}; {next_steps(report.state, report.stages, report.directory)[-1]}")
         self.report = report
+
+
+def _bad(failures: Iterable[Failure]) -> list[str]:
+    """Return a line for each of the first bad chunks, and how many more there are."""
+    lines = [f"  {line}" for failure in failures for line in failure.message.splitlines()]
+    more = len(lines) - _MOST_BAD
+    return [*lines[:_MOST_BAD], *([f"  and {more:,} more; verify LAYER --list FILE lists all"] if more > 0 else [])]
 
 
 def causes(failures: Iterable[Failure]) -> list[str]:

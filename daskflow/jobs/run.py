@@ -173,7 +173,8 @@ class _Run:
             if hasattr(stage.task, "verify"):
                 self._stream(stage, plan)
         whole = all(ledger.finished for ledger in self.journal.ledgers.values()) and not self.damaged
-        report = replace(self._report("finished" if whole else "failed"), failures=tuple(self.damaged))
+        report = self._report("finished" if whole else "failed")
+        report = replace(report, failures=tuple(self.damaged), verified="blocks")
         self._say(report)
         return report
 

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import re
 import uuid
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from daskflow.errors import AlignmentError, MetadataMismatchError, StoreAccessError, StoreNotFoundError
-from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
+from daskflow.errors import (
+    AlignmentError,
+    CorruptChunkError,
+    MetadataMismatchError,
+    MissingChunkError,
+    StoreAccessError,
+    StoreNotFoundError,
+)
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.report import Report
 from daskflow.stores import Layout, Store, kvstore
 from daskflow.stores.contents import levels_of
 from daskflow.stores.opening import check_file, create_store, open_level, open_store
 from daskflow.volume import BlockResult, Estimate
 from daskflow.volume.node import Array
+
+_BAD = (MissingChunkError, CorruptChunkError)
+_MOST_LINES = 20
 
 
 class Sink(Protocol):
@@ -118,7 +130,14 @@ class LayerSink:
         return BlockResult(empty=not array.any())
 
     def verify(self, box: BoundingBox) -> None:
-        self.store().read(box)
+        """Raise with a line for every chunk that is missing or damaged."""
+        store = self.store()
+        try:
+            store.read(box)
+        except _BAD:
+            chunks = BlockGrid(box, store.spec.chunk or box.shape, store.spec.chunk_origin)
+            verify_all(functools.partial(_read_chunk, store, chunk) for chunk in chunks)
+            raise
 
     def describe(self) -> dict[str, Any]:
         layout = dataclasses.asdict(self.layout)
@@ -217,6 +236,32 @@ class FileSink:
         scratch = kvstore.join(directory, f"{safe_name(f'{self.url}-{self.dataset}')}.zarr")
         job = directory.rstrip("/").rpartition("/")[0]
         return dataclasses.replace(self, scratch=scratch, job=job, run=uuid.uuid4().hex)
+
+
+def _read_chunk(store: Store, chunk: BoundingBox) -> None:
+    try:
+        store.read(chunk)
+    except _BAD as error:
+        raise type(error)(f"mip {store.mip} {chunk}: {error}") from error
+
+
+def verify_all(checks: Iterable[Callable[[], None]]) -> None:
+    """Call all functions, and raise afterwards what the first that raised did, with the lines of all that did.
+
+    Raises:
+        MissingChunkError: a chunk is missing.
+        CorruptChunkError: a chunk is damaged.
+    """
+    errors = []
+    for check in checks:
+        try:
+            check()
+        except _BAD as error:
+            errors.append(error)
+    lines = [line for error in errors for line in str(error).splitlines()]
+    if errors:
+        more = [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
+        raise type(errors[0])("\n".join([*lines[:_MOST_LINES], *more])) from errors[0]
 
 
 def _opens(url: str, **how: Any) -> bool:

@@ -19,7 +19,7 @@ from daskflow.jobs.executor import Executor, executor_of
 from daskflow.jobs.ledger import DONE, EMPTY, PENDING, Ledger
 from daskflow.jobs.lock import Lease
 from daskflow.jobs.progress import Progress, Snapshot, progress_of
-from daskflow.jobs.report import Report, StageReport
+from daskflow.jobs.report import Report, StageReport, State
 from daskflow.jobs.stream import Policy, Stream
 from daskflow.stores import kvstore
 from daskflow.stores.base import Store
@@ -102,7 +102,8 @@ def verify(
     if set_back:
         results["set_back"] = set_back
     bad = sum(stage.failed for stage in found)
-    return Report(f"verify {url}", url, "failed" if bad else "finished", tuple(found), tuple(failures), results)
+    state: State = "failed" if bad else "finished"
+    return Report(url, url, state, tuple(found), tuple(failures), results, verified="chunks")
 
 
 def _chunks_of_two_names(store: Store, mips: Sequence[int]) -> list[str]:

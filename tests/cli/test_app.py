@@ -135,20 +135,35 @@ def test_status_verify_and_retry_know_the_job_by_its_output():
     image()
     line("open image.npy save layer -c 8 16 16")
     assert "finished" in line("status layer")
-    assert "finished" in line("verify layer")
+    assert "verified" in line("verify layer")
     chunk = next(path for path in Path("layer").rglob("*") if path.is_file() and path.name[0].isdigit())
     chunk.unlink()
     assert chunk.name in line("verify layer", code=2)
     line("open image.npy save layer -c 8 16 16")
-    assert "finished" in line("verify layer")
+    assert "verified" in line("verify layer")
     np.testing.assert_array_equal(daskflow.open("layer").read(), np.load("image.npy"))
+
+
+def test_verify_of_what_a_line_made_lists_every_bad_chunk_as_that_of_a_layer_does():
+    image()
+    line("open image.npy save layer -c 8 8 8 --levels 1 save other -c 8 8 8")
+    missing = ["layer/1_1_1/0-8_0-8_0-8", "layer/2_2_1/0-8_0-8_8-16", "other/1_1_1/8-16_0-8_0-8"]
+    for name in missing:
+        Path(name).unlink()
+    Path("layer/1_1_1/8-16_0-8_0-8").write_bytes(b"damaged")
+    told = line("verify layer", code=2)
+    assert "verified save-layer" in told
+    assert "finished" not in told
+    assert all(f"{name} " in told for name in missing)
+    assert "mip 0 0-8_0-8_8-16: cannot decode" in told
+    assert "verified layer: 58 of 60 chunks" in line("verify layer --mip 0", code=2)
 
 
 def test_verify_does_not_need_what_a_layer_was_made_of():
     image()
     line("open image.npy save layer -c 8 16 16")
     Path("image.npy").unlink()
-    assert "finished" in line("verify layer")
+    assert "verified" in line("verify layer")
     chunk = next(path for path in Path("layer").rglob("*") if path.is_file() and path.name[0].isdigit())
     chunk.unlink()
     assert chunk.name in line("verify layer", code=2)
@@ -158,7 +173,7 @@ def test_verify_reads_any_layer_chunk_by_chunk():
     image()
     line("open image.npy save layer -c 8 16 16")
     shutil.rmtree("layer.daskflow")
-    assert "finished" in line("verify layer")
+    assert "verified" in line("verify layer")
     chunk = next(path for path in Path("layer").rglob("*") if path.is_file() and path.name[0].isdigit())
     chunk.unlink()
     assert chunk.name in line("verify layer", code=2)
@@ -324,7 +339,7 @@ def test_verify_reads_a_layer_of_which_only_parts_were_made_here():
     shutil.rmtree("layer.daskflow")
     line("open layer --layer-type segmentation voxel-counts")
     line("open layer roi")
-    assert "finished" in line("verify layer")
+    assert "verified" in line("verify layer")
 
 
 def test_plan_tells_the_shape_for_memory_and_the_memory_for_a_shape():

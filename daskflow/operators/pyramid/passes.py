@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.fingerprint import token
-from daskflow.jobs.sinks import LayerSink
+from daskflow.jobs.sinks import LayerSink, verify_all
 from daskflow.operators.pyramid.kernels import Carried, Downsampling
 from daskflow.operators.pyramid.levels import with_levels
 from daskflow.operators.pyramid.windows import Array
@@ -141,8 +142,9 @@ class Pass:
 
     def verify(self, box: BoundingBox) -> None:
         """Raise when what was stored for a block is missing or damaged."""
-        for number, level in enumerate(self.levels, start=1):
-            level.verify(self.at(box, number))
+        verify_all(
+            functools.partial(level.verify, self.at(box, number)) for number, level in enumerate(self.levels, start=1)
+        )
 
     def estimate(self, box: BoundingBox) -> Estimate:
         """Predict what the levels of a block take: bytes written and memory, what is read apart."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import daskflow
 from daskflow.errors import MetadataMismatchError, PlanError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.directory import jobs_of, levels_written
-from daskflow.jobs.sinks import LayerSink
+from daskflow.jobs.sinks import LayerSink, verify_all
 from daskflow.operators.pyramid.kernels import Carried
 from daskflow.operators.pyramid.passes import Pass, Scratch
 from daskflow.operators.pyramid.windows import Array
@@ -72,8 +73,7 @@ class PyramidSink:
         return self.base.intact() and self.levels.intact()
 
     def verify(self, box: BoundingBox) -> None:
-        self.base.verify(box)
-        self.levels.verify(box)
+        verify_all(functools.partial(one.verify, box) for one in (self.base, self.levels))
 
     def describe(self) -> dict[str, Any]:
         return {**self.base.describe(), "levels": self.levels.describe()}
