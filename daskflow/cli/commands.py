@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -81,10 +81,24 @@ def verify(ctx: click.Context, output: str, mip: int | None, fill_missing: bool,
     ctx.exit(0 if report.ok else 2)
 
 
-@click.command(cls=WordCommand, short_help="Show what a layer is: levels, chunks, what is stored, meshes, skeletons.")
+class _OpeningCommand(WordCommand):
+    """A command that takes the options of `open` beside its own; they are imported when it is typed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words of this command and leave the rest of the chain."""
+        from daskflow.cli.derive import opening_options
+
+        known = {param.name for param in self.params}
+        self.params += [option for option in opening_options() if option.name not in known]
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    cls=_OpeningCommand, short_help="Show what a layer is: levels, chunks, what is stored, meshes, skeletons."
+)
 @click.argument("layer", metavar="LAYER")
 @click.option("--scan/--no-scan", default=None, help="Count what is stored; on a local disk unless said.")
-def info(layer: str, scan: bool | None) -> None:
+def info(layer: str, scan: bool | None, **opening: Any) -> None:
     """Show what a layer is: levels, chunks, how many of them are stored, meshes and skeletons, bytes on disk.
 
     LAYER is the path or URL of anything that `open` opens: also what is stated, and where, is shown, and the datasets
@@ -92,7 +106,7 @@ def info(layer: str, scan: bool | None) -> None:
     """
     from daskflow.jobs.layer_info import layer_info
 
-    click.echo(str(layer_info(layer, scan=scan)))
+    click.echo(str(layer_info(layer, scan=scan, **opening)))
 
 
 @click.command(cls=WordCommand, short_help="Remove levels, boxes, meshes or skeletons of a layer, after asking.")

@@ -12,7 +12,7 @@ import click
 from daskflow.cli.chain import Chain, Step
 from daskflow.cli.words import Numbers, WordCommand
 from daskflow.errors import ParameterError
-from daskflow.volume import Operator, Parameter, Volume
+from daskflow.volume import Operator, Parameter, Volume, load_operator
 
 _SIMPLE: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
 
@@ -42,6 +42,12 @@ def command(operator: Operator) -> click.Command:
         help=operator.description,
         short_help=operator.summary,
     )
+
+
+def opening_options() -> list[click.Parameter]:
+    """Return the options of `open` that say how a file is understood, not what of it is read."""
+    opening = load_operator("open")
+    return [_parameter(one, opening) for one in opening.parameters if one.name not in ("url", "mip", "fill_missing")]
 
 
 def _apply(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from daskflow.config import format_bytes
 from daskflow.errors import GeometryError, ParameterError, StoreAccessError, StoreError
@@ -204,13 +205,14 @@ class LayerInfo:
         ]
 
 
-def layer_info(url: str | os.PathLike[str], *, scan: bool | None = None) -> LayerInfo:
+def layer_info(url: str | os.PathLike[str], *, scan: bool | None = None, **opening: Any) -> LayerInfo:
     """Return what a volume is: its levels, how much of them is stored, what is stated where, meshes and skeletons.
 
     Args:
         url: path or URL of anything that `open` opens. Of a file or group with several arrays all are listed.
         scan: list what is stored, to count chunks, labels and bytes. None does so on a local disk; in a bucket a
             listing takes long, and tells no bytes.
+        opening: how the data are understood where they do not say, as for `open`, e.g. ``axes="zyxc"``.
 
     Raises:
         StoreNotFoundError: there is nothing.
@@ -219,7 +221,7 @@ def layer_info(url: str | os.PathLike[str], *, scan: bool | None = None) -> Laye
     location = kvstore.normalise(split_dataset(split_prefix(os.fspath(url))[1])[0])
     members = members_of(location)
     try:
-        store = open_store(url)
+        store = open_store(url, **opening)
     except (ParameterError, GeometryError, StoreError) as error:
         if members:
             held = f"{len(members):,} array{'s' * (len(members) != 1)}, none opened"

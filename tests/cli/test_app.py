@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import tifffile
 from click.testing import CliRunner
 
 import daskflow
@@ -407,3 +409,14 @@ def test_segments_reach_the_viewer(monkeypatch):
     monkeypatch.setattr(view, "neuroglancer", lambda volumes, **how: seen.update(how) or Viewer())
     line("open seg neuroglancer --segments 5 7 -p 0")
     assert seen["segments"] == (5, 7)
+
+
+def test_info_takes_the_options_of_open():
+    tifffile.imwrite("times.tif", np.zeros((4, 3, 8, 9), np.uint8), imagej=True, metadata={"axes": "TZYX"})
+    assert "--time" in line("info times.tif", code=1)
+    assert "3 8 9" in line("info times.tif --time 3 --voxel-size 9 8 8")
+    with h5py.File("two.h5", "w") as file:
+        file["raw"] = np.zeros((3, 8, 9), np.uint8)
+        file["colours"] = np.zeros((3, 8, 9, 2), np.uint8)
+    assert "none opened" in line("info two.h5")
+    assert "2 channels" in line("info two.h5 --dataset colours --axes zyxc")
