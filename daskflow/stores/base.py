@@ -344,10 +344,11 @@ def refuse_cast(dtype: np.dtype[Any], allowed: Sequence[str], target: str) -> No
     """
     if dtype.name in allowed:
         return
-    wider = {"b": ("uint8",), "i": ("int32", "int64"), "u": ("uint32", "uint64"), "f": ("float32", "float64")}
+    wider = {"b": ("uint8",), "i": ("uint64", "uint32"), "u": ("uint32", "uint64"), "f": ("float32", "float64")}
     cast = next((name for name in wider.get(dtype.kind, ()) if name in allowed), allowed[0])
     raise ParameterError(
-        f"{target} cannot hold {dtype.name}; cast with astype({cast!r}). It holds {', '.join(allowed)}"
+        f"{target} cannot hold {dtype.name}; cast with astype({cast!r}) (astype -d {cast})."
+        f" It holds {', '.join(allowed)}"
     )
 
 

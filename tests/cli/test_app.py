@@ -1,6 +1,7 @@
 """The command line as people type it, in a process of its own only where that matters."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -420,3 +421,11 @@ def test_info_takes_the_options_of_open():
         file["colours"] = np.zeros((3, 8, 9, 2), np.uint8)
     assert "none opened" in line("info two.h5")
     assert "2 channels" in line("info two.h5 --dataset colours --axes zyxc")
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool", "float16", "float64"])
+def test_cast_that_a_refusal_names_is_one_that_astype_makes(dtype):
+    np.save("answer.npy", (np.arange(512).reshape(8, 8, 8) % 2).astype(dtype))
+    refused = line("open answer.npy save out", code=1)
+    (remedy,) = re.findall(r"\((astype -d \w+)\)", refused)
+    line(f"open answer.npy {remedy} save out")

@@ -104,7 +104,7 @@ def test_a_mip_that_is_not_there_is_refused(mip: int, levels: int, error: type[E
         ("bool", ["uint8", "float32"], "uint8"),
         ("float64", ["uint8", "float32"], "float32"),
         ("float16", ["uint8", "float32"], "float32"),
-        ("int64", ["uint8", "int32", "float32"], "int32"),
+        ("int64", ["uint8", "int32", "uint64"], "uint64"),
         ("uint64", ["uint8"], "uint8"),
         ("complex64", ["uint8", "float32"], "uint8"),
     ],

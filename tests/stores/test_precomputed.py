@@ -260,7 +260,7 @@ def test_a_richer_meaning_is_not_held_against_a_plain_layer(tmp_path: Path) -> N
         ({"dtype": "float64"}, Layout(), r"float64; cast with astype\('float32'\)"),
         ({"dtype": "float16"}, Layout(), r"float16; cast with astype\('float32'\)"),
         ({"dtype": "bool"}, Layout(), r"bool; cast with astype\('uint8'\)"),
-        ({"dtype": "int64"}, Layout(), r"int64; cast with astype\('int32'\)"),
+        ({"dtype": "int64"}, Layout(), r"int64; cast with astype\('uint64'\)"),
         ({"dtype": "uint16"}, Layout(encoding="jpeg"), r"jpeg cannot hold uint16; cast with astype\('uint8'\)"),
         ({}, Layout(encoding="compressed_segmentation"), r"cast with astype\('uint32'\)"),
         ({"channels": 2}, Layout(encoding="jpeg"), "not 2; use raw"),
