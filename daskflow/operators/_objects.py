@@ -7,12 +7,16 @@ from collections.abc import Sequence
 
 from daskflow.errors import MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox
+from daskflow.jobs import Report
+from daskflow.jobs.assumed import warn
+from daskflow.jobs.fragments import Shuffle
 from daskflow.operators._stored import stored_node
 from daskflow.stores import kvstore
 from daskflow.stores.objects.naming import layer_above
 from daskflow.volume import Volume
 
 Place = tuple[str | None, int, str]
+_NAMED = 10
 
 
 def object_place(volume: Volume, output: str | None, *, kind: str, suffix: str = "") -> Place:
@@ -58,6 +62,31 @@ def object_labels(labels: Sequence[int]) -> tuple[int, ...]:
     if wrong:
         raise ParameterError(f"{wrong[0]} is no label of an object; labels are 1 to 2^64 - 1")
     return tuple(sorted({int(label) for label in labels}))
+
+
+def report_absent(
+    report: Report, shuffle: Shuffle, scratch: str, *, labels: Sequence[int] | None, exclude: Sequence[int], kind: str
+) -> None:
+    """Warn, also in the report, of labels that were asked for and have no object: at most ten by name.
+
+    Args:
+        report: gets them.
+        shuffle: has the labels that have pieces of an object.
+        scratch: URL of the job's scratch directory.
+        labels: what was asked for; None for all there are.
+        exclude: and what was left out of it.
+        kind: meshes or skeletons.
+    """
+    wanted = set(labels or ()) - set(exclude)
+    if not wanted or shuffle.label_count(scratch) == len(wanted) < 2**16:  # up to which they are counted exactly
+        return
+    absent = sorted(wanted.difference(*(dict(shuffle.labels_of(scratch, n)) for n in range(shuffle.buckets))))
+    if absent:
+        more = [f"and {len(absent) - _NAMED:,} more"] if len(absent) > _NAMED else []
+        named = [*map(str, absent[:_NAMED]), *more]
+        report.results[f"labels_without_{kind}"] = named
+        count = f"{len(absent):,} of {len(wanted):,} labels that were asked for"
+        warn((f"{count} are not in the volume, or have fewer voxels than dust: {', '.join(named)}",))
 
 
 def check_own_directory(url: str, scratch: str, *, kind: str, option: str) -> None:

@@ -413,3 +413,14 @@ def test_the_job_asks_for_processes_where_it_takes_long(tmp_path):
     job = mesh(volume, output=str(tmp_path / "out"))
 
     assert next(stage for stage in job.stages if stage.name == "forge-meshes").task.estimate(volume.box).locked_seconds
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_labels_that_were_asked_for_and_are_not_there_are_named(form, layer, caplog):
+    asked = {"labels": [5, 8, 7777, *range(9000, 9012)], "exclude_labels": [9011], "format": form}
+    report = run(mesh(daskflow.open(layer), **asked, **SMALL))
+
+    assert report.results["labels_without_meshes"] == ["7777", *map(str, range(9000, 9009)), "and 2 more"]
+    assert "12 of 14 labels that were asked for are not in the volume" in caplog.text
+    report = run(mesh(daskflow.open(layer), labels=[5, 8], output=f"{layer}/there", **SMALL))
+    assert "labels_without_meshes" not in report.results

@@ -397,3 +397,14 @@ def test_a_second_run_in_one_process_indexes_its_own_skeletons(layer, tmp_path):
     run(skeletonize(daskflow.open(layer), min_cable_length=0, **how))
     listed = [json.loads(data) for name, data in files(tmp_path / "out").items() if name.endswith(".spatial")]
     assert {label for one in listed for label in one} == {"5", "8", str(LARGEST)}
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_labels_that_were_asked_for_and_are_not_there_are_named(sharded, layer, caplog):
+    asked = {"labels": [5, 8, 7777, *range(9000, 9012)], "exclude_labels": [9011], "sharded": sharded}
+    report = run(skeletonize(daskflow.open(layer), **asked, **ALL))
+
+    assert report.results["labels_without_skeletons"] == ["7777", *map(str, range(9000, 9009)), "and 2 more"]
+    assert "12 of 14 labels that were asked for are not in the volume" in caplog.text
+    report = run(skeletonize(daskflow.open(layer), labels=[5, 8], output=f"{layer}/there", **ALL))
+    assert "labels_without_skeletons" not in report.results

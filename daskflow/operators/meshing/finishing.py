@@ -9,6 +9,7 @@ from typing import ClassVar
 from daskflow.jobs import Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.provenance import provenance
+from daskflow.operators._objects import report_absent
 from daskflow.operators.meshing.plan import Meshing
 from daskflow.operators.meshing.writing import check_counts
 from daskflow.stores import kvstore
@@ -42,6 +43,10 @@ class FinishMeshes:
         kvstore.write_bytes(f"{url}/provenance", json.dumps(provenance(report), indent=1).encode())
         names = ["meshes", "triangles", *(["mesh_bytes"] if self.meshing.target.format != "legacy" else [])]
         report.results["meshes"] = {name: report.counts.get(name, 0) for name in names}
+        scratch, chosen = JobDirectory(directory).scratch, self.meshing.selection
+        report_absent(
+            report, self.meshing.shuffle, scratch, labels=chosen.labels, exclude=chosen.exclude, kind="meshes"
+        )
         if self.layer is not None:
             name_objects(self.layer, mesh=url.rpartition("/")[2])
 

@@ -10,6 +10,7 @@ from typing import IO, ClassVar
 from daskflow.jobs import Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.provenance import provenance
+from daskflow.operators._objects import report_absent
 from daskflow.operators.skeletonizing.plan import Skeletonizing
 from daskflow.operators.skeletonizing.writing import check_counts, vertex_attributes, written
 from daskflow.stores import kvstore
@@ -48,6 +49,10 @@ class FinishSkeletons:
         check_counts(report.counts, directory)
         scratch = JobDirectory(directory).scratch
         self._add_up(report, scratch)
+        chosen = self.plan.selection
+        report_absent(
+            report, self.plan.shuffle, scratch, labels=chosen.labels, exclude=chosen.exclude, kind="skeletons"
+        )
         sharding = None if self.plan.shuffle.sharding is None else self.plan.shuffle.shards(scratch)
         x, y, z = self.plan.translation
         info = skeleton_info(
