@@ -68,10 +68,11 @@ class Step:
     apply: Callable[[Chain], None]
 
     def __call__(self, chain: Chain) -> None:
-        """Apply the command; its name is put before what it complains of."""
+        """Apply the command; its name is put before what it complains of, unless that begins with it."""
         from daskflow.errors import DaskflowError
 
         try:
             self.apply(chain)
         except DaskflowError as error:
-            raise click.ClickException(f"{self.command}: {error}") from error
+            named = str(error).startswith((f"{self.command} ", f"{self.command}: "))
+            raise click.ClickException(str(error) if named else f"{self.command}: {error}") from error

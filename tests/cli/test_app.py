@@ -429,3 +429,11 @@ def test_cast_that_a_refusal_names_is_one_that_astype_makes(dtype):
     refused = line("open answer.npy save out", code=1)
     (remedy,) = re.findall(r"\((astype -d \w+)\)", refused)
     line(f"open answer.npy {remedy} save out")
+
+
+def test_a_refusal_names_its_command_once():
+    image()
+    words = "open image.npy --layer-type segmentation"
+    assert line(f"{words} threshold -t 1", code=1).startswith("Error: threshold takes an image")
+    assert line(f"{words} crop", code=1).startswith("Error: crop needs the box")
+    assert line(f"{words} save image.npy", code=1).startswith("Error: save: file:")
