@@ -29,7 +29,7 @@ class Axes:
     """Which stored axis is which.
 
     Attributes:
-        order: the stored position of each axis of zyx or czyx.
+        order: the stored position of each axis of zyx or czyx; -1 for the z of an image without one: one section.
         fixed: stored position and index of every axis that is left out: one of length 1, or a chosen time point.
     """
 
@@ -38,7 +38,7 @@ class Axes:
 
     @property
     def spatial(self) -> tuple[int, ...]:
-        """Stored positions of z, y and x."""
+        """Stored positions of z, y and x; -1 where there is no z."""
         return self.order[-3:]
 
     @property
@@ -47,14 +47,14 @@ class Axes:
         return self.order[0] if len(self.order) == 4 else None
 
     def zyx(self, values: Sequence[int]) -> Zyx:
-        """Pick the numbers of z, y and x from one per stored axis."""
-        z, y, x = (values[i] for i in self.spatial)
+        """Pick the numbers of elements along z, y and x from one per stored axis."""
+        z, y, x = (values[i] if i >= 0 else 1 for i in self.spatial)
         return z, y, x
 
     def pick(self, values: Any) -> list[Any]:
-        """Return the entries of z, y and x from one per stored axis or per stored spatial axis; [] of others."""
+        """Return the entries of z, y and x from one per stored axis or per spatial axis; [] of others."""
         found = _listed(values)
-        if len(found) == len(self.order) + len(self.fixed):
+        if len(found) == len(self.order) + len(self.fixed) and -1 not in self.order:
             return [found[i] for i in self.spatial]
         if len(found) == len(SPATIAL):
             return [found[sorted(self.spatial).index(i)] for i in self.spatial]
@@ -62,11 +62,14 @@ class Axes:
 
     def view(self, stored: Any, slices: Sequence[slice] = (slice(None),) * 3) -> Any:
         """Return the part of a stored array (of numpy, h5py or tensorstore) at slices zyx, as zyx or czyx."""
-        index: list[Any] = [slice(None)] * (len(self.order) + len(self.fixed))
+        order = [position for position in self.order if position >= 0]
+        index: list[Any] = [slice(None)] * (len(order) + len(self.fixed))
         for position, at in (*self.fixed, *zip(self.spatial, slices, strict=True)):
-            index[position] = at
-        kept = sorted(self.order)
-        return stored[tuple(index)].transpose([kept.index(position) for position in self.order])
+            if position >= 0:
+                index[position] = at
+        kept = sorted(order)
+        part = stored[tuple(index)].transpose([kept.index(position) for position in order])
+        return part if len(order) == len(self.order) else part[..., None, :, :]
 
 
 def find_axes(
@@ -74,8 +77,8 @@ def find_axes(
 ) -> Axes:
     """Return which axis is which: as `opening` says, else by the `names` that the source gives them.
 
-    Three axes that nobody names are zyx; more are refused. Other axes of length 1 than z, y and x are left out, and so
-    is time, of which `opening` chooses a point.
+    Three axes that nobody names are zyx; other numbers of them are refused. What has y and x and no z is one section.
+    Other axes of length 1 than z, y and x are left out, and so is time, of which `opening` chooses a point.
 
     Args:
         shape: elements per stored axis.
@@ -96,14 +99,14 @@ def find_axes(
     single = [i for i in single if not (keep_channel and kinds[i] == "c")]
     shown = f"{url} has axes {_shown(kinds, names)} of shape {tuple(shape)}"
     unknown = [i for i, kind in enumerate(kinds) if not kind and i not in single]
-    if unknown or any(axis not in at for axis in SPATIAL):
-        raise GeometryError(f"{shown}; a volume has z, y, x, and at most c and t; {_hint(len(shape))}")
+    if unknown or "y" not in at or "x" not in at:
+        raise GeometryError(f"{shown}; a volume has z, y, x, and at most c and t; {_hint(kinds)}")
     fixed = dict.fromkeys(single, 0)
     if "t" in at:
         fixed[at["t"]] = _time_point(shape[at["t"]], opening.time, shown)
     elif opening.time is not None:
         raise ParameterError(f"{shown} and no time axis; drop --time {opening.time}")
-    order = tuple(at[kind] for kind in ("c", *SPATIAL) if kind in at and at[kind] not in fixed)
+    order = tuple(at.get(kind, -1) for kind in ("c", *SPATIAL) if kind == "z" or (kind in at and at[kind] not in fixed))
     return Axes(order, tuple(sorted(fixed.items())))
 
 
@@ -124,8 +127,14 @@ def _listed(values: Any) -> list[Any]:
     return list(values.ravel() if hasattr(values, "ravel") else values)
 
 
-def _hint(axes: int) -> str:
-    example = {4: "zyxc", 5: "tzyxc"}.get(axes, "zyx")
+def _hint(kinds: Sequence[str]) -> str:
+    """Return the option that names axes, for example as those that are known and others in the usual order."""
+    example = {2: "yx", 4: "zyxc", 5: "tzyxc"}.get(len(kinds), "zyx")
+    if any(kinds):
+        others = [kind for kind in "zyxct" if kind not in kinds]
+        if "z" in others and list(kinds).count("") < sum(kind in SPATIAL for kind in others):
+            others.remove("z")
+        example = "".join(kind or others.pop(0) for kind in kinds if kind or others)
     return f"say which axis is which, in stored order, e.g. --axes {example}"
 
 
@@ -139,8 +148,8 @@ def _stated_kinds(stated: str | None, shape: Sequence[int], url: str) -> list[st
         return []
     names = axis_names(stated)
     kinds = [_kind(name) for name in names]
-    if not all(kinds) or len(set(kinds)) != len(kinds) or not set(SPATIAL) <= set(kinds):
-        raise ParameterError(f"axes {stated!r} must name z, y and x, and at most c and t, each once, e.g. 'zyxc'")
+    if not all(kinds) or len(set(kinds)) != len(kinds) or not {"y", "x"} <= set(kinds):
+        raise ParameterError(f"axes {stated!r} must name y, x, and at most z, c and t, each once, e.g. 'zyxc'")
     if len(kinds) != len(shape):
         raise ParameterError(
             f"axes {stated!r} name {len(kinds)} axes, and {url} has {len(shape)}: {' x '.join(map(str, shape))}"
@@ -158,8 +167,10 @@ def _kinds_of(names: Sequence[str], shape: Sequence[int], url: str) -> list[str]
     if len(names) != len(shape) or len(set(known)) != len(known):
         raise GeometryError(
             f"{url} names its axes {', '.join(names)}, and has shape {tuple(shape)}; a volume has zyx or czyx; "
-            f"{_hint(len(shape))}"
+            f"{_hint([''] * len(shape))}"
         )
+    if sorted(kinds) == ["", "x", "y"] and _UNNAMED.fullmatch(names[kinds.index("")].lower()):
+        kinds[kinds.index("")] = "z"
     return kinds
 
 
@@ -174,10 +185,10 @@ def _assumed(shape: Sequence[int], url: str) -> list[str]:
     """
     if len(shape) == len(SPATIAL):
         return list(SPATIAL)
-    if len(shape) < len(SPATIAL):
+    if len(shape) < 2:
         raise GeometryError(f"{url} has {len(shape)} axes {tuple(shape)}; a volume has zyx or czyx")
     raise GeometryError(
-        f"{url} has {len(shape)} axes {tuple(shape)} and does not say which they are; {_hint(len(shape))}"
+        f"{url} has {len(shape)} axes {tuple(shape)} and does not say which they are; {_hint([''] * len(shape))}"
     )
 
 

@@ -171,7 +171,8 @@ def _missing(dataset: Any, box: BoundingBox, axes: Axes) -> int:
     for piece in pieces:
         start = piece.align(chunk, (0, 0, 0)).start
         for axis, at in zip(axes.spatial, start, strict=True):
-            along[axis] = range(at, at + 1)
+            if axis >= 0:
+                along[axis] = range(at, at + 1)
         missing += sum(
             dataset.id.get_chunk_info_by_coord(corner).byte_offset is None for corner in itertools.product(*along)
         )

@@ -96,15 +96,25 @@ def dataset_at(file: Any, name: str, url: str) -> Any:
 
 
 def _leads(file: Any, name: str) -> str:
-    try:
-        link = file.get(name, getlink=True)
-    except (KeyError, RuntimeError):
-        return ""
-    if hasattr(link, "filename"):
-        return f": it is a link to {link.path} in {link.filename}, which is not there"
-    if hasattr(link, "path"):
-        return f": it is a link to {link.path}, which is not there"
-    return "" if link is None else ", which is a group"
+    """Return, in words, the link on the way to a name that leads nowhere, if it is one."""
+    whole = name.strip("/")
+    item = file
+    for part in whole.split("/"):
+        link: Any = None
+        try:
+            link = item.get(part, getlink=True)
+            item = item[part]
+            continue
+        except (AttributeError, KeyError, OSError, RuntimeError, TypeError):
+            pass
+        if not hasattr(link, "path"):
+            return ""
+        at = f"{item.name.rstrip('/')}/{part}".strip("/")
+        where = f" in {link.filename}" if hasattr(link, "filename") else ""
+        folder = Path(item.file.filename).parent
+        lacking = "which" if not where or (folder / link.filename).exists() else "a file that"
+        return f": {'it' if at == whole else at} is a link to {link.path}{where}, {lacking} is not there"
+    return ", which is a group"
 
 
 def _listed(file: Any) -> str:
@@ -195,7 +205,8 @@ def gaps_of(dataset: Any, spatial: tuple[int, ...], box: BoundingBox) -> list[st
     """Return, in words, what a virtual dataset lacks in a box of its axes z, y and x, counted from its first voxel."""
     wanted = [(0, n) for n in dataset.shape]
     for axis, low, high in zip(spatial, box.start, box.stop, strict=True):
-        wanted[axis] = (low, high)
+        if axis >= 0:
+            wanted[axis] = (low, high)
     gaps: list[str] = []
     covered = 0
     for source in _sources(dataset):

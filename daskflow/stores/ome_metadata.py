@@ -159,7 +159,7 @@ def _transform(steps: Sequence[dict[str, Any]], ndim: int) -> tuple[Floats, Floa
 
 def nm_per_unit(image: Image, axes: Axes) -> Triple | None:
     """Return the nm in the units of z, y and x, None when one of them has no unit of length."""
-    z, y, x = (nm_per(image.units[i]) for i in axes.spatial)
+    z, y, x = (nm_per(image.units[i if i >= 0 else axes.spatial[1]]) for i in axes.spatial)
     return None if z is None or y is None or x is None else (z, y, x)
 
 
@@ -186,7 +186,7 @@ def offsets_of(image: Image, axes: Axes, url: str) -> list[Zyx]:
 def _translations(image: Image, axes: Axes) -> list[Triple]:
     """Return where the centre of the first voxel of every level lies, zyx, in the units of the axes."""
     levels = (zip(level.translation, *image.outer, strict=True) for level in image.levels)
-    return [_zyx([t * s + by for t, s, by in along], axes) for along in levels]
+    return [_zyx([t * s + by for t, s, by in along], axes, 0.0) for along in levels]
 
 
 def _left_over(image: Image, axes: Axes) -> list[float]:
@@ -206,8 +206,9 @@ def translation_of(offset: float, scale: float, finest: float) -> float:
     return scale * offset + (scale - finest) / 2
 
 
-def _zyx(values: Sequence[float], axes: Axes) -> Triple:
-    z, y, x = (values[i] for i in axes.spatial)
+def _zyx(values: Sequence[float], axes: Axes, otherwise: float = 1.0) -> Triple:
+    """Return the numbers of z, y and x, `otherwise` for an axis that is not stored."""
+    z, y, x = (values[i] if i >= 0 else otherwise for i in axes.spatial)
     return z, y, x
 
 
@@ -249,6 +250,8 @@ def placed(
     """
     if any(level.scale is None for level in image.levels):
         raise ParameterError(f"OME-Zarr {image.version} has no voxel sizes; save the image as OME-Zarr 0.4 or 0.5")
+    if -1 in axes.order:
+        raise ParameterError("an image without z has no place for its voxel size; save it as a volume of one section")
     datasets = []
     for number, (level, dataset, size) in enumerate(zip(image.levels, multiscale["datasets"], sizes, strict=True)):
         if starts is None:

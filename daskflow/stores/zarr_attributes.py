@@ -165,7 +165,7 @@ def corrected_attributes(attributes: dict[str, Any], spec: VolumeSpec, axes: Axe
 def _with_zyx(values: Any, zyx: Sequence[Any], axes: Axes) -> list[Any]:
     """Return a list as `Axes.pick` reads it, with other entries for z, y and x."""
     count = len(axes.order) + len(axes.fixed)
-    if isinstance(values, list | tuple) and len(values) == count:
+    if isinstance(values, list | tuple) and len(values) == count and -1 not in axes.order:
         changed = list(values)
         for index, value in zip(axes.spatial, zyx, strict=True):
             changed[index] = value

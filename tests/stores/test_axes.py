@@ -50,6 +50,40 @@ def test_more_that_nobody_names_are_refused_with_the_option_that_says(shape):
     assert find_axes((4, 5, 6, 2), (), "here", Opening(axes="zyxc")).order == (3, 0, 1, 2)
 
 
+@pytest.mark.parametrize("order", ["yx", "xy", "cyx", "yxc", "xyc"])
+def test_an_image_without_z_is_one_section(order):
+    whole = VOXELS[:, 1] if "c" in order else VOXELS[0, 1]
+    image = whole.transpose([("cyx" if "c" in order else "yx").index(name) for name in order])
+    for axes in (find_axes(image.shape, order, "a", Opening()), find_axes(image.shape, (), "a", Opening(axes=order))):
+        np.testing.assert_array_equal(axes.view(image), whole[..., np.newaxis, :, :])
+        part = (slice(0, 1), slice(1, 3), slice(2, 5))
+        np.testing.assert_array_equal(axes.view(image, part), whole[..., np.newaxis, 1:3, 2:5])
+        assert axes.zyx(image.shape) == (1, 4, 5)
+        assert axes.pick([40, 4, 4]) == [40, 4, 4]
+        assert axes.pick(image.shape) == ([] if len(order) == 2 else axes.pick(image.shape))
+
+
+def test_the_one_of_three_axes_without_a_name_is_the_one_that_lacks():
+    assert find_axes((3, 4, 5), ("None", "y", "x"), "here", Opening()).order == (0, 1, 2)
+    assert find_axes((4, 5, 3), ("x", "y", ""), "here", Opening()).order == (2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "example"),
+    [
+        ((4, 5), (), "yx"),
+        ((4, 5), ("a", "b"), "yx"),
+        ((4, 5), ("y", "b"), "yx"),
+        ((3, 4, 5), ("c", "y", "b"), "cyx"),
+        ((3, 4, 5), ("a", "x", "y"), "zxy"),
+        ((3, 4, 5, 2), ("a", "y", "x", "b"), "zyxc"),
+    ],
+)
+def test_axes_that_are_not_known_are_asked_for_with_an_example_that_keeps_those_that_are(shape, names, example):
+    with pytest.raises(GeometryError, match=f"e.g. --axes {example}$"):
+        find_axes(shape, names, "here", Opening())
+
+
 def test_what_the_caller_states_wins_over_what_the_source_says():
     assert find_axes((3, 4, 5), "xyz", "here", Opening(axes="zyx")).order == (0, 1, 2)
 
@@ -73,7 +107,7 @@ def test_one_of_several_time_points_is_chosen():
         find_axes((3, 4, 5), (), "here", Opening(time=1))
 
 
-@pytest.mark.parametrize("names", ["cyx", "tyx", ("z", "y", "wavelength"), "zzx", "zyxc"])
+@pytest.mark.parametrize("names", ["tyx", ("z", "y", "wavelength"), "zzx", "zyxc"])
 def test_names_that_make_no_volume_are_refused_with_what_they_are(names):
     with pytest.raises(GeometryError, match="--axes"):
         find_axes((3, 4, 5), names, "here", Opening())

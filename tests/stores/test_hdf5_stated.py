@@ -265,6 +265,8 @@ def test_datasets_go_by_all_their_names_and_broken_links_break_nothing(tmp_path)
     np.testing.assert_array_equal(all_of(open_store(tmp_path / "a.h5")), VOXELS)
     for name in ("volumes/raw", "alias", "soft", "/loop/alias"):
         np.testing.assert_array_equal(all_of(open_store(tmp_path / "a.h5", dataset=name)), VOXELS)
+    with pytest.raises(StoreNotFoundError, match=r"gone is a link to /raw in gone\.h5, a file that is not there"):
+        open_store(tmp_path / "a.h5", dataset="gone/deeper")
     with pytest.raises(StoreNotFoundError, match=r"link to /raw in gone\.h5"):
         open_store(tmp_path / "a.h5", dataset="gone")
     with h5py.File(tmp_path / "b.h5", "w") as file:

@@ -142,11 +142,32 @@ def test_channels_come_first_and_one_time_point_is_dropped(tmp_path, shape, name
     np.testing.assert_array_equal(store.read(store.spec.box), expected)
 
 
+@pytest.mark.parametrize("ome", [False, True])
+@pytest.mark.parametrize("names", [["y", "x"], ["c", "y", "x"]])
+def test_an_image_without_z_is_read_and_written_as_one_section(tmp_path, names, ome):
+    voxels = np.arange(2 * 9 * 7, dtype=np.uint16).reshape(2, 9, 7)[0 if len(names) == 2 else slice(None)]
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=3)
+    chunks = (2, 4, 4)[-voxels.ndim :]
+    array = group.create_array("0", shape=voxels.shape, dtype="uint16", chunks=chunks, dimension_names=names)
+    array[:] = voxels
+    if ome:
+        scale = {"type": "scale", "scale": [1.0, 0.5, 0.25][-voxels.ndim :]}
+        kinds = {"c": {"type": "channel"}}
+        axes = [{"name": n, **kinds.get(n, {"type": "space", "unit": "micrometer"})} for n in names]
+        datasets = [{"path": "0", "coordinateTransformations": [scale]}]
+        group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    store = open_store(tmp_path / ("a.zarr" if ome else "a.zarr/0"))
+    assert (store.spec.box.shape, store.spec.chunk) == ((1, 9, 7), (1, 4, 4))
+    assert store.spec.voxel_size is None
+    np.testing.assert_array_equal(store.read(store.spec.box), voxels[..., np.newaxis, :, :])
+    store.write(store.spec.box, store.read(store.spec.box) + np.uint16(1))
+    np.testing.assert_array_equal(array[:], voxels + 1)
+
+
 @pytest.mark.parametrize(
     ("shape", "names", "message"),
     [
-        ((4, 4), None, "2 axes"),
-        ((4, 4), ["y", "x"], "axes y, x"),
+        ((4, 4), None, "2 axes .*--axes yx"),
         ((3, 1, 4, 4, 4), ["t", "c", "z", "y", "x"], "3 time points"),
         ((2, 4, 4, 4), None, "--axes zyxc"),
         ((2, 4, 4, 4), ["angle", "z", "y", "x"], "angle"),
