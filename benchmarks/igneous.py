@@ -197,7 +197,7 @@ class Bench:
         program = (sys.executable, "-m", "daskflow", "--quiet", *where)
         times = 1 if self.options.small else self.options.repeat
         work = Cost.least([self._run(program, row, row.ours, "work") for _ in range(times)])
-        return work, self._run(program, row, row.ours, "start")
+        return work, work if self.options.small else self._run(program, row, row.ours, "start")
 
     def _run(self, program: Words, row: Row, lines: Sequence[Words], size: str) -> Cost:
         """Run commands on a copy of the source, and delete what they wrote."""

@@ -141,11 +141,11 @@ def main() -> None:
     seconds, memory = plan_and_ledger(ten_million)
     print(f"plan and ledger of {ten_million:,} blocks: {seconds:.2f} s (target 2), {memory:.0f} MB (target 100)")
     with connect("local", workers=workers, threads=1) as client:
-        stream(client, 200, batched=False)
+        stream(client, 20 if small else 200, batched=False)
         for name, blocks, batched in (
-            ("one block per task", 500 if small else 10**4, False),
-            ("batched", 5_000 if small else 10**5, True),
-            ("one block per task, soak", 1_000 if small else 10**5, False),
+            ("one block per task", 50 if small else 10**4, False),
+            ("batched", 500 if small else 10**5, True),
+            ("one block per task, soak", 100 if small else 10**5, False),
         ):
             show(name, blocks, stream(client, blocks, batched=batched))
     print("targets: 3 ms wall per block, +50 MB after 100,000 tasks")

@@ -48,7 +48,7 @@ def test_line_killed_at_random_points_ends_in_the_same_bytes(tmp_path):
     lasted = time.monotonic() - began
     assert whole.returncode == 0, output
     dice = random.Random(3)
-    for _ in range(3):
+    for _ in range(2):
         driver = start(killed)
         time.sleep(dice.uniform(0.3, 0.9) * lasted)
         if driver.poll() is None:

@@ -259,7 +259,7 @@ def test_a_bar_that_crosses_blocks_is_kept_whole_and_what_is_small_goes_wherever
 
 @pytest.mark.parametrize("connectivity", [6, 18, 26])
 def test_components_that_wind_through_many_groups_of_blocks_are_one(connectivity):
-    voxels = noise((20, 21, 22), 1, 0.32 if connectivity == 6 else 0.12, 3)
+    voxels = noise((17, 18, 18), 1, 0.32 if connectivity == 6 else 0.12, 3)
     volume = Volume.from_array(voxels, voxel_offset=(1, -2, 3)).with_block(2)
 
     labelled = connected_components(volume, connectivity=connectivity, dust=4).read()

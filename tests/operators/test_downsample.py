@@ -358,7 +358,7 @@ def test_shards_of_several_levels_come_out_of_one_job(tmp_path):
     name=st.sampled_from(["layer", "layer.zarr"]),
     block=st.sampled_from([None, (64, 128, 128)]),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_volume_in_any_passes_and_shards_is_the_whole_downsampled(
     shape, offset, factor, levels, memory, shard, kind, name, block
 ):

@@ -51,7 +51,7 @@ TABLES = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(NAMES), max_siz
 BLOCKS = st.tuples(*[st.integers(1, 9)] * 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(TABLES, BLOCKS, st.sampled_from(["keep", "zero"]), st.integers(0, 99))
 def test_any_table_in_any_blocks_renames_what_it_names(table, block, unmapped, seed):
     array = voxels(seed)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,16 @@ def pytest_collection_modifyitems(items):
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.oracle)
             item.add_marker(pytest.mark.timeout(600))  # the first one may have to install igneous
+
+
+def pytest_collection_finish(session):
+    if any(item.get_closest_marker("oracle") for item in session.items):
+        threading.Thread(target=_make_environment, daemon=True).start()  # while other tests run
+
+
+def _make_environment():
+    with suppress(OracleError):  # said by the fixture
+        oracle_python()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
-"""The virtual environment that igneous runs in: made once, in a directory that git ignores."""
+"""The virtual environment that igneous runs in: made once, by one process, in a directory that git ignores."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -32,10 +33,13 @@ def oracle_python() -> Path:
     stamp = hashlib.sha256(_REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:12]
     home = _ROOT / stamp
     python, complete = home / "bin" / "python", home / "complete"
-    if not complete.exists():
-        _run(sys.executable, "-m", "venv", "--clear", str(home))
-        _run(str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "-r", str(_REQUIREMENTS))
-        complete.touch()
+    _ROOT.mkdir(exist_ok=True)
+    with (_ROOT / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+        if not complete.exists():
+            _run(sys.executable, "-m", "venv", "--clear", str(home))
+            _run(str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "-r", str(_REQUIREMENTS))
+            complete.touch()
     return python
 
 

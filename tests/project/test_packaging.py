@@ -71,7 +71,7 @@ def test_torch_is_pinned_in_the_constraints_alone():
 def test_ci_runs_the_test_command_of_the_readme_last():
     demo, tests = commands(README)
     assert demo.endswith(".venv/bin/daskflow demo")
-    assert tests.endswith(".venv/bin/pytest")
+    assert tests.endswith(".venv/bin/pytest -n 2 --dist worksteal")
     assert CI.rstrip().splitlines()[-1] == tests
 
 

@@ -231,7 +231,7 @@ def test_a_chunk_cut_short_or_replaced_is_named(tmp_path: Path, encoding: str, d
 
 
 @given(data=st.data(), case=st.sampled_from(ONE_EACH))
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 def test_a_chunk_cut_short_anywhere_never_reads_as_other_voxels(
     data: st.DataObject, case: tuple[str, str, int]
 ) -> None:

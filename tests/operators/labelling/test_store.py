@@ -115,8 +115,9 @@ def test_only_the_numbers_of_a_few_groups_are_held(tmp_path, monkeypatch):
 @pytest.mark.parametrize("connectivity", [6, 18, 26])
 @pytest.mark.parametrize("block", [1, 2, 3])
 def test_no_record_of_the_busiest_voxels_is_taken_for_damage(connectivity, block):
-    z, y, x = np.indices((9, 9, 9)) % 2
-    voxels = (1 + z * 4 + y * 2 + x).astype(np.uint8) if block > 1 else np.ones((9, 9, 9), np.uint8)
+    side = 4 * block + 1  # a group of blocks, and one behind it along each axis
+    z, y, x = np.indices((side, side, side)) % 2
+    voxels = (1 + z * 4 + y * 2 + x).astype(np.uint8) if block > 1 else np.ones((side, side, side), np.uint8)
     volume = connected_components(Volume.from_array(voxels).with_block(block), connectivity=connectivity)
 
     assert np.array_equal(volume.read(), cc3d.connected_components(voxels, connectivity=connectivity))
