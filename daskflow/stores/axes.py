@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,12 +111,19 @@ def find_axes(
 
 
 def axis_names(value: Any) -> tuple[str, ...]:
-    """Return the names of axes that a source states: a list, ``"z y x c"``, ``"z,y,x"`` or ``"zyxc"``."""
+    """Return the names of axes that a source states: a list, ``"z y x"``, ``"z-y"``, ``"['z', 'y']"`` or ``"zyx"``."""
     if not isinstance(value, str | bytes) and getattr(value, "ndim", 1) > 0:
         return tuple(as_text(name) for name in _listed(value))
     text = as_text(value)
-    words = [word for word in re.split(r"[\s,;]+", text.strip("()[]")) if word]
+    words = [word for word in re.split(r"[\s,;'\"-]+", text.strip("()[]")) if word]
     return tuple(words) if len(words) > 1 else tuple(words[0]) if words else ()
+
+
+def name_of(axis: Mapping[str, Any]) -> str:
+    """Return the name of an axis that an object describes; one of type channel or time may have any name."""
+    name = "" if axis.get("name") is None else str(axis["name"])
+    kind = {"channel": "c", "time": "t"}.get(str(axis.get("type")), "")
+    return kind if kind and not _kind(name) else name
 
 
 def _listed(values: Any) -> list[Any]:
@@ -175,7 +182,9 @@ def _kinds_of(names: Sequence[str], shape: Sequence[int], url: str) -> list[str]
 
 
 def _kind(name: str) -> str:
-    return _KIND_OF.get(name.strip().lower().removesuffix("^"), "")
+    """Return what a name stands for; daisy marks what is no axis of space by ^, mostly channels of some name."""
+    bare = name.strip().lower()
+    return _KIND_OF.get(bare.removesuffix("^"), "c" if bare.endswith("^") else "")
 
 
 def _assumed(shape: Sequence[int], url: str) -> list[str]:

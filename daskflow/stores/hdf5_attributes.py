@@ -16,20 +16,10 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from daskflow.stores.axes import axis_names
+from daskflow.stores.attributes import numbers_in, stated_names, stated_size, unit_names
 from daskflow.stores.stated import Stated
 from daskflow.stores.units import as_text
 
-_AXES = (
-    *("axes", "axis_names", "axis_order", "axisorder", "axes_order", "axis_labels", "dims", "dim_order"),
-    *("dimension_order", "dimension_names", "_ARRAY_DIMENSIONS"),
-)
-_SIZES = {
-    **{f"{name}_um": "um" for name in ("element_size", "voxel_size", "pixel_size", "resolution")},
-    **{f"{name}_nm": "nm" for name in ("element_size", "voxel_size", "pixel_size", "resolution")},
-    **dict.fromkeys(("resolution", "voxel_size"), ""),
-}
-_UNITS = ("units", "unit", "resolution_units", "resolution_unit", "voxel_size_units", "voxel_size_unit")
 _CHANNEL_FLAG = 1
 
 
@@ -73,18 +63,24 @@ def _tags(dataset: Any) -> Found:
 
 
 def _named_axes(dataset: Any) -> Found:
-    labels = tuple(as_text(dim.label) or _scale_name(dim) for dim in dataset.dims)
+    labels = _labels(dataset)
     if any(labels):
         return {"axes": (labels, f"dimension labels of {dataset.name}")}
-    for name in _AXES:
-        names = axis_names(dataset.attrs.get(name, ""))
-        if len(names) == dataset.ndim:
-            single = {"single_channel": (True, "")} if name == "axes" else {}
-            return {"axes": (names, _where(name, dataset)), **single}
+    names, key = stated_names(dataset.attrs, dataset.ndim)
+    if names:
+        single = {"single_channel": (True, "")} if key == "axes" else {}
+        return {"axes": (names, _where(key, dataset)), **single}
     if dataset.ndim == 4 and _beside(dataset, "voxel_offset") is not None:
         source = f"voxel_offset beside {dataset.name}, as chunkflow writes it"
         return {"axes": (tuple("czyx"), source), "single_channel": (True, "")}
     return {}
+
+
+def _labels(dataset: Any) -> tuple[str, ...]:
+    """Return the labels of the dimensions, as HDF5 keeps them; h5py's own would crash on text of a fixed length."""
+    stated = np.ravel(dataset.attrs.get("DIMENSION_LABELS", []))
+    labels = map(as_text, stated if len(stated) == dataset.ndim else [""] * dataset.ndim)
+    return tuple(label or _scale_name(dim) for label, dim in zip(labels, dataset.dims, strict=True))
 
 
 def _scale_name(dim: Any) -> str:
@@ -99,17 +95,18 @@ def _sizes(dataset: Any) -> Found:
     found: Found = {}
     for item in _outwards(dataset):
         attributes = item.attrs
-        name = next((name for name in _SIZES if _lengths(attributes.get(name)) is not None), None)
-        units = next((attributes[unit] for unit in _UNITS if unit in attributes), None)
-        if name is not None and "voxel_size" not in found:
-            found["voxel_size"] = (_lengths(attributes[name]), _where(name, item))
-            found["units"] = (_SIZES[name] or ("nm" if units is None else _words(units)), "")
-        voxels, position = (_numbers(attributes.get(key)) for key in ("voxel_offset", "offset"))
+        stated = stated_size(attributes)
+        if stated is not None and "voxel_size" not in found:
+            size, units, name = stated
+            found["voxel_size"] = (size, _where(name, item))
+            found["units"] = (_words(units), "")
+        voxels, position = (numbers_in(attributes.get(key)) for key in ("voxel_offset", "offset"))
         if voxels is not None:
             found.setdefault("voxel_offset", (voxels, _where("voxel_offset", item)))
         elif position is not None and "voxel_offset" not in found:
             found["position"] = (position, "")
-            found["position_units"] = ("nm" if units is None else _words(units), "")
+            units = next((attributes[unit] for unit in unit_names("offset") if unit in attributes), "nm")
+            found["position_units"] = (_words(units), "")
             found["voxel_offset"] = (None, _where("offset", item))
         for key in ("layer_type", "channel_names"):
             if key in attributes:
@@ -117,9 +114,9 @@ def _sizes(dataset: Any) -> Found:
                 found.setdefault(key, (value, _where(key, item)))
     if "/labels/" in dataset.name:
         found.setdefault("layer_type", ("segmentation", f"the name {dataset.name}, as CREMI has it"))
-    size, start = _beside(dataset, "voxel_size"), _beside(dataset, "voxel_offset")
-    if size is not None and "voxel_size" not in found:
-        found["voxel_size"] = (size, f"voxel_size beside {dataset.name}")
+    beside, start = _beside(dataset, "voxel_size"), _beside(dataset, "voxel_offset")
+    if beside is not None and "voxel_size" not in found:
+        found["voxel_size"] = (beside, f"voxel_size beside {dataset.name}")
         found["units"] = ("nm", "")
     if start is not None and "voxel_offset" not in found:
         found["voxel_offset"] = (start, f"voxel_offset beside {dataset.name}")
@@ -140,29 +137,10 @@ def _words(values: Any) -> str | list[str]:
     return as_text(values) if isinstance(values, str | bytes) else [as_text(value) for value in np.ravel(values)]
 
 
-def _lengths(value: Any) -> list[float] | None:
-    """Return three or more numbers, where one alone stands for all axes; None for anything else."""
-    found = _numbers(value, least=1)
-    return found * 3 if found is not None and len(found) == 1 else _numbers(value)
-
-
-def _numbers(value: Any, least: int = 3) -> list[float] | None:
-    """Return at least so many numbers, as a list or written as text; None for anything else."""
-    if value is None:
-        return None
-    if isinstance(value, str | bytes):
-        value = as_text(value).strip("()[]").replace(",", " ").split()
-    try:
-        numbers = np.asarray(value, float).ravel().tolist()
-    except (TypeError, ValueError):
-        return None
-    return numbers if len(numbers) >= least else None
-
-
 def _beside(dataset: Any, name: str) -> list[float] | None:
     """Return three numbers in the dataset `name` of the same group, as chunkflow places them."""
     group = dataset.parent
-    found = _numbers(group[name][()]) if name in group and hasattr(group[name], "chunks") else None
+    found = numbers_in(group[name][()]) if name in group and hasattr(group[name], "chunks") else None
     return found if found is not None and len(found) == 3 else None
 
 

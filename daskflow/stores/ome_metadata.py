@@ -22,7 +22,7 @@ import numpy as np
 
 from daskflow.errors import CorruptChunkError, ParameterError
 from daskflow.geometry import VolumeSpec, Zyx
-from daskflow.stores.axes import SPATIAL, Axes
+from daskflow.stores.axes import SPATIAL, Axes, name_of
 from daskflow.stores.placement import is_whole, whole_voxels
 from daskflow.stores.units import nm_per
 
@@ -66,9 +66,16 @@ class Image:
 
 
 def ome_of(attributes: dict[str, Any], version: int) -> dict[str, Any]:
-    """Return the OME part of a group's attributes: `ome` in zarr v3, the attributes themselves in v2."""
-    ome = attributes.get("ome", {}) if version == 3 else attributes
-    return ome if isinstance(ome, dict) else {}
+    """Return the OME part of a group's attributes: `ome` in zarr v3, the attributes themselves in v2.
+
+    An image that a writer described in the place of the other version is found there.
+    """
+    inside = attributes.get("ome", {})
+    inside = inside if isinstance(inside, dict) else {}
+    right, other = (inside, attributes) if version == 3 else (attributes, inside)
+    elsewhere = other.get("multiscales")
+    misplaced = isinstance(elsewhere, list) and elsewhere and isinstance(elsewhere[0], dict)
+    return other if misplaced and "multiscales" not in right else right
 
 
 def parse_image(attributes: dict[str, Any], version: int, url: str) -> Image | None:
@@ -83,11 +90,12 @@ def parse_image(attributes: dict[str, Any], version: int, url: str) -> Image | N
         return None
     try:
         image = listed[0]
-        stated = str(ome.get("version") or "0.5") if version == 3 else str(image.get("version") or "0.4")
         datasets = [_without_cosem(level) for level in image["datasets"]]
         listed_axes = image.get("axes") or (datasets[0].get("axes") if datasets else None) or ()
         axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in listed_axes]
-        names = tuple(str(axis["name"]) for axis in axes)
+        usual = "0.5" if version == 3 else "0.4" if axes else "0.1"
+        stated = str(image.get("version") or ome.get("version") or usual)
+        names = tuple(name_of(axis) for axis in axes)
         levels = tuple(
             Level(str(level["path"]), *_level_transform(level.get("coordinateTransformations"), len(names)))
             for level in datasets

@@ -248,7 +248,7 @@ def _channel_names(node: Node) -> tuple[str, ...]:
     channels = omero.get("channels") if isinstance(omero, dict) else None
     if not isinstance(channels, list):
         return ()
-    return tuple(str(channel.get("label", "")) if isinstance(channel, dict) else "" for channel in channels)
+    return tuple(str(channel.get("label") or "") if isinstance(channel, dict) else "" for channel in channels)
 
 
 def create_ome(url: str, spec: VolumeSpec, mip: int, layout: Layout, *, version: str | None) -> Store:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from daskflow.geometry import VolumeSpec
-from daskflow.stores.axes import SPATIAL, Axes, axis_names
+from daskflow.stores.attributes import SIZES, stated_names, stated_size, unit_names
+from daskflow.stores.axes import SPATIAL, Axes, axis_names, name_of
 from daskflow.stores.stated import Stated
-from daskflow.stores.units import parse_length
+from daskflow.stores.units import in_nm, nm_per, parse_length
 from daskflow.stores.zarr_nodes import Node
 
 OWN_KEY = "daskflow"
-_AXIS_KEYS = ("axis_names", "axes", "axis_order", "dimension_names", "dims")
 
 
 def own(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -34,15 +34,15 @@ def own_attributes(spec: VolumeSpec) -> dict[str, Any]:
 def stated_axes(node: Node) -> tuple[tuple[str, ...], str]:
     """Return the names of an array's axes and where they stand, in metadata or in the attributes of some convention."""
     attributes = node.attributes
-    transform = _object(attributes.get("transform"))
+    ndim = len(node.metadata["shape"])
+    names, key = stated_names({key: _names_in(value, attributes) for key, value in attributes.items()}, ndim)
     places = {
         "dimension_names": node.metadata.get("dimension_names"),
-        "attribute _ARRAY_DIMENSIONS": attributes.get("_ARRAY_DIMENSIONS"),
-        **{f"attribute {key}": attributes.get(key) for key in _AXIS_KEYS},
-        "attribute transform": transform.get("axes"),
+        f"attribute {key}": names,
+        "attribute transform": _object(attributes.get("transform")).get("axes"),
     }
     for where, value in places.items():
-        if isinstance(value, str | list | tuple) and any(names := axis_names(_names_in(value))):
+        if isinstance(value, str | list | tuple) and any(names := axis_names(_names_in(value, {}))):
             return names, where
     return (), ""
 
@@ -80,11 +80,9 @@ def stated_of(node: Node, axes: Axes, names: tuple[str, ...], where: str) -> Sta
 
 def _stated_size(attributes: dict[str, Any], axes: Axes) -> tuple[Any, Any, str]:
     """Return the voxel size, its units and where it stands."""
-    units = attributes.get("units", attributes.get("unit", "nm"))
-    for key in ("voxel_size", "resolution"):
-        size = _isotropic(attributes.get(key))
-        if axes.pick(size):
-            return size, units, f"attribute {key}"
+    stated = stated_size(attributes)
+    if stated is not None and axes.pick(stated[0]):
+        return *stated[:2], f"attribute {stated[2]}"
     transform = _object(attributes.get("transform"))
     if axes.pick(transform.get("scale")):
         return transform["scale"], transform.get("units", "nm"), "attribute transform"
@@ -93,19 +91,11 @@ def _stated_size(attributes: dict[str, Any], axes: Axes) -> tuple[Any, Any, str]
     if isinstance(dimensions, list) and len(dimensions) == len(SPATIAL):
         unit = _object(n5).get("unit", "nm") if isinstance(n5, dict) else "nm"
         return _in_stored_order(dict(zip("xyz", dimensions, strict=True)), axes), unit, "attribute pixelResolution"
-    if axes.pick(attributes.get("element_size_um")):
-        return attributes["element_size_um"], "um", "attribute element_size_um"
     texts = axes.pick(attributes.get("dimension_units"))
     if texts:
         lengths = dict(zip(SPATIAL, (parse_length(str(text)) for text in texts), strict=True))
         return _in_stored_order(lengths, axes), "nm", f"attribute dimension_units {', '.join(map(str, texts))}"
     return None, None, ""
-
-
-def _isotropic(size: Any) -> Any:
-    """Return a voxel size per axis where one number stands for all."""
-    only = size[0] if isinstance(size, list) and len(size) == 1 else size
-    return [only] * len(SPATIAL) if isinstance(only, int | float) and not isinstance(only, bool) else size
 
 
 def _stated_position(attributes: dict[str, Any], axes: Axes) -> tuple[Any, Any, str]:
@@ -123,11 +113,14 @@ def _in_stored_order(values: dict[str, Any], axes: Axes) -> list[Any]:
     return [values[SPATIAL[axes.spatial.index(position)]] for position in sorted(axes.spatial)]
 
 
-def _names_in(value: Any) -> Any:
-    """Return names of axes, where each may be an object that has a name."""
-    if isinstance(value, str):
+def _names_in(value: Any, attributes: dict[str, Any]) -> Any:
+    """Return names of axes, where each may be an object that has a name, and `types` beside them as daisy has it."""
+    if not isinstance(value, list | tuple):
         return value
-    return [axis.get("name", "") if isinstance(axis, dict) else "" if axis is None else axis for axis in value]
+    types = attributes.get("types")
+    kinds = types if isinstance(types, list) and len(types) == len(value) else [None] * len(value)
+    axes = zip(value, kinds, strict=True)
+    return [name_of(axis if isinstance(axis, dict) else {"name": axis, "type": kind}) for axis, kind in axes]
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -149,14 +142,16 @@ def corrected_attributes(attributes: dict[str, Any], spec: VolumeSpec, axes: Axe
         return stated
     stated["resolution"] = _with_zyx(attributes.get("resolution"), size, axes)
     stated["units"] = _with_zyx(attributes.get("units"), ["nm"] * 3, axes)
-    places = {"voxel_size": size, "offset": corner, "dimension_units": nm}
+    places: dict[str, list[Any]] = {"offset": corner, "dimension_units": nm}
     stated |= {key: _with_zyx(attributes[key], new, axes) for key, new in places.items() if key in attributes}
     if axes.pick(_object(attributes.get("transform")).get("scale")):
         transform = attributes["transform"]
         moved = {"scale": size, "translate": corner, "units": ["nm"] * 3}
         stated["transform"] = transform | {key: _with_zyx(transform.get(key), new, axes) for key, new in moved.items()}
-    if "element_size_um" in attributes:
-        stated["element_size_um"] = _with_zyx(attributes["element_size_um"], [s / 1000 for s in size], axes)
+    for name in SIZES.keys() & attributes.keys():
+        unit = nm_per(SIZES[name]) or 1
+        stated[name] = _with_zyx(attributes[name], [in_nm(s, 1 / unit) for s in size], axes)
+        stated |= {key: stated["units"] for key in unit_names(name) if key in attributes}
     if "pixelResolution" in attributes:
         stated["pixelResolution"] = {"unit": "nm", "dimensions": list(reversed(size))}
     return stated

@@ -76,12 +76,21 @@ def test_resolutions_of_axistags_are_known_with_their_units_and_named_without(tm
         {"axis_order": b"z y x c"},
         {"dims": np.array([b"z", b"y", b"x", b"c"])},
         {"_ARRAY_DIMENSIONS": ["z", "y", "x", "channel"]},
+        {"AXES": '["z", "y", "x", "c"]'},
+        {"axis_order": "slice-row-column-channel"},
+        {"axistags": "zyxc"},
     ],
 )
 def test_attributes_name_axes(tmp_path, attributes):
     store = open_store(saved(tmp_path / "a.h5", np.moveaxis(TWO, 0, -1), **attributes))
     np.testing.assert_array_equal(all_of(store), TWO)
     assert next(iter(attributes)) in store.sources["axes"]
+
+
+def test_dimension_labels_of_a_fixed_length_do_not_crash_h5py(tmp_path):
+    said = np.array([b"z", b"y", b"x", b"c"])
+    store = open_store(saved(tmp_path / "a.h5", np.moveaxis(TWO, 0, -1), DIMENSION_LABELS=said))
+    np.testing.assert_array_equal(all_of(store), TWO)
 
 
 @pytest.mark.parametrize("scales", [False, True])
@@ -114,6 +123,9 @@ def test_four_axes_that_nobody_names_are_refused_and_one_of_several_times_is_cho
         ({"resolution": [0.04, 0.004, 0.004], "units": "um"}, (40, 4, 4)),
         ({"resolution": [0.04, 4, 4], "unit": [b"micron", b"nm", b"nm"]}, (40, 4, 4)),
         ({"voxel_size": "40 4 4"}, (40, 4, 4)),
+        ({"pixel_size": [0.25, 0.1, 0.1], "units": "um"}, (250, 100, 100)),
+        ({"element_size": [0.25, 0.1, 0.1], "element_size_unit": b"um"}, (250, 100, 100)),
+        ({"spacing": [0.25, 0.1, 0.1]}, None),
         ({"resolution": [1, 2, 3], "units": "furlong"}, None),
         ({}, None),
     ],

@@ -61,6 +61,8 @@ COSEM = {"axes": ["z", "y", "x", "c"], "scale": [40, 4, 5, 1], "translate": [80,
         ({"transform": COSEM}, (40, 4, 5), (2, 0, 0)),
         ({**NAMES, "element_size_um": [0.04, 0.004, 0.004]}, (40, 4, 4), (0, 0, 0)),
         ({**NAMES, "resolution": [1, 2, 3], "units": ["furlong"] * 3}, None, (0, 0, 0)),
+        ({**NAMES, "voxel_size_nm": [40, 4, 4]}, (40, 4, 4), (0, 0, 0)),
+        ({**NAMES, "pixel_size": [0.04, 0.004, 0.004], "units": "um"}, (40, 4, 4), (0, 0, 0)),
         (NAMES, None, (0, 0, 0)),
     ],
 )
@@ -68,6 +70,18 @@ def test_voxel_size_and_place_are_those_of_the_stored_axes(tmp_path, attributes,
     store = check(array(tmp_path / "a.zarr", "zyxc", attributes), size=size, start=start)
     if "furlong" in str(attributes):
         assert "furlong" in store.sources["voxel_size"]
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"axis_names": ["affs^", "z", "y", "x"]},
+        {"axis_names": ["d", "z", "y", "x"], "types": ["channel", "space", "space", "space"]},
+        {"axes": [{"name": "dye", "type": "channel"}, *({"name": name, "type": "space"} for name in "zyx")]},
+    ],
+)
+def test_an_axis_that_is_marked_as_channels_may_have_any_name(tmp_path, attributes):
+    check(array(tmp_path / "a.zarr", "czyx", attributes))
 
 
 def test_axes_that_nobody_names_are_asked_for(tmp_path):
@@ -143,7 +157,18 @@ def image(path, version, order, factors=((1, 1, 1), (1, 2, 2)), **more):
     return group
 
 
-@pytest.mark.parametrize("version", ["0.1", "0.2", "0.3"])
+@pytest.mark.parametrize(("version", "key"), [(2, "ome"), (3, None)])
+def test_an_image_that_is_described_in_the_place_of_another_version_is_found(tmp_path, version, key):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=version)
+    group.create_array("0", data=VOXELS)
+    axes = [{"name": "dye", "type": "channel"}, *({"name": name, "unit": "nanometer"} for name in "zyx")]
+    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 40, 4, 4]}]}
+    said = {"multiscales": [{"axes": axes, "datasets": [level]}], "omero": {"channels": [{"label": None}, {}]}}
+    group.attrs.update({key: said} if key else said)
+    assert check(tmp_path / "a.zarr", size=(40, 4, 4)).spec.channel_names == ("", "")
+
+
+@pytest.mark.parametrize("version", ["0.1", "0.2", "0.3", None])
 def test_images_before_scales_have_levels_and_no_voxel_size(tmp_path, version):
     image(tmp_path / "a.zarr", version, "tczyx", **({"axes": list("tczyx")} if version == "0.3" else {}))
     store = open_store(tmp_path / "a.zarr")
