@@ -187,7 +187,7 @@ def _settled(url: str, stack: TiffStack, depth: int, opening: Opening) -> tuple[
     shape = (*(() if stack.channels is None else (stack.channels,)), depth, *stack.shape[1:])
     named = stack.tags.stated.sources.get("voxel_size", "").split(" ")[0] in ("OME", "ImageJ", "our")
     source = {"axes": "TIFF tags" if named else "assumed: pages are sections"}
-    stated = replace(stack.tags.stated, sources={**stack.tags.stated.sources, **source})
+    stated = replace(stack.tags.stated, sources={**source, **stack.tags.stated.sources})
     return settle(stated, axes, opening, shape=shape, dtype=stack.dtype, url=url)
 
 

@@ -30,6 +30,7 @@ from daskflow.stores.tiff_tags import Tags, read_tags
 
 _SEGMENT_BYTES = 2**31
 _UNNAMED = "IQ"
+_WORDS = (270, 282, 283)  # ImageDescription, XResolution, YResolution
 _DAMAGE = (
     *(ValueError, RuntimeError, IndexError, TypeError, KeyError, SyntaxError, ArithmeticError, AssertionError),
     *(AttributeError, struct.error, zlib.error),
@@ -285,7 +286,7 @@ def _segments(series: Any, path: Path, size: int) -> Segments:
 
 
 def _check_chain(tif: Any, size: int) -> None:
-    """Raise when the chain of page directories leads out of the file, where tifffile would just stop."""
+    """Raise when the chain of pages, or what describes the first, leads out of the file, where tifffile just stops."""
     form, handle = tif.tiff, tif.filehandle
     seen: set[int] = set()
     handle.seek(4 if form.offsetsize == 4 else 8)
@@ -301,8 +302,20 @@ def _check_chain(tif: Any, size: int) -> None:
             + form.offsetsize
         )
         if not head or end > size:
-            raise CorruptChunkError(
-                f"{tif.filehandle.path} is truncated: page {len(seen) - 1} is at byte {at} of {size}"
-            )
-        handle.seek(end - form.offsetsize)
+            raise CorruptChunkError(f"{handle.path} is truncated: page {len(seen) - 1} is at byte {at} of {size}")
+        tags = handle.read(end - form.offsetsize - handle.tell())
+        if len(seen) == 1 and (last := _end_of_words(tags, form)) > size:
+            raise CorruptChunkError(f"{handle.path} is truncated: its description ends at byte {last} of {size}")
         (at,) = struct.unpack(form.offsetformat, handle.read(form.offsetsize))
+
+
+def _end_of_words(tags: bytes, form: Any) -> int:
+    """Return the byte at which the description of a page and its resolution end, from its directory."""
+    ends = [0]
+    layout = f"{form.byteorder}HH{form.offsetformat[1:]}"
+    for at in range(0, len(tags) - form.tagsize + 1, form.tagsize):
+        code, kind, count = struct.unpack_from(layout, tags, at)
+        width = count * {2: 1, 5: 8}.get(kind, 0)
+        if code in _WORDS and width > form.offsetsize:
+            ends.append(struct.unpack_from(form.offsetformat, tags, at + form.tagsize - form.offsetsize)[0] + width)
+    return max(ends)

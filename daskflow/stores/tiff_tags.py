@@ -49,6 +49,8 @@ def read_tags(tif: Any) -> Tags:
     if description.startswith(_OWN):
         note = json.loads(description)[_NAMESPACE]
         return _with_note(Tags(Stated(voxel_size=note.get("voxel_size"), sources={"voxel_size": "our own tags"})), note)
+    for said in tif.shaped_metadata or ():
+        return Tags(_of_tifffile(tif.pages[0], said))
     return Tags(Stated(sources={"voxel_size": _plain(tif.pages[0])}))
 
 
@@ -65,14 +67,33 @@ def ome_tags(root: ET.Element) -> Tags:
         for item in annotation.iter()
         if item.tag.endswith("}M")
     }
-    sizes: list[Any] = [pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"]
+    sizes, units = _physical(pixels)
     stated = Stated(
         voxel_size=sizes if any(sizes) else None,
-        units=[pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "ZYX"],
+        units=units,
         channel_names=names if any(names) else (),
         sources={"voxel_size": "OME tags" if any(sizes) else "OME tags without sizes", "channel_names": "OME tags"},
     )
     return _with_note(Tags(stated), note)
+
+
+def _physical(said: Any) -> tuple[list[Any], list[Any]]:
+    """Return the lengths of a voxel (zyx) as OME names them, and their units."""
+    return [said.get(f"PhysicalSize{axis}") for axis in "ZYX"], [said.get(f"PhysicalSize{a}Unit", "µm") for a in "ZYX"]
+
+
+def _of_tifffile(page: Any, said: dict[str, Any]) -> Stated:
+    """Return what the description says that tifffile writes outside OME and ImageJ files: names of either, as given."""
+    source = {"axes": "TIFF tags"} if said.get("axes") else {}
+    sizes, units = _physical(said)
+    if any(sizes):
+        return Stated(voxel_size=sizes, units=units, sources={**source, "voxel_size": "tags PhysicalSize of tifffile"})
+    if said.get("unit") is None:
+        return Stated(sources={**source, "voxel_size": _plain(page)})
+    y, x = (_per_unit(page, axis) for axis in "YX")
+    sizes = [said.get("spacing"), y and 1 / y, x and 1 / x]
+    where = "tags unit, spacing of tifffile"
+    return Stated(voxel_size=sizes, units=as_text(said["unit"]), sources={**source, "voxel_size": where})
 
 
 def _with_note(tags: Tags, note: dict[str, Any]) -> Tags:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 _METRE = 1e9
@@ -50,7 +51,8 @@ _NAMES = {
 }
 _NO_LENGTH = ("", "pixel", "pixels", "px", "voxel", "voxels", "reference frame", "none", "unknown", "arbitrary", "unit")
 _LENGTH = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*(\D*?)\s*")
-_MICRO = {"\\u00B5": "u", "\\u00b5": "u", "\\u03BC": "u", "\\u03bc": "u", "Âµ": "u", "Î¼": "u", "µ": "u", "μ": "u"}
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")  # as ImageJ writes what is not ASCII
+_MICRO = {"Âµ": "u", "Î¼": "u", "µ": "u", "μ": "u"}
 
 
 def as_text(value: Any) -> str:
@@ -70,10 +72,11 @@ def nm_per(unit: Any) -> float | None:
     Known are all units of length of OME-TIFF and OME-Zarr. A symbol is first read as it is written, so that ``Mm`` is
     a megametre and ``mm`` a millimetre, and then in any case.
     """
-    name = as_text(unit)
+    unescaped = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), as_text(unit))
+    name = unicodedata.normalize("NFC", unescaped)
     for spelling, plain in _MICRO.items():
         name = name.replace(spelling, plain)
-    lower = name.lower().replace("\u0061\u030a", "å")
+    lower = name.lower()
     for candidate in (name, lower):
         if candidate in _SYMBOLS:
             return _SYMBOLS[candidate]

@@ -358,6 +358,26 @@ WRITERS = {
 }
 
 
+def test_a_file_without_its_description_is_truncated(tmp_path):
+    tifffile.imwrite(tmp_path / "a.ome.tif", noise((3, 20, 30)), compression="zlib", metadata={"axes": "ZYX"})
+    (tmp_path / "a.ome.tif").write_bytes((tmp_path / "a.ome.tif").read_bytes()[:-10])  # it comes last
+    with pytest.raises(CorruptChunkError, match=r"a\.ome\.tif is truncated: its description ends"):
+        open_store(tmp_path / "a.ome.tif")
+
+
+SIZES = {f"PhysicalSize{axis}": size for axis, size in zip("ZYX", (0.04, 0.004, 0.004), strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("said", "size"),
+    [(SIZES, (40, 4, 4)), ({"unit": "nm", "spacing": 40}, (40, 4, 4)), ({"unit": "nm"}, None), ({"spacing": 40}, None)],
+)
+def test_what_tifffile_writes_outside_ome_and_imagej_files_is_read(tmp_path, said, size):
+    tifffile.imwrite(tmp_path / "a.tif", noise((5, 8, 9)), resolution=(0.25, 0.25), metadata={"axes": "ZYX", **said})
+    store = open_store(tmp_path / "a.tif")
+    assert (store.spec.voxel_size, store.sources["axes"]) == (size, "TIFF tags")
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 @given(kept=st.floats(0.0, 0.999))
 def test_a_truncated_file_is_never_read_as_a_smaller_one(tmp_path_factory, writer, kept):

@@ -83,7 +83,7 @@ def test_every_unit_of_ome_is_a_length(unit, metres):
         *[(name, 1.0) for name in ("nm", "NM", "nanometer", "nanometers", "Nanometre", " nm ", np.array(["nm"]))],
         *[(name, 1e3) for name in ("um", "µm", "μm", "micron", "microns", "Micrometers", "\\u00B5m", "Âµm")],
         *[(name, 1e3) for name in ("µm".encode(), "µm".encode("latin-1"), np.bytes_(b"um"), b"um")],
-        *[(name, 0.1) for name in ("Angstroms", "Å", "Å", "A")],
+        *[(name, 0.1) for name in ("Angstroms", "\\u00C5", "\u212b", "Å", "Å", "A")],
         *[(name, 2.54e7) for name in ("Inch", "inches")],
         *[(name, None) for name in ("pixel", "reference frame", "second", "furlong", "", None)],
     ],
