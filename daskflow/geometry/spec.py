@@ -84,7 +84,7 @@ class VolumeSpec:
                 put(self, name, as_zyx(value, name=name))
                 if min(getattr(self, name)) < 1:
                     raise GeometryError(f"{name} {value} zyx must be at least 1 on every axis")
-        if self.dtype.kind not in "biuf":
+        if self.dtype.kind not in "biuf" or self.dtype.itemsize > 8:  # no file holds float128
             raise ParameterError(_no_voxels(self.dtype))
         if self.channels is not None and self.channels < 1:
             raise GeometryError(

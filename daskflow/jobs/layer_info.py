@@ -282,10 +282,19 @@ def _level(level: LevelContents, *, look: bool) -> LevelInfo:
     bounds: BoundingBox | None = None
     for found in level.objects():
         outside = found.box is not None and found.box not in level.spec.box
-        stored, others, size = stored + (not outside), others + outside, size + found.size
+        once = not outside and not _other_name(found.url)
+        stored, others, size = stored + once, others + outside, size + found.size
         bounds = found.box if bounds is None or found.box is None else bounds.union(found.box)
     local = kvstore.local_path(level.url) is not None
     return LevelInfo(level.spec, encoding, level.expected, stored, size if local else None, bounds, others)
+
+
+def _other_name(url: str) -> bool:
+    """Return whether a chunk on a local disk also lies there under a name that is counted instead."""
+    path = kvstore.local_path(url)
+    if path is None or path.suffix not in (".gz", ".br"):
+        return False
+    return path.with_suffix("").exists() or (path.suffix == ".br" and path.with_suffix(".gz").exists())
 
 
 def _objects(store: Store, *, look: bool) -> tuple[ObjectInfo, ...]:

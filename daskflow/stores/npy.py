@@ -80,8 +80,8 @@ def open_npy(url: str, opening: Opening) -> Store:
     if opening.dataset is not None:
         raise ParameterError(f"{url} holds one array; drop dataset={opening.dataset!r}")
     array = _mapped(url)
-    if array.dtype.kind not in "biuf":
-        raise UnknownFormatError(f"{url} holds {array.dtype}, which is no voxel type; save numbers")
+    if array.dtype.name not in NUMBERS:
+        raise UnknownFormatError(f"{url} holds {array.dtype}, which is no voxel type; read are {', '.join(NUMBERS)}")
     axes = find_axes(array.shape, (), url, opening, keep_channel=True)
     spec, sources = settle(Stated(), axes, opening, shape=array.shape, dtype=array.dtype, url=url)
     store = NpyStore(url, spec, axes, array.shape)

@@ -11,7 +11,7 @@ from typing import Any
 from daskflow.errors import CorruptChunkError, MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore
-from daskflow.stores.axes import Axes, find_axes
+from daskflow.stores.axes import SPATIAL, Axes, find_axes
 from daskflow.stores.base import Format, Layout, Opening, Store, check_mip
 from daskflow.stores.ome_metadata import (
     VERSIONS,
@@ -70,22 +70,28 @@ def open_ome(url: str, opening: Opening) -> Store:
 
 
 def _only_child(group: Node) -> Node:
-    """Return the one image or array in a group that is none.
+    """Return the one image or array in a group that is none, or the only one that can be a volume.
 
     Raises:
         ParameterError: there are several, or none, or that cannot be told.
     """
-    children = _children_of(group)
-    if children is None or len(children) != 1:
-        shown = kvstore.redact(group.url)
-        if not children:
-            raise ParameterError(f"{shown} is a zarr group; choose an array with dataset=")
-        listed = ", ".join([*children[:_LISTED], *(["..."] if len(children) > _LISTED else [])])
-        raise ParameterError(f"{shown} holds several images or arrays; choose one with dataset= among: {listed}")
-    node = read_node(kvstore.join(group.url, children[0]), group.version)
-    if node is None:
+    children, shown = _children_of(group), kvstore.redact(group.url)
+    if not children:
+        raise ParameterError(f"{shown} is a zarr group; choose an array with dataset=")
+    found = [read_node(kvstore.join(group.url, child), group.version) for child in children[:_LISTED]]
+    nodes = [node for node in found if node is not None]
+    if len(children) == 1 and not nodes:
         raise kvstore.missing(kvstore.join(group.url, children[0]))
-    return node
+    likely = [node for node in nodes if len(children) == 1 or _may_be_a_volume(node)]
+    if len(likely) == 1 and len(children) <= _LISTED:
+        return likely[0]
+    listed = ", ".join([*children[:_LISTED], *(["..."] if len(children) > _LISTED else [])])
+    raise ParameterError(f"{shown} holds several images or arrays; choose one with dataset= among: {listed}")
+
+
+def _may_be_a_volume(node: Node) -> bool:
+    shape = node.metadata.get("shape")
+    return node.kind == "group" or (isinstance(shape, list) and len(shape) >= len(SPATIAL))
 
 
 def _children_of(group: Node) -> list[str] | None:

@@ -57,6 +57,15 @@ def test_chunks_are_counted_and_weighed(tmp_path, name, layout):
     assert max(map(len, text.splitlines())) <= 120
 
 
+def test_a_chunk_that_lies_there_under_two_names_is_counted_once(tmp_path):
+    make(f"{tmp_path}/layer")
+    (chunk,) = (tmp_path / "layer").glob("*/*_*_*")
+    for ending in (".gz", ".br"):
+        chunk.with_name(chunk.name + ending).write_bytes(b"older")
+    (level,) = layer_info(f"{tmp_path}/layer").levels
+    assert (level.stored, level.size) == (1, chunk.stat().st_size + 10)
+
+
 def test_channels_of_a_zarr_array_are_chunks_beside_each_other(tmp_path):
     spec = SPEC.replace(channels=3, dtype=np.dtype("float32"), layer_type="affinity_map")
     info = layer_info(make(f"{tmp_path}/a.zarr", spec))

@@ -96,8 +96,9 @@ def test_objects_are_never_unpickled(tmp_path):
         open_store(tmp_path / "a.npy")
 
 
-def test_other_dtypes_than_numbers_are_refused(tmp_path):
-    np.save(tmp_path / "a.npy", np.full((2, 2, 2), "text"))
+@pytest.mark.parametrize("array", [np.full((2, 2, 2), "text"), np.zeros((2, 2, 2), np.longdouble)])
+def test_other_dtypes_than_numbers_are_refused(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
     with pytest.raises(UnknownFormatError, match="no voxel type"):
         open_store(tmp_path / "a.npy")
 

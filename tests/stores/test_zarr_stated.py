@@ -202,6 +202,14 @@ def test_levels_of_cosem_are_placed_by_their_transform(tmp_path):
     assert found == [((40, 4, 4), (2, 0, 0)), ((40, 8, 8), (2, 0, 0))]
 
 
+def test_the_only_array_of_a_group_that_can_be_a_volume_is_opened(tmp_path):
+    array(tmp_path / "a.zarr/em")
+    for axis in "zyx":  # coordinates, as xarray keeps them
+        zarr.create_array(tmp_path / "a.zarr" / axis, data=np.arange(5.0), zarr_format=2)
+    zarr.open_group(tmp_path / "a.zarr", mode="a", zarr_format=2)
+    check(tmp_path / "a.zarr", channels=False)
+
+
 def test_images_in_containers_and_plates_are_chosen_by_dataset_as_by_url(tmp_path):
     root = zarr.open_group(tmp_path / "c.zarr", mode="w", zarr_format=2)
     root.create_array("bare", data=VOXELS[0])
