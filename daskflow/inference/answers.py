@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,9 +27,10 @@ def chosen(answer: Any, network: Network) -> Any:
         return answer
     if network.net_output not in several:
         choices = ", ".join(f"{name!r} ({_described(value)})" for name, value in several.items())
+        count = len({id(value) for value in several.values()})
         wanted = "" if network.net_output is None else f", none of them {network.net_output!r}"
         raise ModelError(
-            f"network {network.name} answered {type(answer).__name__} of {len(answer)}{wanted}: choose by net_output"
+            f"network {network.name} answered {type(answer).__name__} of {count}{wanted}: choose by net_output"
             f" (--net-output) one of {choices}; a Python model file may define post_process to make one tensor of them"
         )
     return several[network.net_output]
@@ -92,12 +94,21 @@ def check_shape(shape: tuple[int, ...], batch: int, network: Network, *, croppab
 
 
 def _several(answer: Any) -> dict[str, Any] | None:
+    """Return several answers by index or name, those within others by both, e.g. ``aux.1``; None for one alone."""
     if isinstance(answer, Mapping):
-        return {str(name): value for name, value in answer.items()}
-    if isinstance(answer, tuple | list):
+        found = {str(name): value for name, value in answer.items()}
+    elif isinstance(answer, tuple | list):
         named = dict(zip(getattr(answer, "_fields", ()), answer, strict=False))
-        return {str(index): value for index, value in enumerate(answer)} | named
-    return None
+        found = {str(index): value for index, value in enumerate(answer)} | named
+    elif dataclasses.is_dataclass(answer):
+        found = {field.name: getattr(answer, field.name) for field in dataclasses.fields(answer)}
+    else:
+        return None
+    flat: dict[str, Any] = {}
+    for name, value in found.items():
+        inner = _several(value)
+        flat |= {name: value} if inner is None else {f"{name}.{key}": one for key, one in inner.items()}
+    return flat
 
 
 def _described(value: Any) -> str:

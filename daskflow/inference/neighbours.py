@@ -1,4 +1,4 @@
-"""The files that a model file imports from beside itself, found by reading its imports and running nothing."""
+"""The files that a model file imports or reads from beside itself, found by reading it and running nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+_IMPORTERS = ("import_module", "__import__")
 
 
 def package_of(path: Path) -> tuple[str, Path]:
@@ -26,6 +28,7 @@ def package_of(path: Path) -> tuple[str, Path]:
 def neighbours(model: Path) -> dict[str, Path]:
     """Return the modules that a model file imports from its neighbours, and they from theirs, by dotted name.
 
+    Other files that a text in any of them names, such as "config.json", go by a slash and the path from the model.
     A top-level name is looked for in the file's folder, in the folder that holds its package, in the folders that it
     adds to `sys.path`, among what is installed, and in the working directory. Other names are left to Python.
     """
@@ -35,6 +38,7 @@ def neighbours(model: Path) -> dict[str, Path]:
     parts = package.split(".") if package else []
     waiting = [".".join(parts[: n + 1]) for n in range(len(parts))]
     waiting += _imports(model, package, folders)
+    found |= _named_files(model, model.parent)
     seen: set[str] = set()
     while waiting:
         one = waiting.pop()
@@ -43,7 +47,7 @@ def neighbours(model: Path) -> dict[str, Path]:
         seen.add(one)
         for name, file, inside in _resolved(one, folders):
             if name not in found and file is not None and file != model:
-                found[name] = file
+                found |= {name: file, **_named_files(file, model.parent)}
                 waiting += _imports(file, inside, folders)
     return found
 
@@ -60,12 +64,32 @@ def _imports(file: Path, package: str, folders: list[Path]) -> list[str]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parts = package.split(".") if package else []
-                base = ".".join([*parts[: len(parts) - node.level + 1], *([base] if base else [])])
+            base = _absolute(node.module or "", node.level, package)
             names += [".".join([*([base] if base else []), alias.name]) for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in _IMPORTERS:
+            for name in (one.value for one in node.args[:1] if isinstance(one, ast.Constant)):
+                bare = str(name).lstrip(".")
+                names.append(_absolute(bare, len(str(name)) - len(bare), package))
     return names
+
+
+def _absolute(name: str, level: int, package: str) -> str:
+    """Return the absolute name of a module that is named from within a package, by so many dots."""
+    parts = package.split(".") if package and level else []
+    return ".".join([*parts[: len(parts) - level + 1], *([name] if name else [])])
+
+
+def _named_files(file: Path, folder: Path) -> dict[str, Path]:
+    """Return the files that texts in a Python file name by paths from its own folder, by their paths from `folder`."""
+    found: dict[str, Path] = {}
+    with contextlib.suppress(SyntaxError):
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                with contextlib.suppress(OSError, ValueError):  # no path at all
+                    named = file.parent / node.value
+                    if named.is_file() and named != file:
+                        found[f"/{os.path.relpath(named, folder)}"] = named
+    return found
 
 
 def _resolved(name: str, folders: list[Path]) -> Iterator[tuple[str, Path | None, str]]:
@@ -81,6 +105,8 @@ def _resolved(name: str, folders: list[Path]) -> Iterator[tuple[str, Path | None
             return
         elif not base.is_dir():
             return
+        if rest == ["*"]:  # what __all__ names is imported too
+            yield from ((f"{dotted}.{one.stem}", one, dotted) for one in base.glob("*.py") if one.stem != "__init__")
         if not rest:
             return
         base, dotted = base / rest[0], f"{dotted}.{rest[0]}"

@@ -43,6 +43,8 @@ def run_model_file(file: ModelFile) -> ModuleType:
         del sys.modules[name]
     package = package_of(path)[0]
     name = f"{root}.{package}.{path.stem}" if package else root
+    for _, neighbour in filter(lambda one: one[0].startswith("/"), file.neighbours):
+        neighbour.verified()
     private = {f"{root}.{one}": neighbour for one, neighbour in file.neighbours} | {name: file}
     _finder.files = _finder.files | private  # another dict: threads may be looking through this one
     _finder.roots[root] = frozenset(one.partition(".")[0] for one, _ in file.neighbours)
@@ -125,6 +127,19 @@ def _import(
     """Import as `__import__` does, neighbours first."""
     top = name.partition(".")[0]
     if level or top not in names:
-        return builtins.__import__(name, globals, locals, fromlist or (), level)
+        module = builtins.__import__(name, globals, locals, fromlist or (), level)
+        return _importlib(root, names) if module is importlib else module
     module = builtins.__import__(f"{root}.{name}", globals, locals, fromlist or ("__name__",), 0)
     return module if fromlist else sys.modules[f"{root}.{top}"]
+
+
+def _importlib(root: str, names: frozenset[str]) -> ModuleType:
+    """Return Python's importlib, whose `import_module` finds neighbours first."""
+
+    def import_module(name: str, package: str | None = None) -> ModuleType:
+        private = not name.startswith(".") and name.partition(".")[0] in names
+        return importlib.import_module(f"{root}.{name}" if private else name, package)
+
+    module = ModuleType("importlib")
+    vars(module).update(vars(importlib), import_module=import_module)
+    return module

@@ -78,6 +78,22 @@ LAYOUTS = {
     "one of two": (
         "try:\n    from absent import value\nexcept ImportError:\n    from helper import value", {"helper": "value = 3"}
     ),
+    "a module by a function": (
+        "import importlib\nvalue = importlib.import_module('helper').value", {"helper": "value = 3"}
+    ),
+    "a submodule by a function": (
+        "from importlib import import_module\nvalue = import_module('parts.block').value",
+        {"parts__INIT": "", "parts__deep": "value = 3",
+         "parts__block": "import importlib\nvalue = importlib.import_module('.deep', __package__).value"},
+    ),
+    "a module by __import__": ("value = __import__('helper').value", {"helper": "value = 3"}),
+    "all that a package names": (
+        "from parts import *\nvalue = block.value", {"parts__INIT": "__all__ = ['block']", "parts__block": "value = 3"}
+    ),
+    "a file that is run": (
+        "import runpy, os\nvalue = runpy.run_path(os.path.join(os.path.dirname(__file__), 'helper.py'))['value']",
+        {"helper": "value = 3"},
+    ),
 }  # fmt: skip
 
 
@@ -92,6 +108,18 @@ def test_neighbours_are_imported_and_in_the_fingerprint(folder, layout):
     folder(**{name: files[name].replace("value = 3", "value = 4")})
     assert answer(place / "net.py") == 4
     assert network(place / "net.py").describe()["model"] != described
+
+
+def test_a_file_that_a_neighbour_reads_is_in_the_fingerprint(folder):
+    read = "from pathlib import Path\nvalue = int((Path(__file__).parent / 'value.txt').read_text())"
+    place = folder(net=model("from parts.block import value"), parts__block=read)
+    (place / "parts/value.txt").write_text("3")
+    planned = network(place / "net.py")
+    assert "/parts/value.txt" in planned.describe()["model"]["neighbours"]
+    (place / "parts/value.txt").write_text("4")
+    assert answer(place / "net.py") == 4
+    with pytest.raises(ModelError, match=r"value\.txt has sha256 .*plan the job again"):
+        planned.engine()
 
 
 def test_imports_within_functions_are_found_too(folder):
