@@ -25,8 +25,8 @@ _IN_NM = ("resolution", "voxel_size")  # as CREMI, chunkflow and daisy have them
 
 
 def stated_names(attributes: Mapping[str, Any], ndim: int) -> tuple[tuple[str, ...], str]:
-    """Return the names of axes, `ndim` of them if any attribute has so many, and the attribute (in any case)."""
-    keys = {key.lower(): key for key in attributes}
+    """Return the names of axes, `ndim` of them if any attribute has so many, and the attribute that states them."""
+    keys = _in_any_case(attributes)
     known = [keys[name] for name in _AXES if name in keys]
     stated = [(names, key) for key in known if any(map(str.isalpha, names := axis_names(attributes[key])))]
     return next((one for one in stated if len(one[0]) == ndim), stated[0] if stated else ((), ""))
@@ -34,12 +34,18 @@ def stated_names(attributes: Mapping[str, Any], ndim: int) -> tuple[tuple[str, .
 
 def stated_size(attributes: Mapping[str, Any]) -> tuple[list[float], Any, str] | None:
     """Return the lengths of a voxel, their units and the attribute that states them; None where none does."""
-    for name, unit in SIZES.items():
-        size = _lengths(attributes.get(name))
+    keys = _in_any_case(attributes)
+    for name, unit in ((name, unit) for name, unit in SIZES.items() if name in keys):
+        size = _lengths(attributes[keys[name]])
         if size is not None:
-            beside = next((attributes[key] for key in unit_names(name) if key in attributes), None)
-            return size, unit or ("nm" if beside is None and name in _IN_NM else beside), name
+            beside = next((attributes[keys[key]] for key in unit_names(name) if key in keys), None)
+            return size, unit or ("nm" if beside is None and name in _IN_NM else beside), keys[name]
     return None
+
+
+def _in_any_case(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of attributes by those in small letters, where one that has only such comes first."""
+    return {key.lower(): key for key in attributes} | {key: key for key in attributes}
 
 
 def unit_names(name: str) -> tuple[str, ...]:

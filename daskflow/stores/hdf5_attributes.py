@@ -77,17 +77,18 @@ def _named_axes(dataset: Any) -> Found:
 
 
 def _labels(dataset: Any) -> tuple[str, ...]:
-    """Return the labels of the dimensions, as HDF5 keeps them; h5py's own would crash on text of a fixed length."""
+    """Return the labels or scales of the dimensions; h5py's own crash on those that others have not written as HDF5."""
     stated = np.ravel(dataset.attrs.get("DIMENSION_LABELS", []))
     labels = map(as_text, stated if len(stated) == dataset.ndim else [""] * dataset.ndim)
-    return tuple(label or _scale_name(dim) for label, dim in zip(labels, dataset.dims, strict=True))
+    return tuple(label or _scale_name(dataset, axis) for axis, label in enumerate(labels))
 
 
-def _scale_name(dim: Any) -> str:
+def _scale_name(dataset: Any, axis: int) -> str:
     """Return the name of the dimension scale that NetCDF attaches to an axis, if any."""
-    with contextlib.suppress(RuntimeError, KeyError, IndexError, OSError):
-        if len(dim):
-            return str(dim[0].name).rpartition("/")[2]
+    with contextlib.suppress(RuntimeError, KeyError, IndexError, OSError, TypeError, ValueError):
+        scale = dataset.attrs.get("DIMENSION_LIST", ())[axis][0]
+        if type(scale).__name__ == "Reference":
+            return str(dataset.file[scale].name).rpartition("/")[2]
     return ""
 
 

@@ -87,10 +87,13 @@ def test_attributes_name_axes(tmp_path, attributes):
     assert next(iter(attributes)) in store.sources["axes"]
 
 
-def test_dimension_labels_of_a_fixed_length_do_not_crash_h5py(tmp_path):
+@pytest.mark.parametrize("scales", [np.arange(4), "zyxc", [b"z", b"y", b"x", b"c"]])
+def test_dimension_labels_and_scales_as_plain_text_or_numbers_do_not_crash_h5py(tmp_path, scales):
     said = np.array([b"z", b"y", b"x", b"c"])
-    store = open_store(saved(tmp_path / "a.h5", np.moveaxis(TWO, 0, -1), DIMENSION_LABELS=said))
-    np.testing.assert_array_equal(all_of(store), TWO)
+    path = saved(tmp_path / "a.h5", np.moveaxis(TWO, 0, -1), DIMENSION_LABELS=said, DIMENSION_LIST=scales)
+    np.testing.assert_array_equal(all_of(open_store(path)), TWO)
+    saved(tmp_path / "b.h5", DIMENSION_LIST=scales)
+    np.testing.assert_array_equal(all_of(open_store(tmp_path / "b.h5")), VOXELS)
 
 
 @pytest.mark.parametrize("scales", [False, True])
@@ -126,6 +129,7 @@ def test_four_axes_that_nobody_names_are_refused_and_one_of_several_times_is_cho
         ({"pixel_size": [0.25, 0.1, 0.1], "units": "um"}, (250, 100, 100)),
         ({"element_size": [0.25, 0.1, 0.1], "element_size_unit": b"um"}, (250, 100, 100)),
         ({"spacing": [0.25, 0.1, 0.1]}, None),
+        ({"VoxelSize": [0.25, 0.1, 0.1], "Unit": "um"}, (250, 100, 100)),
         ({"resolution": [1, 2, 3], "units": "furlong"}, None),
         ({}, None),
     ],
