@@ -23,6 +23,7 @@ def with_skipped(files: Sequence[Path]) -> list[Path]:
     names = [_NUMBER.split(file.name) for file in files]
     at = _place(names)
     if at is None:
+        _warn_of_a_grid(files, names)
         return list(files)
     numbers = [int(parts[at]) for parts in names]
     step = math.gcd(*(b - a for a, b in itertools.pairwise(numbers)))
@@ -39,6 +40,22 @@ def with_skipped(files: Sequence[Path]) -> list[Path]:
     known = dict(zip(numbers, files, strict=True))
     head, width, tail = "".join(names[0][:at]), len(names[0][at]), "".join(names[0][at + 1 :])
     return [known.get(number) or files[0].with_name(f"{head}{number:0{width}d}{tail}") for number in every]
+
+
+def _warn_of_a_grid(files: Sequence[Path], names: Sequence[Sequence[str]]) -> None:
+    """Say in the log when names count two numbers, each with each: sections and channels, or sections of wafers."""
+    if len({len(parts) for parts in names}) != 1:
+        return
+    counts = [len(set(column)) for column in zip(*names, strict=True)]
+    if sum(count > 1 for count in counts) > 1 and math.prod(counts) == len(names):
+        logger.warning(
+            "%s: the names of %d files count %s; all are read as sections, in the order %s, ...: if a number counts"
+            " channels or tiles, keep the files of one in a directory of their own",
+            files[0].parent,
+            len(files),
+            " x ".join(str(count) for count in counts if count > 1),
+            ", ".join(file.name for file in files[:3]),
+        )
 
 
 def _place(names: Sequence[Sequence[str]]) -> int | None:

@@ -110,15 +110,19 @@ def _with_note(tags: Tags, note: dict[str, Any]) -> Tags:
 
 
 def _imagej(tif: Any) -> Tags:
-    """Return what ImageJ's tags say: lengths of a pixel in `unit`, and sections `spacing` or 1 unit apart."""
+    """Return what ImageJ's tags say: lengths of a pixel in `unit`, and sections `spacing` or 1 unit apart.
+
+    One section alone, as in a directory of them, has no thickness unless its tags say so.
+    """
     said = tif.imagej_metadata or {}
     unit, where = as_text(said.get("unit")), "ImageJ tags unit, spacing"
     y, x = (_per_unit(tif.pages[0], axis) for axis in "YX")
     if not unit and (x, y) != _SCREEN:
         unit, where = _resolution_unit(tif.pages[0]), "ImageJ tags ResolutionUnit, spacing"
-    z = abs(_number(said.get("spacing", 1)))
+    sections = said.get("images", 1) // (said.get("channels", 1) * said.get("frames", 1) or 1)
+    z = abs(_number(said.get("spacing", 1 if sections > 1 else None)))
     if "spacing" not in said:
-        where = where.replace("spacing", "no spacing, which ImageJ takes as 1 unit")
+        where = where.replace("spacing", f"no spacing{', which ImageJ takes as 1 unit' if z else ''}")
     stated = Stated(
         voxel_size=[z, y and 1 / y, x and 1 / x],
         units=[as_text(said.get("zunit")) or unit, as_text(said.get("yunit")) or unit, unit],

@@ -39,3 +39,10 @@ def test_a_file_taken_out_of_a_sequence_is_found_again(first, step, count, width
 def test_names_that_are_no_sequence_lack_nothing(names):
     files = [Path("/a") / name for name in names]
     assert with_skipped(files) == files
+
+
+@pytest.mark.parametrize(("axis", "said"), [("c{c}", "3 x 2"), ("{c}", "3 x 2"), ("c{z}", "")])
+def test_names_that_count_two_numbers_are_told_of(axis, said, caplog):
+    files = [Path("/a") / f"z{z}_{axis.format(c=c, z=2 * z + c)}.tif" for z in range(3) for c in range(2)]
+    assert with_skipped(files) == files
+    assert (f"6 files count {said}" in caplog.text) if said else not caplog.text

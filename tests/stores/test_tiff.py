@@ -358,6 +358,15 @@ WRITERS = {
 }
 
 
+def test_sections_of_imagej_have_no_thickness_that_no_tag_says(tmp_path):
+    for z in range(3):
+        metadata = {"axes": "YX", "unit": "nm"}
+        tifffile.imwrite(tmp_path / f"{z}.tif", noise((6, 7)), imagej=True, metadata=metadata, resolution=(0.25, 0.25))
+    store = open_store(tmp_path, format="tiff")
+    assert store.spec.voxel_size is None
+    assert "z ? 'nm', y 4 nm" in store.sources["voxel_size"]
+
+
 def test_a_file_without_its_description_is_truncated(tmp_path):
     tifffile.imwrite(tmp_path / "a.ome.tif", noise((3, 20, 30)), compression="zlib", metadata={"axes": "ZYX"})
     (tmp_path / "a.ome.tif").write_bytes((tmp_path / "a.ome.tif").read_bytes()[:-10])  # it comes last
