@@ -1,7 +1,7 @@
 """Weights as checkpoints hold them, and the state dict among them that fits a network.
 
-A checkpoint is taken for its tensors by dotted name, whether a part of the name is a key of a dict around the others
-or a prefix within their keys:
+A checkpoint is taken for its tensors by dotted name, whether a part of the name is a key of a dict around the others,
+a place in a list, or a prefix within their keys:
 
     {"epoch": 3, "state_dict": {"model.conv.weight": ...}}      state_dict.model.conv.weight
 
@@ -16,6 +16,7 @@ import argparse
 import logging
 import pathlib
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ def read_weights(path: Path) -> State:
     Raises:
         ModelError: it is no weight file, or it holds pickled objects other than tensors and plain values.
     """
+    if is_torchscript(path):
+        raise ModelError(f"weights {path} are a TorchScript archive, which is a model: give it as convnet_model (-m)")
     try:
         stored = _read_safetensors(path) if path.suffix == ".safetensors" else _unpickled(path)
     except (MissingDependencyError, ModelError):
@@ -92,14 +95,24 @@ def fill(net: torch.nn.Module, tensors: State, model: str, weights: Path) -> Non
     _load(net, {names.get(name, name): tensor for name, tensor in closest.items()}, model, weights)
 
 
+def is_torchscript(path: Path) -> bool:
+    """Return whether a file is a TorchScript archive, not what `torch.save` or `torch.export` write."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
 def first_line(error: Exception) -> str:
-    """Return the type and the first line of what was raised, without colours."""
+    """Return the type and the first sentence of what was raised, without colours."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
-    return f"{type(error).__name__}: {text.partition(chr(10))[0]}"
+    sentence = re.split(r"[.]?\s*\n|[.] ", text)[0]
+    return f"{type(error).__name__}: {sentence}"
 
 
 def _tensors(stored: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, torch.Tensor]]:
     for key, value in stored.items():
+        value = dict(enumerate(value)) if isinstance(value, list | tuple) else value
         if isinstance(value, Mapping):
             yield from _tensors(value, f"{prefix}{key}.")
         elif isinstance(value, torch.Tensor):

@@ -19,7 +19,7 @@ import torch
 
 from daskflow.errors import ModelError
 from daskflow.inference.engines.python_file import run_model_file
-from daskflow.inference.engines.state_dicts import fill, first_line, read_weights
+from daskflow.inference.engines.state_dicts import fill, first_line, is_torchscript, read_weights
 from daskflow.inference.network import ModelFile
 
 
@@ -90,6 +90,11 @@ def _python_model(model: ModelFile, weights: ModelFile | None, device: torch.dev
 
 
 def _torchscript(path: Path, device: torch.device) -> TorchModel:
+    if zipfile.is_zipfile(path) and not is_torchscript(path):
+        raise ModelError(
+            f"model {path} is no TorchScript archive but what torch.save wrote: give weights as convnet_weight_path"
+            " (-w) and the model's .py file as convnet_model (-m); write a whole model with torch.export.save (.pt2)"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)

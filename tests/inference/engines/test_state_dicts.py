@@ -81,6 +81,17 @@ def test_safetensors_are_found_by_prefix_too(tmp_path, prefix):
     assert_holds(net.state_dict(), values())
 
 
+def test_a_state_dict_in_a_list_is_found(tmp_path):
+    assert_holds(loads({"epoch": 1, "folds": [{"module": values()}, None]}, folder=tmp_path), values())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_an_archive_of_torchscript_given_as_weights_is_said_to_be_a_model(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Conv3d(1, 1, 1)), tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"w\.pt are a TorchScript archive.*convnet_model \(-m\)"):
+        read_weights(tmp_path / "w.pt")
+
+
 def test_wrapped_submodules_and_models_that_hold_the_network_are_matched(tmp_path):
     inner = {name.replace("conv.", "conv._orig_mod."): value for name, value in values().items()}
     assert_holds(loads(inner, folder=tmp_path), values())

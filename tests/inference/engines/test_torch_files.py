@@ -186,6 +186,11 @@ class TestTorchScript:
             with pytest.raises(ModelError, match=r"is no TorchScript archive.*convnet_weight_path"):
                 load_model(write("m.pt", content), None, CPU)
 
+    def test_a_whole_model_that_was_pickled_is_refused_with_how_to_save_it(self, write):
+        with pytest.raises(ModelError, match=r"torch\.save wrote.*torch\.export\.save") as caught:
+            load_model(write("m.pt", saved(torch.nn.Conv3d(1, 1, 1))), None, CPU)
+        assert "corrupted" not in str(caught.value)
+
     def test_pickled_code_is_not_run(self, write, tmp_path):
         marker = tmp_path / "run"
         with pytest.raises(ModelError, match="no TorchScript"):
