@@ -148,10 +148,10 @@ def corrected_attributes(attributes: dict[str, Any], spec: VolumeSpec, axes: Axe
         transform = attributes["transform"]
         moved = {"scale": size, "translate": corner, "units": ["nm"] * 3}
         stated["transform"] = transform | {key: _with_zyx(transform.get(key), new, axes) for key, new in moved.items()}
-    for name in SIZES.keys() & attributes.keys():
-        unit = nm_per(SIZES[name]) or 1
-        stated[name] = _with_zyx(attributes[name], [in_nm(s, 1 / unit) for s in size], axes)
-        stated |= {key: stated["units"] for key in unit_names(name) if key in attributes}
+    for key in (key for key in attributes if key.lower() in SIZES):
+        unit = nm_per(SIZES[key.lower()]) or 1
+        stated[key] = _with_zyx(attributes[key], [in_nm(s, 1 / unit) for s in size], axes)
+        stated |= {other: stated["units"] for other in attributes if other.lower() in unit_names(key.lower())}
     if "pixelResolution" in attributes:
         stated["pixelResolution"] = {"unit": "nm", "dimensions": list(reversed(size))}
     return stated

@@ -122,6 +122,7 @@ def test_other_attributes_of_arrays_follow_and_unknown_ones_stay(tmp_path: Path)
         "units": ["um"] * 3,
         "offset": [0.16, 0.064, -0.096],
         "pixelResolution": {"unit": "um", "dimensions": [0.008, 0.008, 0.04]},
+        "Voxel_size_um": [0.04, 0.008, 0.008],
         "mine": {"a": 1},
     }
     (layer / ".zattrs").write_text(json.dumps(stated))
@@ -133,6 +134,7 @@ def test_other_attributes_of_arrays_follow_and_unknown_ones_stay(tmp_path: Path)
     assert found["mine"] == {"a": 1}
     assert found["offset"] == [80, 32, -48]
     assert found["units"] == ["nm"] * 3
+    assert found["Voxel_size_um"] == [0.02, 0.004, 0.004]
     assert found["pixelResolution"] == {"unit": "nm", "dimensions": [4, 4, 20]}
 
 
