@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -171,8 +172,10 @@ def _start(stated: Stated, axes: Axes, size: VoxelSize | None, url: str) -> tupl
 
 
 def _finite(values: Sequence[Any]) -> Sequence[Any]:
-    """Return the numbers of a position, [] when one is infinite or none, which is no position."""
-    return values if all(abs(float(value)) < math.inf for value in values) else []
+    """Return the numbers of a position, [] when one is infinite or no number, which is no position."""
+    with contextlib.suppress(TypeError, ValueError):
+        return values if all(abs(float(value)) < math.inf for value in values) else []
+    return []
 
 
 def _axes_source(stated: Stated, opening: Opening) -> str:

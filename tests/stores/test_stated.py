@@ -67,7 +67,10 @@ def test_a_physical_position_is_in_voxels_of_the_size_that_is_known():
     assert "without a voxel size" in sources["voxel_offset"]
 
 
-@pytest.mark.parametrize("place", [{"voxel_offset": [float("inf"), 0, 0]}, {"position": [0, float("nan"), 0]}])
+@pytest.mark.parametrize(
+    "place",
+    [{"voxel_offset": [float("inf"), 0, 0]}, {"position": [0, float("nan"), 0]}, {"position": [0, "a", None]}],
+)
 def test_a_position_that_is_no_number_is_none(place):
     assert settled(Stated(voxel_size=[1, 1, 1], **place))[0].box.start == (0, 0, 0)
 
