@@ -219,6 +219,11 @@ def _stack(path: Path, size: int, tif: Any, opening: Opening) -> TiffStack:
             f"{path} has separate sample planes, volumetric tiles or subsampled colours, which are not read"
         )
     tags = read_tags(tif)
+    if tif.is_ome and series.kind != "ome":  # tifffile would read the pages as something else
+        raise CorruptChunkError(
+            f"{path} is truncated, or not what its OME description says: that has {tags.described} planes (zct), and"
+            f" the file {len(tif.pages)} pages"
+        )
     shape, names = _stored(series, tags, path, opening)
     axes = find_axes(shape, names, str(path), opening, keep_channel=tags.channels is not None)
     if axes.spatial[1:] != tuple(sorted(axes.spatial[1:])) or axes.spatial[0] > axes.spatial[1]:

@@ -31,11 +31,13 @@ class Tags:
     Attributes:
         stated: sizes, place and meaning, zyx.
         pages: how many pages there should be, None when the file does not say.
+        described: planes by sections, channels and time points, as OME tags say.
         channels: size of the channel axis, in files that we wrote; None for all others.
     """
 
     stated: Stated
     pages: int | None = None
+    described: str = ""
     channels: int | None = None
 
 
@@ -74,7 +76,7 @@ def ome_tags(root: ET.Element) -> Tags:
         channel_names=names if any(names) else (),
         sources={"voxel_size": "OME tags" if any(sizes) else "OME tags without sizes", "channel_names": "OME tags"},
     )
-    return _with_note(Tags(stated), note)
+    return _with_note(Tags(stated, described=" x ".join(pixels.get(f"Size{axis}", "?") for axis in "ZCT")), note)
 
 
 def _physical(said: Any) -> tuple[list[Any], list[Any]]:
@@ -106,7 +108,7 @@ def _with_note(tags: Tags, note: dict[str, Any]) -> Tags:
         channel_names=tuple(note.get("channel_names", tags.stated.channel_names)),
         sources={"channel_names": "our own tags", **tags.stated.sources, **(ours if note else {})},
     )
-    return Tags(stated, channels=note.get("channels") or None)
+    return replace(tags, stated=stated, channels=note.get("channels") or None)
 
 
 def _imagej(tif: Any) -> Tags:

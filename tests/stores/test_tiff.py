@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -356,6 +357,16 @@ WRITERS = {
     "bigtiff": lambda path, a: tifffile.imwrite(path, a, bigtiff=True, compression="zlib"),
     "tiled": lambda path, a: tifffile.imwrite(path, a, tile=(16, 16), metadata=None, photometric="minisblack"),
 }
+
+
+def test_an_ome_file_that_is_not_what_it_describes_is_not_read_as_something_else(tmp_path):
+    tifffile.imwrite(tmp_path / "a.ome.tif", noise((6, 8, 9)), metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
+        text = re.sub(r"<TiffData.*(/|</TiffData)>", "<TiffData/>", tif.ome_metadata)
+    planes = {"photometric": "rgb", "planarconfig": "separate"}
+    tifffile.imwrite(tmp_path / "b.ome.tif", noise((3, 8, 9)), description=text, metadata=None, **planes)
+    with pytest.raises(CorruptChunkError, match=r"b\.ome\.tif is truncated, or .* 6 x 1 x 1 planes .* 1 pages"):
+        open_store(tmp_path / "b.ome.tif")
 
 
 def test_sections_of_imagej_have_no_thickness_that_no_tag_says(tmp_path):
