@@ -34,7 +34,7 @@ class ModelFile:
     Attributes:
         path: where it lies, on this machine and on every worker.
         sha256: hash of its content.
-        neighbours: the files that a Python file imports from beside itself, by the dotted name it imports them by.
+        neighbours: the files that a Python file needs from beside itself: modules by dotted name, others by "/path".
     """
 
     path: str
