@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import operator
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -13,9 +11,10 @@ import numpy as np
 from isal import igzip
 from numpy.typing import NDArray
 
-from daskflow.errors import JobError
+from daskflow.errors import CorruptChunkError, JobError
 from daskflow.geometry import BlockGrid
 from daskflow.stores import kvstore
+from daskflow.stores.compressed import MOST_ALWAYS, decompress
 
 PENDING, DONE, EMPTY, FAILED = range(4)
 STATES = ("pending", "done", "empty", "failed")
@@ -108,8 +107,9 @@ class Ledger:
         if data is None:
             return cls(grid)
         try:
-            states = np.frombuffer(gzip.decompress(data), np.uint8).copy()
-        except (OSError, EOFError, zlib.error) as error:
+            most = max(MOST_ALWAYS, len(grid))
+            states = np.frombuffer(decompress(data, ".gz", "it", most), np.uint8).copy()
+        except CorruptChunkError as error:
             raise JobError(f"the ledger {url} is damaged ({error}); delete it to run every block again") from error
         if len(states) != len(grid) or (len(states) and int(states.max()) >= len(STATES)):
             raise JobError(f"the ledger {url} is not one of {len(grid):,} blocks; delete it to run every block again")

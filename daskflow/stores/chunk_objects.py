@@ -9,12 +9,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from daskflow.errors import CorruptChunkError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
-from daskflow.stores.cloudvolume_files import SUFFIXES, decompress
+from daskflow.stores.compressed import SUFFIXES, decompress
 from daskflow.stores.precomputed_driver import Load, Put, chunk_name
-from daskflow.stores.precomputed_shards import chunk_key, open_shards
+from daskflow.stores.precomputed_shards import chunk_key, open_shards, zipped
 
 _GZIP = b"\x1f\x8b"
 
@@ -41,10 +40,12 @@ class ChunkObjects:
 
     Attributes:
         url: of the scale.
+        most: bytes of a chunk beyond which a compressed object is damaged.
         endings: what names may end in, the likeliest first.
     """
 
     url: str
+    most: int
     endings: list[str] = field(default_factory=lambda: sorted(SUFFIXES.values()))
 
     @property
@@ -71,10 +72,7 @@ class ChunkObjects:
                 self.endings = [ending, *(e for e in self.endings if e != ending)]
             data = bytes(result.value)
             as_sent = ending == SUFFIXES["gzip"] and not data.startswith(_GZIP)  # a server that says it is gzip
-            try:
-                return data if as_sent else decompress(data, ending)
-            except ValueError as error:
-                raise CorruptChunkError(f"cannot decompress {self.where(chunk)}{ending}: {error}") from error
+            return data if as_sent else decompress(data, ending, f"{self.where(chunk)}{ending}", self.most)
 
         return load
 
@@ -110,16 +108,19 @@ class ChunkShards:
         url: of the layer.
         spec: the scale.
         metadata: what `precomputed_info.driver_metadata` returned, as text.
+        most: bytes of a chunk beyond which one that is compressed in its shard is damaged.
     """
 
     url: str
     spec: VolumeSpec
     metadata: str
+    most: int
 
     def fetch(self, chunks: Sequence[BoundingBox]) -> list[Load]:
         import tensorstore as ts
 
-        store, batch = open_shards(self.url, self.metadata), ts.Batch()
+        suffix = SUFFIXES["gzip" if zipped(self.metadata) else "none"]
+        store, batch = open_shards(self.url, self.metadata, as_stored=True), ts.Batch()
         begun = [store.read(chunk_key(self.spec, chunk), batch=batch) for chunk in chunks]
         batch.submit()
 
@@ -127,7 +128,9 @@ class ChunkShards:
             def load() -> bytes | None:
                 with kvstore.translated(self.where(chunk), "read"):
                     result = kvstore.wait(reading, self.url)
-                return bytes(result.value) if result.state == "value" else None
+                if result.state != "value":
+                    return None
+                return decompress(bytes(result.value), suffix, self.where(chunk), self.most)
 
             return load
 

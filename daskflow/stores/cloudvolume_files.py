@@ -14,20 +14,12 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from daskflow.errors import (
-    CorruptChunkError,
-    MissingDependencyError,
-    StoreAccessError,
-    StoreError,
-    UnknownFormatError,
-)
+from daskflow.errors import StoreAccessError, StoreError, UnknownFormatError
 from daskflow.geometry import BoundingBox
+from daskflow.stores.compressed import SUFFIXES, compress, decompress
 from daskflow.stores.precomputed_driver import Load, Put, chunk_name
 
-MAX_BUFFER = 2**31  # bytes of a chunk whose size is not known
-SUFFIXES = {"gzip": ".gz", "br": ".br", "none": ""}
 _CHUNK_NAME = re.compile(r"-?\d+--?\d+_-?\d+--?\d+_-?\d+--?\d+(\.\w+)?")
 
 
@@ -37,13 +29,13 @@ class ChunkFiles:
 
     Attributes:
         directory: where they are.
+        most: bytes of a chunk beyond which a compressed file is damaged.
         compression: by which new ones are compressed, gzip, br or none; each is read whichever name it has.
-        most: bytes of a chunk beyond which a gzip file is damaged.
     """
 
     directory: Path
+    most: int
     compression: str = "none"
-    most: int = MAX_BUFFER
 
     def fetch(self, chunks: Sequence[BoundingBox]) -> list[Load]:
         """Return a function for each chunk that reads and decompresses its file; None without a file.
@@ -103,51 +95,6 @@ def peek_compression(directory: Path) -> str | None:
     return next(name for name, suffix in SUFFIXES.items() if suffix == (found[1] or ""))
 
 
-def compress(data: bytes | memoryview, compression: str) -> bytes:
-    """Return `data` compressed by gzip (ISA-L, level 1, no time stamp) or br."""
-    if compression == "gzip":
-        from isal import igzip_lib
-
-        return bytes(igzip_lib.compress(data, 1, igzip_lib.COMP_GZIP, igzip_lib.MEM_LEVEL_LARGE))
-    return bytes(_brotli().compress(data, quality=4))
-
-
-def decompress(data: bytes, suffix: str, most: int = MAX_BUFFER) -> bytes:
-    """Return the content of a file that ends in `suffix`: .gz, .br or nothing.
-
-    Raises:
-        ValueError: it is gzip of more than `most` bytes, truncated or otherwise damaged.
-    """
-    if suffix == ".gz":
-        from isal import igzip_lib
-
-        unpacking = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP)
-        try:
-            content = bytes(unpacking.decompress(data, most + 1))
-        except igzip_lib.IsalError as error:  # type: ignore[misc]  # declared as an instance
-            raise ValueError(str(error)) from error
-        if len(content) > most:
-            raise ValueError(f"it holds more than the {most:,} bytes that a chunk can have")
-        if not unpacking.eof:
-            raise ValueError("it is truncated")
-        return content
-    if suffix == ".br":
-        brotli = _brotli()
-        try:
-            return bytes(brotli.decompress(data))
-        except brotli.error as error:
-            raise ValueError(str(error)) from error
-    return data
-
-
-def _brotli() -> Any:
-    try:
-        import brotli
-    except ImportError as error:
-        raise MissingDependencyError.of("brotli", "brotli") from error
-    return brotli
-
-
 def has_other_names(directory: Path, chunks: Iterable[BoundingBox]) -> bool:
     """Return whether one of some chunks has a file with another name than the plain one."""
     names = [f"{chunk_name(chunk)}{suffix}" for chunk in chunks for suffix in SUFFIXES.values() if suffix]
@@ -163,13 +110,12 @@ def _load(directory: Path, name: str, suffixes: Sequence[str], most: int) -> byt
     for _, _, suffix in sorted(found):
         path = directory / f"{name}{suffix}"
         try:
-            return decompress(path.read_bytes(), suffix, most)
+            data = path.read_bytes()
         except FileNotFoundError:
             continue
-        except ValueError as error:
-            raise CorruptChunkError(f"cannot decompress {path}: {error}") from error
         except OSError as error:
             raise _refusal("read", path, error) from error
+        return decompress(data, suffix, str(path), most)
     return None
 
 

@@ -86,7 +86,7 @@ class PrecomputedStore(Store):
         if scale["sharding"] is None:
             compression = self.compression or "none"
         else:
-            compression = "gzip" if scale["sharding"].get("data_encoding") == "gzip" else "none"
+            compression = "gzip" if self._zipped else "none"
         return replace(self.options, chunk=self.spec.chunk, shard=self.spec.shard, compression=compression)
 
     @property
@@ -120,11 +120,11 @@ class PrecomputedStore(Store):
         """The chunks as bytes, for what tensorstore's driver does not do."""
         source: ChunkSource
         if self.spec.shard is not None:
-            source = ChunkShards(self.url, self.spec, self._metadata)
+            source = ChunkShards(self.url, self.spec, self._metadata, self._most)
         elif self._directory is not None:
-            source = ChunkFiles(self._directory, self.compression or "none", self._most)
+            source = ChunkFiles(self._directory, self._most, self.compression or "none")
         else:
-            self._objects = self._objects or ChunkObjects(kvstore.join(self.url, self._scale["key"]))
+            self._objects = self._objects or ChunkObjects(kvstore.join(self.url, self._scale["key"]), self._most)
             source = self._objects
         return EncodedChunks(source, self.spec, self._metadata)
 
@@ -142,8 +142,13 @@ class PrecomputedStore(Store):
         raw_files = self.encoding.name == "raw" and self.spec.shard is None and self._directory is not None
         return self.encoding.driven and self.compression is None and not raw_files
 
+    @functools.cached_property
+    def _zipped(self) -> bool:
+        """Whether shards hold gzip, which the driver would unpack whatever its size."""
+        return precomputed_shards.zipped(self._metadata)
+
     def _read(self, box: BoundingBox) -> Array:
-        if not self._driven or self._has_other_names(box):
+        if not self._driven or self._zipped or self._has_other_names(box):
             return self._chunks.read(box, fill_missing=self.fill_missing, background=self.background)
         try:
             with kvstore.translated(self.url, f"read {box} of mip {self.mip} of"):

@@ -64,11 +64,17 @@ def chunk_key(spec: VolumeSpec, piece: BoundingBox) -> bytes:
     return struct.pack(">Q", chunk_id(spec.box.shape, spec.chunk, (z, y, x)))
 
 
-def open_shards(url: str, metadata: str) -> Any:
-    """Return the chunks of a scale as a tensorstore key-value store."""
+def open_shards(url: str, metadata: str, *, as_stored: bool = False) -> Any:
+    """Return the chunks of a scale as a tensorstore key-value store, `as_stored` without unpacking them."""
     import tensorstore as ts
 
     scale = json.loads(metadata)["scale_metadata"]
     base = kvstore.kvstore_spec(kvstore.join(url, scale["key"]))
-    request = {"driver": "neuroglancer_uint64_sharded", "base": base, "metadata": scale["sharding"]}
+    sharding = {**scale["sharding"], "data_encoding": "raw"} if as_stored else scale["sharding"]
+    request = {"driver": "neuroglancer_uint64_sharded", "base": base, "metadata": sharding}
     return ts.KvStore.open(request, context=kvstore.context()).result()
+
+
+def zipped(metadata: str) -> bool:
+    """Return whether chunks are compressed by gzip in shards."""
+    return ((json.loads(metadata)["scale_metadata"]["sharding"] or {}).get("data_encoding")) == "gzip"

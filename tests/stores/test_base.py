@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import gzip
-
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -10,7 +8,6 @@ from hypothesis import strategies as st
 from daskflow.errors import (
     AlignmentError,
     BoundsError,
-    CorruptChunkError,
     GeometryError,
     MetadataMismatchError,
     MissingChunkError,
@@ -171,13 +168,3 @@ def test_a_file_drops_no_chunk(tmp_path):
     store = open_store(tmp_path / "a.npy")
     with pytest.raises(ParameterError, match="keeps every chunk"):
         store.write(store.spec.box, np.zeros((4, 4, 4), np.uint8), drop=0)
-
-
-def test_a_gzip_chunk_of_more_bytes_than_a_chunk_has_is_damaged(tmp_path):
-    spec = VolumeSpec(BoundingBox((0, 0, 0), (8, 8, 8)), np.dtype(np.uint8), layer_type="image")
-    store = create_store(tmp_path / "layer", spec, layout=Layout(chunk=(8, 8, 8), compression="gzip"))
-    store.write(spec.box, np.ones(spec.shape, np.uint8))
-    (file,) = (tmp_path / "layer/1_1_1").iterdir()
-    file.write_bytes(gzip.compress(bytes(2**24)))
-    with pytest.raises(CorruptChunkError, match="more than the"):
-        open_store(tmp_path / "layer").read(spec.box)

@@ -17,7 +17,7 @@ from daskflow.errors import CorruptChunkError, MissingChunkError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.jobs import verify
 from daskflow.stores.base import Layout
-from daskflow.stores.cloudvolume_files import compress, decompress
+from daskflow.stores.compressed import compress, decompress
 from daskflow.stores.counting import counting
 from daskflow.stores.opening import create_store, open_store
 from daskflow.testing.stores import StoreSuite, triples, voxels, write_all
@@ -136,7 +136,7 @@ def first_chunk(path: Path) -> tuple[Path, BoundingBox]:
 def test_a_layer_of_plain_and_compressed_files_is_read_whole(tmp_path: Path) -> None:
     array = a_layer(tmp_path)
     for i, path in enumerate(sorted((tmp_path / "4_4_40").iterdir())):
-        plain = decompress(path.read_bytes(), ".gz")
+        plain = decompress(path.read_bytes(), ".gz", "it")
         path.unlink()
         suffix = ("", ".gz", ".br")[i % 3]
         data = plain if not suffix else compress(plain, "gzip" if suffix == ".gz" else "br")
@@ -150,7 +150,7 @@ def test_a_layer_of_plain_and_compressed_files_is_read_whole(tmp_path: Path) -> 
 def test_plain_files_in_a_layer_said_to_be_compressed_are_read(tmp_path: Path) -> None:
     array = a_layer(tmp_path)
     for path in list((tmp_path / "4_4_40").iterdir()):
-        path.with_suffix("").write_bytes(decompress(path.read_bytes(), ".gz"))
+        path.with_suffix("").write_bytes(decompress(path.read_bytes(), ".gz", "it"))
         path.unlink()
     np.testing.assert_array_equal(open_store(tmp_path).read(BOX), array)
 
@@ -247,14 +247,14 @@ def test_compression_away_from_local_disk_is_refused() -> None:
 @given(st.binary(max_size=2000), st.sampled_from(["gzip", "br"]))
 def test_compressed_bytes_come_back_and_are_standard(data: bytes, compression: str) -> None:
     packed = compress(data, compression)
-    assert decompress(packed, SUFFIXES[compression]) == data
+    assert decompress(packed, SUFFIXES[compression], "it") == data
     assert (gzip.decompress if compression == "gzip" else brotli.decompress)(packed) == data
 
 
 @given(st.binary(max_size=2000), st.integers(0, 9))
 @settings(max_examples=30)
 def test_gzip_of_any_level_is_read(data: bytes, level: int) -> None:
-    assert decompress(gzip.compress(data, level), ".gz") == data
+    assert decompress(gzip.compress(data, level), ".gz", "it") == data
 
 
 def test_gzip_is_isals_level_1() -> None:

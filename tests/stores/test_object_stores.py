@@ -16,7 +16,7 @@ from daskflow.errors import CorruptChunkError, MissingChunkError, StoreAccessErr
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.base import Layout
-from daskflow.stores.cloudvolume_files import compress
+from daskflow.stores.compressed import compress
 from daskflow.stores.counting import counting
 from daskflow.stores.opening import create_store, open_store
 from daskflow.testing.stores import voxels, write_all

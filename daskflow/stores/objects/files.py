@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from daskflow.errors import CorruptChunkError, StoreAccessError, StoreError, StoreNotFoundError
+from daskflow.errors import StoreAccessError, StoreError, StoreNotFoundError
 from daskflow.stores import kvstore
-from daskflow.stores.cloudvolume_files import SUFFIXES, compress, decompress
+from daskflow.stores.compressed import SUFFIXES, compress, decompress
 from daskflow.stores.local_files import replacing
 
 _GZIP = b"\x1f\x8b\x08"
@@ -22,22 +22,13 @@ def gzip(data: bytes) -> bytes:
     return zlib.compress(data, 6, zlib.MAX_WBITS | 16)  # ISA-L's is not seen to give the same bytes each time
 
 
-def gunzip(data: bytes) -> bytes:
-    """Return what `gzip` was given.
-
-    Raises:
-        ValueError: the data are damaged.
-    """
-    return decompress(data, ".gz")
-
-
 def read_file(directory: str, name: str) -> bytes | None:
     """Return the content of a file, whichever of the three names it has: ``name``, ``name.gz`` or ``name.br``.
 
     In a bucket a file has its plain name, and what gzip has made is known by how it begins.
 
     Raises:
-        CorruptChunkError: it is damaged.
+        CorruptChunkError: it is damaged, or holds far more than it takes; see `compressed`.
         ParameterError: a name that leads out of the directory.
     """
     url = kvstore.join(directory, name)
@@ -48,10 +39,7 @@ def read_file(directory: str, name: str) -> bytes | None:
             continue
         if not local and data.startswith(_GZIP):
             suffix = SUFFIXES["gzip"]
-        try:
-            return decompress(data, suffix)
-        except ValueError as error:
-            raise CorruptChunkError(f"cannot decompress {kvstore.redact(url)}{suffix}: {error}") from error
+        return decompress(data, suffix, f"{kvstore.redact(url)}{suffix}")
     return None
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import CorruptChunkError, MissingDependencyError, ParameterError
+from daskflow.errors import CorruptChunkError, ParameterError
 from daskflow.stores import kvstore
+from daskflow.stores.compressed import decompress
 from daskflow.stores.local_files import replacing
 
 Labels = npt.NDArray[np.uint64]
@@ -74,7 +75,7 @@ def read_intmap(url: str) -> tuple[Labels, Labels] | None:
     data = kvstore.read_bytes(url)
     for ending in _COMPRESSED:
         if data is None and (packed := kvstore.read_bytes(url + ending)) is not None:
-            data = _unpacked(packed, ending, url)
+            data = decompress(packed, ending, f"{kvstore.redact(url)}{ending}")
     if data is None:
         return None
     if len(data) < _HEADER.size or _HEADER.unpack_from(data)[:3] != _MAGIC:
@@ -123,24 +124,3 @@ def _fill(path: Path, count: int, parts: Pairs) -> None:
         raise ParameterError(f"{done:,} keys of the {count:,} that were announced")
     if count:
         pairs.flush()
-
-
-def _unpacked(data: bytes, ending: str, url: str) -> bytes:
-    try:
-        if ending == ".gz":
-            from isal import isal_zlib
-
-            return bytes(isal_zlib.decompress(data, 31))
-        if ending == ".zstd":
-            from numcodecs import Zstd
-
-            return bytes(Zstd().decode(data))
-        try:
-            import brotli
-        except ImportError as error:
-            raise MissingDependencyError.of("brotli", "brotli") from error
-        return bytes(brotli.decompress(data))
-    except MissingDependencyError:
-        raise
-    except Exception as error:
-        raise CorruptChunkError(f"{kvstore.redact(url)}{ending} is damaged: {error}") from error

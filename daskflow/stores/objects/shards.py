@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from daskflow.errors import CorruptChunkError, ParameterError
 from daskflow.stores import kvstore
-from daskflow.stores.objects.files import gunzip, gzip, names_below, writing
+from daskflow.stores.compressed import decompress
+from daskflow.stores.objects.files import gzip, names_below, writing
 
 Sharding = dict[str, Any]
 Labels = npt.NDArray[np.uint64]
@@ -253,7 +254,8 @@ class Shards:
             return None
         url, start, size = span
         data = _range(url, start, start + size)
-        return self._decoded(data, url) if self.sharding["data_encoding"] == "gzip" else data
+        suffix = ".gz" if self.sharding["data_encoding"] == "gzip" else ""
+        return decompress(data, suffix, f"the object of label {label} in {kvstore.redact(url)}")
 
     def read_before(self, label: int, start: int, stop: int) -> bytes:
         """Return bytes of the prefix of a label's object, `start` and `stop` counted back from where the object begins.
@@ -321,22 +323,15 @@ class Shards:
         url, bounds = self._url(number), self._bounds(number)
         assert bounds is not None
         start, stop = (int(at) + len(bounds) * _ENTRY for at in bounds[minishard])
-        data = _range(url, start, stop)
-        if self.sharding["minishard_index_encoding"] == "gzip":
-            data = self._decoded(data, url)
+        suffix = ".gz" if self.sharding["minishard_index_encoding"] == "gzip" else ""
+        name = f"the index of minishard {minishard} of {kvstore.redact(url)}"
+        data = decompress(_range(url, start, stop), suffix, name)
         if len(data) % _ROW:
-            raise CorruptChunkError(f"the index of minishard {minishard} of {kvstore.redact(url)} is damaged")
+            raise CorruptChunkError(f"{name} is damaged")
         labels, starts, sizes = np.frombuffer(data, "<u8").reshape(3, -1).astype(np.uint64)
         starts = np.cumsum(starts) + np.cumsum(sizes) - sizes
         rows = np.array([np.cumsum(labels), starts, sizes])
         return rows[:, np.argsort(rows[0], kind="stable")]
-
-    @staticmethod
-    def _decoded(data: bytes, url: str) -> bytes:
-        try:
-            return gunzip(data)
-        except ValueError as error:
-            raise CorruptChunkError(f"{kvstore.redact(url)} is damaged: {error}") from error
 
 
 def _range(url: str, start: int, stop: int) -> bytes:
