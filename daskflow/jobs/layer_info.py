@@ -20,7 +20,8 @@ from daskflow.stores import Store, kvstore
 from daskflow.stores.contents import LevelContents, levels_of, precomputed_objects
 from daskflow.stores.members import Member, members_of
 from daskflow.stores.objects.files import sized_names
-from daskflow.stores.objects.meshes import Meshes, load_object_info, object_directory
+from daskflow.stores.objects.meshes import Meshes
+from daskflow.stores.objects.object_info import load_object_info, object_directory
 from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.stores.opening import open_store, split_dataset, split_prefix
 from daskflow.stores.precomputed import PrecomputedStore

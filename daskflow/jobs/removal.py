@@ -20,7 +20,7 @@ from daskflow.jobs.lock import Lease
 from daskflow.stores import kvstore
 from daskflow.stores.contents import LevelContents, levels_of
 from daskflow.stores.objects.files import sized_names
-from daskflow.stores.objects.meshes import object_directory
+from daskflow.stores.objects.object_info import object_directory
 from daskflow.stores.opening import open_store
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.stores.precomputed_info import Info, edit_info, load_info

@@ -275,10 +275,12 @@ def read_range(url: str, start: int, stop: int) -> bytes | None:
     """Return bytes `start` to `stop` of the object at `url`, and no others; None when there is no object.
 
     Raises:
-        CorruptChunkError: the object is shorter than that.
+        CorruptChunkError: the object is shorter than that, or there can be no such bytes.
         StoreAccessError: the location refuses.
         StoreError: a server that sends whole objects only.
     """
+    if not 0 <= start <= stop < 2**63:
+        raise CorruptChunkError(f"{redact(url)} cannot have bytes {start} to {stop}; what names them is damaged")
     with translated(url, "read"):
         store, key = _locate(url)
         try:

@@ -20,6 +20,7 @@ from daskflow.stores.counting import count
 from daskflow.stores.encoded_chunks import EncodedChunks
 from daskflow.stores.encodings import ENCODINGS, Encoding
 from daskflow.stores.precomputed_driver import read_box, shared_view, write_box
+from daskflow.stores.precomputed_forms import can_hold
 from daskflow.stores.precomputed_info import (
     add_scale,
     driver_metadata,
@@ -67,8 +68,14 @@ class PrecomputedStore(Store):
         compression = info.get("daskflow", {}).get("compression", {}).get(metadata["scale_metadata"]["key"])
         text = json.dumps(metadata, sort_keys=True)
         store = cls(url, mips, mip=mip, fill_missing=fill_missing, metadata=text, compression=compression)
-        store.background = info.get("daskflow", {}).get("background", {}).get(metadata["scale_metadata"]["key"])
-        encodings = [ENCODINGS.get(str(scale.get("encoding")).lower()) for scale in info["scales"]]
+        background = info.get("daskflow", {}).get("background", {}).get(metadata["scale_metadata"]["key"])
+        if background is not None and not can_hold(mips[mip].dtype, background):
+            raise StoreError(
+                f"{kvstore.redact(url)}/info states {background} as the background of mip {mip}, which"
+                f" {mips[mip].dtype} cannot hold; correct it there"
+            )
+        store.background = background
+        encodings = [ENCODINGS.get(scale["encoding"].lower()) for scale in info["scales"]]
         store.shown = all(encoding is not None and encoding.shown for encoding in encodings)
         return store
 

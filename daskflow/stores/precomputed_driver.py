@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from daskflow.errors import StoreError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.base import Array
@@ -31,6 +32,9 @@ def open_view(store: dict[str, Any], metadata: str, spec: VolumeSpec, *, strict:
         metadata: what `precomputed_info.driver_metadata` returned, as text.
         spec: the scale.
         strict: whether a missing chunk is an error; else it reads as zeros.
+
+    Raises:
+        StoreError: metadata that tensorstore refuses.
     """
     import tensorstore as ts
 
@@ -41,7 +45,10 @@ def open_view(store: dict[str, Any], metadata: str, spec: VolumeSpec, *, strict:
         "store_data_equal_to_fill_value": True,
         **json.loads(metadata),
     }
-    handle = ts.open(request, open=True, assume_metadata=True, context=kvstore.context()).result()
+    try:
+        handle = ts.open(request, open=True, assume_metadata=True, context=kvstore.context()).result()
+    except (ValueError, OverflowError) as error:
+        raise StoreError(f"cannot open {spec} as its info describes it: {kvstore.plain_message(error)}") from error
     return handle[..., 0].T if spec.channels is None else handle.T
 
 

@@ -20,12 +20,15 @@ from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.stores import kvstore, stamps
 from daskflow.stores.base import Layout, refuse_cast, refuse_mismatch, refuse_unknown_size
 from daskflow.stores.encodings import ENCODINGS, WRITTEN, Encoding
-from daskflow.stores.sharding import shard_shape, sharding_spec
+from daskflow.stores.precomputed_forms import parse_info
+from daskflow.stores.sharding import check_sharding, shard_shape, sharding_spec
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 FILE_COMPRESSIONS = ("gzip", "br")
 DEFAULT_CHUNK: Zyx = (64, 64, 64)
 Info = dict[str, Any]
+
+_FAR = 2**48  # voxels or nm, beyond which sizes are damaged: products of three and of bytes are to be numbers still
 
 
 def load_info(url: str) -> Info:
@@ -33,18 +36,12 @@ def load_info(url: str) -> Info:
 
     Raises:
         StoreNotFoundError: there is none.
-        StoreError: it is no JSON, or no description of a multiscale volume.
+        StoreError: it is no JSON, or no description of a multiscale volume; `specs_of` says whether sizes make sense.
     """
     data = kvstore.read_bytes(info_url(url))
     if data is None:
         raise StoreNotFoundError(f"no precomputed layer at {kvstore.redact(url)}: it has no info file")
-    try:
-        info = json.loads(data)
-        if not isinstance(info, dict) or not isinstance(info["scales"], list):
-            raise TypeError("no list of scales")
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{kvstore.redact(url)}/info does not describe a precomputed volume: {error!r}") from error
-    return info
+    return parse_info(data, f"{kvstore.redact(url)}/info")
 
 
 def save_info(url: str, info: Info) -> None:
@@ -120,7 +117,7 @@ def specs_of(info: Info, url: str) -> tuple[VolumeSpec, ...]:
     try:
         finest, *others = (_spec_of(info, scale) for scale in info["scales"])
         return (finest, *(other.beginning_at(finest.corner) for other in others))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise StoreError(f"{kvstore.redact(url)}/info does not describe a precomputed volume: {error!r}") from error
 
 
@@ -129,7 +126,9 @@ def _spec_of(info: Info, scale: Info) -> VolumeSpec:
     channels = int(info["num_channels"])
     size, chunk = _zyx(scale["size"]), _zyx(scale["chunk_sizes"][0])
     x, y, z = scale["resolution"]
-    sharding = scale.get("sharding")
+    if max(x, y, z) >= _FAR or bool in map(type, (x, y, z)):
+        raise ValueError(f"resolution {[x, y, z]} is not one of numbers below {_FAR:,}")
+    sharding = scale.get("sharding") and check_sharding(scale["sharding"])
     return VolumeSpec(
         box=BoundingBox.from_size(_zyx(scale.get("voxel_offset", (0, 0, 0))), size),
         dtype=np.dtype(info["data_type"]),
@@ -147,7 +146,10 @@ def _known_type(name: str | None) -> LayerType | None:
 
 
 def _zyx(xyz: Any) -> Zyx:
-    return as_zyx([int(v) for v in reversed(xyz)])
+    voxels = [int(v) for v in xyz]
+    if voxels != list(xyz) or bool in map(type, xyz) or max(map(abs, voxels)) >= _FAR:
+        raise ValueError(f"{xyz} are not whole numbers below {_FAR:,}")
+    return as_zyx(reversed(voxels))
 
 
 def driver_metadata(info: Info, mip: int, url: str) -> dict[str, Any]:
@@ -173,7 +175,7 @@ def driver_metadata(info: Info, mip: int, url: str) -> dict[str, Any]:
         "voxel_offset": scale.get("voxel_offset", [0, 0, 0]),
         "chunk_size": scale["chunk_sizes"][0],
         "encoding": encoding,
-        "sharding": scale.get("sharding"),
+        "sharding": scale.get("sharding") and check_sharding(scale["sharding"]),
     }
     if encoding == "compressed_segmentation":
         kept["compressed_segmentation_block_size"] = scale["compressed_segmentation_block_size"]

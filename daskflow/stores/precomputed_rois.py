@@ -35,8 +35,5 @@ def write_rois(url: str, boxes: Sequence[BoundingBox]) -> None:
 
 def read_rois(url: str) -> list[BoundingBox]:
     """Return the regions of interest of a layer, in voxels of its finest level; none where it states none."""
-    stated = load_info(url)["scales"][0].get("rois", [])
-    boxes = []
-    for x0, y0, z0, x1, y1, z1 in stated:
-        boxes.append(BoundingBox((z0, y0, x0), (z1 + 1, y1 + 1, x1 + 1)))
-    return boxes
+    stated = [roi for scale in load_info(url)["scales"][:1] for roi in scale.get("rois", [])]
+    return [BoundingBox((z0, y0, x0), (z1 + 1, y1 + 1, x1 + 1)) for x0, y0, z0, x1, y1, z1 in stated]

@@ -14,11 +14,42 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from daskflow.errors import ParameterError
+from daskflow.errors import ParameterError, StoreError
 from daskflow.geometry import Zyx
+from daskflow.stores.json_objects import check_forms, one_of, whole
 
 MINISHARD_CHUNKS_BITS = 11  # 2048 chunks: an index of 49 kB before gzip, as other writers of image shards take
 MAX_MINISHARD_BITS = 9  # 512 minishards: a shard index of 8 kB
+
+_FORMS = {
+    "@type": one_of("neuroglancer_uint64_sharded_v1"),
+    "hash": one_of("identity", "murmurhash3_x86_128"),
+    "preshift_bits": whole(0, 64),
+    "minishard_bits": whole(0, 32),
+    "shard_bits": whole(0, 64),
+    "minishard_index_encoding": one_of("raw", "gzip"),
+    "data_encoding": one_of("raw", "gzip"),
+}
+
+
+def check_sharding(sharding: Any, name: str = "sharding") -> dict[str, Any]:
+    """Return the ``sharding`` JSON of an info, with all that it leaves to defaults.
+
+    Args:
+        sharding: the JSON.
+        name: of where it is, for messages.
+
+    Raises:
+        StoreError: it is none, or a value makes no sense.
+    """
+    if not isinstance(sharding, dict):
+        raise StoreError(f"{name} is {sharding!r}, which must be a JSON object; correct it there")
+    stated = {key: sharding[key] for key in _FORMS if key in sharding}
+    filled: dict[str, Any] = {"preshift_bits": 0, "minishard_index_encoding": "raw", "data_encoding": "raw", **stated}
+    check_forms(filled, _FORMS, name, required=tuple(_FORMS)[1:])
+    if filled["minishard_bits"] + filled["shard_bits"] > 64:
+        raise StoreError(f"{name} has more than 64 bits of minishards and shards together; correct it there")
+    return filled
 
 
 def sharding_spec(size: Zyx, chunk: Zyx, shard: Zyx, *, data_encoding: str = "raw") -> dict[str, Any]:

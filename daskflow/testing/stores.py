@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -54,6 +54,18 @@ def boxes_in(box: BoundingBox) -> st.SearchStrategy[BoundingBox]:
 def triples(low: int, high: int) -> st.SearchStrategy[Zyx]:
     """Return a strategy of three integers from `low` to `high`."""
     return st.tuples(*[st.integers(low, high)] * 3)
+
+
+def damaged(value: Any) -> Iterator[Any]:
+    """Yield copies of a JSON value in each of which one part is something else."""
+    yield from (None, [], {}, -1, 2**70, 1.5, "x", True)
+    if isinstance(value, dict):
+        for key in value:
+            yield {k: v for k, v in value.items() if k != key}
+            yield from ({**value, key: part} for part in damaged(value[key]))
+    elif isinstance(value, list):
+        for place, part in enumerate(value):
+            yield from ([*value[:place], one, *value[place + 1 :]] for one in damaged(part))
 
 
 def voxels(spec: VolumeSpec, seed: int = 0) -> Array:

@@ -12,7 +12,7 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.objects.mesh_files import LEGACY, MULTIRES
-from daskflow.stores.objects.meshes import load_object_info
+from daskflow.stores.objects.object_info import load_object_info
 from daskflow.stores.objects.skeleton_files import SKELETONS
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.stores.precomputed_info import load_info

@@ -74,7 +74,8 @@ def test_channels_of_a_zarr_array_are_chunks_beside_each_other(tmp_path):
 
 def test_meshes_and_skeletons_are_named_with_their_kind(tmp_path):
     layer = make(f"{tmp_path}/layer")
-    write_file(f"{layer}/m", "info", json.dumps(legacy_info(mip=0, spatial_index={})).encode())
+    index = {"resolution": [4, 4, 4], "chunk_size": [64, 64, 64]}
+    write_file(f"{layer}/m", "info", json.dumps(legacy_info(mip=0, spatial_index=index)).encode())
     for label in (5, 6):
         write_file(f"{layer}/m", manifest_name(label), encode_manifest([]))
     sharding = object_sharding(3)

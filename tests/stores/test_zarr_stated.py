@@ -12,6 +12,7 @@ import zarr
 
 from daskflow.errors import DaskflowError, GeometryError, ParameterError, UnknownFormatError
 from daskflow.stores.opening import open_store
+from daskflow.testing.stores import damaged
 
 VOXELS = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)  # czyx
 
@@ -232,18 +233,6 @@ def test_images_in_containers_and_plates_are_chosen_by_dataset_as_by_url(tmp_pat
 def test_channels_that_omero_does_not_describe_have_no_names(tmp_path, omero):
     image(tmp_path / "a.zarr", "0.2", "tczyx").attrs["omero"] = omero
     assert open_store(tmp_path / "a.zarr").spec.channel_names in ((), ("",), ("em",))
-
-
-def damaged(value):
-    """Yield copies of a JSON value in each of which one part is something else."""
-    yield from (None, [], {}, -1, 2**70, 1.5, "x", True)
-    if isinstance(value, dict):
-        for key in value:
-            yield {k: v for k, v in value.items() if k != key}
-            yield from ({**value, key: part} for part in damaged(value[key]))
-    elif isinstance(value, list):
-        for place, part in enumerate(value):
-            yield from ([*value[:place], one, *value[place + 1 :]] for one in damaged(part))
 
 
 @pytest.mark.parametrize("name", ["a.zarr/zarr.json", "b.zarr/.zarray", "c.zarr/.zattrs", "d.zarr/.zattrs"])

@@ -17,11 +17,12 @@ from daskflow.operators.meshing.multires import Detail, multires
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import read_file, sized_names, write_file, writing
 from daskflow.stores.objects.mesh_files import multires_info
-from daskflow.stores.objects.meshes import Meshes, load_object_info, object_directory
+from daskflow.stores.objects.meshes import Meshes
 from daskflow.stores.objects.naming import name_objects
+from daskflow.stores.objects.object_info import load_object_info, object_directory
 from daskflow.stores.objects.shards import Object, Sharding, object_sharding, shard_numbers, write_shard
 from daskflow.stores.objects.skeletons import Skeletons
-from daskflow.stores.precomputed_info import load_info
+from daskflow.stores.precomputed_info import load_info, specs_of
 from daskflow.volume import BlockResult, Estimate, Stage
 
 Key = Literal["mesh", "skeletons"]
@@ -97,11 +98,11 @@ class Transfer:
         Raises:
             ParameterError: the source has no such level.
         """
-        scales, mip = load_info(self.source)["scales"], int(objects.info.get("mip", 0))
-        if mip >= len(scales):
-            raise ParameterError(f"meshes of mip {mip} in {kvstore.redact(self.source)}, which has {len(scales)} mips")
-        x, y, z = scales[mip]["resolution"]
-        return float(x), float(y), float(z)
+        levels, mip = specs_of(load_info(self.source), self.source), int(objects.info.get("mip", 0))
+        if mip >= len(levels):
+            raise ParameterError(f"meshes of mip {mip} in {kvstore.redact(self.source)}, which has {len(levels)} mips")
+        z, y, x = levels[mip].spacing
+        return x, y, z
 
     def info(self, key: Key, labels: int) -> dict[str, Any]:
         """Return the info of the directory at the destination."""

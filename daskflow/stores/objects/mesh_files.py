@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import CorruptChunkError, MissingDependencyError, ParameterError
+from daskflow.stores.json_objects import parse_object
 
 Vertices = npt.NDArray[np.floating[Any]]
 Faces = npt.NDArray[np.uint32]
@@ -98,6 +99,8 @@ def decode_fragment(data: bytes) -> Mesh:
     faces = np.frombuffer(data, "<u4", offset=end).reshape(-1, 3).astype(np.uint32)
     if faces.size and int(faces.max()) >= count:
         raise CorruptChunkError(f"a face of a mesh fragment names vertex {faces.max()} of {count}")
+    if not np.isfinite(vertices).all():
+        raise CorruptChunkError(f"a mesh fragment of {count} vertices has some that are no finite numbers")
     return Mesh(vertices, faces)
 
 
@@ -117,11 +120,10 @@ def decode_manifest(data: bytes) -> list[str]:
     Raises:
         CorruptChunkError: the file lists none.
     """
-    try:
-        names = json.loads(data)["fragments"]
-        return [str(name).removesuffix(".gz").removesuffix(".br") for name in names]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptChunkError(f"a mesh manifest is damaged: {error!r}") from error
+    names = parse_object(data, "a mesh manifest", CorruptChunkError).get("fragments")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CorruptChunkError(f"a mesh manifest is damaged: its fragments are {names!r}, not a list of names")
+    return [name.removesuffix(".gz").removesuffix(".br") for name in names]
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,8 +239,14 @@ def decode_draco(data: bytes) -> tuple[npt.NDArray[np.int64], Faces]:
         mesh = draco.decode(data)
     except (draco.FileTypeException, ValueError, TypeError, RuntimeError) as error:
         raise CorruptChunkError(f"{len(data)} bytes are no Draco mesh: {error}") from error
-    positions = np.rint(np.asarray(mesh.points, np.float64)).astype(np.int64).reshape(-1, 3)
-    return positions, np.asarray(mesh.faces, np.uint32).reshape(-1, 3)
+    points = np.asarray(mesh.points, np.float64)
+    if not (np.abs(points) < 2**32).all():
+        raise CorruptChunkError(f"a Draco mesh of {len(data)} bytes has positions that are no quantised numbers")
+    positions = np.rint(points).astype(np.int64).reshape(-1, 3)
+    faces = np.asarray(mesh.faces, np.uint32).reshape(-1, 3)
+    if faces.size and int(faces.max()) >= len(positions):
+        raise CorruptChunkError(f"a face of a Draco mesh names vertex {faces.max()} of {len(positions)}")
+    return positions, faces
 
 
 def _draco() -> Any:
@@ -306,7 +314,13 @@ def transformed(points: npt.NDArray[Any], transform: Sequence[float] | None) -> 
     """Return points (n, 3) through the 3x4 ``transform`` of an info, row by row; None leaves them as they are.
 
     They are float64 where the transform moves them too far away for float32.
+
+    Raises:
+        CorruptChunkError: they are not finite.
     """
     matrix = np.array(transform or _IDENTITY, np.float64).reshape(3, 4)
-    places: npt.NDArray[np.float64] = np.asarray(points, np.float64) @ matrix[:, :3].T + matrix[:, 3]
+    with np.errstate(invalid="ignore", over="ignore"):
+        places: npt.NDArray[np.float64] = np.asarray(points, np.float64) @ matrix[:, :3].T + matrix[:, 3]
+    if not (np.abs(places) < np.finfo(np.float32).max).all():
+        raise CorruptChunkError("positions of a mesh or skeleton are no finite numbers; its file is damaged")
     return places if matrix[:, 3].any() else places.astype(np.float32)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import ParameterError, StoreError, StoreNotFoundError
+from daskflow.errors import ParameterError, StoreError
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import names_below, read_file, require_file
 from daskflow.stores.objects.mesh_files import (
@@ -25,8 +23,8 @@ from daskflow.stores.objects.mesh_files import (
     transformed,
     weld,
 )
+from daskflow.stores.objects.object_info import load_object_info, object_directory
 from daskflow.stores.objects.shards import Shards
-from daskflow.stores.precomputed_info import load_info
 
 _MANIFEST = re.compile(r"(\d+):0")
 _MULTIRES = re.compile(r"(\d+)\.index")
@@ -50,6 +48,8 @@ class Meshes:
         self.kind = self.info.get("@type", LEGACY)
         if self.kind not in (LEGACY, MULTIRES):
             raise StoreError(f"{kvstore.redact(self.directory)} holds {self.kind}; known are {LEGACY} and {MULTIRES}")
+        if self.multires and "vertex_quantization_bits" not in self.info:
+            raise StoreError(f"{kvstore.redact(self.directory)}/info lacks vertex_quantization_bits; add it there")
 
     @property
     def multires(self) -> bool:
@@ -72,7 +72,8 @@ class Meshes:
             return self.shards.labels()
         pattern = _MULTIRES if self.multires else _MANIFEST
         found = (pattern.fullmatch(name) for name in names_below(self.directory))
-        return np.array(sorted({int(match[1]) for match in found if match}), np.uint64)
+        labels = {int(match[1]) for match in found if match}
+        return np.array(sorted(label for label in labels if label < 2**64), np.uint64)
 
     def read(self, label: int, *, lod: int = 0) -> Mesh | None:
         """Return the mesh of a label, None when it has none; vertices at one place are one.
@@ -135,37 +136,3 @@ class Meshes:
 def read_mesh(layer: str, label: int, *, lod: int = 0) -> Mesh | None:
     """Return the mesh of a label of a precomputed layer, None when it has none; see `Meshes`."""
     return Meshes(layer).read(label, lod=lod)
-
-
-def object_directory(layer: str, key: str, directory: str | None = None) -> str:
-    """Return the URL of a layer's directory of meshes or skeletons.
-
-    Args:
-        layer: URL.
-        key: of the layer's info: mesh or skeletons.
-        directory: its name, where it is not the one in the info.
-
-    Raises:
-        StoreNotFoundError: the info names none, or there is no layer.
-        ParameterError: a name that leads out of the layer.
-    """
-    name = directory or load_info(layer).get(key)
-    if not isinstance(name, str) or not name:
-        raise StoreNotFoundError(f"{kvstore.redact(layer)} has no {key}: its info names no such directory")
-    return kvstore.join(layer, name)
-
-
-def load_object_info(directory: str) -> dict[str, Any]:
-    """Return the ``info`` of a directory of objects, {} when it has none.
-
-    Raises:
-        StoreError: it is no JSON object.
-    """
-    data = read_file(directory, "info")
-    try:
-        info = {} if data is None else json.loads(data)
-        if not isinstance(info, dict):
-            raise TypeError("no object")
-    except (ValueError, TypeError) as error:
-        raise StoreError(f"{kvstore.redact(directory)}/info is damaged: {error!r}") from error
-    return info

@@ -24,6 +24,7 @@ from daskflow.errors import CorruptChunkError, ParameterError
 from daskflow.stores import kvstore
 from daskflow.stores.compressed import decompress
 from daskflow.stores.objects.files import gzip, names_below, writing
+from daskflow.stores.sharding import check_sharding
 
 Sharding = dict[str, Any]
 Labels = npt.NDArray[np.uint64]
@@ -234,12 +235,15 @@ class Shards:
 
     Attributes:
         directory: URL.
-        sharding: the JSON.
+        sharding: the JSON, with all that it leaves to defaults.
+
+    Raises:
+        StoreError: a sharding that makes no sense.
     """
 
     def __init__(self, directory: str, sharding: Sharding) -> None:
         self.directory = directory
-        self.sharding = sharding
+        self.sharding = check_sharding(sharding, f"the sharding of {kvstore.redact(directory)}")
         self._bounds = functools.lru_cache(_CACHED)(self._read_bounds)
         self._rows = functools.lru_cache(_CACHED)(self._read_rows)
 

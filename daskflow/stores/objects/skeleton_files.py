@@ -23,7 +23,7 @@ Json = dict[str, Any]
 SKELETONS = "neuroglancer_skeletons"
 RADIUS: Json = {"id": "radius", "data_type": "float32", "num_components": 1}
 CROSS_SECTION: Json = {"id": "cross_sectional_area", "data_type": "float32", "num_components": 1}
-_DTYPES = ("float32", "int8", "uint8", "int16", "uint16", "int32", "uint32")
+ATTRIBUTE_TYPES = ("float32", "int8", "uint8", "int16", "uint16", "int32", "uint32")
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +138,8 @@ def decode_skeleton(data: bytes, info: Json) -> Skeleton:
 
 
 def _layout(attribute: Json) -> tuple[np.dtype[Any], int]:
-    if attribute["data_type"] not in _DTYPES:
-        raise ParameterError(f"vertex attribute of type {attribute['data_type']}; use one of {', '.join(_DTYPES)}")
+    if attribute["data_type"] not in ATTRIBUTE_TYPES:
+        raise ParameterError(f"attribute of type {attribute['data_type']}; use one of {', '.join(ATTRIBUTE_TYPES)}")
     return np.dtype(attribute["data_type"]).newbyteorder("<"), int(attribute["num_components"])
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from daskflow.errors import StoreError
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import names_below, read_file
-from daskflow.stores.objects.meshes import load_object_info, object_directory
+from daskflow.stores.objects.object_info import load_object_info, object_directory
 from daskflow.stores.objects.shards import Shards
 from daskflow.stores.objects.skeleton_files import SKELETONS, Skeleton, decode_skeleton
 
@@ -51,7 +51,7 @@ class Skeletons:
         if self.shards is not None:
             return self.shards.labels()
         names = {int(name) for name in names_below(self.directory) if _LABEL.fullmatch(name)}
-        return np.array(sorted(names), np.uint64)
+        return np.array(sorted(label for label in names if label < 2**64), np.uint64)
 
     def encoded(self, label: int) -> bytes | None:
         """Return the file of a label's skeleton, None when it has none."""

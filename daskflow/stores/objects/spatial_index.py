@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import CorruptChunkError, MissingChunkError
+from daskflow.errors import CorruptChunkError, MissingChunkError, StoreError
 from daskflow.geometry import BoundingBox, Zyx
 from daskflow.stores import kvstore
+from daskflow.stores.json_objects import numbers, parse_object
 from daskflow.stores.objects.files import read_file, write_file
 
 Box = Sequence[float]
@@ -42,14 +43,19 @@ class SpatialIndex:
         """Return the index that the ``info`` of a directory of objects describes, None when it has none.
 
         Args:
-            info: its JSON.
+            info: its JSON, as `load_object_info` returns it.
             box: the volume, voxels (zyx) of the level ``info["mip"]``.
+
+        Raises:
+            StoreError: its cells are less than a voxel.
         """
         index = info.get("spatial_index")
         if index is None:
             return None
         x, y, z = (float(v) for v in index["resolution"])
         cz, cy, cx = (round(c / v) for c, v in zip(reversed(index["chunk_size"]), (z, y, x), strict=True))
+        if min(cz, cy, cx) < 1:
+            raise StoreError(f"cells of {index['chunk_size']} nm of a spatial index are less than a voxel")
         return cls(box, (cz, cy, cx), (z, y, x))
 
     @property
@@ -110,10 +116,13 @@ class SpatialIndex:
         data = read_file(directory, name)
         if data is None:
             raise MissingChunkError(f"the spatial index in {kvstore.redact(directory)} has no {name}")
-        try:
-            return {int(label): np.array(box, np.float64).reshape(6) for label, box in json.loads(data).items()}
-        except (ValueError, TypeError, AttributeError) as error:
-            raise CorruptChunkError(f"{kvstore.redact(directory)}/{name} is damaged: {error!r}") from error
+        name = f"{kvstore.redact(directory)}/{name}"
+        found = parse_object(data, name, CorruptChunkError)
+        right, meant = numbers(6)
+        for label, box in found.items():
+            if not (label.isdecimal() and int(label) < 2**64 and right(box)):
+                raise CorruptChunkError(f"{name} is damaged: label {label!r} has {box!r} instead of {meant}")
+        return {int(label): np.array(box, np.float64) for label, box in found.items()}
 
     def query(self, directory: str, within: BoundingBox | None = None) -> dict[int, npt.NDArray[np.float64]]:
         """Return the labels of the objects that reach into a box, with the bounds of the parts that were looked at.

@@ -1,0 +1,65 @@
+"""What a layer says of its meshes and skeletons: in which directory they are, and the ``info`` of that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daskflow.errors import StoreNotFoundError
+from daskflow.stores import kvstore
+from daskflow.stores.json_objects import (
+    OBJECT,
+    TEXT,
+    check_forms,
+    list_of,
+    numbers,
+    object_of,
+    one_of,
+    parse_object,
+    whole,
+)
+from daskflow.stores.objects.files import read_file
+from daskflow.stores.objects.skeleton_files import ATTRIBUTE_TYPES
+from daskflow.stores.precomputed_info import load_info
+
+_ATTRIBUTE = {"id": TEXT, "data_type": one_of(*ATTRIBUTE_TYPES), "num_components": whole(1, 2**16)}
+_SIZES = {"resolution": numbers(3, positive=True), "chunk_size": numbers(3, positive=True)}
+_FORMS = {
+    "@type": TEXT,
+    "mip": whole(0, 2**16),
+    "sharding": OBJECT,
+    "spatial_index": object_of(_SIZES),
+    "transform": numbers(12),
+    "vertex_attributes": list_of(object_of(_ATTRIBUTE)),
+    "vertex_quantization_bits": whole(1, 31),
+}
+
+
+def object_directory(layer: str, key: str, directory: str | None = None) -> str:
+    """Return the URL of a layer's directory of meshes or skeletons.
+
+    Args:
+        layer: URL.
+        key: of the layer's info: mesh or skeletons.
+        directory: its name, where it is not the one in the info.
+
+    Raises:
+        StoreNotFoundError: the info names none, or there is no layer.
+        ParameterError: a name that leads out of the layer.
+    """
+    name = directory or load_info(layer).get(key)
+    if not isinstance(name, str) or not name:
+        raise StoreNotFoundError(f"{kvstore.redact(layer)} has no {key}: its info names no such directory")
+    return kvstore.join(layer, name)
+
+
+def load_object_info(directory: str) -> dict[str, Any]:
+    """Return the ``info`` of a directory of objects without what is null there, {} when it has none.
+
+    Raises:
+        StoreError: it is no JSON object, or what daskflow reads from it has another form than it must have.
+    """
+    data = read_file(directory, "info")
+    name = f"{kvstore.redact(directory)}/info"
+    info = {} if data is None else {k: v for k, v in parse_object(data, name).items() if v is not None}
+    check_forms(info, _FORMS, name)
+    return info
