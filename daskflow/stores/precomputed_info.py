@@ -41,7 +41,7 @@ def load_info(url: str) -> Info:
     data = kvstore.read_bytes(info_url(url))
     if data is None:
         raise StoreNotFoundError(f"no precomputed layer at {kvstore.redact(url)}: it has no info file")
-    return parse_info(data, f"{kvstore.redact(url)}/info")
+    return parse_info(data, kvstore.redact(info_url(url)))
 
 
 def save_info(url: str, info: Info) -> None:

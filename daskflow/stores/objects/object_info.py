@@ -59,7 +59,7 @@ def load_object_info(directory: str) -> dict[str, Any]:
         StoreError: it is no JSON object, or what daskflow reads from it has another form than it must have.
     """
     data = read_file(directory, "info")
-    name = f"{kvstore.redact(directory)}/info"
+    name = kvstore.redact(kvstore.join(directory, "info"))
     info = {} if data is None else {k: v for k, v in parse_object(data, name).items() if v is not None}
     check_forms(info, _FORMS, name)
     return info

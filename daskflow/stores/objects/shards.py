@@ -243,7 +243,7 @@ class Shards:
 
     def __init__(self, directory: str, sharding: Sharding) -> None:
         self.directory = directory
-        self.sharding = check_sharding(sharding, f"the sharding of {kvstore.redact(directory)}")
+        self.sharding = check_sharding(sharding, f"the sharding of {kvstore.redact(kvstore.normalise(directory))}")
         self._bounds = functools.lru_cache(_CACHED)(self._read_bounds)
         self._rows = functools.lru_cache(_CACHED)(self._read_rows)
 

@@ -116,7 +116,7 @@ class SpatialIndex:
         data = read_file(directory, name)
         if data is None:
             raise MissingChunkError(f"the spatial index in {kvstore.redact(directory)} has no {name}")
-        name = f"{kvstore.redact(directory)}/{name}"
+        name = kvstore.redact(kvstore.join(directory, name))
         found = parse_object(data, name, CorruptChunkError)
         right, meant = numbers(6)
         for label, box in found.items():
