@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import shutil
@@ -54,8 +55,8 @@ def test_what_has_the_size_at_most_is_returned_and_more_refused(suffix, data, ti
 
 
 @given(st.sampled_from(list(PACKERS)), st.binary(max_size=99))
-def test_bytes_that_nobody_packed_are_damaged(suffix, data):
-    with too_much(match="cannot decompress it"):
+def test_bytes_that_are_cut_are_damaged_and_any_others_raise_nothing_else(suffix, data):
+    with contextlib.suppress(CorruptChunkError):  # a byte or two can be an empty brotli stream
         decompress(data, suffix, "it")
     with too_much(match="cannot decompress it"):
         decompress(PACKERS[suffix](data)[:-1], suffix, "it")
