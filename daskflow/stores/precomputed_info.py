@@ -28,7 +28,8 @@ FILE_COMPRESSIONS = ("gzip", "br")
 DEFAULT_CHUNK: Zyx = (64, 64, 64)
 Info = dict[str, Any]
 
-_FAR = 2**48  # voxels or nm, beyond which sizes are damaged: products of three and of bytes are to be numbers still
+_LARGEST_SIZE = 1e100  # nm of a voxel
+_FAR = 2**48  # voxels, beyond which sizes are damaged: products of three and of bytes are to be numbers still
 
 
 def load_info(url: str) -> Info:
@@ -126,8 +127,8 @@ def _spec_of(info: Info, scale: Info) -> VolumeSpec:
     channels = int(info["num_channels"])
     size, chunk = _zyx(scale["size"]), _zyx(scale["chunk_sizes"][0])
     x, y, z = scale["resolution"]
-    if max(x, y, z) >= _FAR or bool in map(type, (x, y, z)):
-        raise ValueError(f"resolution {[x, y, z]} is not one of numbers below {_FAR:,}")
+    if max(x, y, z) >= _LARGEST_SIZE or bool in map(type, (x, y, z)):
+        raise ValueError(f"resolution {[x, y, z]} is not one of numbers below {_LARGEST_SIZE:g}")
     sharding = scale.get("sharding") and check_sharding(scale["sharding"])
     return VolumeSpec(
         box=BoundingBox.from_size(_zyx(scale.get("voxel_offset", (0, 0, 0))), size),

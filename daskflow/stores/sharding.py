@@ -46,7 +46,7 @@ def check_sharding(sharding: Any, name: str = "sharding") -> dict[str, Any]:
         raise StoreError(f"{name} is {sharding!r}, which must be a JSON object; correct it there")
     stated = {key: sharding[key] for key in _FORMS if key in sharding}
     filled: dict[str, Any] = {"preshift_bits": 0, "minishard_index_encoding": "raw", "data_encoding": "raw", **stated}
-    check_forms(filled, _FORMS, name, required=tuple(_FORMS)[1:])
+    check_forms(filled, _FORMS, name, required=tuple(_FORMS))
     if filled["minishard_bits"] + filled["shard_bits"] > 64:
         raise StoreError(f"{name} has more than 64 bits of minishards and shards together; correct it there")
     return filled
