@@ -12,6 +12,7 @@ import resource
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -22,38 +23,22 @@ from daskflow.jobs.executor import Workers, executor_of
 from daskflow.jobs.ledger import DONE, PENDING, Ledger
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.stream import Policy, Stream
-from daskflow.volume.stage import BlockResult, Estimate, Stage
+from daskflow.volume.stage import BlockResult, Stage, Task
 
 PROCESS = psutil.Process()
 
 
-class Nothing:
+@dataclass(frozen=True)
+class Nothing(Task):
     """Does nothing for each block."""
-
-    def read(self, box: BoundingBox) -> None:
-        """Read nothing."""
-
-    def compute(self, box: BoundingBox, inputs: None) -> None:
-        """Compute nothing."""
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         """Write nothing."""
         return BlockResult()
 
-    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
-        """Estimate nothing."""
-        return Estimate()
-
-    def check(self) -> None:
-        """Check nothing."""
-
     def describe(self) -> dict[str, Any]:
         """Describe nothing."""
         return {}
-
-    def bind(self, directory: str) -> Nothing:  # noqa: ARG002
-        """Need no directory."""
-        return self
 
 
 def stage_of(blocks: int) -> Stage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from daskflow.jobs.evaluate import VoxelTask
 from daskflow.stores import kvstore
 from daskflow.volume import Volume
 from daskflow.volume.node import Stored
@@ -24,8 +25,8 @@ def assumed_voxel_size(volume: Volume) -> tuple[str, ...]:
 
 def sources(volume: Volume) -> list[Stored]:
     """Return the stored volumes that a volume is read from, also by the stages that it waits for."""
-    waited = (getattr(stage.task, "expression", None) for stage in volume.expression.stages)
-    expressions = [volume.expression, *(one for one in waited if one is not None)]
+    tasks = [stage.task for stage in volume.expression.stages]
+    expressions = [volume.expression, *(task.expression for task in tasks if isinstance(task, VoxelTask))]
     return [node for one in expressions for node in one.nodes if isinstance(node, Stored)]
 
 

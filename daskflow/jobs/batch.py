@@ -17,7 +17,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
 import cloudpickle
@@ -113,7 +113,7 @@ class PickledStage:
     @classmethod
     def of(cls, stage: Stage) -> Self:
         """Pickle a stage."""
-        return cls(uuid.uuid4().hex, cloudpickle.dumps(stage))
+        return cls(uuid.uuid4().hex, cloudpickle.dumps(replace(stage, after=())))
 
 
 _loading = threading.Lock()
@@ -204,7 +204,7 @@ class _Run:
             raise _WriteError from error
 
     def _verify(self, box: BoundingBox) -> BlockResult:
-        self.task.verify(box)  # type: ignore[attr-defined]
+        self.task.verify(box)
         return BlockResult()
 
     def _one_by_one(self, blocks: Sequence[int], end: float, act: Callable[[BoundingBox], BlockResult]) -> None:

@@ -1,124 +1,197 @@
-"""The stage that evaluates volumes block by block and hands each block to the sinks, and the one that writes files."""
+"""The stage that evaluates volumes block by block and hands each block to consumers, and the one that writes files."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import Any, Self
 
 import daskflow
 from daskflow.errors import PlanError
-from daskflow.geometry import BoundingBox, Zyx
-from daskflow.jobs.sinks import Deriving, FileSink, Sink, verify_all
+from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.jobs.consumer import Consumer
+from daskflow.jobs.sinks import FileSink, Sink, verify_all
 from daskflow.stores.local_files import slabs
 from daskflow.stores.opening import open_store, write_file
-from daskflow.volume import BlockResult, Estimate, Expression
+from daskflow.volume import BlockResult, Estimate, Expression, Task
 from daskflow.volume.expression import Fetched
-from daskflow.volume.node import Array, Stored
+from daskflow.volume.node import Array, MappedBoxes, Node, Stored
 
 
 @dataclass(frozen=True)
-class Evaluate:
-    """Evaluate some volumes over one grid and hand each block to its sink; every node is evaluated once per block.
+class VoxelTask(Task):
+    """A task that evaluates volumes.
 
     Attributes:
         expression: its outputs are the volumes.
-        sinks: one per output.
-        block: the block that was asked for (zyx), or None when it was chosen.
     """
 
     expression: Expression
-    sinks: tuple[Sink, ...]
-    block: Zyx | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        sources = [
-            node.store.url for node in self.expression.nodes if isinstance(node, Stored) and not node.store.shared
-        ]
-        for url in [*sources, *(sink.url for sink in self.sinks)]:
-            if url in sources or url.startswith("memory://"):
-                raise PlanError(f"{url} lies in the memory of this process, which others cannot reach: run in threads")
+        for node in self.expression.nodes:
+            if isinstance(node, Stored) and not node.store.shared:
+                raise unreachable(node.store.url)
         return self.__dict__
-
-    def _boxes(self, box: BoundingBox) -> list[BoundingBox]:
-        return [box] * len(self.sinks)
-
-    def read(self, box: BoundingBox) -> Fetched:
-        return self.expression.fetch_counted(self._boxes(box))
-
-    def compute(self, box: BoundingBox, inputs: Fetched) -> tuple[list[Array], dict[str, int]]:
-        arrays, counts = self.expression.compute_counted(self._boxes(box), inputs)
-        return [np.ascontiguousarray(array) for array in arrays], counts
-
-    def write(self, box: BoundingBox, outputs: tuple[list[Array], dict[str, int]]) -> BlockResult:
-        results = [sink.write(box, array) for sink, array in zip(self.sinks, outputs[0], strict=True)]
-        counts = dict(outputs[1])
-        for result in results:
-            counts |= {name: counts.get(name, 0) + n for name, n in result.counts.items()}
-        return BlockResult(empty=all(result.empty for result in results), counts=counts)
-
-    def intact(self) -> bool:
-        """Return whether what earlier runs wrote is still there; if not, every block runs again."""
-        return all(sink.intact() for sink in self.sinks)
-
-    def verify(self, box: BoundingBox) -> None:
-        """Raise when what the sinks stored for a block is missing or damaged."""
-        verify_all(functools.partial(sink.verify, box) for sink in self.sinks)
-
-    def estimate(self, box: BoundingBox) -> Estimate:
-        estimate = self.expression.estimate(self._boxes(box))
-        further = [sink.further(box) for sink in self.sinks if isinstance(sink, Deriving)]
-        written = sum(node.spec.nbytes_of(box) for node in self.expression.outputs)
-        return dataclasses.replace(
-            estimate,
-            bytes_written=written + sum(one.bytes_written for one in further),
-            memory=estimate.memory + max((one.memory for one in further), default=0),
-        )
 
     def check(self) -> None:
         self.expression.check()
+
+    def whole(self, grid: BlockGrid) -> list[BoundingBox | None]:
+        """Return the box that all blocks together need of each output."""
+        raise NotImplementedError
+
+    def dear(self, grid: BlockGrid) -> Iterator[tuple[Node, BoundingBox]]:
+        """Yield the nodes that are not to be evaluated twice, and what is needed of each."""
+        needed = self.expression.needed(self.whole(grid), gathered=True)
+        for node in self.expression.nodes:
+            if isinstance(node, MappedBoxes) and node.dear and self.expression[node] in needed:
+                yield node, needed[self.expression[node]]
+
+
+@dataclass(frozen=True)
+class Evaluate(VoxelTask):
+    """Evaluate volumes over one grid and hand each block to consumers; every node is evaluated once per block.
+
+    Attributes:
+        consumers: what becomes of the voxels.
+        takes: for each of them, which of the outputs it takes.
+        block: the block that was asked for (zyx), or None when it was chosen.
+    """
+
+    consumers: tuple[Consumer, ...]
+    takes: tuple[tuple[int, ...], ...]
+    block: Zyx | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
         for sink in self.sinks:
-            sink.check()
+            if sink.url.startswith("memory://"):
+                raise unreachable(sink.url)
+        return super().__getstate__()
+
+    @classmethod
+    def into(cls, expression: Expression, consumer: Consumer, *, block: Zyx | None = None) -> Self:
+        """Return the task that hands all outputs of an expression to one consumer."""
+        return cls(expression, (consumer,), (tuple(range(len(expression.outputs))),), block)
+
+    @property
+    def sinks(self) -> tuple[Sink, ...]:
+        """Those of the consumers that write a volume."""
+        return tuple(one for one in self.consumers if isinstance(one, Sink))
+
+    @property
+    def verifiable(self) -> bool:  # type: ignore[override]
+        """Whether what a consumer stored can be verified."""
+        return any(one.verifiable for one in self.consumers)
+
+    def whole(self, grid: BlockGrid) -> list[BoundingBox | None]:
+        return self._needs(grid.box)
+
+    def _needs(self, box: BoundingBox) -> list[BoundingBox | None]:
+        """Return the box that is needed of each output."""
+        found: list[BoundingBox | None] = [None] * len(self.expression.outputs)
+        for consumer, places in zip(self.consumers, self.takes, strict=True):
+            for place in places:
+                found[place] = _union(found[place], consumer.needs(box))
+        return found
+
+    def read(self, box: BoundingBox) -> Fetched:
+        return self.expression.fetch_counted(self._needs(box))
+
+    def compute(self, box: BoundingBox, inputs: Fetched) -> tuple[list[list[Any]], dict[str, int]]:
+        needed = self._needs(box)
+        arrays, counts = self.expression.compute_counted(needed, inputs)
+        outputs = []
+        for consumer, places in zip(self.consumers, self.takes, strict=True):
+            made = []
+            for block in _blocks(consumer, box):
+                wanted = consumer.needs(block)
+                parts = [] if wanted is None else [_cut(arrays[place], wanted, needed[place]) for place in places]
+                made.append(consumer.compute(block, parts))
+            outputs.append(made)
+        return outputs, counts
+
+    def write(self, box: BoundingBox, outputs: tuple[list[list[Any]], dict[str, int]]) -> BlockResult:
+        results = [
+            consumer.write(block, output)
+            for consumer, made in zip(self.consumers, outputs[0], strict=True)
+            for block, output in zip(_blocks(consumer, box), made, strict=True)
+        ]
+        counts = Counter(outputs[1])
+        for result in results:
+            counts.update(result.counts)
+        return BlockResult(empty=all(result.empty for result in results), counts=dict(counts))
+
+    def intact(self) -> bool:
+        return all(one.intact() for one in self.consumers)
+
+    def verify(self, box: BoundingBox) -> None:
+        verify_all(functools.partial(one.verify, box) for one in self.consumers if one.verifiable)
+
+    def estimate(self, box: BoundingBox) -> Estimate:
+        known = self.expression.estimate(self._needs(box))
+        further = [one.further(box) for one in self.consumers]
+        return dataclasses.replace(
+            known,
+            bytes_written=sum(one.bytes_written for one in further),
+            memory=known.memory + sum(one.memory for one in further),
+            locked_seconds=sum(one.locked_seconds for one in further),
+        )
+
+    def check(self) -> None:
+        super().check()
+        for consumer in self.consumers:
+            consumer.check()
 
     def describe(self) -> dict[str, Any]:
         return {
             "daskflow": daskflow.__version__,
             "expression": self.expression.describe(),
-            "sinks": [sink.describe() for sink in self.sinks],
+            "takes": [[self.expression[self.expression.outputs[n]] for n in places] for places in self.takes],
+            "sinks": [one.describe() for one in self.consumers],
         }
 
-    def bind(self, directory: str) -> Evaluate:
-        sinks = tuple(sink.bind(directory) for sink in self.sinks)
-        return dataclasses.replace(self, expression=self.expression.bind(directory), sinks=sinks)
+
+def unreachable(url: str) -> PlanError:
+    """Return the error for what only this process can read or write."""
+    return PlanError(f"{url} lies in the memory of this process, which others cannot reach: run in threads")
+
+
+def _blocks(consumer: Consumer, box: BoundingBox) -> list[BoundingBox]:
+    grid = consumer.grid
+    return [box] if grid is None else [grid[index] for index in grid.touching(box)]
+
+
+def _union(one: BoundingBox | None, other: BoundingBox | None) -> BoundingBox | None:
+    return one or other if one is None or other is None else one.union(other)
+
+
+def _cut(array: Array | None, wanted: BoundingBox, have: BoundingBox | None) -> Array:
+    assert array is not None
+    assert have is not None
+    return array[(..., *wanted.slices(have))]
 
 
 @dataclass(frozen=True)
-class Assemble:
+class Assemble(Task):
     """Write the file of a `FileSink` from its scratch layer; the one block is the whole volume."""
 
+    verifiable = True
     sink: FileSink
-
-    def read(self, box: BoundingBox) -> None:
-        """Nothing is read ahead: the file takes slab after slab."""
-
-    def compute(self, box: BoundingBox, inputs: None) -> None:
-        """Nothing is computed."""
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         sink = self.sink
-        read = sink.scratch_store().read
+        read = sink.gathered.store().read  # slab after slab
         write_file(sink.url, sink.spec, read, format=sink.format, layout=sink.layout, dataset=sink.dataset)
         return BlockResult()
 
     def intact(self) -> bool:
-        """Return whether the file is still there."""
         return self.sink.exists()
 
     def verify(self, box: BoundingBox) -> None:
-        """Raise when the file is missing or damaged."""
         store = open_store(self.sink.url, format=self.sink.format, dataset=self.sink.dataset)
         height = self.sink.block[0]
         for low in range(box.start[0], box.stop[0], height):
@@ -132,11 +205,5 @@ class Assemble:
         size = spec.nbytes_of(box)
         return Estimate(size, size, memory=2 * spec.nbytes_of(slab), voxels_read=box.size)
 
-    def check(self) -> None:
-        """The sink that fills the scratch layer has checked."""
-
     def describe(self) -> dict[str, Any]:
         return {"assemble": self.sink.describe()}
-
-    def bind(self, directory: str) -> Assemble:
-        return Assemble(self.sink.bind(directory))

@@ -30,7 +30,7 @@ from daskflow.jobs.label_count import join_labels, label_count, label_record
 from daskflow.jobs.records import Reduce, write_record
 from daskflow.stores import kvstore
 from daskflow.stores.objects.shards import Sharding, murmurhash, object_sharding, shard_numbers
-from daskflow.volume.stage import BlockResult, Estimate, Stage, StageTask
+from daskflow.volume.stage import BlockResult, Stage, Task
 
 Entries = npt.NDArray[Any]
 Bounds = tuple[float, float, float, float, float, float]
@@ -300,27 +300,18 @@ class Shuffle:
 
 
 @dataclass(frozen=True)
-class _OverLists:
+class _OverLists(Task):
     """A task over numbers of blocks or groups; how little it costs is not known before."""
 
     shuffle: Shuffle
     level: int = 0
     directory: str = ""
 
-    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (lists are small)
-        return Estimate()
-
-    def check(self) -> None:
-        pass
-
     def describe(self) -> dict[str, Any]:
         shuffle = self.shuffle
         sharding = None if shuffle.sharding is None else dict(shuffle.sharding)
         what = {"shuffle": shuffle.source, "buckets": shuffle.buckets, "sharding": sharding}
         return {"does": type(self).__name__, **what, "level": self.level}
-
-    def bind(self, directory: str) -> StageTask:
-        return replace(self, directory=directory)  # type: ignore[return-value]  # subclasses read, compute and write
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from daskflow.clusters import Threads, connect, script_is_guarded
 from daskflow.errors import JobError, ParameterError
+from daskflow.jobs.arrange import arranged, notes_on
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.executor import Workers, executor_of
 from daskflow.jobs.plan import Plan
@@ -36,8 +37,9 @@ class Job:
     Running it again, after whatever ended the last run, goes on where that stopped, and gives the same result.
 
     Attributes:
-        stages: what is run, in this order; a stage begins when every block of the one before is done. Those of the
-            same name are numbered, e.g. label-components, label-components-2.
+        stages: what is run, in this order; a stage begins when every block of the one before is done. They do what
+            those that were given do, see `arranged`. Those of the same name are numbered, e.g. label-components,
+            label-components-2.
         directory: URL where the job keeps its ledger, failures, report and scratch data.
         name: shown to people.
         finish: called in this process when every block is done, with the report and the directory; what they add to
@@ -50,6 +52,7 @@ class Job:
         undo: command lines that remove what the job made, by which one with other parameters can follow.
         notes: what was decided where nothing was said, a line each, for the plan.
         warnings: what is taken for granted, a line each: logged once per run, and kept in report and provenance.
+        given: the stages as they were given.
 
     Raises:
         ParameterError: no stage, or names that are not safe in URLs.
@@ -65,10 +68,12 @@ class Job:
     undo: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     notes: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     warnings: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    given: tuple[Stage, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        put(self, "stages", _told_apart(self.stages))
+        put(self, "given", tuple(self.stages))
+        put(self, "stages", _told_apart(arranged(self.stages)))
         put(self, "finish", tuple(self.finish))
         put(self, "directory", kvstore.normalise(self.directory))
         if not self.stages:
@@ -92,7 +97,7 @@ class Job:
         Raises:
             PlanError: a stage has too many blocks to keep track of.
         """
-        notes = (*self.notes, *(f"warning: {line}" for line in self.warnings))
+        notes = (*self.notes, *notes_on(self.stages), *(f"warning: {line}" for line in self.warnings))
         if client is None:
             return Plan.of(self.name, self.directory, self.stages, _default_workers(), notes)
         executor = executor_of(client)
@@ -149,7 +154,7 @@ class Job:
     def verify(self, client: Client | Threads | None = None, *, progress: bool | Progress | None = None) -> Report:
         """Read back what done blocks stored, set the damaged ones to pending, and return a report that lists them.
 
-        Stages whose tasks have no `verify(box)` are passed over.
+        Stages whose tasks are not verifiable are passed over.
 
         Raises:
             ChangedJobError: the directory belongs to a job with other parameters.
@@ -158,7 +163,7 @@ class Job:
         """
         from daskflow.jobs.run import Options, run_job
 
-        if not any(hasattr(stage.task, "verify") for stage in self.stages):
+        if not any(stage.task.verifiable for stage in self.stages):
             raise JobError(f"no stage of {self.name} can be verified")
         return run_job(self, client, Options(progress, retries=0, verb="verify"))
 
@@ -190,8 +195,10 @@ def _default_workers() -> Workers:
 def _told_apart(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """Return the stages, those whose name is taken by an earlier one with a number behind it."""
     told: dict[str, Stage] = {}
+    fresh: dict[int, Stage] = {}
     for stage in stages:
         numbered = (f"{stage.name}-{number}" for number in range(2, len(told) + 3))
         name = next(name for name in (stage.name, *numbered) if name not in told)
-        told[name] = stage if name == stage.name else dataclasses.replace(stage, name=name)
+        told[name] = dataclasses.replace(stage, name=name, after=tuple(fresh[id(one)] for one in stage.after))
+        fresh[id(stage)] = told[name]
     return tuple(told.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from daskflow.errors import CorruptChunkError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.stores import kvstore
-from daskflow.volume.stage import BlockResult, Estimate, Stage, StageTask
+from daskflow.volume.stage import BlockResult, Stage, Task
 
 Arrays = dict[str, NDArray[Any]]
 Combine = Callable[[list[Arrays]], Mapping[str, NDArray[Any]]]
@@ -127,7 +127,7 @@ class Reduce:
 
 
 @dataclass(frozen=True)
-class _Merge:
+class _Merge(Task):
     """Merges the records of one stage that a block of its numbers names, into one record of another stage."""
 
     source: str
@@ -149,15 +149,6 @@ class _Merge:
             write_record(self.directory, self.target, box.start[0] // self.fan_in, outputs)
         return BlockResult(empty=outputs is None)
 
-    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (records are small)
-        return Estimate()
-
-    def check(self) -> None:
-        pass
-
     def describe(self) -> dict[str, Any]:
         name = f"{self.combine.__module__}.{self.combine.__qualname__}"
         return {"merge": self.source, "by": name, "parameters": self.parameters}
-
-    def bind(self, directory: str) -> StageTask:
-        return replace(self, directory=directory)

@@ -115,7 +115,7 @@ def _reopen(job: Job, stages: list[Stage], journal: Journal, options: Options, *
     for stage in stages:
         if options.retry_failed and journal.forget(stage.name, FAILED):
             again.add(stage.name)
-        if not getattr(stage.task, "intact", lambda: True)() and journal.forget(stage.name, DONE, EMPTY, FAILED):
+        if not stage.task.intact() and journal.forget(stage.name, DONE, EMPTY, FAILED):
             again.add(stage.name)
     unfinished = [number for number, stage in enumerate(stages) if not journal.ledgers[stage.name].finished]
     if complete and unfinished and options.verb == "run":
@@ -170,7 +170,7 @@ class _Run:
     def verify(self) -> Report:
         """Verify the done blocks of every stage that can be."""
         for stage, plan in zip(self.stages, self.planned.stages, strict=True):
-            if hasattr(stage.task, "verify"):
+            if stage.task.verifiable:
                 self._stream(stage, plan)
         whole = all(ledger.finished for ledger in self.journal.ledgers.values()) and not self.damaged
         report = self._report("finished" if whole else "failed")

@@ -9,7 +9,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from daskflow.errors import (
     AlignmentError,
@@ -20,10 +20,12 @@ from daskflow.errors import (
     StoreNotFoundError,
 )
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
+from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.report import Report
 from daskflow.stores import Layout, Store, kvstore
 from daskflow.stores.contents import levels_of
 from daskflow.stores.opening import check_file, create_store, open_level, open_store
+from daskflow.stores.scratch import ScratchStore
 from daskflow.volume import BlockResult, Estimate
 from daskflow.volume.node import Array
 
@@ -31,51 +33,27 @@ _BAD = (MissingChunkError, CorruptChunkError)
 _MOST_LINES = 20
 
 
-class Sink(Protocol):
-    """Where the blocks of one volume go."""
+@dataclass(frozen=True)
+class Sink(Consumer):
+    """A consumer that writes one volume.
 
-    @property
-    def url(self) -> str:
-        """The layer or file."""
+    Attributes:
+        url: the layer or file.
+        spec: what it will hold.
+    """
 
-    @property
-    def unit(self) -> Zyx | None:
-        """The shape that one block must own, counted from the volume's corner; None when any block will do."""
-
-    def check(self) -> None:
-        """Raise what can be known to fail, and create what the blocks are written to."""
-
-    def write(self, box: BoundingBox, array: Array) -> BlockResult:
-        """Store one block."""
-
-    def intact(self) -> bool:
-        """Return whether what earlier runs wrote is still there."""
-
-    def verify(self, box: BoundingBox) -> None:
-        """Raise when what was stored for a block is missing or damaged."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return all that the stored bytes depend on, the voxels apart, as JSON."""
-
-    def bind(self, directory: str) -> Sink:
-        """Return the sink with its scratch data placed below the URL `directory`."""
-
-
-@runtime_checkable
-class Deriving(Protocol):
-    """A sink that makes more of a block than the block itself."""
+    url: str
+    spec: VolumeSpec
 
     def further(self, box: BoundingBox) -> Estimate:
-        """Predict what that takes: bytes written besides the block, and memory."""
+        return Estimate(bytes_written=self.spec.nbytes_of(box))
 
 
 @dataclass(frozen=True)
-class LayerSink:
+class LayerSink(Sink):
     """A layer of chunks that many workers write.
 
     Attributes:
-        url: the layer.
-        spec: what it will hold.
         mip: the level written.
         format: name of the format.
         layout: chunk, shard and encoding; the chunk is given.
@@ -83,8 +61,7 @@ class LayerSink:
         run: tells runs apart, in which the layer may have been made anew.
     """
 
-    url: str
-    spec: VolumeSpec
+    verifiable = True
     mip: int
     format: str
     layout: Layout
@@ -93,7 +70,6 @@ class LayerSink:
 
     @property
     def unit(self) -> Zyx | None:
-        """The shard, else the chunk."""
         return self.layout.shard or self.layout.chunk
 
     def store(self) -> Store:
@@ -167,40 +143,89 @@ class NoteBackground:
 
 
 @dataclass(frozen=True)
-class FileSink:
+class ScratchSink(Sink):
+    """A layer among the scratch data of a job; until it is bound, its URL is a name.
+
+    Attributes:
+        block: voxels per block (zyx), its chunk.
+        run: as in `LayerSink`.
+    """
+
+    block: Zyx
+    run: str = ""
+
+    def placed(self, block: Zyx) -> ScratchSink:
+        return dataclasses.replace(self, block=block)
+
+    def store(self) -> Store:
+        """Return the layer, once it was created."""
+        return open_level(self.url, format="zarr3", mip=0, token=self.run)
+
+    def check(self) -> None:
+        create_store(self.url, self.spec, format="zarr3", layout=Layout(chunk=self.block, encoding="raw"))
+
+    def write(self, box: BoundingBox, array: Array) -> BlockResult:
+        self.store().write(box, array)
+        return BlockResult(empty=not array.any())
+
+    def describe(self) -> dict[str, Any]:
+        return {"scratch": self.url, **_described(self.spec)}
+
+    def bind(self, directory: str) -> ScratchSink:
+        return dataclasses.replace(self, url=kvstore.join(directory, f"{self.url}.zarr"), run=uuid.uuid4().hex)
+
+
+class KeptStore(ScratchStore):
+    """What a scratch sink was given.
+
+    Args:
+        directory: URL of the scratch directory.
+        sink: not yet bound.
+    """
+
+    def __init__(self, directory: str, sink: ScratchSink) -> None:
+        self._sink = sink.bind(directory)
+        super().__init__(self._sink.url, [sink.spec])
+        self._arguments = (directory, sink)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (KeptStore, self._arguments)
+
+    def _read(self, box: BoundingBox) -> Array:
+        return self._sink.store().read(box)
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"kept": self._arguments[1].url}
+
+
+@dataclass(frozen=True)
+class FileSink(Sink):
     """A file that one writer makes whole: blocks gather in a scratch layer, from which `Assemble` writes it.
 
     Attributes:
-        url: the file.
-        spec: what it will hold.
         format: name of the format.
         layout: compression and chunk within the file.
         dataset: name inside the file, where the format has several.
         block: voxels per block (zyx), the chunk of the scratch layer.
-        scratch: URL of the scratch layer, once bound.
+        scratch: the scratch layer, once bound.
         job: URL of the job's directory, once bound.
-        run: as in `LayerSink`.
     """
 
-    url: str
-    spec: VolumeSpec
     format: str
     layout: Layout
     dataset: str | None = None
     block: Zyx = (64, 64, 64)
-    scratch: str | None = None
+    scratch: ScratchSink | None = None
     job: str | None = None
-    run: str = ""
+
+    def placed(self, block: Zyx) -> FileSink:
+        return dataclasses.replace(self, block=block)
 
     @property
-    def unit(self) -> Zyx | None:
-        """Any block will do."""
-        return None
-
-    def scratch_store(self) -> Store:
-        """Return the layer in which the blocks gather."""
+    def gathered(self) -> ScratchSink:
+        """The layer in which the blocks gather."""
         assert self.scratch is not None
-        return open_level(self.scratch, format="zarr3", mip=0, token=self.run)
+        return self.scratch
 
     def check(self) -> None:
         check_file(self.url, self.spec, format=self.format, layout=self.layout, dataset=self.dataset)
@@ -208,8 +233,7 @@ class FileSink:
             raise MetadataMismatchError(
                 f"{self.url} exists and was not written by this job; delete it, or write to another file"
             )
-        assert self.scratch is not None
-        create_store(self.scratch, self.spec, format="zarr3", layout=Layout(chunk=self.block, encoding="raw"))
+        self.gathered.check()
 
     def exists(self) -> bool:
         """Return whether the file, and the dataset in it, is there."""
@@ -217,15 +241,8 @@ class FileSink:
             return False
         return self.dataset is None or _opens(self.url, format=self.format, dataset=self.dataset)
 
-    def intact(self) -> bool:
-        return True
-
     def write(self, box: BoundingBox, array: Array) -> BlockResult:
-        self.scratch_store().write(box, array)
-        return BlockResult(empty=not array.any())
-
-    def verify(self, box: BoundingBox) -> None:
-        """The scratch layer is gone once the file is written, which `Assemble` verifies."""
+        return self.gathered.write(box, array)
 
     def describe(self) -> dict[str, Any]:
         layout = dataclasses.asdict(self.layout)
@@ -233,9 +250,8 @@ class FileSink:
         return {**where, "layout": layout, **_described(self.spec)}
 
     def bind(self, directory: str) -> FileSink:
-        scratch = kvstore.join(directory, f"{safe_name(f'{self.url}-{self.dataset}')}.zarr")
-        job = directory.rstrip("/").rpartition("/")[0]
-        return dataclasses.replace(self, scratch=scratch, job=job, run=uuid.uuid4().hex)
+        scratch = ScratchSink(safe_name(f"{self.url}-{self.dataset}"), self.spec, self.block).bind(directory)
+        return dataclasses.replace(self, scratch=scratch, job=directory.rstrip("/").rpartition("/")[0])
 
 
 def _read_chunk(store: Store, chunk: BoundingBox) -> None:

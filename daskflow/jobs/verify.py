@@ -28,7 +28,7 @@ from daskflow.stores.local_files import replacing
 from daskflow.stores.opening import open_store
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.volume.blocks import default_block
-from daskflow.volume.stage import BlockResult, Estimate, Stage
+from daskflow.volume.stage import BlockResult, Estimate, Stage, Task
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -261,7 +261,8 @@ def _listing(output: str | None) -> Any:
 
 
 @dataclass(frozen=True)
-class _ReadBack:
+class _ReadBack(Task):
+    verifiable = True
     store: Store
 
     def verify(self, box: BoundingBox) -> None:
@@ -270,9 +271,6 @@ class _ReadBack:
     def read(self, box: BoundingBox) -> None:
         self.store.read(box)
 
-    def compute(self, box: BoundingBox, inputs: None) -> None:
-        pass
-
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         return BlockResult()
 
@@ -280,11 +278,5 @@ class _ReadBack:
         size = self.store.spec.nbytes_of(box)
         return Estimate(bytes_read=size, memory=size, voxels_read=box.size)
 
-    def check(self) -> None:
-        pass
-
     def describe(self) -> dict[str, object]:
         return self.store.fingerprint()
-
-    def bind(self, directory: str) -> _ReadBack:  # noqa: ARG002
-        return self

@@ -55,8 +55,8 @@ def clahe(
     volume = with_few_sections(volume, _table_bytes(volume, tiles), _TABLE_BYTES)
     expression, grid = volume.expression, volume.grid
     key = token([__version__, expression.describe(), grid.block, grid.origin, tiles.describe(), clip_limit])[:8]
-    equalizing = Equalizing(expression, grid, tiles, float(clip_limit), key)
-    waiting = equalizing.tables.waiting((*expression.stages, *equalizing.stages))
+    equalizing = Equalizing(grid, volume.dtype, tiles, float(clip_limit), key)
+    waiting = equalizing.tables.waiting((*expression.stages, *equalizing.stages(expression)))
     where = functools.partial(_tables_of, tiles=tiles, bins=equalizing.bins)
     return look_up(volume, waiting, equalize, where=where, memory=_working, tiles=tiles)
 

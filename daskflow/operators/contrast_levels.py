@@ -50,7 +50,7 @@ def contrast_levels(
     target = known_place(volume) if directory is None else kvstore.normalise(directory)
     sampling = Sampling(volume.box, coverage, seed)
     slabs = counted_levels(volume, sampling)
-    store = Stage("store-levels", slabs.grid, StoreLevels(slabs, sampling, target))
+    store = Stage("store-levels", slabs.grid, StoreLevels(slabs, sampling, target), after=slabs.stages[-1:])
     finish = () if plot is None else (_Draw(target, kvstore.normalise(plot)),)
     home = f"{target.removesuffix('/')}.daskflow/" if directory is not None else f"{_beside(target)}.daskflow/"
     return Job((*volume.expression.stages, *slabs.stages, store), home, name="contrast-levels", finish=finish)

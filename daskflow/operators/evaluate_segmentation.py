@@ -53,8 +53,8 @@ def evaluate_segmentation(
     expression = Expression([segmentation.node, groundtruth.node])
     grid = segmentation.grid
     key = token([__version__, expression.describe(), grid.block, grid.origin])[:8]
-    evaluation = Evaluation(expression, grid, key)
-    stages, name = (*expression.stages, *evaluation.stages), "evaluate segmentation"
+    evaluation = Evaluation(grid, key)
+    stages, name = (*expression.stages, *evaluation.stages(expression)), "evaluate segmentation"
     if output is None:
         return PassingJob(stages, private_directory(), name=name, finish=(Score(evaluation, None),))
     location = kvstore.normalise(os.fspath(output))

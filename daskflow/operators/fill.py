@@ -20,7 +20,7 @@ from daskflow.operators._cutout import cut
 from daskflow.operators._stored import fitting
 from daskflow.stores import Store, kvstore
 from daskflow.stores.counting import counting
-from daskflow.volume import BlockResult, Estimate, Flag, Stage, Volume, operator
+from daskflow.volume import BlockResult, Estimate, Flag, Stage, Task, Volume, operator
 from daskflow.volume.node import Array, Stored
 
 _STATE = "layer.json"
@@ -80,7 +80,7 @@ def fill(
 
 
 @dataclass(frozen=True)
-class FillBox:
+class FillBox(Task):
     """Set what a block shares with a box to a value.
 
     Attributes:
@@ -90,6 +90,7 @@ class FillBox:
         job: URL of the job's directory, once bound.
     """
 
+    verifiable = True
     store: Store
     filled: BoundingBox
     value: float

@@ -99,6 +99,7 @@ def inference(
         reads=grid.reads,
         spec=spec,
         memory=network.memory,
+        dear=True,
         grid=grid,
         network=network,
         nan=nan,

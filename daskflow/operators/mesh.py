@@ -12,6 +12,7 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.assumed import assumed_voxel_size
+from daskflow.jobs.evaluate import Evaluate
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
 from daskflow.operators._holes import check_whole
@@ -23,7 +24,7 @@ from daskflow.operators.meshing.multires import Detail
 from daskflow.operators.meshing.plan import Frame, Meshing, Selection, Target
 from daskflow.operators.meshing.writing import CutLargeMeshes, WriteMeshes
 from daskflow.stores.kvstore import plain_number
-from daskflow.volume import Flag, Stage, Volume, operator
+from daskflow.volume import Flag, Stage, Volume, in_order, operator
 
 
 @operator(group="objects", takes="labels")
@@ -115,10 +116,9 @@ def mesh(
     counting = None
     if dust > 1 and dust_within == "volume":
         key = token([__version__, volume.expression.describe(), volume.block])[:8]
-        counting = LabelCounts(volume.expression, volume.grid, key)
+        counting = LabelCounts(volume.grid, key)
     sharding = {"max_labels_per_shard": max_labels_per_shard} if format == "sharded" else None
     meshing = Meshing(
-        expression=volume.expression,
         grid=grid,
         frame=frame,
         max_error=error,
@@ -130,14 +130,15 @@ def mesh(
         memory=parse_bytes(memory),
         target=Target(url, format, mip, compression, spatial_index),
     )
-    stages = (
-        *volume.expression.stages,
-        *(counting.stages if counting is not None else ()),
-        Stage("forge-meshes", grid, ForgeMeshes(meshing)),
+    expression = volume.expression
+    making = (
+        Stage("forge-meshes", grid, Evaluate.into(expression, ForgeMeshes(meshing))),
         *meshing.shuffle.stages(),
         *((Stage("cut-large-meshes", meshing.parts, CutLargeMeshes(meshing)),) if format != "legacy" else ()),
         Stage("write-meshes", meshing.buckets, WriteMeshes(meshing), numbered=True),
     )
+    stages = (*expression.stages, *(counting.stages(expression) if counting is not None else ()))
+    stages = (*stages, *in_order(making, after=stages))
     undo = () if layer is None else (f"daskflow remove {layer} --mesh",)
     return Job(
         stages,

@@ -76,8 +76,8 @@ def roi(
     )
     pieces = connected_components(slabs, connectivity=26)
     key = token([__version__, pieces.expression.describe(), pieces.block])[:8]
-    search = LabelBoxes(pieces.expression, pieces.grid, key, dust)
-    stages = (*pieces.expression.stages, *search.stages)
+    search = LabelBoxes(pieces.grid, key, dust)
+    stages = (*pieces.expression.stages, *search.stages(pieces.expression))
     url = _layer(volume)
     found = StateBoxes(search, level.spec, _finest(volume), (1, window, window), url)
     if url is None:

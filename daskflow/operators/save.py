@@ -27,7 +27,7 @@ from daskflow.stores.opening import format_named, open_store, split_dataset, tar
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.stores.precomputed_info import check_layout
 from daskflow.stores.sharding import default_shard
-from daskflow.volume import Flag, Volume, operator
+from daskflow.volume import Flag, Volume, in_order, operator
 from daskflow.volume.kinds import without_negatives
 
 _CHUNK: Zyx = (64, 64, 64)
@@ -146,8 +146,8 @@ def save(
     sinks = new.sinks(spec)
     finish = (NoteBackground((base, *sinks)), *finish)
     first, *others = passes(how, spec, sinks, memory=budget, base=base.unit)
-    whole = evaluate_stage(f"save-{leaf}", volume, PyramidSink(base, first), block=work)
-    stages = (*volume.expression.stages, whole, *stages_after(first, others))
+    whole = evaluate_stage(f"save-{leaf}", volume, PyramidSink.of(base, first), block=work)
+    stages = (*volume.expression.stages, *in_order((whole, *stages_after(first, others))))
     return Job(stages, directory, name=f"save-{leaf}", finish=finish, notes=notes, warnings=warnings)
 
 

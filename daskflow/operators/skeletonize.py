@@ -23,7 +23,7 @@ from daskflow.operators.skeletonizing.teasar import Tracing
 from daskflow.operators.skeletonizing.tracing_stage import BLOCK_BYTES, TraceLabels
 from daskflow.operators.skeletonizing.writing import IndexSkeletons, Target, WriteSkeletons
 from daskflow.stores import kvstore
-from daskflow.volume import Flag, Stage, Volume, operator
+from daskflow.volume import Flag, Stage, Volume, in_order, operator
 
 
 @operator(group="objects", takes="labels")
@@ -124,14 +124,15 @@ def skeletonize(
     source = f"pieces-{token(url)[:8]}"
     plan = _planned(volume, as_zyx(shape, name="shape"), tracing, selection, sharding, source)
     target = Target(url, compression)
-    stages = (
-        *volume.expression.stages,
-        *(plan.counting.stages if plan.counting is not None else ()),
-        Stage("trace-labels", plan.tasks, TraceLabels(plan), numbered=True),
+    expression = volume.expression
+    making = (
+        Stage("trace-labels", plan.tasks, TraceLabels(expression, plan), numbered=True),
         *plan.shuffle.stages(),
         Stage("write-skeletons", _numbers(plan.shuffle.buckets), WriteSkeletons(plan, pruning, target), numbered=True),
         Stage("index-skeletons", plan.grid, IndexSkeletons(plan, target)),
     )
+    stages = (*expression.stages, *(plan.counting.stages(expression) if plan.counting is not None else ()))
+    stages = (*stages, *in_order(making, after=stages))
     rows = None if table is None else kvstore.normalise(os.fspath(table))
     finish = (FinishSkeletons(plan, url, layer, mip, rows),)
     undo = () if layer is None else (f"daskflow remove {layer} --skeletons",)
@@ -156,11 +157,10 @@ def _planned(
     counting = None
     if selection.dust > 1:
         key = token([__version__, expression.describe(), volume.block])[:8]
-        counting = LabelCounts(expression, volume.grid, key)
+        counting = LabelCounts(volume.grid, key)
     shares = 1 if tracing.fix_avocados else share_count(len(grid))
     tasks = len(grid) * shares
     return Skeletonizing(
-        expression=expression,
         grid=grid,
         shares=shares,
         origin=_origin(volume.spec),

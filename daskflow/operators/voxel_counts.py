@@ -52,19 +52,19 @@ def voxel_counts(
     expression = volume.expression
     grid = BlockGrid(volume.box, halved(volume, _BLOCK_VOXELS), volume.spec.chunk_origin)
     key = token([__version__, expression.describe(), grid.block])[:8]
-    counting = LabelCounts(expression, grid, key)
+    counting = LabelCounts(grid, key)
     layer = _layer_file(volume)
     outputs: tuple[str, ...] = () if layer is None else (layer[1],)
     if output is not None:
         table = kvstore.normalise(os.fspath(output))
         check_ending(table)
         outputs += (table,)
-    stages = (*expression.stages, *counting.stages)
+    stages = (*expression.stages, *counting.stages(expression))
     finish = (ReportCounts(counting, outputs),)
     if not outputs:
         return PassingJob(stages, private_directory(), name="voxel counts", finish=finish)
     once = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
-    writing = Stage("write-counts", once, WriteCounts(counting, outputs, background), numbered=True)
+    writing = Stage("write-counts", once, WriteCounts(counting, outputs, background), numbered=True, after=stages[-1:])
     directory = f"{layer[0]}.voxel-counts.daskflow/" if layer is not None else f"{outputs[0]}.daskflow/"
     return Job((*stages, writing), directory, name="voxel counts", finish=finish, renewable=True)
 

@@ -12,7 +12,7 @@ from daskflow.volume.registry import (
     operator,
     operator_names,
 )
-from daskflow.volume.stage import BlockResult, Estimate, Stage, StageTask
+from daskflow.volume.stage import BlockResult, Estimate, Stage, Task, in_order
 from daskflow.volume.volume import Volume
 
 __all__ = [
@@ -23,10 +23,11 @@ __all__ = [
     "Operator",
     "Parameter",
     "Stage",
-    "StageTask",
+    "Task",
     "Volume",
     "describe_operator",
     "has_operator",
+    "in_order",
     "load_file",
     "load_operator",
     "operator",

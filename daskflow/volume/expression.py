@@ -9,7 +9,7 @@ Every node is evaluated once per block, on the union of what its consumers need.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard, cast
 
 import numpy as np
@@ -19,14 +19,14 @@ from daskflow.stores.counting import counting
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume.gathering import Gathered
 from daskflow.volume.node import Array, DaskSource, Held, Node, Source, Step, Stored, Waiting
-from daskflow.volume.stage import Estimate, Stage, run_here
+from daskflow.volume.stage import Bound, Estimate, Stage, run_here
 
 Boxes = dict[int, BoundingBox]
 Arrays = dict[int, Array]
 Fetched = tuple[Arrays, dict[str, int]]
 
 
-class Expression:
+class Expression(Bound):
     """Some nodes to answer for together, and all that they are made of.
 
     Attributes:
@@ -122,25 +122,31 @@ class Expression:
                     del values[place]
         return {index: values[index] for index in keep if index in values}
 
-    def fetch_counted(self, boxes: Sequence[BoundingBox]) -> Fetched:
+    def fetch_counted(self, boxes: Sequence[BoundingBox | None]) -> Fetched:
         """Fetch what the outputs need for a box each, and what the stores counted on the way, e.g. missing chunks."""
         with counting() as counts:
             arrays = self.fetch(self.needed(boxes))
         return arrays, dict(counts)
 
-    def compute_counted(self, boxes: Sequence[BoundingBox], fetched: Fetched) -> tuple[list[Array], dict[str, int]]:
+    def compute_counted(
+        self, boxes: Sequence[BoundingBox | None], fetched: Fetched
+    ) -> tuple[list[Array | None], dict[str, int]]:
         """Return the voxels of each output's box from what `fetch_counted` gave, and all that was counted."""
         needed = self.needed(boxes)
         with counting() as counts:
             values = self.compute(needed, fetched[0])
         counts.update(fetched[1])
         places = [self[node] for node in self.outputs]
-        arrays = [values[at][(..., *box.slices(needed[at]))] for at, box in zip(places, boxes, strict=True)]
+        arrays = [
+            None if box is None else values[at][(..., *box.slices(needed[at]))]
+            for at, box in zip(places, boxes, strict=True)
+        ]
         return arrays, dict(counts)
 
     def evaluate(self, boxes: Sequence[BoundingBox]) -> list[Array]:
         """Return the voxels of each output's box."""
-        return self.compute_counted(boxes, self.fetch_counted(boxes))[0]
+        arrays, _ = self.compute_counted(boxes, self.fetch_counted(boxes))
+        return [array for array in arrays if array is not None]
 
     def check(self) -> None:
         """Raise what can be known to fail before a voxel is read: options of functions that can check themselves."""
@@ -194,11 +200,16 @@ class Expression:
         held = {i: Held(self.nodes[i].spec, np.asarray(array), needed[i]) for i, array in pieces}
         return self._replaced(held)
 
+    def replaced(self, fresh: Mapping[Node, Node]) -> Expression:
+        """Return the expression with other nodes in place of some."""
+        return self._replaced({self[node]: new for node, new in fresh.items()})
+
     def _replaced(self, fresh: dict[int, Any]) -> Expression:
         nodes: list[Node] = []
         for index, node in enumerate(self.nodes):
             inputs = tuple(nodes[self[i]] for i in node.inputs)
-            nodes.append(fresh[index] if index in fresh else node.with_inputs(inputs))
+            changed = any(new is not old for new, old in zip(inputs, node.inputs, strict=True))
+            nodes.append(fresh[index] if index in fresh else node.with_inputs(inputs) if changed else node)
         return Expression([nodes[self[node]] for node in self.outputs])
 
     def describe(self) -> list[Any]:

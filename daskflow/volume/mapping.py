@@ -76,12 +76,14 @@ def map_boxes(
     spec: VolumeSpec,
     memory: Memory,
     options: Mapping[str, Any],
+    *,
+    dear: bool,
 ) -> MappedBoxes:
     """Return the node that `Volume.map_boxes` describes."""
     boxes = {node.spec.box for node in nodes}
     if len(boxes) > 1:
         raise GeometryError(f"volumes over different boxes: {', '.join(map(str, sorted(boxes)))}; crop them to one")
-    return MappedBoxes(spec, function, tuple(nodes), reads, dict(options), memory)
+    return MappedBoxes(spec, function, tuple(nodes), reads, dict(options), memory, dear)
 
 
 def _relation(first: VolumeSpec, other: VolumeSpec, factor: Zyx) -> tuple[Zyx, Zyx]:

@@ -325,6 +325,7 @@ class MappedBoxes(Step):
         reads: the inputs' box needed for an output box.
         options: further keyword arguments of the function.
         memory: what it takes while it runs; see `Volume.map_overlap`.
+        dear: evaluating it twice costs more than keeping its voxels.
     """
 
     function: Callable[..., Any]
@@ -332,6 +333,7 @@ class MappedBoxes(Step):
     reads: Callable[[BoundingBox], BoundingBox]
     options: dict[str, Any]
     memory: Memory = None
+    dear: bool = False
 
     @property
     def inputs(self) -> tuple[Node, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Self
 
 from daskflow.geometry import BlockGrid, BoundingBox
 
@@ -41,32 +42,76 @@ class BlockResult:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-class StageTask(Protocol):
+class Bound:
+    """A frozen dataclass that may hold scratch data, and learns where they lie when a job is run."""
+
+    def bind(self, directory: str) -> Self:
+        """Return the same with its scratch data placed below the URL `directory`.
+
+        Fields that are bound themselves, alone or in tuples, are bound; one that is named `directory` is the URL.
+        """
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return dataclasses.replace(  # type: ignore[type-var]
+            self,
+            **{
+                field.name: directory if field.name == "directory" else _bound(getattr(self, field.name), directory)
+                for field in fields
+                if field.init
+            },
+        )
+
+
+def _bound(value: Any, directory: str) -> Any:
+    if isinstance(value, Bound):
+        return value.bind(directory)
+    if isinstance(value, tuple) and any(isinstance(one, Bound) for one in value):
+        return tuple(_bound(one, directory) for one in value)
+    return value
+
+
+class Task(Bound):
     """What is done for one block, in three steps that a worker overlaps between neighbouring blocks.
 
-    Tasks are pickled to workers, are idempotent, and give the same bytes each time.
+    Tasks are frozen dataclasses, are pickled to workers, are idempotent, and give the same bytes each time. One that
+    works on small records reads, computes and writes them, and says what the result depends on; the rest is here.
+
+    Attributes:
+        verifiable: whether what it stored can be verified.
+        reads_outputs: whether it may read what other stages of its job write where it is to stay.
     """
 
-    def read(self, box: BoundingBox) -> Any:
-        """Fetch what the block needs from stores."""
+    verifiable: ClassVar[bool] = False
+    reads_outputs: ClassVar[bool] = False
 
-    def compute(self, box: BoundingBox, inputs: Any) -> Any:
-        """Compute the block from what was read; no I/O, `inputs` not mutated."""
+    def read(self, box: BoundingBox) -> Any:
+        """Fetch what the block needs from stores; nothing unless said."""
+
+    def compute(self, box: BoundingBox, inputs: Any) -> Any:  # noqa: ARG002
+        """Compute the block from what was read; no I/O, `inputs` not mutated; the inputs unless said."""
+        return inputs
 
     def write(self, box: BoundingBox, outputs: Any) -> BlockResult:
         """Store the block; it is done once this returned."""
+        raise NotImplementedError
 
-    def estimate(self, box: BoundingBox) -> Estimate:
-        """Predict the cost of a block."""
+    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
+        """Predict the cost of a block; nothing unless said."""
+        return Estimate()
 
     def check(self) -> None:
         """Raise what can be known to fail before anything runs; create what the blocks write to."""
 
     def describe(self) -> dict[str, Any]:
         """Return all that the result depends on, as JSON."""
+        raise NotImplementedError
 
-    def bind(self, directory: str) -> StageTask:
-        """Return the task with its scratch data placed below the URL `directory`."""
+    def intact(self) -> bool:
+        """Return whether what earlier runs wrote is still there; if not, every block runs again."""
+        return True
+
+    def verify(self, box: BoundingBox) -> None:
+        """Raise when what was stored for a block is missing or damaged; asked of verifiable tasks alone."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -78,12 +123,23 @@ class Stage:
         grid: the blocks.
         task: what is done for each.
         numbered: the grid counts something else than voxels, e.g. blocks, so that no rate of voxels is told.
+        after: stages that must be done before.
     """
 
     name: str
     grid: BlockGrid
-    task: StageTask
+    task: Task
     numbered: bool = False
+    after: tuple[Stage, ...] = field(default=(), repr=False, compare=False)
+
+
+def in_order(stages: Sequence[Stage], *, after: Sequence[Stage] = ()) -> tuple[Stage, ...]:
+    """Return stages each of which comes after the one before it, and the first after some others."""
+    found: list[Stage] = []
+    for stage in stages:
+        before = found[-1:] or after
+        found.append(dataclasses.replace(stage, after=(*stage.after, *before)))
+    return tuple(found)
 
 
 def run_here(stages: Sequence[Stage], directory: str) -> None:

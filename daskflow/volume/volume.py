@@ -277,6 +277,7 @@ class Volume:
         reads: Callable[[BoundingBox], BoundingBox],
         spec: VolumeSpec,
         memory: Memory = None,
+        dear: bool = False,
         **options: Any,
     ) -> Volume:
         """Return the volume whose boxes are `function` of boxes that `reads` chooses, e.g. a network's patches.
@@ -288,10 +289,11 @@ class Volume:
             reads: gives the box of this volume that is needed for a box of the result; clipped to the volume.
             spec: what the result is.
             memory: what the function takes while it runs; as for `map_overlap`.
+            dear: a job that would evaluate it more than once keeps its voxels in scratch data instead.
             **options: handed to the function.
         """
         nodes = [self.node, *(other.node for other in others)]
-        return Volume(map_boxes(function, nodes, reads, spec, memory, options), block=self.block)
+        return Volume(map_boxes(function, nodes, reads, spec, memory, options, dear=dear), block=self.block)
 
     def astype(self, dtype: Any) -> Volume:
         """Return the same volume cast to another dtype, as `numpy.ndarray.astype` casts."""

@@ -12,13 +12,14 @@ from typing import Any
 
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job
-from daskflow.volume.stage import BlockResult, Estimate, Stage
+from daskflow.volume.stage import BlockResult, Estimate, Stage, Task
 
 
 @dataclass(frozen=True)
-class WriteFiles:
+class WriteFiles(Task):
     """Writes `value` and the box to a file per block, and logs every call; what goes wrong is chosen by block."""
 
+    verifiable = True
     folder: Path
     value: int = 1
     seconds: float = 0.0

@@ -16,7 +16,7 @@ from daskflow.jobs import Job, status
 from daskflow.jobs.fingerprint import describe_stages
 from daskflow.jobs.lock import Lease
 from daskflow.stores import kvstore
-from daskflow.volume.stage import Estimate, Stage
+from daskflow.volume.stage import Estimate, Stage, Task
 
 BOXES = [str(box) for box in grid(8)]
 
@@ -416,7 +416,7 @@ def test_verify_sets_damaged_blocks_back_and_the_next_run_repairs_them(tmp_path,
 
 
 def test_job_without_verify_says_so(tmp_path, threads):
-    class Plain:
+    class Plain(Task):
         def describe(self):
             return {}
 

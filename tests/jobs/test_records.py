@@ -11,7 +11,7 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job, Reduce, read_record, write_record
 from daskflow.jobs.records import record_url
 from daskflow.stores import kvstore
-from daskflow.volume import BlockResult, Estimate, Stage
+from daskflow.volume import BlockResult, Stage, Task
 
 arrays = st.dictionaries(
     st.text("abc_", min_size=1, max_size=4),
@@ -89,13 +89,10 @@ def test_tree_merges_every_record_once_in_order(count, fan_in, left_out):
 
 
 @dataclass(frozen=True)
-class WriteNumbers:
+class WriteNumbers(Task):
     """Leave the number of each block as its record."""
 
     directory: str = ""
-
-    def read(self, box):
-        return None
 
     def compute(self, box, inputs):
         return {"sum": np.array(box.start[0]), "blocks": np.array([box.start[0]])}
@@ -104,17 +101,8 @@ class WriteNumbers:
         write_record(self.directory, "source", box.start[0], outputs)
         return BlockResult()
 
-    def estimate(self, box):
-        return Estimate()
-
-    def check(self):
-        pass
-
     def describe(self):
         return {}
-
-    def bind(self, directory):
-        return WriteNumbers(directory)
 
 
 def test_tree_runs_as_a_job(tmp_path, threads):

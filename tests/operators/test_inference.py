@@ -178,3 +178,37 @@ def test_estimate_grows_with_the_batch_and_the_box():
     assert memory() >= 2 * result
     assert memory(batch_size=11) - memory() == 10 * 4 * (4 * 16 * 16) * (1 + 3)
     assert memory() - memory(half) >= result
+
+
+COUNTED = """
+import pathlib
+import torch
+
+class Net(torch.nn.Module):
+    def forward(self, x):
+        with pathlib.Path("passes").open("a") as file:
+            file.write("." * len(x))
+        return x
+
+InstantiatedModel = Net()
+"""
+
+
+@pytest.mark.parametrize(("block", "kept"), [("", False), ("-b 8 16 48", True), ("-b 4 48 16", True)])
+def test_a_network_passes_once_for_all_that_a_line_makes_of_its_answer(tmp_path, monkeypatch, block, kept):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(COUNTED)
+    np.save("image.npy", image((12, 48, 48))[0])
+    network = "open image.npy inference --num-output-channels 1 -f pytorch -m net.py -s 4 16 16 -v 2 8 8 -o a"
+
+    def passes(line):
+        (tmp_path / "passes").unlink(missing_ok=True)
+        result = CliRunner().invoke(app, f"--quiet --cluster threads {network} {line}".split())
+        assert result.exit_code == 0, result.output
+        return len((tmp_path / "passes").read_text())
+
+    alone = passes("save a0 -i a -c 4 16 16")
+    line = f"save a1 -i a -c 4 16 16 {block} connected-components -i a -t 0.5 -o s save s -i s voxel-counts -i s"
+    line += " --output counts.csv"
+    assert ("keep-in-scratch" in CliRunner().invoke(app, f"--plan {network} {line}".split()).output) == kept
+    assert passes(line) in (alone - 1, alone)  # the first that loads the network tries it

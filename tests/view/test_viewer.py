@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import urllib.request
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import psutil
@@ -22,7 +22,7 @@ from daskflow.stores.objects.mesh_files import legacy_info
 from daskflow.stores.opening import create_store, open_store
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.view import neuroglancer
-from daskflow.volume import Stage, Volume
+from daskflow.volume import Stage, Task, Volume
 
 
 def small(**spec):
@@ -277,19 +277,8 @@ def test_stages_of_a_volume_run_once_before_it_is_shown():
     runs = []
     spec = small(layer_type="image").spec
 
-    class Labelling:
-        def bind(self, directory):
-            return self
-
-        def check(self):
-            pass
-
-        def read(self, box):
-            return None
-
-        def compute(self, box, inputs):
-            return None
-
+    @dataclass(frozen=True)
+    class Labelling(Task):
         def write(self, box, outputs):
             runs.append(box)
 

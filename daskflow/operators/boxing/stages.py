@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import daskflow
 from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs.consumer import Consumer
+from daskflow.jobs.evaluate import Evaluate
 from daskflow.jobs.records import Arrays, Reduce, write_record
 from daskflow.stores import kvstore
-from daskflow.volume import BlockResult, Estimate, Expression, Stage
-from daskflow.volume.expression import Fetched
+from daskflow.volume import BlockResult, Estimate, Expression, Stage, in_order
 
 
 @dataclass(frozen=True)
@@ -22,13 +21,11 @@ class LabelBoxes:
     """One search for the boxes of labels.
 
     Attributes:
-        expression: gives the labels; one output.
         grid: the blocks.
         key: tells its records from those of another search in the same job.
         dust: labels of fewer voxels are left out.
     """
 
-    expression: Expression
     grid: BlockGrid
     key: str
     dust: int = 0
@@ -38,10 +35,14 @@ class LabelBoxes:
         """The passes that merge what is known of the blocks."""
         return Reduce(f"merge-boxes-{self.key}", f"boxes-{self.key}", len(self.grid), merge_boxes)
 
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """All passes, in order; those that the expression waits for not included."""
-        return (Stage("find-boxes", self.grid, FindBoxes(self)), *self.merging.stages())
+    def stages(self, expression: Expression) -> tuple[Stage, ...]:
+        """Return all passes, in order; those that the expression waits for not included.
+
+        Args:
+            expression: gives the labels; one output.
+        """
+        finding = Stage("find-boxes", self.grid, Evaluate.into(expression, FindBoxes(self)))
+        return in_order((finding, *self.merging.stages()), after=expression.stages)
 
     def boxes(self, directory: str) -> list[BoundingBox]:
         """Return the boxes of the labels, sorted by where they start (zyx)."""
@@ -52,7 +53,7 @@ class LabelBoxes:
 
 
 @dataclass(frozen=True)
-class FindBoxes:
+class FindBoxes(Consumer):
     """Find the voxels and the box of every label in a block.
 
     Attributes:
@@ -63,34 +64,26 @@ class FindBoxes:
     search: LabelBoxes
     directory: str = ""
 
-    def read(self, box: BoundingBox) -> Fetched:
-        return self.search.expression.fetch_counted([box])
+    @property
+    def grid(self) -> BlockGrid:
+        return self.search.grid
 
-    def compute(self, box: BoundingBox, inputs: Fetched) -> tuple[Arrays, dict[str, int]]:
-        (array,), counts = self.search.expression.compute_counted([box], inputs)
-        return boxes_of(array.reshape(box.shape), box), counts
+    def compute(self, box: BoundingBox, arrays: list[npt.NDArray[Any]]) -> Arrays:
+        return boxes_of(arrays[0].reshape(box.shape), box)
 
-    def write(self, box: BoundingBox, outputs: tuple[Arrays, dict[str, int]]) -> BlockResult:
-        record, counts = outputs
+    def write(self, box: BoundingBox, outputs: Arrays) -> BlockResult:
         (index,) = self.search.grid.touching(box)
-        write_record(self.directory, self.search.merging.source, index, record)
-        return BlockResult(empty=not len(record["labels"]), counts=counts)
+        write_record(self.directory, self.search.merging.source, index, outputs)
+        return BlockResult(empty=not len(outputs["labels"]))
 
-    def estimate(self, box: BoundingBox) -> Estimate:
-        estimate = self.search.expression.estimate([box])
-        return dataclasses.replace(estimate, memory=estimate.memory + 4 * box.size)
+    def further(self, box: BoundingBox) -> Estimate:
+        return Estimate(memory=4 * box.size)
 
     def check(self) -> None:
-        self.search.expression.check()
         kvstore.check_writable(self.directory)
 
     def describe(self) -> dict[str, Any]:
-        search = self.search
-        return {"daskflow": daskflow.__version__, "labels": search.expression.describe(), "dust": search.dust}
-
-    def bind(self, directory: str) -> FindBoxes:
-        search = dataclasses.replace(self.search, expression=self.search.expression.bind(directory))
-        return FindBoxes(search, directory)
+        return {"boxes": "labels", "dust": self.search.dust}
 
 
 def boxes_of(array: npt.NDArray[Any], box: BoundingBox) -> Arrays:

@@ -6,21 +6,21 @@ blocks   z0 [ ][ ] ... [ ]      16 x 16 neighbours in y and x      z0 [ ]
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-import daskflow
 from daskflow.errors import MissingChunkError
 from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs.consumer import Consumer
+from daskflow.jobs.evaluate import Evaluate
 from daskflow.jobs.records import Arrays, read_record, write_record
 from daskflow.operators.contrasting.levels import Counts, SectionLevels, levels_url, read_section, write_levels
 from daskflow.operators.contrasting.sampling import Sampling
 from daskflow.stores import kvstore
-from daskflow.volume import BlockResult, Estimate, Expression, Stage
-from daskflow.volume.expression import Fetched
+from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, in_order
+from daskflow.volume.node import Array
 
 _FAN_IN = 16
 
@@ -61,7 +61,7 @@ def count_levels(expression: Expression, grid: BlockGrid, sampling: Sampling, bi
         key: tells these records from those of another count in the same job.
     """
     name = f"levels-{key}"
-    stages = [Stage("count-levels", grid, CountLevels(expression, grid, sampling, bins, name))]
+    stages = [Stage("count-levels", grid, Evaluate.into(expression, CountLevels(grid, sampling, bins, name)))]
     nz, ny, nx = grid.shape
     level = 0
     while ny * nx > 1:
@@ -74,7 +74,7 @@ def count_levels(expression: Expression, grid: BlockGrid, sampling: Sampling, bi
             )
         )
         name, (nz, ny, nx) = merged, places.shape
-    return Slabs(name, slabs_of(grid), bins, tuple(stages))
+    return Slabs(name, slabs_of(grid), bins, in_order(stages, after=expression.stages))
 
 
 def read_levels(directory: str, grid: BlockGrid, bins: int, key: str) -> Slabs:
@@ -91,80 +91,69 @@ def slabs_of(grid: BlockGrid) -> BlockGrid:
 
 
 @dataclass(frozen=True)
-class CountLevels:
+class CountLevels(Consumer):
     """Count the grey values of the sampled voxels of each section of a block.
 
     Attributes:
-        expression: gives the voxels.
-        grid: the blocks.
+        blocks: in which they are counted.
         sampling: which voxels count.
         bins: grey values there are.
         name: of the records.
         directory: URL of the scratch directory, once bound.
     """
 
-    expression: Expression
-    grid: BlockGrid
+    blocks: BlockGrid
     sampling: Sampling
     bins: int
     name: str
     directory: str = ""
 
-    def _hull(self, box: BoundingBox) -> BoundingBox | None:
-        """Return the smallest box that holds what is sampled of a block."""
+    @property
+    def grid(self) -> BlockGrid:
+        return self.blocks
+
+    def needs(self, box: BoundingBox) -> BoundingBox | None:
         parts = [part for section in self.sampling.within(box).values() for part in section]
         hull = parts[0] if parts else None
         for part in parts[1:]:
             hull = part if hull is None else hull.union(part)
         return hull
 
-    def read(self, box: BoundingBox) -> Fetched | None:
-        hull = self._hull(box)
-        return None if hull is None else self.expression.fetch_counted([hull])
-
-    def compute(self, box: BoundingBox, inputs: Fetched | None) -> tuple[Counts, dict[str, int]]:
+    def compute(self, box: BoundingBox, arrays: list[Array]) -> Counts:
         levels = np.zeros((box.shape[0], self.bins), np.int64)
-        hull = self._hull(box)
-        if inputs is None or hull is None:
-            return levels, {}
-        (array,), counts = self.expression.compute_counted([hull], inputs)
-        array = array.reshape(hull.shape)
+        hull = self.needs(box)
+        if hull is None:
+            return levels
+        array = arrays[0].reshape(hull.shape)
         for z, parts in self.sampling.within(box).items():
             for part in parts:
                 levels[z - box.start[0]] += np.bincount(array[part.slices(hull)].ravel(), minlength=self.bins)
-        return levels, counts
+        return levels
 
-    def write(self, box: BoundingBox, outputs: tuple[Counts, dict[str, int]]) -> BlockResult:
+    def write(self, box: BoundingBox, outputs: Counts) -> BlockResult:
         (index,) = self.grid.touching(box)
-        write_record(self.directory, self.name, index, _narrowed(outputs[0]))
-        return BlockResult(counts=outputs[1])
+        write_record(self.directory, self.name, index, _narrowed(outputs))
+        return BlockResult()
 
-    def estimate(self, box: BoundingBox) -> Estimate:
-        hull = self._hull(box)
+    def further(self, box: BoundingBox) -> Estimate:
+        hull = self.needs(box)
         if hull is None:
             return Estimate()
-        source = self.expression.estimate([hull])
         section = hull.shape[1] * hull.shape[2] * 8  # numpy counts int64
-        return dataclasses.replace(source, memory=source.memory + section + 2 * 8 * self.bins * box.shape[0])
+        return Estimate(memory=section + 2 * 8 * self.bins * box.shape[0])
 
     def check(self) -> None:
-        self.expression.check()
         kvstore.check_writable(self.directory)
 
     def describe(self) -> dict[str, Any]:
         sampling = self.sampling
         return {
-            "daskflow": daskflow.__version__,
-            "expression": self.expression.describe(),
             "sampling": [str(sampling.box), sampling.coverage, sampling.seed, list(sampling.patch)],
         }
 
-    def bind(self, directory: str) -> CountLevels:
-        return dataclasses.replace(self, expression=self.expression.bind(directory), directory=directory)
-
 
 @dataclass(frozen=True)
-class _MergeLevels:
+class _MergeLevels(Task):
     """Adds up the counts of neighbouring blocks of one slab.
 
     Attributes:
@@ -192,9 +181,6 @@ class _MergeLevels:
         assert total is not None
         return total
 
-    def compute(self, box: BoundingBox, inputs: Counts) -> Counts:  # noqa: ARG002
-        return inputs
-
     def write(self, box: BoundingBox, outputs: Counts) -> BlockResult:
         (index,) = self.places.touching(box)
         write_record(self.directory, self.target, index, _narrowed(outputs))
@@ -203,18 +189,12 @@ class _MergeLevels:
     def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
         return Estimate(memory=3 * 8 * self.bins * self.sections)
 
-    def check(self) -> None:
-        """Nothing can fail that counting has not met."""
-
     def describe(self) -> dict[str, Any]:
         return {"merge": self.source}
 
-    def bind(self, directory: str) -> _MergeLevels:
-        return dataclasses.replace(self, directory=directory)
-
 
 @dataclass(frozen=True)
-class _ReadLevels:
+class _ReadLevels(Task):
     """Takes the levels of the sections of a slab from files."""
 
     source: str
@@ -226,9 +206,6 @@ class _ReadLevels:
     def read(self, box: BoundingBox) -> Counts:
         sections = range(box.start[0], box.stop[0])
         return np.array([read_section(self.source, z, self.bins).counts for z in sections])
-
-    def compute(self, box: BoundingBox, inputs: Counts) -> Counts:  # noqa: ARG002
-        return inputs
 
     def write(self, box: BoundingBox, outputs: Counts) -> BlockResult:
         (index,) = self.grid.touching(box)
@@ -246,12 +223,9 @@ class _ReadLevels:
     def describe(self) -> dict[str, Any]:
         return {"levels": kvstore.redact(self.source)}
 
-    def bind(self, directory: str) -> _ReadLevels:
-        return dataclasses.replace(self, directory=directory)
-
 
 @dataclass(frozen=True)
-class StoreLevels:
+class StoreLevels(Task):
     """Write the levels of every section to a file of its own.
 
     Attributes:
@@ -296,9 +270,6 @@ class StoreLevels:
 
     def describe(self) -> dict[str, Any]:
         return {"store": self.slabs.name, "in": kvstore.redact(self.target)}
-
-    def bind(self, directory: str) -> StoreLevels:
-        return dataclasses.replace(self, directory=directory)
 
 
 def _narrowed(levels: Counts) -> Arrays:

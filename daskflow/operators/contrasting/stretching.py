@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.operators.contrasting.counting import Slabs
 from daskflow.operators.contrasting.levels import Counts
 from daskflow.operators.contrasting.tables import Tables
-from daskflow.volume import BlockResult, Estimate, Stage
+from daskflow.volume import BlockResult, Estimate, Stage, Task
 
 Array = npt.NDArray[Any]
 
@@ -87,11 +86,11 @@ def limits_tables(slabs: Slabs, key: str) -> Tables:
 
 def limits_stage(slabs: Slabs, tables: Tables, clip: tuple[float, float]) -> Stage:
     """Return the stage that finds the limits of every section from its levels."""
-    return Stage("find-limits", tables.grid, _FindLimits(slabs, tables, clip))
+    return Stage("find-limits", tables.grid, _FindLimits(slabs, tables, clip), after=slabs.stages[-1:])
 
 
 @dataclass(frozen=True)
-class _FindLimits:
+class _FindLimits(Task):
     slabs: Slabs
     tables: Tables
     clip: tuple[float, float]
@@ -111,11 +110,5 @@ class _FindLimits:
     def estimate(self, box: BoundingBox) -> Estimate:
         return Estimate(memory=2 * 8 * self.slabs.bins * box.shape[0])
 
-    def check(self) -> None:
-        """Nothing can fail that counting has not met."""
-
     def describe(self) -> dict[str, Any]:
         return {"levels": self.slabs.name, "clip": list(self.clip)}
-
-    def bind(self, directory: str) -> _FindLimits:
-        return dataclasses.replace(self, directory=directory)

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.errors import MissingChunkError, StoreAccessError
+from daskflow.errors import MissingChunkError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.jobs.records import read_record, write_record
-from daskflow.stores import Store
+from daskflow.stores.scratch import ScratchStore
 from daskflow.volume import Stage, Volume
 from daskflow.volume.description import describe, describe_function
 from daskflow.volume.node import Array, Memory, Node, Step, Waiting, checked
@@ -57,7 +57,7 @@ class Tables:
         return Waiting(spec, functools.partial(_TableStore, tables=self), tuple(stages))
 
 
-class _TableStore(Store):
+class _TableStore(ScratchStore):
     """The array of some tables; it can only be read."""
 
     def __init__(self, directory: str, tables: Tables) -> None:
@@ -87,14 +87,8 @@ class _TableStore(Store):
                 self._kept[index] = block
         return block
 
-    def _write(self, box: BoundingBox, array: Array) -> None:
-        raise StoreAccessError(f"{self.url} holds scratch data; cannot write {array.shape} at {box}")
-
     def fingerprint(self) -> dict[str, Any]:
         return {"tables": self._tables.name}
-
-    def check_writable(self) -> None:
-        raise StoreAccessError(f"{self.url} holds scratch data; it cannot be written")
 
 
 def look_up(

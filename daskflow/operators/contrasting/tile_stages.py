@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Iterator
@@ -12,16 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import daskflow
 from daskflow.errors import MissingChunkError
 from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs.consumer import Consumer
+from daskflow.jobs.evaluate import Evaluate
 from daskflow.jobs.records import Arrays, read_record, write_record
 from daskflow.operators.contrasting.equalizing import equalizing_tables
 from daskflow.operators.contrasting.tables import Tables
 from daskflow.operators.contrasting.tiles import Tiles
 from daskflow.stores import kvstore
-from daskflow.volume import BlockResult, Estimate, Expression, Stage
-from daskflow.volume.expression import Fetched
+from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, in_order
 
 Array = npt.NDArray[Any]
 
@@ -33,15 +32,15 @@ class Equalizing:
     """The tables of one volume's tiles.
 
     Attributes:
-        expression: gives the voxels; one output, uint8 or uint16.
         grid: the blocks.
+        dtype: of the voxels, uint8 or uint16.
         tiles: of every section.
         clip_limit: as OpenCV's.
         key: tells its records from those of others in the same job.
     """
 
-    expression: Expression
     grid: BlockGrid
+    dtype: np.dtype[Any]
     tiles: Tiles
     clip_limit: float
     key: str
@@ -50,11 +49,6 @@ class Equalizing:
     def counts(self) -> str:
         """The name of the records of counts."""
         return f"tile-levels-{self.key}"
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the voxels."""
-        return self.expression.outputs[0].spec.dtype
 
     @property
     def bins(self) -> int:
@@ -95,63 +89,50 @@ class Equalizing:
         assert self.grid.origin is not None
         yield from BlockGrid(box, (self.tables.grid.block[0], *self.grid.block[1:]), self.grid.origin)
 
-    @property
-    def stages(self) -> tuple[Stage, Stage]:
-        """Both passes."""
-        return (
-            Stage("count-tiles", self.grid, _CountTiles(self)),
-            Stage("make-tables", self.tables.grid, _MakeTables(self)),
-        )
+    def stages(self, expression: Expression) -> tuple[Stage, ...]:
+        """Return both passes.
+
+        Args:
+            expression: gives the voxels; one output.
+        """
+        counting = Stage("count-tiles", self.grid, Evaluate.into(expression, _CountTiles(self)))
+        return in_order((counting, Stage("make-tables", self.tables.grid, _MakeTables(self))), after=expression.stages)
 
 
 @dataclass(frozen=True)
-class _CountTiles:
+class _CountTiles(Consumer):
     """Counts the grey values of the parts of tiles that lie in a block."""
 
     equalizing: Equalizing
     directory: str = ""
 
     @property
-    def expression(self) -> Expression:
-        return self.equalizing.expression
+    def grid(self) -> BlockGrid:
+        return self.equalizing.grid
 
-    def read(self, box: BoundingBox) -> Fetched:
-        return self.expression.fetch_counted([box])
+    def compute(self, box: BoundingBox, arrays: list[Array]) -> list[Arrays]:
+        array, tiles = arrays[0].reshape(box.shape), self.equalizing.tiles
+        return [count_tiles(array[part.slices(box)], part, tiles) for part in self.equalizing.parts(box)]
 
-    def compute(self, box: BoundingBox, inputs: Fetched) -> tuple[list[Arrays], dict[str, int]]:
-        (array,), counts = self.expression.compute_counted([box], inputs)
-        array, tiles = array.reshape(box.shape), self.equalizing.tiles
-        return [count_tiles(array[part.slices(box)], part, tiles) for part in self.equalizing.parts(box)], counts
-
-    def write(self, box: BoundingBox, outputs: tuple[list[Arrays], dict[str, int]]) -> BlockResult:
+    def write(self, box: BoundingBox, outputs: list[Arrays]) -> BlockResult:
         (block,) = self.equalizing.grid.touching(box)
-        for part, record in zip(self.equalizing.parts(box), outputs[0], strict=True):
+        for part, record in zip(self.equalizing.parts(box), outputs, strict=True):
             index = self.equalizing.record(block, part.start[0])
             write_record(self.directory, self.equalizing.counts, index, record)
-        return BlockResult(counts=outputs[1])
+        return BlockResult()
 
-    def estimate(self, box: BoundingBox) -> Estimate:
-        source = self.expression.estimate([box])
+    def further(self, box: BoundingBox) -> Estimate:
         tiles = self.equalizing.tiles
         touched = [axis.touched(*ends) for axis, ends in zip(tiles.axes, tiles.local(box), strict=True)]
         tables = box.shape[0] * math.prod(last - first for first, last in touched)
         found = min(box.size, tables * self.equalizing.bins)
-        return dataclasses.replace(source, memory=source.memory + 24 * found + 8 * box.shape[1] * box.shape[2])
+        return Estimate(memory=24 * found + 8 * box.shape[1] * box.shape[2])
 
     def check(self) -> None:
-        self.expression.check()
         kvstore.check_writable(self.directory)
 
     def describe(self) -> dict[str, Any]:
-        return {
-            "daskflow": daskflow.__version__,
-            "expression": self.expression.describe(),
-            "tiles": self.equalizing.tiles.describe(),
-        }
-
-    def bind(self, directory: str) -> _CountTiles:
-        equalizing = dataclasses.replace(self.equalizing, expression=self.expression.bind(directory))
-        return _CountTiles(equalizing, directory)
+        return {"tiles": self.equalizing.tiles.describe()}
 
 
 def count_tiles(array: Array, box: BoundingBox, tiles: Tiles) -> Arrays:
@@ -200,7 +181,7 @@ def _histogram(part: Array, bins: int) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class _MakeTables:
+class _MakeTables(Task):
     """Makes the tables of some neighbouring tiles of a slab of sections from what was counted in the blocks."""
 
     equalizing: Equalizing
@@ -245,14 +226,8 @@ class _MakeTables:
     def estimate(self, box: BoundingBox) -> Estimate:
         return Estimate(memory=6 * 8 * box.size)
 
-    def check(self) -> None:
-        """Nothing can fail that counting has not met."""
-
     def describe(self) -> dict[str, Any]:
         return {"tables": self.equalizing.key, "clip_limit": self.equalizing.clip_limit}
-
-    def bind(self, directory: str) -> _MakeTables:
-        return _MakeTables(self.equalizing, directory)
 
 
 def _add(histograms: npt.NDArray[np.int64], tiles: BoundingBox, record: Arrays) -> None:

@@ -13,7 +13,6 @@ labels there are. Where the ranges begin follows from a sample of the labels of 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,14 +21,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import daskflow
 from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs.consumer import Consumer
+from daskflow.jobs.evaluate import Evaluate
 from daskflow.jobs.records import Arrays, Reduce, read_record, write_record
 from daskflow.operators.counting.blocks import Labels, Table, add_tables, count_labels
 from daskflow.stores import kvstore
-from daskflow.volume import BlockResult, Estimate, Expression, Stage
-from daskflow.volume.expression import Fetched
+from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, in_order
+from daskflow.volume.node import Array
 
 _SAMPLE = 256  # labels of a block by which ranges are chosen
 _LARGEST = 10
@@ -41,31 +41,28 @@ class LabelCounts:
     """One counting of the voxels of every label: its passes, and what they leave.
 
     Attributes:
-        expression: gives the labels; one output.
         grid: the blocks.
         key: tells its records from those of another counting in the same job.
         fan_in: how many tables are merged at once.
     """
 
-    expression: Expression
     grid: BlockGrid
     key: str
     fan_in: int = 64
 
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """All passes, in order; those that the expression waits for not included."""
+    def stages(self, expression: Expression) -> tuple[Stage, ...]:
+        """Return all passes, in order; those that the expression waits for not included.
+
+        Args:
+            expression: gives the labels; one output.
+        """
         merging = [
             Stage(self.record(level), _numbers(groups, buckets), MergeTables(self, level), numbered=True)
             for level, (groups, buckets, _) in enumerate(self.levels, 1)
         ]
         sampling = self.sampling.stages() if self.ranges > 1 else ()
-        return (
-            Stage("count-voxels", self.grid, CountVoxels(self)),
-            *sampling,
-            *merging,
-            *self.summing.stages(),
-        )
+        counting = Stage("count-voxels", self.grid, Evaluate.into(expression, CountVoxels(self)))
+        return in_order((counting, *sampling, *merging, *self.summing.stages()), after=expression.stages)
 
     @functools.cached_property
     def levels(self) -> tuple[tuple[int, int, int], ...]:
@@ -160,7 +157,7 @@ class LabelCounts:
 
 
 @dataclass(frozen=True)
-class CountVoxels:
+class CountVoxels(Consumer):
     """Count the voxels of every label of a block.
 
     Attributes:
@@ -171,40 +168,34 @@ class CountVoxels:
     counting: LabelCounts
     directory: str = ""
 
-    def read(self, box: BoundingBox) -> Fetched:
-        return self.counting.expression.fetch_counted([box])
+    @property
+    def grid(self) -> BlockGrid:
+        return self.counting.grid
 
-    def compute(self, box: BoundingBox, inputs: Fetched) -> tuple[Table, dict[str, int]]:
-        (array,), counts = self.counting.expression.compute_counted([box], inputs)
-        return count_labels(array), counts
+    def compute(self, box: BoundingBox, arrays: list[Array]) -> Table:  # noqa: ARG002
+        return count_labels(arrays[0])
 
-    def write(self, box: BoundingBox, outputs: tuple[Table, dict[str, int]]) -> BlockResult:
-        (labels, voxels), counts = outputs
+    def write(self, box: BoundingBox, outputs: Table) -> BlockResult:
+        labels, voxels = outputs
         counting = self.counting
         (index,) = counting.grid.touching(box)
         write_record(self.directory, counting.record(0), index, {"labels": labels, "counts": voxels})
         if counting.ranges > 1:
             write_record(self.directory, counting.sampling.source, index, _sample(labels))
-        return BlockResult(empty=not labels.any(), counts=counts)
+        return BlockResult(empty=not labels.any())
 
-    def estimate(self, box: BoundingBox) -> Estimate:
-        estimate = self.counting.expression.estimate([box])
-        return dataclasses.replace(estimate, memory=estimate.memory + 2 * box.size)
+    def further(self, box: BoundingBox) -> Estimate:
+        return Estimate(memory=2 * box.size)
 
     def check(self) -> None:
-        self.counting.expression.check()
         kvstore.check_writable(self.directory)
 
     def describe(self) -> dict[str, Any]:
-        return {"daskflow": daskflow.__version__, "counted": self.counting.expression.describe()}
-
-    def bind(self, directory: str) -> CountVoxels:
-        counting = dataclasses.replace(self.counting, expression=self.counting.expression.bind(directory))
-        return CountVoxels(counting, directory)
+        return {"counts": "voxels"}
 
 
 @dataclass(frozen=True)
-class MergeTables:
+class MergeTables(Task):
     """Merge the pieces that the tables of some groups have in one range of labels, and cut the result into pieces.
 
     Attributes:
@@ -252,17 +243,8 @@ class MergeTables:
             write_record(self.directory, counting.summing.source, number, _sums(*outputs[0]))
         return BlockResult(empty=not any(len(labels) for labels, _ in outputs))
 
-    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (how many labels there are is not known before)
-        return Estimate()
-
-    def check(self) -> None:
-        """Nothing can fail that counting the blocks has not met."""
-
     def describe(self) -> dict[str, Any]:
         return {"merge": self.counting.record(self.level - 1), "fan_in": self.counting.fan_in}
-
-    def bind(self, directory: str) -> MergeTables:
-        return dataclasses.replace(self, directory=directory)
 
 
 def merge_samples(records: list[Arrays]) -> Arrays:

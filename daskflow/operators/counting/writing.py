@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,14 +18,14 @@ from daskflow.stores import kvstore
 from daskflow.stores.objects.files import writing
 from daskflow.stores.objects.intmap import write_intmap_in_parts
 from daskflow.stores.rehearsal import transaction
-from daskflow.volume import BlockResult, Estimate
+from daskflow.volume import BlockResult, Task
 
 ENDINGS = (".im", ".csv", ".npy")
 _LINES = 2**16
 
 
 @dataclass(frozen=True)
-class WriteCounts:
+class WriteCounts(Task):
     """Write the counts of the whole to files; the one block is the volume.
 
     Attributes:
@@ -40,12 +39,6 @@ class WriteCounts:
     outputs: tuple[str, ...]
     background: bool
     directory: str = ""
-
-    def read(self, box: BoundingBox) -> None:
-        """Nothing is read ahead: the files take one range of labels after the other."""
-
-    def compute(self, box: BoundingBox, inputs: None) -> None:
-        """Nothing is computed."""
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         known = self.counting.summary(self.directory)
@@ -63,9 +56,6 @@ class WriteCounts:
         """Return whether the files are still there."""
         return all(kvstore.exists(url) for url in self.outputs)
 
-    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (how many labels there are is not known before)
-        return Estimate()
-
     def check(self) -> None:
         for url in self.outputs:
             keeping_time(url)
@@ -73,9 +63,6 @@ class WriteCounts:
 
     def describe(self) -> dict[str, Any]:
         return {"counts": self.counting.record(0), "outputs": list(self.outputs), "background": self.background}
-
-    def bind(self, directory: str) -> WriteCounts:
-        return dataclasses.replace(self, directory=directory)
 
 
 def check_ending(url: str) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs.consumer import Consumer
+from daskflow.jobs.evaluate import Evaluate
 from daskflow.jobs.records import Arrays, Reduce, write_record
 from daskflow.operators.evaluation.contingency import Contingency
 from daskflow.stores import kvstore
-from daskflow.volume import BlockResult, Estimate, Expression, Stage
-from daskflow.volume.expression import Fetched
+from daskflow.volume import BlockResult, Estimate, Expression, Stage, in_order
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,10 @@ class Evaluation:
     """One evaluation: which voxels are compared, block by block, and under which name the counts are kept.
 
     Attributes:
-        expression: its outputs are the segmentation and the truth.
         grid: the blocks.
         key: tells its records from those of another evaluation in the same job.
     """
 
-    expression: Expression
     grid: BlockGrid
     key: str
 
@@ -36,10 +35,14 @@ class Evaluation:
         """The passes that add the tables of all blocks up."""
         return Reduce(f"add-overlaps-{self.key}", f"overlaps-{self.key}", len(self.grid), add_tables)
 
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """All passes, in order."""
-        return (Stage("count-overlaps", self.grid, CountOverlaps(self)), *self.adding.stages())
+    def stages(self, expression: Expression) -> tuple[Stage, ...]:
+        """Return all passes, in order.
+
+        Args:
+            expression: its outputs are the segmentation and the truth.
+        """
+        counting = Stage("count-overlaps", self.grid, Evaluate.into(expression, CountOverlaps(self)))
+        return in_order((counting, *self.adding.stages()), after=expression.stages)
 
     def total(self, directory: str) -> Contingency:
         """Return the table of the whole, after the stages ran with their scratch data below the URL `directory`.
@@ -58,7 +61,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class CountOverlaps:
+class CountOverlaps(Consumer):
     """Count the voxels that segments of two volumes share, in every block.
 
     Attributes:
@@ -69,35 +72,28 @@ class CountOverlaps:
     evaluation: Evaluation
     directory: str = ""
 
-    def read(self, box: BoundingBox) -> Fetched:
-        return self.evaluation.expression.fetch_counted([box, box])
+    @property
+    def grid(self) -> BlockGrid:
+        return self.evaluation.grid
 
-    def compute(self, box: BoundingBox, inputs: Fetched) -> tuple[Contingency, dict[str, int]]:
-        (segmentation, truth), counts = self.evaluation.expression.compute_counted([box, box], inputs)
-        return Contingency.of(segmentation, truth), counts
+    def compute(self, box: BoundingBox, arrays: list[npt.NDArray[Any]]) -> Contingency:  # noqa: ARG002
+        segmentation, truth = arrays
+        return Contingency.of(segmentation, truth)
 
-    def write(self, box: BoundingBox, outputs: tuple[Contingency, dict[str, int]]) -> BlockResult:
-        table, counts = outputs
+    def write(self, box: BoundingBox, outputs: Contingency) -> BlockResult:
         (index,) = self.evaluation.grid.touching(box)
-        record = vars(table) | {"blocks": np.ones(1, np.int64)}
+        record = vars(outputs) | {"blocks": np.ones(1, np.int64)}
         write_record(self.directory, self.evaluation.adding.source, index, record)
-        return BlockResult(empty=not table.segments.any() and not table.truths.any(), counts=counts)
+        return BlockResult(empty=not outputs.segments.any() and not outputs.truths.any())
 
-    def estimate(self, box: BoundingBox) -> Estimate:
-        estimate = self.evaluation.expression.estimate([box, box])
-        return dataclasses.replace(estimate, memory=estimate.memory + 2 * box.size)
+    def further(self, box: BoundingBox) -> Estimate:
+        return Estimate(memory=2 * box.size)
 
     def check(self) -> None:
-        self.evaluation.expression.check()
         kvstore.check_writable(self.directory)
 
     def describe(self) -> dict[str, Any]:
-        expression = self.evaluation.expression
-        return {"expression": expression.describe(), "compared": [expression[node] for node in expression.outputs]}
-
-    def bind(self, directory: str) -> CountOverlaps:
-        evaluation = dataclasses.replace(self.evaluation, expression=self.evaluation.expression.bind(directory))
-        return CountOverlaps(evaluation, directory)
+        return {"counts": "overlaps"}
 
 
 def add_tables(records: list[Arrays]) -> Arrays:

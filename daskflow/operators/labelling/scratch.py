@@ -17,6 +17,7 @@ from daskflow.geometry import BlockGrid
 from daskflow.operators.labelling.blocks import NOTHING, Components, Connectivity
 from daskflow.operators.labelling.packing import pack, unpack
 from daskflow.stores import kvstore
+from daskflow.volume.stage import Bound
 
 Array = npt.NDArray[Any]
 
@@ -26,7 +27,7 @@ _PER_FOLDER = 4096
 
 
 @dataclass(frozen=True)
-class Labelling:
+class Labelling(Bound):
     """One labelling of one volume: its blocks, and where its scratch data lie.
 
     Attributes:
@@ -43,7 +44,7 @@ class Labelling:
     url: str | None = None
     dust: int = 0
 
-    def bound(self, directory: str) -> Labelling:
+    def bind(self, directory: str) -> Labelling:
         """Return the labelling with its scratch data below the URL `directory`."""
         url = kvstore.join(directory, f"components-{self.key}")
         return dataclasses.replace(self, url=url)

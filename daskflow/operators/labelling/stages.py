@@ -5,7 +5,6 @@ blocks   label each ──► groups of 64: which components are one ──► b
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import daskflow
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.jobs.consumer import Consumer
+from daskflow.jobs.evaluate import Evaluate
 from daskflow.operators.labelling.blocks import Components, Foreground, label_block
 from daskflow.operators.labelling.merging import leaders, number_components
 from daskflow.operators.labelling.scratch import Joins, Labelling, Parts, Seams
 from daskflow.operators.labelling.seams import later_neighbours, touching_pairs
 from daskflow.stores import kvstore
-from daskflow.volume import BlockResult, Estimate, Expression, Stage
-from daskflow.volume.expression import Fetched
+from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, in_order
 
 Array = npt.NDArray[Any]
 
@@ -33,62 +32,52 @@ _COMPONENT_BYTES = 100  # at the peak of numbering: where it begins, the pairs i
 
 
 @dataclass(frozen=True)
-class LabelBlocks:
+class LabelBlocks(Consumer):
     """Label every block by itself.
 
     Attributes:
         labelling: blocks and scratch data.
-        expression: gives the voxels; one output.
         foreground: which voxels are labelled.
     """
 
     labelling: Labelling
-    expression: Expression
     foreground: Foreground
 
-    def read(self, box: BoundingBox) -> Fetched:
-        return self.expression.fetch_counted([box])
+    @property
+    def grid(self) -> BlockGrid:
+        return self.labelling.grid
 
-    def compute(self, box: BoundingBox, inputs: Fetched) -> tuple[Array, Components, dict[str, int]]:
-        (array,), counts = self.expression.compute_counted([box], inputs)
-        mask = self.foreground.mask(array.reshape(box.shape))
+    def compute(self, box: BoundingBox, arrays: list[Array]) -> tuple[Array, Components]:
+        mask = self.foreground.mask(arrays[0].reshape(box.shape))
         one = self.labelling
-        labels, components = label_block(mask, box, one.grid.box, one.connectivity, sized=one.dust > 0)
-        return labels, components, counts
+        return label_block(mask, box, one.grid.box, one.connectivity, sized=one.dust > 0)
 
-    def write(self, box: BoundingBox, outputs: tuple[Array, Components, dict[str, int]]) -> BlockResult:
-        labels, components, counts = outputs
+    def write(self, box: BoundingBox, outputs: tuple[Array, Components]) -> BlockResult:
+        labels, components = outputs
         (block,) = self.labelling.grid.touching(box)
         if components.count:
             self.labelling.write_labels(block, labels)
         self.labelling.write_components(block, components)
-        return BlockResult(empty=not components.count, counts=counts)
+        return BlockResult(empty=not components.count)
 
-    def estimate(self, box: BoundingBox) -> Estimate:
-        source = self.expression.estimate([box])
+    def further(self, box: BoundingBox) -> Estimate:
         labels = box.size * 4
-        return dataclasses.replace(source, bytes_written=labels, memory=source.memory + box.size + 2 * labels)
+        return Estimate(bytes_written=labels, memory=box.size + 2 * labels)
 
     def check(self) -> None:
-        self.expression.check()
         assert self.labelling.url is not None
         kvstore.check_writable(self.labelling.url)
 
     def describe(self) -> dict[str, Any]:
         return {
-            "daskflow": daskflow.__version__,
-            "expression": self.expression.describe(),
             "foreground": self.foreground.bounds,
             "dust": self.labelling.dust,
             "connectivity": self.labelling.connectivity,
         }
 
-    def bind(self, directory: str) -> LabelBlocks:
-        return LabelBlocks(self.labelling.bound(directory), self.expression.bind(directory), self.foreground)
-
 
 @dataclass(frozen=True)
-class MatchSeams:
+class MatchSeams(Task):
     """Find, for every group of blocks, which components of neighbouring blocks are one.
 
     Attributes:
@@ -146,18 +135,12 @@ class MatchSeams:
         planes = blocks * 2 * (z * y + z * x + y * x) * 4
         return Estimate(bytes_read=planes, memory=2 * planes)
 
-    def check(self) -> None:
-        """Nothing can fail that labelling the blocks has not met."""
-
     def describe(self) -> dict[str, Any]:
         return {"labelling": self.labelling.key}
 
-    def bind(self, directory: str) -> MatchSeams:
-        return MatchSeams(self.labelling.bound(directory))
-
 
 @dataclass(frozen=True)
-class JoinGroups:
+class JoinGroups(Task):
     """Find, for every group of blocks, which of its components are one with those of the groups behind it.
 
     Attributes:
@@ -196,18 +179,12 @@ class JoinGroups:
         blocks = 8 * len(list(self.labelling.grid.touching(box)))
         return Estimate(memory=blocks * _PIECES * _COMPONENT_BYTES)
 
-    def check(self) -> None:
-        """Nothing can fail that labelling the blocks has not met."""
-
     def describe(self) -> dict[str, Any]:
         return {"labelling": self.labelling.key, "joined": "groups"}
 
-    def bind(self, directory: str) -> JoinGroups:
-        return JoinGroups(self.labelling.bound(directory))
-
 
 @dataclass(frozen=True)
-class NumberComponents:
+class NumberComponents(Task):
     """Number the components of the whole volume; the one block is the volume.
 
     Attributes:
@@ -241,14 +218,8 @@ class NumberComponents:
         """Guess the memory, which only labelling the blocks would tell: that of 10 components for every block."""
         return Estimate(memory=len(self.labelling.grid) * _COMPONENTS * _COMPONENT_BYTES)
 
-    def check(self) -> None:
-        """Nothing can fail that labelling the blocks has not met."""
-
     def describe(self) -> dict[str, Any]:
         return {"labelling": self.labelling.key, "dtype": self.dtype.name}
-
-    def bind(self, directory: str) -> NumberComponents:
-        return NumberComponents(self.labelling.bound(directory), self.dtype)
 
 
 def labelling_stages(
@@ -257,9 +228,10 @@ def labelling_stages(
     """Return the stages of a labelling, in order; arguments as in their tasks."""
     box = labelling.grid.box
     whole = BlockGrid(box, box.shape)
-    return (
-        Stage("label-components", labelling.grid, LabelBlocks(labelling, expression, foreground)),
+    stages = (
+        Stage("label-components", labelling.grid, Evaluate.into(expression, LabelBlocks(labelling, foreground))),
         Stage("match-seams", labelling.groups, MatchSeams(labelling)),
         Stage("join-groups", labelling.groups, JoinGroups(labelling)),
         Stage("number-components", whole, NumberComponents(labelling, dtype)),
     )
+    return in_order(stages, after=expression.stages)

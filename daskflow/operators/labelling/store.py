@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import StoreAccessError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.operators.labelling.scratch import Labelling
-from daskflow.stores import Store
+from daskflow.stores.scratch import ScratchStore
 
 Array = npt.NDArray[Any]
 
 _KEPT = 8  # groups whose numbers one store holds
 
 
-class LabelledStore(Store):
+class LabelledStore(ScratchStore):
     """What the stages of a labelling left in scratch; it can only be read.
 
     Args:
@@ -28,7 +27,7 @@ class LabelledStore(Store):
     """
 
     def __init__(self, directory: str, labelling: Labelling, spec: VolumeSpec) -> None:
-        self._labelling = labelling.bound(directory)
+        self._labelling = labelling.bind(directory)
         assert self._labelling.url is not None
         super().__init__(self._labelling.url, [spec])
         self._arguments = (directory, labelling, spec)
@@ -69,11 +68,5 @@ class LabelledStore(Store):
             self._numbers[group] = found
             return found
 
-    def _write(self, box: BoundingBox, array: Array) -> None:
-        raise StoreAccessError(f"{self.url} holds scratch data; cannot write {array.shape} at {box}")
-
     def fingerprint(self) -> dict[str, Any]:
         return {"components": self._labelling.key}
-
-    def check_writable(self) -> None:
-        raise StoreAccessError(f"{self.url} holds scratch data; it cannot be written")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import MissingDependencyError
-from daskflow.geometry import BoundingBox
+from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.fragments import write_fragments
 from daskflow.jobs.records import record_url, write_record
 from daskflow.operators._objects import check_own_directory
@@ -24,17 +24,16 @@ from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.mesh_files import Mesh, encode_fragment
 from daskflow.volume import BlockResult, Estimate
-from daskflow.volume.expression import Fetched
 
 Array = npt.NDArray[Any]
-Outputs = tuple[dict[int, Surface], dict[str, int]]
+Outputs = dict[int, Surface]
 
 _SECONDS = 6e-7  # per voxel of real neurites, of which both libraries keep Python's lock
 BLOCK_BYTES = 50  # per voxel: labels as numbers of 4 bytes, twice, and the triangles of a dense block
 
 
 @dataclass(frozen=True)
-class ForgeMeshes:
+class ForgeMeshes(Consumer):
     """Make the surfaces of the labels of a block, and simplify them.
 
     Attributes:
@@ -45,15 +44,18 @@ class ForgeMeshes:
     meshing: Meshing
     directory: str = ""
 
-    def read(self, box: BoundingBox) -> Fetched:
-        return self.meshing.expression.fetch_counted([self._seen(box).read])
+    @property
+    def grid(self) -> BlockGrid:
+        return self.meshing.grid
 
-    def compute(self, box: BoundingBox, inputs: Fetched) -> Outputs:
+    def needs(self, box: BoundingBox) -> BoundingBox:
+        return self._seen(box).read
+
+    def compute(self, box: BoundingBox, arrays: list[Array]) -> Outputs:
         seen = self._seen(box)
-        (array,), counts = self.meshing.expression.compute_counted([seen.read], inputs)
-        labels = self._chosen(_unsigned(array.reshape(seen.read.shape)), box.slices(seen.read))
+        labels = self._chosen(_unsigned(arrays[0].reshape(seen.read.shape)), box.slices(seen.read))
         passes = filled_labels(labels) if self.meshing.selection.fill_holes else (labels,)
-        return {label: surface for one in passes for label, surface in self._surfaces(seen, one)}, counts
+        return {label: surface for one in passes for label, surface in self._surfaces(seen, one)}
 
     def _surfaces(self, seen: Seen, labels: Array) -> Iterator[tuple[int, Surface]]:
         meshing = self.meshing
@@ -87,24 +89,23 @@ class ForgeMeshes:
 
     def write(self, box: BoundingBox, outputs: Outputs) -> BlockResult:
         meshing, target = self.meshing, self.meshing.target
-        pieces, counts = outputs
         (number,) = meshing.grid.touching(box)
         frame = meshing.frame
-        bounds = {label: _bounds(frame.near_nm(surface.vertices)) for label, surface in pieces.items()}
+        bounds = {label: _bounds(frame.near_nm(surface.vertices)) for label, surface in outputs.items()}
         if target.format == "legacy":
-            packed = dict.fromkeys(pieces, b"")
-            for label, surface in pieces.items():
+            packed = dict.fromkeys(outputs, b"")
+            for label, surface in outputs.items():
                 mesh = Mesh(frame.nm(surface.vertices).astype(np.float32), surface.faces)
                 name = fragment_name(label, box)
                 write_file(target.url, name, encode_fragment(mesh), compression=target.compression)
         else:
-            packed = {label: pack_surface(surface) for label, surface in pieces.items()}
+            packed = {label: pack_surface(surface) for label, surface in outputs.items()}
         if target.index:
             there = {label: frame.moved(corners) for label, corners in bounds.items()}
             meshing.index.write(target.url, box, there, compression=target.compression)
         totals = write_fragments(self.directory, meshing.shuffle.source, number, packed, bounds)
-        faces = sum(len(surface.faces) for surface in pieces.values())
-        return BlockResult(empty=not pieces, counts=counts | totals | {"triangles": faces})
+        faces = sum(len(surface.faces) for surface in outputs.values())
+        return BlockResult(empty=not outputs, counts=totals | {"triangles": faces})
 
     @property
     def _begun(self) -> str:
@@ -114,12 +115,9 @@ class ForgeMeshes:
     def _seen(self, box: BoundingBox) -> Seen:
         return Seen.of(box, self.meshing.grid.box, closed=self.meshing.closed)
 
-    def estimate(self, box: BoundingBox) -> Estimate:
-        read = self._seen(box).read
-        estimate = self.meshing.expression.estimate([read])
-        return dataclasses.replace(
-            estimate, memory=estimate.memory + BLOCK_BYTES * read.size, locked_seconds=_SECONDS * read.size
-        )
+    def further(self, box: BoundingBox) -> Estimate:
+        voxels = self.needs(box).size
+        return Estimate(memory=BLOCK_BYTES * voxels, locked_seconds=_SECONDS * voxels)
 
     def check(self) -> None:
         """Raise unless the libraries are there, and the directory can be written and is new or of this job.
@@ -131,7 +129,6 @@ class ForgeMeshes:
         """
         _check_installed()
         url = self.meshing.target.url
-        self.meshing.expression.check()
         check_own_directory(url, self.directory, kind="meshes", option="--mesh")
         write_record(self.directory, self._begun, 0, {})
 
@@ -143,9 +140,6 @@ class ForgeMeshes:
 
     def describe(self) -> dict[str, Any]:
         return self.meshing.describe_pieces()
-
-    def bind(self, directory: str) -> ForgeMeshes:
-        return ForgeMeshes(self.meshing.bind(directory), directory)
 
 
 def _bounds(places: Points) -> list[float]:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-import daskflow
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.fragments import Shuffle
 from daskflow.operators._objects import fits_float32
@@ -18,7 +17,6 @@ from daskflow.operators.counting.stages import LabelCounts
 from daskflow.operators.meshing.multires import Detail
 from daskflow.operators.meshing.surface import Points
 from daskflow.stores.objects.spatial_index import SpatialIndex
-from daskflow.volume import Expression
 
 Format = Literal["sharded", "multires", "legacy"]
 Dust = Literal["volume", "block"]
@@ -123,7 +121,6 @@ class Meshing:
     """One meshing.
 
     Attributes:
-        expression: gives the labels; one output.
         grid: the blocks, of one shape from the volume's start.
         frame: where the voxels are.
         max_error: nm that simplification may move surfaces; 0 for none.
@@ -136,7 +133,6 @@ class Meshing:
         target: where meshes go.
     """
 
-    expression: Expression
     grid: BlockGrid
     frame: Frame
     max_error: float
@@ -181,8 +177,6 @@ class Meshing:
         """Return all that the surfaces of blocks depend on, as JSON."""
         target = self.target
         return {
-            "daskflow": daskflow.__version__,
-            "expression": self.expression.describe(),
             "blocks": {"box": str(self.grid.box), "shape": self.grid.block},
             "frame": dataclasses.asdict(self.frame),
             "max_error": self.max_error,
@@ -200,7 +194,3 @@ class Meshing:
             "memory": self.memory,
             "sharding": None if sharding is None else dict(sharding),
         }
-
-    def bind(self, directory: str) -> Meshing:
-        """Return it with what its expression waits for below the URL `directory`."""
-        return dataclasses.replace(self, expression=self.expression.bind(directory))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,13 +29,13 @@ from daskflow.operators.meshing.surface import Faces, Points, Surface
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.mesh_files import encode_manifest, manifest_name
 from daskflow.stores.objects.shards import write_shard
-from daskflow.volume import BlockResult, Estimate
+from daskflow.volume import BlockResult, Estimate, Task
 
 Labels = Iterable[tuple[int, list[Fragment]]]
 
 
 @dataclass(frozen=True)
-class CutLargeMeshes:
+class CutLargeMeshes(Task):
     """Make parts of the labels of a bucket that are too large to be made at once.
 
     Attributes:
@@ -46,12 +45,6 @@ class CutLargeMeshes:
 
     meshing: Meshing
     directory: str = ""
-
-    def read(self, box: BoundingBox) -> None:
-        """Nothing yet: one part after another is read."""
-
-    def compute(self, box: BoundingBox, inputs: None) -> None:
-        """Nothing yet, likewise."""
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         meshing, (bucket, turn, _) = self.meshing, box.start
@@ -80,14 +73,8 @@ class CutLargeMeshes:
     def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (labels are not known before)
         return Estimate(memory=self.meshing.memory)
 
-    def check(self) -> None:
-        """Nothing can fail that forging the pieces has not met."""
-
     def describe(self) -> dict[str, Any]:
         return {"cuts": "large meshes", **self.meshing.describe_levels()}
-
-    def bind(self, directory: str) -> CutLargeMeshes:
-        return dataclasses.replace(self, meshing=self.meshing.bind(directory), directory=directory)
 
 
 def joined(meshing: Meshing, pieces: Sequence[bytes], directory: str) -> tuple[Points, Faces]:
@@ -97,7 +84,7 @@ def joined(meshing: Meshing, pieces: Sequence[bytes], directory: str) -> tuple[P
 
 
 @dataclass(frozen=True)
-class WriteMeshes:
+class WriteMeshes(Task):
     """Write the meshes of the labels in a bucket.
 
     Attributes:
@@ -107,12 +94,6 @@ class WriteMeshes:
 
     meshing: Meshing
     directory: str = ""
-
-    def read(self, box: BoundingBox) -> None:
-        """Nothing yet: pieces are read label by label, so that those of one alone are in memory."""
-
-    def compute(self, box: BoundingBox, inputs: None) -> None:
-        """Nothing yet, likewise."""
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         bucket, counts, target = box.start[0], Counter[str](), self.meshing.target
@@ -190,14 +171,8 @@ class WriteMeshes:
     def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (labels are not known before)
         return Estimate(memory=self.meshing.memory)
 
-    def check(self) -> None:
-        """Nothing can fail that forging the pieces has not met."""
-
     def describe(self) -> dict[str, Any]:
         return {"writes": "meshes", **self.meshing.describe_levels()}
-
-    def bind(self, directory: str) -> WriteMeshes:
-        return dataclasses.replace(self, meshing=self.meshing.bind(directory), directory=directory)
 
 
 def check_counts(counts: dict[str, int], directory: str) -> None:

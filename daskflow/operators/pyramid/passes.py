@@ -18,6 +18,7 @@ from daskflow.operators.pyramid.levels import with_levels
 from daskflow.operators.pyramid.windows import Array
 from daskflow.stores import Layout, kvstore
 from daskflow.volume import BlockResult, Estimate
+from daskflow.volume.stage import Bound
 
 LOSSLESS = (None, "raw", "png", "compressed_segmentation", "zstd", "gzip", "blosc", "crackle", "compresso")
 
@@ -25,7 +26,7 @@ _SCRATCH_BYTES = 2**24  # of a shard of scratch data, voxels of the volume
 
 
 @dataclass(frozen=True)
-class Scratch:
+class Scratch(Bound):
     """What the next pass needs of a level beyond, or instead of, its stored voxels; kept until the job is done.
 
     Attributes:
@@ -58,7 +59,6 @@ class Scratch:
         return (self.data,) if self.counts is None else (self.data, self.counts)
 
     def bind(self, directory: str) -> Scratch:
-        """Return the scratch data below the URL `directory`."""
         placed = [
             dataclasses.replace(layer, url=kvstore.join(directory, layer.url)).bind(directory) for layer in self.layers
         ]
@@ -78,7 +78,7 @@ class Scratch:
 
 
 @dataclass(frozen=True)
-class Pass:
+class Pass(Bound):
     """Some levels, made of the one before them block by block.
 
     Boxes of blocks are in voxels of the level that is read.
@@ -176,11 +176,6 @@ class Pass:
             "done": self.done,
             "levels": [level.describe() for level in self.levels],
         }
-
-    def bind(self, directory: str) -> Pass:
-        """Return the pass with its scratch data below the URL `directory`."""
-        levels = tuple(level.bind(directory) for level in self.levels)
-        return dataclasses.replace(self, levels=levels, keep=None if self.keep is None else self.keep.bind(directory))
 
 
 def _split(chunk: Zyx | None, shard: Zyx, spec: VolumeSpec) -> Zyx:

@@ -16,13 +16,13 @@ import daskflow
 from daskflow.errors import MetadataMismatchError, PlanError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.directory import jobs_of, levels_written
-from daskflow.jobs.sinks import LayerSink, verify_all
+from daskflow.jobs.sinks import LayerSink, Sink, verify_all
 from daskflow.operators.pyramid.kernels import Carried
 from daskflow.operators.pyramid.passes import Pass, Scratch
 from daskflow.operators.pyramid.windows import Array
 from daskflow.stores import Store
 from daskflow.stores.counting import counting
-from daskflow.volume import BlockResult, Estimate, Stage
+from daskflow.volume import BlockResult, Estimate, Stage, Task
 from daskflow.volume.blocks import default_block
 from daskflow.volume.kinds import refuse_negatives
 
@@ -33,7 +33,7 @@ Levels = tuple[list[Array], Carried]
 
 
 @dataclass(frozen=True)
-class PyramidSink:
+class PyramidSink(Sink):
     """Where the blocks of a volume go together with their levels.
 
     Attributes:
@@ -41,17 +41,17 @@ class PyramidSink:
         levels: the pass that makes levels of it.
     """
 
+    verifiable = True
     base: LayerSink
     levels: Pass
 
-    @property
-    def url(self) -> str:
-        """The layer."""
-        return self.base.url
+    @classmethod
+    def of(cls, base: LayerSink, levels: Pass) -> PyramidSink:
+        """Return the sink for a layer and the pass that makes levels of it."""
+        return cls(base.url, base.spec, base, levels)
 
     @property
     def unit(self) -> Zyx | None:
-        """Whole chunks and shards of the volume and of every level."""
         assert self.base.unit is not None
         z, y, x = map(math.lcm, self.base.unit, self.levels.unit)
         return z, y, x
@@ -60,14 +60,19 @@ class PyramidSink:
         self.base.check()
         self.levels.check()
 
-    def write(self, box: BoundingBox, array: Array) -> BlockResult:
-        outputs = self.levels.run(box, Carried(array))
+    def compute(self, box: BoundingBox, arrays: list[Array]) -> tuple[Array, Levels]:
+        array = self.base.compute(box, arrays)
+        return array, self.levels.run(box, Carried(array))
+
+    def write(self, box: BoundingBox, outputs: tuple[Array, Levels]) -> BlockResult:
+        array, made = outputs
         result = self.base.write(box, array)
-        self.levels.write(box, outputs)
+        self.levels.write(box, made)
         return result
 
     def further(self, box: BoundingBox) -> Estimate:
-        return self.levels.estimate(box)
+        levels = self.levels.estimate(box)
+        return dataclasses.replace(levels, bytes_written=levels.bytes_written + self.spec.nbytes_of(box))
 
     def intact(self) -> bool:
         return self.base.intact() and self.levels.intact()
@@ -78,12 +83,9 @@ class PyramidSink:
     def describe(self) -> dict[str, Any]:
         return {**self.base.describe(), "levels": self.levels.describe()}
 
-    def bind(self, directory: str) -> PyramidSink:
-        return PyramidSink(self.base.bind(directory), self.levels.bind(directory))
-
 
 @dataclass(frozen=True)
-class Downsample:
+class Downsample(Task):
     """Write levels of a stored one: each block is read piece by piece, and only its levels are held whole.
 
     Attributes:
@@ -94,12 +96,13 @@ class Downsample:
         job: URL of the job's directory, once bound.
     """
 
+    verifiable = True
+    reads_outputs = True
     levels: Pass
     source: Store | LayerSink | Scratch
     chunk: Zyx
     whole: bool = True
     job: str = ""
-    reads_outputs = True
 
     def __getstate__(self) -> dict[str, Any]:
         if self.levels.levels[0].url.startswith("memory://"):
@@ -156,10 +159,6 @@ class Downsample:
                 last.counts[place] = carried.counts
         assert last is not None
         return arrays, last
-
-    def compute(self, box: BoundingBox, inputs: tuple[Levels, dict[str, int]]) -> tuple[Levels, dict[str, int]]:  # noqa: ARG002
-        """Return what was read: it has become levels already, piece by piece."""
-        return inputs
 
     def write(self, box: BoundingBox, outputs: tuple[Levels, dict[str, int]]) -> BlockResult:
         return dataclasses.replace(self.levels.write(box, outputs[0]), counts=outputs[1])
@@ -218,9 +217,7 @@ class Downsample:
         return {"daskflow": daskflow.__version__, **source, **self.levels.describe()}
 
     def bind(self, directory: str) -> Downsample:
-        source = self.source if isinstance(self.source, Store) else self.source.bind(directory)
-        job = directory.rstrip("/").rpartition("/")[0]
-        return dataclasses.replace(self, levels=self.levels.bind(directory), source=source, job=job)
+        return dataclasses.replace(super().bind(directory), job=directory.rstrip("/").rpartition("/")[0])
 
 
 def stages_after(first: Pass, others: Sequence[Pass], region: BoundingBox | None = None) -> tuple[Stage, ...]:

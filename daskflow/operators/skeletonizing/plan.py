@@ -17,7 +17,6 @@ from daskflow.operators.skeletonizing.pieces import Piece
 from daskflow.operators.skeletonizing.teasar import Tracing
 from daskflow.stores.objects.shards import murmurhash, shard_numbers
 from daskflow.stores.objects.spatial_index import SpatialIndex
-from daskflow.volume import Expression
 
 Labels = npt.NDArray[np.uint64]
 
@@ -66,7 +65,6 @@ class Skeletonizing:
     """One skeletonization.
 
     Attributes:
-        expression: gives the labels; one output.
         grid: the blocks, of one shape from the volume's start.
         shares: tasks for each block, among which its labels are dealt out.
         origin: where the middle of the volume's first voxel is; nm, xyz.
@@ -76,7 +74,6 @@ class Skeletonizing:
         shuffle: gathers the pieces of each label.
     """
 
-    expression: Expression
     grid: BlockGrid
     shares: int
     origin: tuple[float, float, float]
@@ -146,13 +143,8 @@ class Skeletonizing:
     def describe(self) -> dict[str, Any]:
         """Return all that pieces depend on, as JSON."""
         return {
-            "expression": self.expression.describe(),
             "blocks": {"box": str(self.grid.box), "shape": self.grid.block, "shares": self.shares},
             "origin": self.origin,
             "tracing": dataclasses.asdict(self.tracing),
             "selection": dataclasses.asdict(self.selection),
         }
-
-    def bind(self, directory: str) -> Skeletonizing:
-        """Return it with what its expression waits for below the URL `directory`."""
-        return dataclasses.replace(self, expression=self.expression.bind(directory))

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 import daskflow
-from daskflow.geometry import BoundingBox
+from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs.evaluate import VoxelTask
 from daskflow.jobs.fragments import write_fragments
 from daskflow.jobs.records import write_record
 from daskflow.operators.counting.blocks import count_labels
@@ -31,7 +32,7 @@ BLOCK_BYTES = 24  # per voxel: labels as numbers, distances, and what searches p
 
 
 @dataclass(frozen=True)
-class TraceLabels:
+class TraceLabels(VoxelTask):
     """Trace the labels of one share of a block.
 
     Attributes:
@@ -43,12 +44,13 @@ class TraceLabels:
     directory: str = ""
 
     def read(self, box: BoundingBox) -> Fetched:
-        return self.plan.expression.fetch_counted([self._read_box(box)])
+        return self.expression.fetch_counted([self._read_box(box)])
 
     def compute(self, box: BoundingBox, inputs: Fetched) -> Outputs:
         block, share, _ = self.plan.task(box)
         inside, read_box = self.plan.grid[block], self._read_box(box)
-        (array,), counts = self.plan.expression.compute_counted([read_box], inputs)
+        (array,), counts = self.expression.compute_counted([read_box], inputs)
+        assert array is not None
         whole = self.plan.grid.box
         cutout = Cutout(array.reshape(read_box.shape), read_box, inside, whole)
         labels = share_labels(cutout.labels, self._chosen(cutout.labels), self.plan.shares)[share]
@@ -99,9 +101,12 @@ class TraceLabels:
     def _read_box(self, box: BoundingBox) -> BoundingBox:
         return self.plan.inner(self.plan.grid[self.plan.task(box)[0]])
 
+    def whole(self, grid: BlockGrid) -> list[BoundingBox | None]:  # noqa: ARG002 (of blocks and shares)
+        return [self.plan.grid.box]
+
     def estimate(self, box: BoundingBox) -> Estimate:
         read_box = self._read_box(box)
-        estimate = self.plan.expression.estimate([read_box])
+        estimate = self.expression.estimate([read_box])
         return dataclasses.replace(
             estimate,
             memory=estimate.memory + BLOCK_BYTES * read_box.size,
@@ -110,11 +115,8 @@ class TraceLabels:
 
     def check(self) -> None:
         check_installed()
-        self.plan.expression.check()
+        super().check()
         kvstore.check_writable(self.directory)
 
     def describe(self) -> dict[str, Any]:
-        return {"daskflow": daskflow.__version__, **self.plan.describe()}
-
-    def bind(self, directory: str) -> TraceLabels:
-        return TraceLabels(self.plan.bind(directory), directory)
+        return {"daskflow": daskflow.__version__, "expression": self.expression.describe(), **self.plan.describe()}

@@ -26,7 +26,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.shards import write_shard
 from daskflow.stores.objects.skeleton_files import CROSS_SECTION, RADIUS, Json, Skeleton, encode_skeleton
-from daskflow.volume import BlockResult, Estimate
+from daskflow.volume import BlockResult, Estimate, Task
 
 _AT_ONCE = 2**26  # bytes of pieces that are read before they are joined
 _MEMORY = 2**29  # guess: what joining the pieces of a label with a million vertices takes
@@ -65,7 +65,7 @@ class _Table:
 
 
 @dataclass(frozen=True)
-class WriteSkeletons:
+class WriteSkeletons(Task):
     """Join, prune and write the skeletons of the labels in a bucket.
 
     Attributes:
@@ -79,12 +79,6 @@ class WriteSkeletons:
     pruning: Pruning
     target: Target
     directory: str = ""
-
-    def read(self, box: BoundingBox) -> None:
-        """Nothing yet: pieces are read label by label, so that those of one alone are in memory."""
-
-    def compute(self, box: BoundingBox, inputs: None) -> None:
-        """Nothing yet, likewise."""
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         bucket, table, shuffle = box.start[0], _Table(), self.plan.shuffle
@@ -163,12 +157,9 @@ class WriteSkeletons:
             "sharding": None if sharding is None else dict(sharding),
         }
 
-    def bind(self, directory: str) -> WriteSkeletons:
-        return dataclasses.replace(self, plan=self.plan.bind(directory), directory=directory)
-
 
 @dataclass(frozen=True)
-class IndexSkeletons:
+class IndexSkeletons(Task):
     """Write, for every block, which skeletons are in it.
 
     Attributes:
@@ -205,17 +196,11 @@ class IndexSkeletons:
         self.plan.index.write(self.target.url, box, outputs, compression=self.target.compression)
         return BlockResult(empty=not outputs)
 
-    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (lists are small)
-        return Estimate()
-
-    def check(self) -> None:
-        """Nothing can fail that writing the skeletons has not met."""
-
     def describe(self) -> dict[str, Any]:
         return {"pieces": self.plan.shuffle.source, "index": self.plan.index.info}
 
     def bind(self, directory: str) -> IndexSkeletons:
-        return dataclasses.replace(self, plan=self.plan.bind(directory), directory=directory, run=uuid.uuid4().hex)
+        return dataclasses.replace(self, directory=directory, run=uuid.uuid4().hex)
 
 
 def vertex_attributes(plan: Skeletonizing) -> list[Json]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -23,7 +23,7 @@ from daskflow.stores.objects.object_info import load_object_info, object_directo
 from daskflow.stores.objects.shards import Object, Sharding, object_sharding, shard_numbers, write_shard
 from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.stores.precomputed_info import load_info, specs_of
-from daskflow.volume import BlockResult, Estimate, Stage
+from daskflow.volume import BlockResult, Stage, Task
 
 Key = Literal["mesh", "skeletons"]
 Listed = dict[Key, tuple[list[str], list[int]]]  # files to be copied as they are, and labels to be put into shards
@@ -118,15 +118,11 @@ class Transfer:
 
 
 @dataclass(frozen=True)
-class _Step:
+class _Step(Task):
     """What both steps have in common."""
 
     transfer: Transfer
     directory: str = ""
-
-    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
-        """Objects are of any size, which only reading them tells."""
-        return Estimate()
 
     def describe(self) -> dict[str, Any]:
         values = {name: getattr(self.transfer, name) for name in self.transfer.__dataclass_fields__}
@@ -182,9 +178,6 @@ class ListObjects(_Step):
                 )
             kvstore.check_writable(target)
 
-    def bind(self, directory: str) -> ListObjects:
-        return replace(self, directory=directory)
-
 
 @dataclass(frozen=True)
 class CopyShare(_Step):
@@ -197,10 +190,6 @@ class CopyShare(_Step):
         if None in found.values():
             raise MissingChunkError(f"scratch data in {self.directory} are gone; delete the job's directory")
         return {key: record for key, record in found.items() if record is not None}
-
-    def compute(self, box: BoundingBox, inputs: dict[Key, dict[str, Any]]) -> dict[Key, dict[str, Any]]:  # noqa: ARG002
-        """Pass the lists on: objects pass through memory one at a time, as they are written."""
-        return inputs
 
     def write(self, box: BoundingBox, outputs: dict[Key, dict[str, Any]]) -> BlockResult:  # noqa: ARG002
         files = packed = 0
@@ -234,12 +223,6 @@ class CopyShare(_Step):
         x, y, z = self.transfer.voxel_size(objects)
         detail = Detail(self.transfer.lods, self.transfer.min_chunk, 16, self.transfer.max_error, (z, y, x))
         return multires(mesh.vertices.astype(np.float64) / (x, y, z), mesh.faces, detail)
-
-    def check(self) -> None:
-        """Nothing can fail that listing has not met."""
-
-    def bind(self, directory: str) -> CopyShare:
-        return replace(self, directory=directory)
 
 
 @dataclass(frozen=True)

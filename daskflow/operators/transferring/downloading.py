@@ -23,14 +23,14 @@ from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.stores.objects.surface_files import SurfaceFormat, encode_surface
 from daskflow.stores.precomputed_info import load_info, specs_of
-from daskflow.volume import BlockResult, Estimate, Stage
+from daskflow.volume import BlockResult, Stage, Task
 
 Kind = Literal["mesh", "skeleton"]
 Found = tuple[int, Mesh | Skeleton | None]
 
 
 @dataclass(frozen=True, eq=False)
-class WriteFiles:
+class WriteFiles(Task):
     """Write the object of one label as a file.
 
     Attributes:
@@ -80,10 +80,6 @@ class WriteFiles:
             return BlockResult(empty=True)
         kvstore.write_bytes(kvstore.join(self.output, name), data)
         return BlockResult(counts={"files": 1, "bytes": len(data)})
-
-    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
-        """Objects are of any size, which only reading them tells."""
-        return Estimate()
 
     def check(self) -> None:
         _opened(self.kind, self.layer, self.run)

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from daskflow.errors import MissingChunkError
 from daskflow.geometry import BlockGrid
+from daskflow.jobs.evaluate import Evaluate
 from daskflow.operators.contrast import contrast
 from daskflow.operators.contrast_levels import contrast_levels
 from daskflow.operators.contrasting.counting import CountLevels, count_levels
@@ -70,10 +71,9 @@ def test_every_voxel_is_read_once_and_what_is_not_sampled_as_little_as_may_be(tm
 def test_block_without_a_sample_reads_nothing(tmp_path):
     volume = Volume.from_array(np.ones((1, 10, 12), np.uint8))
     grid = BlockGrid(volume.box, (1, 5, 6))
-    task = CountLevels(volume.expression, grid, Sampling(volume.box, 0.25, 0, patch=(5, 6)), 256, "name").bind(
-        str(tmp_path)
-    )
-    read = [task.read(box) is not None for box in grid]
+    counting = CountLevels(grid, Sampling(volume.box, 0.25, 0, patch=(5, 6)), 256, "name")
+    task = Evaluate.into(volume.expression, counting).bind(str(tmp_path))
+    read = [bool(task.read(box)[0]) for box in grid]
     assert read.count(True) == 1
     assert [task.estimate(box).bytes_read for box in grid] == [30 * found for found in read]
 

@@ -1,0 +1,244 @@
+"""The stages of a job in order: what several of them would evaluate is evaluated once.
+
+    label components of p ─► match seams ─► number ─► save s          evaluate p: label components, save p
+    save p                                                       ─►     ─► match seams ─► number ─►
+    count voxels of s                                                   evaluate s: save s, count voxels
+
+A stage that names none before it, and evaluates nothing, comes after the one that is given before it.
+
+Stages that evaluate the same volumes over one box become one where none waits for another and blocks can be joined.
+A volume that is dear to compute, and that several stages are left to evaluate, is kept in a scratch layer first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator, Sequence
+
+from daskflow.config import format_bytes
+from daskflow.errors import AlignmentError, ParameterError
+from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.jobs.consumer import Consumer
+from daskflow.jobs.evaluate import Assemble, Evaluate, VoxelTask
+from daskflow.jobs.fingerprint import token
+from daskflow.jobs.sinks import FileSink, KeptStore, ScratchSink
+from daskflow.volume import Expression, Stage
+from daskflow.volume.blocks import default_block
+from daskflow.volume.node import Node, Waiting
+
+_LONGEST_NAME = 80
+_LARGEST_JOIN = 4  # times the largest of the blocks that are joined
+
+
+def arranged(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Return the stages that do what some stages would, each after those that it comes after.
+
+    Raises:
+        ParameterError: sinks over the same box ask for different blocks.
+        AlignmentError: the block that a sink asks for is not whole chunks and shards of another.
+    """
+    graph = _Graph(stages)
+    graph.join()
+    graph.keep()
+    return graph.sorted()
+
+
+def notes_on(stages: Sequence[Stage]) -> tuple[str, ...]:
+    """Return a line for each volume that arranged stages keep in scratch data."""
+    found = []
+    for stage in stages:
+        kept = stage.task.sinks if isinstance(stage.task, Evaluate) else ()
+        for sink in kept:
+            if isinstance(sink, ScratchSink):
+                size = format_bytes(sink.spec.nbytes_of(stage.grid.box))
+                users = [other.name for other in stages if any(one.name == stage.name for one in other.after)]
+                found.append(f"{stage.name}: {size}, computed once and kept in scratch data for {', '.join(users)}")
+    return tuple(found)
+
+
+class _Graph:
+    """Stages, and which come after which."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = dict(enumerate(stages))
+        places = {id(stage): number for number, stage in self.stages.items()}
+        self.before: dict[int, set[int]] = {}
+        for number, stage in self.stages.items():
+            implied = {number - 1} if number and not stage.after and not isinstance(stage.task, Evaluate) else set()
+            self.before[number] = {places[id(one)] for one in stage.after} | implied
+        written = {n for n, stage in self.stages.items() if isinstance(stage.task, Evaluate | Assemble)}
+        for number, stage in self.stages.items():
+            if stage.task.reads_outputs:
+                self.before[number] |= {n for n in written if number not in self._all_before(n)}
+
+    def _all_before(self, number: int) -> set[int]:
+        """Return the stages that one comes after, at once or by others."""
+        seen: set[int] = set()
+        left = [number]
+        while left:
+            new = self.before[left.pop()] - seen
+            seen |= new
+            left += new
+        return seen
+
+    def join(self) -> None:
+        """Make one stage of those that evaluate volumes over one box."""
+        groups: dict[tuple[BoundingBox, tuple[float, ...]], list[int]] = {}
+        for number, stage in list(self.stages.items()):
+            if not isinstance(stage.task, Evaluate):
+                continue
+            spacing = stage.task.expression.outputs[0].spec.spacing
+            group = groups.setdefault((stage.grid.box, spacing), [])
+            for other in group:
+                apart = other not in self._all_before(number) and number not in self._all_before(other)
+                first = self.stages[other]
+                if apart and _share(first, stage) and (joined := _joined(first, stage)) is not None:
+                    self._replace(other, number, joined)
+                    break
+            else:
+                group.append(number)
+        for number, stage in self.stages.items():
+            if isinstance(stage.task, Assemble):
+                self.stages[number] = dataclasses.replace(stage, task=Assemble(self._gathered(stage.task.sink)))
+
+    def _replace(self, kept: int, gone: int, joined: Stage) -> None:
+        self.stages[kept] = joined
+        del self.stages[gone]
+        self.before[kept] = (self.before[kept] | self.before.pop(gone)) - {kept, gone}
+        self.before = {n: {kept if b == gone else b for b in before} for n, before in self.before.items()}
+
+    def _gathered(self, sink: FileSink) -> FileSink:
+        """Return the sink of a file as it is where its blocks are gathered."""
+        tasks = (stage.task for stage in self.stages.values() if isinstance(stage.task, Evaluate))
+        sinks = (one for task in tasks for one in task.sinks if isinstance(one, FileSink))
+        return next(one for one in sinks if (one.url, one.dataset) == (sink.url, sink.dataset))
+
+    def keep(self) -> None:
+        """Keep in scratch layers what is dear and evaluated by several stages."""
+        while (shared := self._shared()) is not None:
+            node, hull, users = shared
+            first = Expression([node])
+            blocks = [stage.grid.block for n in users if (stage := self.stages[n]).grid.box == hull]
+            block = max(blocks, key=math.prod, default=default_block(node.spec.replace(box=hull)))
+            name = token([first.describe(), str(hull)])[:8]
+            sink = ScratchSink(f"kept-{name}", node.spec.replace(box=hull), block)
+            stage = Stage("keep-in-scratch", BlockGrid(hull, block), Evaluate.into(first, sink))
+            number = max(self.stages) + 1
+            self.stages[number] = stage
+            self.before[number] = functools.reduce(set.intersection, map(self._all_before, users))
+            waiting = Waiting(node.spec, functools.partial(KeptStore, sink=sink), (stage,))
+            for user in users:
+                task = self.stages[user].task
+                assert isinstance(task, VoxelTask)
+                task = dataclasses.replace(task, expression=task.expression.replaced({node: waiting}))
+                self.stages[user] = dataclasses.replace(self.stages[user], task=task)
+                self.before[user] = self.before[user] | {number}
+
+    def _shared(self) -> tuple[Node, BoundingBox, list[int]] | None:
+        """Return a dear node that several stages evaluate, the box that they need of it, and these stages.
+
+        Of several such nodes it is none that another is made of.
+        """
+        needed: dict[int, list[tuple[int, BoundingBox]]] = {}
+        nodes: dict[int, Node] = {}
+        for number, stage in self.stages.items():
+            if isinstance(stage.task, VoxelTask):
+                for node, box in stage.task.dear(stage.grid):
+                    nodes[id(node)] = node
+                    needed.setdefault(id(node), []).append((number, box))
+        shared = []
+        for key, found in needed.items():
+            hull = functools.reduce(BoundingBox.union, (box for _, box in found))
+            if len(found) > 1 and hull.size < sum(box.size for _, box in found):
+                shared.append((nodes[key], hull, [number for number, _ in found]))
+        return max(shared, key=lambda one: len(Expression([one[0]]).nodes), default=None)
+
+    def sorted(self) -> tuple[Stage, ...]:
+        """Return the stages, each after those that it comes after, else as they were given."""
+        done: dict[int, Stage] = {}
+        while len(done) < len(self.stages):
+            ready = (n for n in self.stages if n not in done and self.before[n] <= done.keys())
+            number = next(ready)
+            after = tuple(done[n] for n in sorted(self.before[number]))
+            done[number] = dataclasses.replace(self.stages[number], after=after)
+        return tuple(done.values())
+
+
+def _share(one: Stage, other: Stage) -> bool:
+    """Return whether two stages that evaluate volumes would evaluate the same node."""
+    tasks = [stage.task for stage in (one, other) if isinstance(stage.task, Evaluate)]
+    mine, theirs = ({id(node) for node in task.expression.nodes} for task in tasks)
+    return not mine.isdisjoint(theirs)
+
+
+def _joined(one: Stage, other: Stage) -> Stage | None:
+    """Return one stage of two that evaluate volumes over the same box, None when their blocks cannot be joined."""
+    tasks = [stage.task for stage in (one, other) if isinstance(stage.task, Evaluate)]
+    asked = {task.block for task in tasks if task.block is not None}
+    if len(asked) > 1:
+        raise ParameterError(
+            f"sinks over the same box ask for different blocks: {sorted(asked)} zyx; give all the same"
+        )
+    block = next(iter(asked), None)
+    consumers = [consumer for task in tasks for consumer in task.consumers]
+    largest = max((one.grid.block, other.grid.block), key=math.prod)
+    grid = grid_of(one.grid.box, block, largest, consumers)
+    if not _holds(grid, consumers, math.prod(map(min, block or largest, grid.box.shape))):
+        return None
+    expression = Expression([node for task in tasks for node in task.expression.outputs])
+    first = len(tasks[0].expression.outputs)
+    takes = (*tasks[0].takes, *(tuple(first + place for place in places) for places in tasks[1].takes))
+    placed = tuple(consumer.placed(grid.block) for consumer in consumers)
+    name = f"{one.name}-and-{other.name}"
+    name = name if len(name) < _LONGEST_NAME else f"{len(consumers)}-at-once"
+    return Stage(name, grid, Evaluate(expression, placed, takes, block))
+
+
+def _holds(grid: BlockGrid, consumers: Sequence[Consumer], voxels: int) -> bool:
+    """Return whether blocks, of about so many voxels, are made of whole blocks of the consumers'."""
+    if math.prod(map(min, grid.block, grid.box.shape)) > _LARGEST_JOIN * voxels:
+        return False
+    for own in _grids(consumers):
+        assert own.origin is not None
+        assert grid.origin is not None
+        for count, block, origin, other, its in zip(
+            grid.shape, grid.block, grid.origin, own.block, own.origin, strict=True
+        ):
+            if count > 1 and (block % other or (origin - its) % other):
+                return False
+    return True
+
+
+def _grids(consumers: Sequence[Consumer]) -> Iterator[BlockGrid]:
+    return (consumer.grid for consumer in consumers if consumer.grid is not None)
+
+
+def grid_of(box: BoundingBox, block: Zyx | None, preferred: Zyx, consumers: Sequence[Consumer]) -> BlockGrid:
+    """Return the grid in which consumers can be handed a volume.
+
+    Args:
+        box: the volume.
+        block: what was asked for, or None.
+        preferred: is rounded up when nothing was.
+        consumers: who takes it.
+
+    Raises:
+        AlignmentError: the block is not whole chunks and shards of what is written.
+    """
+    units = [(1, 1, 1), *(consumer.unit for consumer in consumers if consumer.unit is not None)]
+    written = [math.lcm(*(unit[axis] for unit in units)) for axis in range(3)]
+    if block is not None:
+        nearest = [-(-b // u) * u for b, u in zip(block, written, strict=True)]
+        if any(b != n and b < s for b, n, s in zip(block, nearest, box.shape, strict=True)):
+            raise AlignmentError(
+                f"block {block} zyx is not a multiple of {tuple(written)}, the chunks or shards it writes;"
+                f" nearest is {tuple(nearest)}"
+            )
+        return BlockGrid(box, (nearest[0], nearest[1], nearest[2]))
+    grids = list(_grids(consumers))
+    z, y, x = (math.lcm(unit, *(grid.block[axis] for grid in grids)) for axis, unit in enumerate(written))
+    nearest = [-(-b // u) * u for b, u in zip(preferred, (z, y, x), strict=True)]
+    origin = grids[0].origin if grids and len(units) == 1 else None
+    return BlockGrid(box, (nearest[0], nearest[1], nearest[2]), origin)
