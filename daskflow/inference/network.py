@@ -16,6 +16,7 @@ from daskflow.errors import ModelError, ParameterError
 from daskflow.geometry import BoundingBox, Zyx
 from daskflow.inference.engine import Engine, Slices
 from daskflow.inference.neighbours import neighbours
+from daskflow.volume.option import Option
 
 Framework = Literal["universal", "identity", "pytorch"]
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -28,7 +29,7 @@ _loading = threading.Lock()
 
 
 @dataclass(frozen=True)
-class ModelFile:
+class ModelFile(Option):
     """A local file that a network is made of, by path and content.
 
     Attributes:
@@ -100,7 +101,7 @@ class ModelFile:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(Option):
     """What to run on each patch, and what it is declared to answer.
 
     Attributes:

@@ -13,6 +13,7 @@ from daskflow.errors import JobError, ParameterError
 from daskflow.jobs.arrange import arranged, notes_on
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.executor import Workers, executor_of
+from daskflow.jobs.finish import Finish
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.progress import Progress
 from daskflow.jobs.report import Report
@@ -22,7 +23,7 @@ from daskflow.volume.stage import Stage
 if TYPE_CHECKING:
     from distributed import Client
 
-Finish = Callable[[Report, str], None]
+Finishing = Finish | Callable[[Report, str], None]
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Job:
         name: shown to people.
         finish: called in this process when every block is done, with the report and the directory; what they add to
             `report.results` (JSON values) is stored with the report. The next run calls them again when this process
-            dies before the report is stored. One that needs scratch data has the attribute ``reads_scratch = True``.
+            dies before the report is stored. One that needs scratch data is a `Finish` that says so.
         command: the command line that made the job, by which it can be retried.
         confirm: what is lost when the job runs, a line each; the command line shows it and asks before it runs.
         renewable: a finished job in the directory gives way to this one when the two differ, instead of being refused:
@@ -61,7 +62,7 @@ class Job:
     stages: tuple[Stage, ...]
     directory: str
     name: str = dataclasses.field(kw_only=True)
-    finish: tuple[Finish, ...] = dataclasses.field(default=(), kw_only=True)
+    finish: tuple[Finishing, ...] = dataclasses.field(default=(), kw_only=True)
     command: tuple[str, ...] | None = dataclasses.field(default=None, kw_only=True)
     confirm: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     renewable: bool = dataclasses.field(default=False, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any
 import daskflow
 from daskflow.jobs.assumed import sources
 from daskflow.jobs.directory import JobDirectory, user
+from daskflow.jobs.finish import Finish
 from daskflow.jobs.report import Report
 from daskflow.redaction import redacted
 from daskflow.stores import kvstore
@@ -83,7 +84,7 @@ def notes_of(url: str, inside: bool) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class WriteProvenance:
+class WriteProvenance(Finish):
     """Writes what `provenance` returns with the data: the last thing that a finished job does.
 
     Precomputed layers have a file ``provenance`` in CloudVolume's form, to whose ``processing`` the job is added, other
@@ -102,7 +103,7 @@ class WriteProvenance:
     mip: int = 0
     levels: int = 1
 
-    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002 (what every finish is called with)
+    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002
         record = {**provenance(report), "mip": self.mip}
         if self.levels > 1:
             record["mips"] = list(range(self.mip, self.mip + self.levels))
@@ -110,7 +111,7 @@ class WriteProvenance:
 
 
 @dataclass(frozen=True)
-class NoteInSource:
+class NoteInSource(Finish):
     """Adds to the provenance of a layer what a finished job has made of it; what is read there does not change with it.
 
     Attributes:
@@ -123,7 +124,7 @@ class NoteInSource:
     inside: bool
     target: str
 
-    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002 (what every finish is called with)
+    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002
         record = {**provenance(report), "mip": None, "written_to": kvstore.redact(self.target)}
         note(self.url, self.inside, record)
 

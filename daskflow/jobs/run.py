@@ -14,6 +14,7 @@ from daskflow.jobs.batch import Failure, Verb
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.executor import Executor, executor_of
 from daskflow.jobs.fingerprint import describe_stages
+from daskflow.jobs.finish import Finish
 from daskflow.jobs.interrupt import Interrupts
 from daskflow.jobs.journal import Journal
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED
@@ -119,7 +120,7 @@ def _reopen(job: Job, stages: list[Stage], journal: Journal, options: Options, *
             again.add(stage.name)
     unfinished = [number for number, stage in enumerate(stages) if not journal.ledgers[stage.name].finished]
     if complete and unfinished and options.verb == "run":
-        reads = any(getattr(finish, "reads_scratch", False) for finish in job.finish)
+        reads = any(isinstance(finish, Finish) and finish.reads_scratch for finish in job.finish)
         for stage in stages[: len(stages) if reads else unfinished[-1]]:
             if journal.forget(stage.name, DONE, EMPTY, FAILED):
                 again.add(stage.name)

@@ -21,6 +21,7 @@ from daskflow.errors import (
 )
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.consumer import Consumer
+from daskflow.jobs.finish import Finish
 from daskflow.jobs.report import Report
 from daskflow.stores import Layout, Store, kvstore
 from daskflow.stores.contents import levels_of
@@ -126,7 +127,7 @@ class LayerSink(Sink):
 
 
 @dataclass(frozen=True)
-class NoteBackground:
+class NoteBackground(Finish):
     """Writes down, once every block is done, what the chunks hold that were left out of levels.
 
     Attributes:
@@ -135,7 +136,7 @@ class NoteBackground:
 
     levels: tuple[LayerSink, ...]
 
-    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002 (what every finish is called with)
+    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002
         for level in self.levels:
             if level.drop is not None:
                 store = open_store(level.url, mip=level.mip, format=level.format)

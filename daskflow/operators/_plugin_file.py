@@ -20,6 +20,7 @@ import numpy as np
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.volume import Volume
+from daskflow.volume.option import Option
 
 _TRIAL = 16
 _naming = threading.Lock()
@@ -79,7 +80,7 @@ class Grown:
 
 
 @dataclass(frozen=True)
-class PluginFile:
+class PluginFile(Option):
     """The function ``execute`` of a file, with its arguments.
 
     Attributes:

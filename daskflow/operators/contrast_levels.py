@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from daskflow.jobs import Job
+from daskflow.jobs.finish import Finish
 from daskflow.jobs.report import Report
 from daskflow.operators.contrast import counted_levels
 from daskflow.operators.contrasting.counting import StoreLevels
@@ -63,11 +64,11 @@ def _beside(target: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Draw:
+class _Draw(Finish):
     """Draws the levels, once a job has stored them."""
 
     levels: str
     url: str
 
-    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002 (what every finish is called with)
+    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002
         kvstore.write_bytes(self.url, Levels(self.levels).to_svg().encode())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from daskflow import __version__
 from daskflow.errors import GeometryError
 from daskflow.jobs import Job, Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
+from daskflow.jobs.finish import Finish
 from daskflow.jobs.passing import PassingJob, private_directory
 from daskflow.operators.evaluation.scores import scores
 from daskflow.operators.evaluation.stages import Evaluation
@@ -62,7 +63,7 @@ def evaluate_segmentation(
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Finish):
     """Turn the table of the whole into scores, once a job has counted it.
 
     Attributes:
@@ -72,7 +73,7 @@ class Score:
 
     evaluation: Evaluation
     output: str | None
-    reads_scratch: ClassVar[bool] = True
+    reads_scratch = True
 
     def __call__(self, report: Report, directory: str) -> None:
         """Add the scores to the report of the job in `directory`."""

@@ -15,6 +15,7 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job, Report
 from daskflow.jobs.fingerprint import token
+from daskflow.jobs.finish import Finish
 from daskflow.jobs.provenance import WriteProvenance
 from daskflow.operators._cutout import cut
 from daskflow.operators._stored import fitting
@@ -149,7 +150,7 @@ class FillBox(Task):
 
 
 @dataclass(frozen=True)
-class Remember:
+class Remember(Finish):
     """Keep how the layer looks when the job is done, by which a later change is noticed.
 
     Attributes:
@@ -158,7 +159,7 @@ class Remember:
 
     store: Store
 
-    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002 (what every finish is called with)
+    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002
         """Store the fingerprint of the layer in the job's directory."""
         kvstore.write_bytes(kvstore.join(directory, _STATE), json.dumps(self.store.fingerprint()).encode())
 

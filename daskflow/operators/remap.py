@@ -12,6 +12,7 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.operators.remapping.tables import Table, table_of
 from daskflow.volume import Flag, Volume, operator
+from daskflow.volume.option import Option
 
 Unmapped = Literal["error", "keep", "zero"]
 
@@ -68,7 +69,7 @@ def remap(
     )
 
 
-class Fitting:
+class Fitting(Option):
     """A table whose new labels are known to fit a dtype before anything runs.
 
     Attributes:

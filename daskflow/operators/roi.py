@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from daskflow import __version__
 from daskflow.errors import GeometryError, ParameterError, StoreNotFoundError
@@ -11,6 +11,7 @@ from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs import Job, Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
+from daskflow.jobs.finish import Finish
 from daskflow.jobs.passing import PassingJob, private_directory
 from daskflow.operators.boxing.stages import LabelBoxes
 from daskflow.operators.boxing.tissue import tissue
@@ -86,7 +87,7 @@ def roi(
 
 
 @dataclass(frozen=True)
-class StateBoxes:
+class StateBoxes(Finish):
     """Put the boxes into the report and into the info of the layer.
 
     Attributes:
@@ -102,7 +103,7 @@ class StateBoxes:
     finest: VolumeSpec
     window: Zyx
     layer: str | None
-    reads_scratch: ClassVar[bool] = True
+    reads_scratch = True
 
     def __call__(self, report: Report, directory: str) -> None:
         """State the boxes that the job in `directory` has found."""

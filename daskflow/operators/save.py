@@ -13,7 +13,7 @@ from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.assumed import assumed_voxel_size, sources
-from daskflow.jobs.job import Finish
+from daskflow.jobs.finish import Finish
 from daskflow.jobs.merging import evaluate_stage, file_stages
 from daskflow.jobs.provenance import WriteProvenance, notes_in_sources
 from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, safe_name

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from daskflow import __version__
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job, Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
+from daskflow.jobs.finish import Finish
 from daskflow.jobs.passing import PassingJob, private_directory
 from daskflow.operators._halving import halved
 from daskflow.operators._stored import stored_node
@@ -70,7 +71,7 @@ def voxel_counts(
 
 
 @dataclass(frozen=True)
-class ReportCounts:
+class ReportCounts(Finish):
     """Put what is known of the counts into the report.
 
     Attributes:
@@ -80,7 +81,7 @@ class ReportCounts:
 
     counting: LabelCounts
     outputs: tuple[str, ...]
-    reads_scratch: ClassVar[bool] = True
+    reads_scratch = True
 
     def __call__(self, report: Report, directory: str) -> None:
         """Add the sums to the report of the job in `directory`."""

@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from daskflow.volume.option import Option
+
 _PACKAGES = {"site-packages", "dist-packages"}
 _SILENT = {
     "__annotations__",
@@ -73,7 +75,7 @@ class _Description:
             return str(value)
         if isinstance(value, types.ModuleType):
             return f"module {value.__name__}"
-        if not isinstance(value, type) and hasattr(value, "describe"):
+        if isinstance(value, Option):
             return value.describe()
         return self._contents(value)
 

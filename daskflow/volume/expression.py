@@ -19,6 +19,7 @@ from daskflow.stores.counting import counting
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume.gathering import Gathered
 from daskflow.volume.node import Array, DaskSource, Held, Node, Source, Step, Stored, Waiting
+from daskflow.volume.option import Option
 from daskflow.volume.stage import Bound, Estimate, Stage, run_here
 
 Boxes = dict[int, BoundingBox]
@@ -151,8 +152,8 @@ class Expression(Bound):
     def check(self) -> None:
         """Raise what can be known to fail before a voxel is read: options of functions that can check themselves."""
         for node in self.nodes:
-            for option in getattr(node, "options", {}).values():
-                if hasattr(option, "check"):
+            for option in node.settings.values():
+                if isinstance(option, Option):
                     option.check()
 
     def estimate(self, boxes: Sequence[BoundingBox | None]) -> Estimate:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from daskflow.config import format_bytes
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.volume.expression import Expression
+from daskflow.volume.node import MappedBoxes
 from daskflow.volume.picture import section_png
 
 if TYPE_CHECKING:
@@ -67,9 +68,8 @@ def _picture(volume: Volume) -> str:
 
 
 def _has_network(expression: Expression) -> bool:
-    """Return whether a step has an option that checks itself by a trial run, as networks do."""
-    options = (option for node in expression.nodes for option in getattr(node, "options", {}).values())
-    return any(hasattr(option, "check") for option in options)
+    """Return whether a step is dear to compute, as the answer of a network is."""
+    return any(isinstance(node, MappedBoxes) and node.dear for node in expression.nodes)
 
 
 def _sized(spec: VolumeSpec, shape: Zyx) -> str:

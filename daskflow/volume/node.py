@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,11 @@ class Node(ABC):
     def inputs(self) -> tuple[Node, ...]:
         """The nodes this one reads."""
         return ()
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The keyword arguments of its function, if it has one."""
+        return {}
 
     def with_inputs(self, inputs: tuple[Node, ...]) -> Node:  # noqa: ARG002
         """Return the same step over other inputs."""
@@ -97,6 +102,10 @@ class Generated(Source):
 
     function: Callable[..., Any]
     options: dict[str, Any]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.options
 
     def fetch(self, box: BoundingBox) -> Array:
         return checked(np.asarray(self.function(box, **self.options)), box, self.spec, self.function)
@@ -268,6 +277,10 @@ class Mapped(Step):
     memory: Memory = None
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.options
+
+    @property
     def inputs(self) -> tuple[Node, ...]:
         return self.volumes
 
@@ -334,6 +347,10 @@ class MappedBoxes(Step):
     options: dict[str, Any]
     memory: Memory = None
     dear: bool = False
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.options
 
     @property
     def inputs(self) -> tuple[Node, ...]:

@@ -14,6 +14,7 @@ from daskflow.errors import ChangedJobError, JobError, LockedJobError, Parameter
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job, status
 from daskflow.jobs.fingerprint import describe_stages
+from daskflow.jobs.finish import Finish
 from daskflow.jobs.lock import Lease
 from daskflow.stores import kvstore
 from daskflow.volume.stage import Estimate, Stage, Task
@@ -338,13 +339,15 @@ def test_output_that_vanished_is_not_taken_for_done_after_a_run_that_was_refused
 
 
 def test_finish_that_reads_scratch_finds_it_whenever_a_stage_runs_again(tmp_path, threads):
-    def count(report, directory):
-        report.results["found"] = len(kvstore.list_names(kvstore.join(directory, "scratch")))
+    class Count(Finish):
+        reads_scratch = True
 
-    count.reads_scratch = True
+        def __call__(self, report, directory):
+            report.results["found"] = len(kvstore.list_names(kvstore.join(directory, "scratch")))
+
     scratched = two_stages(tmp_path)[0].stages[0]
     stages = (Stage("output", grid(8), WriteFiles(tmp_path / "second")), scratched)
-    both = Job(stages, str(tmp_path / "job"), name="both", finish=(count,))
+    both = Job(stages, str(tmp_path / "job"), name="both", finish=(Count(),))
     assert both.run(threads, progress=False).results == {"found": 8}
     (tmp_path / "second" / f"{BOXES[2]}.out").unlink()
     assert not both.verify(threads, progress=False).ok

@@ -180,3 +180,18 @@ def test_networks_are_described_by_their_weights(tmp_path):
     assert one == same
     assert one.split()[1] == other.split()[1]
     assert one != other
+
+
+class Frame:
+    """Describes itself for people, as a DataFrame does."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def describe(self, percentiles):
+        raise AssertionError(percentiles)
+
+
+def test_a_method_of_somebody_else_that_is_called_describe_is_left_alone():
+    assert describe(Frame([1])) == describe(Frame([1]))
+    assert describe(Frame([1])) != describe(Frame([2]))

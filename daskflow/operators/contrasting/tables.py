@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +122,10 @@ class _LookUp(Step):
     where: Callable[[BoundingBox], BoundingBox]
     options: dict[str, Any]
     memory: Memory
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.options
 
     @property
     def inputs(self) -> tuple[Node, ...]:

@@ -18,13 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.geometry import BoundingBox
+from daskflow.volume.option import Option
 
 Indices = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Tiles:
+class Tiles(Option):
     """The tiles of every section of a volume.
 
     Attributes:

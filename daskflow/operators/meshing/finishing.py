@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import ClassVar
 
 from daskflow.jobs import Report
 from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.finish import Finish
 from daskflow.jobs.provenance import provenance
 from daskflow.operators._objects import report_absent
 from daskflow.operators.meshing.plan import Meshing
@@ -18,7 +18,7 @@ from daskflow.stores.objects.naming import name_objects
 
 
 @dataclass(frozen=True)
-class FinishMeshes:
+class FinishMeshes(Finish):
     """Check what was written, and then announce it.
 
     Attributes:
@@ -28,7 +28,7 @@ class FinishMeshes:
 
     meshing: Meshing
     layer: str | None
-    reads_scratch: ClassVar[bool] = True
+    reads_scratch = True
 
     def __call__(self, report: Report, directory: str) -> None:
         """Finish the job in `directory`.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass
-from typing import IO, ClassVar
+from typing import IO
 
 from daskflow.jobs import Report
 from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.finish import Finish
 from daskflow.jobs.provenance import provenance
 from daskflow.operators._objects import report_absent
 from daskflow.operators.skeletonizing.plan import Skeletonizing
@@ -22,7 +23,7 @@ _LARGEST = 10
 
 
 @dataclass(frozen=True)
-class FinishSkeletons:
+class FinishSkeletons(Finish):
     """Check and add up what was written, and then announce it.
 
     Attributes:
@@ -38,7 +39,7 @@ class FinishSkeletons:
     layer: str | None
     mip: int
     table: str | None
-    reads_scratch: ClassVar[bool] = True
+    reads_scratch = True
 
     def __call__(self, report: Report, directory: str) -> None:
         """Finish the job in `directory`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from daskflow.errors import MetadataMismatchError, MissingChunkError, ParameterE
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs import Report, read_record, write_record
 from daskflow.jobs.fingerprint import token
+from daskflow.jobs.finish import Finish
 from daskflow.operators.meshing.multires import Detail, multires
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import read_file, sized_names, write_file, writing
@@ -226,11 +227,11 @@ class CopyShare(_Step):
 
 
 @dataclass(frozen=True)
-class NameObjects:
+class NameObjects(Finish):
     """Write the info of the copied directories, and name them in the info of the layer, once all are there."""
 
     transfer: Transfer
-    reads_scratch: ClassVar[bool] = True
+    reads_scratch = True
 
     def __call__(self, report: Report, directory: str) -> None:
         """Do so, and say how many there are."""
