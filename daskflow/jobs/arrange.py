@@ -6,7 +6,8 @@
 
 A stage that names none before it, and evaluates nothing, comes after the one that is given before it.
 
-Stages that evaluate the same volumes over one box become one where none waits for another and blocks can be joined.
+Stages that evaluate volumes over one box become one where blocks can be joined, if none waits for another, and if they
+wait for the same or evaluate the same.
 A volume that is dear to compute, and that several stages are left to evaluate, is kept in a scratch layer first.
 """
 
@@ -94,7 +95,8 @@ class _Graph:
             for other in group:
                 apart = other not in self._all_before(number) and number not in self._all_before(other)
                 first = self.stages[other]
-                if apart and _share(first, stage) and (joined := _joined(first, stage)) is not None:
+                akin = self.before[other] == self.before[number] or _share(first, stage)
+                if apart and akin and (joined := _joined(first, stage)) is not None:
                     self._replace(other, number, joined)
                     break
             else:

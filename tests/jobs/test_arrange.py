@@ -126,7 +126,7 @@ def test_networks_one_behind_the_other_both_run_once(tmp_path):
     answer = first.over(image())
     both = second.over(answer)
     run(
-        answer.save(tmp_path / "first", chunk=(4, 4, 4), block=(4, 16, 20)),
+        answer.save(tmp_path / "first", chunk=(4, 4, 4)),
         both.save(tmp_path / "both", chunk=(4, 4, 4), block=(8, 4, 12)),
         daskflow.connected_components(both, threshold=1).save(tmp_path / "labels", chunk=(4, 4, 4)),
     )
