@@ -5,7 +5,6 @@ from daskflow.jobs.job import Job
 from daskflow.jobs.merging import merge
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.provenance import provenance
-from daskflow.jobs.records import Reduce, read_record, write_record
 from daskflow.jobs.report import Interrupted, Report
 from daskflow.jobs.status import Status, saved_command, status
 from daskflow.jobs.verify import verify
@@ -15,14 +14,11 @@ __all__ = [
     "Interrupted",
     "Job",
     "Plan",
-    "Reduce",
     "Report",
     "Status",
     "merge",
     "provenance",
-    "read_record",
     "saved_command",
     "status",
     "verify",
-    "write_record",
 ]

@@ -16,8 +16,7 @@ from __future__ import annotations
 import functools
 import itertools
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +26,7 @@ import numpy.typing as npt
 from daskflow.errors import CorruptChunkError, MissingChunkError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.label_count import join_labels, label_count, label_record
-from daskflow.jobs.records import Reduce, write_record
+from daskflow.scratch.records import Reduce, at_once, write_record
 from daskflow.stores import kvstore
 from daskflow.stores.objects.shards import Sharding, murmurhash, object_sharding, shard_numbers
 from daskflow.volume.stage import BlockResult, Stage, Task
@@ -45,7 +44,6 @@ _FAN_IN = 64
 _MOST_BUCKETS = 4096
 _FEWEST_BUCKETS = 16
 _PIECE = 2**16  # entries of a bucket that are read at once
-_READERS = 8
 _SMALL = 2**14  # bytes of a label that is read with others ...
 _TOGETHER = 256  # ... of so many fragments
 _NEAR = 2**16  # bytes between fragments that one request reads, with what is between them
@@ -202,7 +200,7 @@ class Shuffle:
 
     def read_all(self, directory: str, fragments: Iterable[Fragment]) -> list[bytes]:
         """Return the bytes of some fragments, several being read at once."""
-        return list(_pool().map(lambda fragment: self.read(directory, fragment), fragments))
+        return at_once(functools.partial(self.read, directory), fragments)
 
     def read_labels(
         self, directory: str, labels: Iterable[tuple[int, list[Fragment]]], most: int
@@ -319,7 +317,7 @@ class _ListLabels(_OverLists):
     """Record the labels of a group of blocks, to be counted."""
 
     def read(self, box: BoundingBox) -> list[Entries]:
-        return _each(lambda block: _block_entries(self.directory, self.shuffle.source, block), box)
+        return at_once(functools.partial(_block_entries, self.directory, self.shuffle.source), _numbers(box))
 
     def compute(self, box: BoundingBox, inputs: list[Entries]) -> dict[str, npt.NDArray[Any]]:  # noqa: ARG002
         return label_record(np.concatenate([entries["label"] for entries in inputs]).astype(np.uint64))
@@ -336,10 +334,10 @@ class _Gather(_OverLists):
 
     def read(self, box: BoundingBox) -> tuple[Entries, Sharding | None]:
         if self.level == 1:
-            lists = _each(lambda block: _block_entries(self.directory, self.shuffle.source, block), box)
+            lists = at_once(functools.partial(_block_entries, self.directory, self.shuffle.source), _numbers(box))
         else:
             first, last = self._buckets(box)
-            lists = _each(lambda group: self._part(group, first, last), box)
+            lists = at_once(lambda group: self._part(group, first, last), _numbers(box))
         sharding = None if self.shuffle.sharding is None else self.shuffle.shards(self.directory)
         return np.concatenate(lists), sharding
 
@@ -363,15 +361,8 @@ class _Gather(_OverLists):
         return np.frombuffer(_bytes(url, start, stop), _ENTRY)
 
 
-def _each(read: Callable[[int], Entries], box: BoundingBox) -> list[Entries]:
-    """Return what is read for each number along the first axis of a box, several at once."""
-    return list(_pool().map(read, range(box.start[0], box.stop[0])))
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    """Return this process's threads that wait for storage."""
-    return ThreadPoolExecutor(_READERS, thread_name_prefix="fragments")
+def _numbers(box: BoundingBox) -> range:
+    return range(box.start[0], box.stop[0])
 
 
 def _block_entries(directory: str, stage: str, block: int) -> Entries:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.jobs.records import Arrays
+from daskflow.scratch.records import Arrays
 from daskflow.stores.objects.shards import murmurhash
 
 _EXACT = 2**16  # labels that a record lists; of more it keeps a sketch

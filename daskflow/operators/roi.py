@@ -76,7 +76,7 @@ def roi(
         step=z_step or height,
     )
     pieces = connected_components(slabs, connectivity=26)
-    key = token([__version__, pieces.expression.describe(), pieces.block])[:8]
+    key = token([__version__, pieces.expression.describe(), pieces.block, dust])[:8]
     search = LabelBoxes(pieces.grid, key, dust)
     stages = (*pieces.expression.stages, *search.stages(pieces.expression))
     url = _layer(volume)

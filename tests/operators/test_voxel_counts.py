@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from daskflow.clusters import Threads
 from daskflow.errors import JobError, ParameterError
-from daskflow.operators.counting.stages import CountVoxels, MergeTables
+from daskflow.jobs.tabulate import Tabulate
 from daskflow.operators.open import open as open_volume
 from daskflow.operators.voxel_counts import voxel_counts
+from daskflow.scratch.tables import Merge
 from daskflow.stores.objects.intmap import read_intmap
 from daskflow.volume import Volume
 
@@ -49,7 +50,7 @@ def test_fifty_labels_are_counted_as_numpy_counts_them_with_background(tmp_path)
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.tuples(*[st.integers(3, 20)] * 3), st.integers(0, 2**32 - 1), st.sampled_from([CountVoxels, MergeTables]))
+@given(st.tuples(*[st.integers(3, 20)] * 3), st.integers(0, 2**32 - 1), st.sampled_from([Tabulate, Merge]))
 def test_any_blocks_and_any_interruption_give_the_same_file(tmp_path_factory, block, seed, broken):
     directory = tmp_path_factory.mktemp("counts")
     voxels = fifty(seed=seed) * np.uint64(2**57)

@@ -15,9 +15,9 @@ from daskflow.errors import MissingChunkError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import Evaluate
-from daskflow.jobs.records import Arrays, read_record, write_record
 from daskflow.operators.contrasting.levels import Counts, SectionLevels, levels_url, read_section, write_levels
 from daskflow.operators.contrasting.sampling import Sampling
+from daskflow.scratch.records import Arrays, read_record, write_record
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, in_order
 from daskflow.volume.node import Array

@@ -12,7 +12,7 @@ import numpy as np
 
 from daskflow.errors import MissingChunkError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
-from daskflow.jobs.records import read_record, write_record
+from daskflow.scratch.records import read_record, write_record
 from daskflow.stores.scratch import ScratchStore
 from daskflow.volume import Stage, Volume
 from daskflow.volume.description import describe, describe_function

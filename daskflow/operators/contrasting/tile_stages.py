@@ -15,10 +15,10 @@ from daskflow.errors import MissingChunkError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import Evaluate
-from daskflow.jobs.records import Arrays, read_record, write_record
 from daskflow.operators.contrasting.equalizing import equalizing_tables
 from daskflow.operators.contrasting.tables import Tables
 from daskflow.operators.contrasting.tiles import Tiles
+from daskflow.scratch.records import Arrays, read_record, write_record
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, in_order
 

@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import ParameterError
+from daskflow.scratch.tables import How, merged
 
 Labels = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
 Table = tuple[Labels, Counts]
+
+COLUMNS: dict[str, How] = {"labels": "key", "counts": "sum"}
 
 _TILE = 2**21  # voxels whose runs are in memory at once
 _SAMPLE = 1000  # voxels that tell how far labels lie apart
@@ -45,12 +48,9 @@ def add_tables(tables: Sequence[Table]) -> Table:
     """Return the table of all parts together, sorted by label."""
     if len(tables) == 1:
         return tables[0]
-    labels = np.concatenate([table[0] for table in tables] or [np.empty(0, np.uint64)])
-    counts = np.concatenate([table[1] for table in tables] or [np.empty(0, np.int64)])
-    order = np.argsort(labels, kind="stable")
-    labels, counts = labels[order], counts[order]
-    starts = np.flatnonzero(np.concatenate((np.ones(min(len(labels), 1), bool), labels[1:] != labels[:-1])))
-    return labels[starts], np.add.reduceat(counts, starts) if len(starts) else counts
+    parts = [{"labels": labels, "counts": counts} for labels, counts in tables]
+    whole = merged(COLUMNS, parts or [{"labels": np.empty(0, np.uint64), "counts": np.empty(0, np.int64)}])
+    return whole["labels"], whole["counts"]
 
 
 def _hashed(flat: npt.NDArray[Any]) -> Table:

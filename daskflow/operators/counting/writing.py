@@ -48,9 +48,9 @@ class WriteCounts(Task):
         return BlockResult()
 
     def _tables(self) -> Iterator[Table]:
-        for labels, counts in self.counting.tables(self.directory):
-            kept = slice(None) if self.background or not len(labels) or labels[0] else slice(1, None)
-            yield labels[kept], counts[kept]
+        for rows in self.counting.table.tables(self.directory):
+            kept = np.ones(len(rows["labels"]), bool) if self.background else rows["labels"] != 0
+            yield rows["labels"][kept], rows["counts"][kept]
 
     def intact(self) -> bool:
         """Return whether the files are still there."""
@@ -62,7 +62,7 @@ class WriteCounts(Task):
             kvstore.check_writable(url.rpartition("/")[0])
 
     def describe(self) -> dict[str, Any]:
-        return {"counts": self.counting.record(0), "outputs": list(self.outputs), "background": self.background}
+        return {"counts": self.counting.table.name, "outputs": list(self.outputs), "background": self.background}
 
 
 def check_ending(url: str) -> None:

@@ -12,8 +12,8 @@ from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import Evaluate
-from daskflow.jobs.records import Arrays, Reduce, write_record
 from daskflow.operators.evaluation.contingency import Contingency
+from daskflow.scratch.records import Arrays, Reduce, write_record
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Expression, Stage, in_order
 

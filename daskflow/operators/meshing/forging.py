@@ -13,13 +13,13 @@ from daskflow.errors import MissingDependencyError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.fragments import write_fragments
-from daskflow.jobs.records import record_url, write_record
 from daskflow.operators._objects import check_own_directory
 from daskflow.operators.counting.blocks import count_labels
 from daskflow.operators.meshing.plan import Meshing
 from daskflow.operators.meshing.simplify import finest_error, simplify
 from daskflow.operators.meshing.storing import pack_surface
 from daskflow.operators.meshing.surface import Points, Seen, Surface, filled_labels, select, surfaces
+from daskflow.scratch.records import record_url, write_record
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.mesh_files import Mesh, encode_fragment

@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 from daskflow.geometry import Zyx
 from daskflow.jobs.fragments import Fragment
-from daskflow.jobs.records import Arrays
 from daskflow.operators.meshing.cutting import Cells, cut, z_curve
 from daskflow.operators.meshing.multires import Detail, Encoded, Position, encode_level
 from daskflow.operators.meshing.surface import Faces, Points, Surface
+from daskflow.scratch.records import Arrays
 
 PACKED_BYTES = 18  # of a triangle in scratch data, with its share of the vertices
 _WORKING_BYTES = 72  # held while a surface is joined, simplified, cut and sealed, for each packed byte

@@ -10,7 +10,6 @@ from typing import Any
 from daskflow.errors import JobError, MissingChunkError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.fragments import Fragment
-from daskflow.jobs.records import Arrays, read_record, write_record
 from daskflow.operators.meshing.forging import fragment_name
 from daskflow.operators.meshing.large import (
     Division,
@@ -26,6 +25,7 @@ from daskflow.operators.meshing.multires import Encoded, Position, manifest_of, 
 from daskflow.operators.meshing.plan import Meshing
 from daskflow.operators.meshing.storing import unpack_surface
 from daskflow.operators.meshing.surface import Faces, Points, Surface
+from daskflow.scratch.records import Arrays, read_record, write_record
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.mesh_files import encode_manifest, manifest_name
 from daskflow.stores.objects.shards import write_shard

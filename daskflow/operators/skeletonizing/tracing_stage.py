@@ -14,13 +14,13 @@ import daskflow
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.evaluate import VoxelTask
 from daskflow.jobs.fragments import write_fragments
-from daskflow.jobs.records import write_record
 from daskflow.operators.counting.blocks import count_labels
 from daskflow.operators.skeletonizing.join import without_shared_sheets
 from daskflow.operators.skeletonizing.pieces import Piece, pack_piece
 from daskflow.operators.skeletonizing.plan import Labels, Skeletonizing
 from daskflow.operators.skeletonizing.shares import share_labels
 from daskflow.operators.skeletonizing.teasar import Cutout, check_installed, trace_labels
+from daskflow.scratch.records import write_record
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate
 from daskflow.volume.expression import Fetched

@@ -15,13 +15,13 @@ import numpy as np
 from daskflow.errors import JobError, MissingChunkError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.fragments import Fragment
-from daskflow.jobs.records import Arrays, read_record, record_url, write_record
 from daskflow.operators._objects import check_own_directory
 from daskflow.operators.skeletonizing.join import join_pieces
 from daskflow.operators.skeletonizing.pieces import Piece, unpack_piece
 from daskflow.operators.skeletonizing.plan import Pruning, Skeletonizing
 from daskflow.operators.skeletonizing.prune import cable_length, prune
 from daskflow.operators.skeletonizing.retrace import retrace
+from daskflow.scratch.records import Arrays, read_record, record_url, write_record
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.shards import write_shard

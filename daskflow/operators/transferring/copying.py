@@ -11,10 +11,11 @@ import numpy as np
 
 from daskflow.errors import MetadataMismatchError, MissingChunkError, ParameterError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
-from daskflow.jobs import Report, read_record, write_record
+from daskflow.jobs import Report
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.finish import Finish
 from daskflow.operators.meshing.multires import Detail, multires
+from daskflow.scratch import read_record, write_record
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import read_file, sized_names, write_file, writing
 from daskflow.stores.objects.mesh_files import multires_info

@@ -33,11 +33,11 @@ def test_any_blocks_and_any_tree_give_what_numpy_counts(tmp_path_factory, shape,
     one, stages = counting(voxels, block, fan_in)
     run_here(stages, directory)
 
-    tables = list(one.tables(directory))
+    tables = list(one.table.tables(directory))
 
     expected, times = np.unique(voxels, return_counts=True)
-    assert np.array_equal(np.concatenate([table[0] for table in tables]), expected)
-    assert np.array_equal(np.concatenate([table[1] for table in tables]), times)
+    assert np.array_equal(np.concatenate([table["labels"] for table in tables]), expected)
+    assert np.array_equal(np.concatenate([table["counts"] for table in tables]), times)
     known = one.summary(directory)
     assert known["voxels"] == voxels.size
     assert known["labels"] == np.count_nonzero(expected)
@@ -59,9 +59,9 @@ def test_no_task_holds_much_more_than_the_tables_of_a_few_blocks(tmp_path):
                 held.append(sum(len(record["labels"]) for record in inputs))
             task.write(box, task.compute(box, inputs))
 
-    assert one.ranges == 8**3 // 4
+    assert one.table.ranges == 8**3 // 4
     assert max(held) <= 3 * 4 * 8
-    assert sum(len(table[0]) for table in one.tables(str(tmp_path))) == voxels.size
+    assert sum(len(table["labels"]) for table in one.table.tables(str(tmp_path))) == voxels.size
 
 
 def test_ten_million_blocks_take_a_tree_of_four():
@@ -69,8 +69,8 @@ def test_ten_million_blocks_take_a_tree_of_four():
 
     one = LabelCounts(BlockGrid(box, (512, 512, 512)), "key")
 
-    assert len(one.levels) == 4
-    tasks = [groups * buckets for groups, buckets, _ in one.levels]
+    assert len(one.table.levels) == 4
+    tasks = [groups * buckets for groups, buckets, _ in one.table.levels]
     assert max(tasks) <= 2 * len(one.grid) / 64
 
 

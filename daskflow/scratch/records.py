@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Callable, Mapping
+import functools
+import json
+import math
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +23,13 @@ from daskflow.volume.stage import BlockResult, Stage, Task
 Arrays = dict[str, NDArray[Any]]
 Combine = Callable[[list[Arrays]], Mapping[str, NDArray[Any]]]
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 _PER_FOLDER = 4096
-_EPOCH = (1980, 1, 1, 0, 0, 0)
+_READERS = 16
+_CHECK = struct.Struct("<8sI")  # and then bytes of the head (u8), the head (JSON), the arrays
+_MAGIC = b"dflowrc1"
 
 
 def write_record(directory: str, stage: str, index: int, arrays: Mapping[str, NDArray[Any]]) -> int:
@@ -32,13 +41,13 @@ def write_record(directory: str, stage: str, index: int, arrays: Mapping[str, ND
         index: number of the block.
         arrays: of any shape and of a dtype that is no Python object.
     """
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in sorted(arrays.items()):
-            with archive.open(zipfile.ZipInfo(f"{name}.npy", _EPOCH), "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
-    kvstore.write_bytes(record_url(directory, stage, index), stream.getvalue())
-    return stream.tell()
+    ordered = {name: np.asarray(array, order="C") for name, array in sorted(arrays.items())}
+    if any(array.dtype.hasobject for array in ordered.values()):
+        raise ValueError("records hold no Python objects, as these would have to be pickled")
+    head = json.dumps([(name, array.dtype.str, array.shape) for name, array in ordered.items()]).encode()
+    body = b"".join([len(head).to_bytes(8, "little"), head, *(array.tobytes() for array in ordered.values())])
+    kvstore.write_bytes(record_url(directory, stage, index), _CHECK.pack(_MAGIC, zlib.crc32(body)) + body)
+    return _CHECK.size + len(body)
 
 
 def read_record(directory: str, stage: str, index: int) -> Arrays | None:
@@ -51,17 +60,37 @@ def read_record(directory: str, stage: str, index: int) -> Arrays | None:
     data = kvstore.read_bytes(url)
     if data is None:
         return None
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise CorruptChunkError(f"the record {url} is damaged: {error}") from error
+    if len(data) < _CHECK.size or _CHECK.unpack_from(data) != (_MAGIC, zlib.crc32(memoryview(data)[_CHECK.size :])):
+        raise CorruptChunkError(f"the record {url} is damaged; delete the job's directory and run it again")
+    start = _CHECK.size + 8
+    at = start + int.from_bytes(data[_CHECK.size : start], "little")
+    arrays = {}
+    for name, dtype, shape in json.loads(data[start:at]):
+        count = math.prod(shape)
+        arrays[name] = np.frombuffer(data, dtype, count, at).reshape(shape).copy()
+        at += arrays[name].nbytes
+    return arrays
+
+
+def read_records(directory: str, stage: str, indexes: Iterable[int]) -> list[Arrays | None]:
+    """Return what `read_record` does for each of some blocks, several being read at once."""
+    return at_once(functools.partial(read_record, directory, stage), indexes)
+
+
+def at_once(read: Callable[[T], R], arguments: Iterable[T]) -> list[R]:
+    """Return what is read for each argument, by threads of this process that wait for storage."""
+    return list(_pool().map(read, arguments))
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_READERS, thread_name_prefix="scratch")
 
 
 def record_url(directory: str, stage: str, index: int) -> str:
     """Return where the record of a block is kept, a few thousand to a folder."""
     folder, number = divmod(index, _PER_FOLDER)
-    return kvstore.join(directory, "records", stage, str(folder), f"{number}.npz")
+    return kvstore.join(directory, "records", stage, str(folder), str(number))
 
 
 @dataclass(frozen=True)
@@ -114,6 +143,10 @@ class Reduce:
             source, count = name, len(grid)
         return tuple(stages)
 
+    def write(self, directory: str, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Store the record of a block, to be merged."""
+        write_record(directory, self.source, index, arrays)
+
     def result(self, directory: str) -> Arrays:
         """Return the merged record, after the stages ran in a job bound to `directory`.
 
@@ -138,7 +171,7 @@ class _Merge(Task):
     directory: str = ""
 
     def read(self, box: BoundingBox) -> list[Arrays]:
-        records = (read_record(self.directory, self.source, index) for index in range(box.start[0], box.stop[0]))
+        records = read_records(self.directory, self.source, range(box.start[0], box.stop[0]))
         return [record for record in records if record is not None]
 
     def compute(self, box: BoundingBox, inputs: list[Arrays]) -> Mapping[str, NDArray[Any]] | None:  # noqa: ARG002

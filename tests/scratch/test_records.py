@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from daskflow.clusters import Threads
 from daskflow.errors import CorruptChunkError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.jobs import Job, Reduce, read_record, write_record
-from daskflow.jobs.records import record_url
+from daskflow.jobs import Job
+from daskflow.scratch import Reduce, read_record, write_record
+from daskflow.scratch.records import record_url
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Stage, Task
 
@@ -105,7 +107,7 @@ class WriteNumbers(Task):
         return {}
 
 
-def test_tree_runs_as_a_job(tmp_path, threads):
+def test_tree_runs_as_a_job(tmp_path):
     totals = []
     reduce = Reduce("total", "source", 70, add_up)
     numbers = Stage("numbers", BlockGrid(BoundingBox((0, 0, 0), (70, 1, 1)), (1, 1, 1)), WriteNumbers())
@@ -116,7 +118,7 @@ def test_tree_runs_as_a_job(tmp_path, threads):
         finish=(lambda report, directory: totals.append(reduce.result(f"{directory}/scratch")["sum"]),),
     )
     assert [stage.name for stage in job.stages] == ["numbers", "total-1", "total"]
-    assert job.run(threads, progress=False).ok
+    assert job.run(Threads(1), progress=False).ok
     assert totals == [sum(range(70))]
 
 

@@ -1,0 +1,283 @@
+r"""Tables by key: written block by block, merged as a tree, read in ranges of the keys.
+
+    blocks       0 1 ... 63   64 ... 127   128 ...            a table each
+                  \ | /          |           |
+    merging 1     group 0       group 1     group 2  ...      each cut into ranges of keys
+                     |\    ____/ |     ____/ |
+    merging 2      0-99       100-249     250-   ...          of 64 groups each, cut again
+                     :            :         :
+
+Every task of every pass merges at most 64 pieces and so holds about as much as the tables of 64 blocks, however many
+keys there are. Where the ranges begin follows from a sample of the keys of every block.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.errors import JobError
+from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.scratch.records import Arrays, Reduce, read_record, read_records, write_record
+from daskflow.volume.stage import BlockResult, Stage, Task
+
+How = Literal["key", "sum", "min", "max", "first"]
+Keys = npt.NDArray[np.uint64]
+
+_COMBINE: dict[How, np.ufunc] = {"sum": np.add, "min": np.minimum, "max": np.maximum}
+_SAMPLE = 256  # keys of a block by which ranges are chosen
+_CACHED = 16
+
+
+def merged(columns: Mapping[str, How], parts: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Arrays:
+    """Return the rows of some parts, at least one, sorted by their keys; those of equal keys become one.
+
+    Args:
+        columns: their names, and what becomes of the values of equal keys; the keys in the order they are sorted by.
+        parts: in the order in which a value is the first. Columns that are no keys may have several axes.
+    """
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in columns}
+    order = np.lexsort([whole[name] for name in _keys(columns)][::-1])
+    whole = {name: column[order] for name, column in whole.items()}
+    fresh = np.ones(len(order), bool)
+    fresh[1:] = np.any([whole[name][1:] != whole[name][:-1] for name in _keys(columns)], axis=0)
+    starts = np.flatnonzero(fresh)
+    return {
+        name: _COMBINE[how].reduceat(whole[name], starts) if how in _COMBINE and len(starts) else whole[name][starts]
+        for name, how in columns.items()
+    }
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of one or two keys, and of values of which those of equal keys become one.
+
+    Attributes:
+        name: tells its records from others of the job.
+        blocks: how many write rows.
+        columns: their names, and what becomes of the values of equal keys. Keys are uint64.
+        then: functions of the rows of a range once all are merged, and the tables or records that take the result.
+        fan_in: how many pieces are merged at once.
+    """
+
+    name: str
+    blocks: int
+    columns: Mapping[str, How]
+    then: tuple[tuple[Callable[[Arrays], Arrays], Table | Reduce], ...] = ()
+    fan_in: int = 64
+
+    def into(self, function: Callable[[Arrays], Arrays], target: Table | Reduce) -> Table:
+        """Return the table that hands what a function makes of each of its `ranges` to another, as one of its blocks.
+
+        Args:
+            function: of a module.
+            target: has as many blocks as this one has ranges.
+        """
+        return replace(self, then=(*self.then, (function, target)))
+
+    def write(self, directory: str, index: int, rows: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Store the rows of a block, each key once and sorted by key, in the scratch data at the URL `directory`."""
+        write_record(directory, self.record(0), index, rows)
+        if self.ranges > 1:
+            write_record(directory, self.sampling.source, index, _sample(self._keys_of(rows)))
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the passes that merge what the blocks wrote, and then those of what takes the result; in order."""
+        merging = [
+            Stage(self.record(level), _numbers(groups, buckets), Merge(self, level), numbered=True)
+            for level, (groups, buckets, _) in enumerate(self.levels, 1)
+        ]
+        sampling = self.sampling.stages() if self.ranges > 1 else ()
+        return (*sampling, *merging, *(stage for _, target in self.then for stage in target.stages()))
+
+    @functools.cached_property
+    def levels(self) -> tuple[tuple[int, int, int], ...]:
+        """Groups, ranges of keys and pieces that each range is cut into, for every pass of merging."""
+        found = []
+        groups, buckets = -(-self.blocks // self.fan_in), 1
+        while True:
+            pieces = min(self.fan_in, groups)
+            found.append((groups, buckets, pieces))
+            if groups == 1:
+                return tuple(found)
+            groups, buckets = -(-groups // self.fan_in), buckets * pieces
+
+    @property
+    def ranges(self) -> int:
+        """Into how many ranges of keys the whole is divided."""
+        return self.levels[-1][1]
+
+    @property
+    def sampling(self) -> Reduce:
+        """The passes that choose where ranges begin."""
+        name = f"choose-ranges-{self.name}"
+        return Reduce(name, f"samples-{self.name}", self.blocks, merge_samples, fan_in=self.fan_in)
+
+    def record(self, level: int) -> str:
+        """Return the name of the pass, and of the records, of a level of merging; 0 is that of the blocks."""
+        return f"merge-{self.name}-{level}" if level else self.name
+
+    def table(self, directory: str, number: int) -> Arrays:
+        """Return the rows of a range, sorted by key.
+
+        Args:
+            directory: URL of the job's scratch data, in which the passes ran.
+            number: of the range; keys rise from range to range.
+        """
+        return _kept(directory, self.record(len(self.levels)), number)
+
+    def tables(self, directory: str) -> Iterator[Arrays]:
+        """Yield the rows of every range."""
+        return (self.table(directory, number) for number in range(self.ranges))
+
+    def of(self, directory: str, keys: npt.ArrayLike) -> Arrays:
+        """Return the values of some keys, in any order, 0 for one that does not occur; of tables with one key alone."""
+        wanted = np.asarray(keys, np.uint64).reshape(-1)
+        numbers = np.searchsorted(self.splitters(directory)[:, 0], wanted, side="right")
+        places = np.argsort(np.argsort(numbers, kind="stable"))
+        asked = np.unique(numbers).tolist() or [0]
+        parts = [self._found(directory, number, wanted[numbers == number]) for number in asked]
+        return {name: np.concatenate([part[name] for part in parts])[places] for name in parts[0]}
+
+    def _found(self, directory: str, number: int, keys: Keys) -> Arrays:
+        rows = self.table(directory, number)
+        (known,) = self._keys_of(rows)
+        at = np.searchsorted(known, keys)
+        there = at < len(known)
+        there[there] = known[at[there]] == keys[there]
+        found = {}
+        for name in self.columns.keys() - _keys(self.columns):
+            found[name] = np.zeros((len(keys), *rows[name].shape[1:]), rows[name].dtype)
+            found[name][there] = rows[name][at[there]]
+        return found
+
+    def splitters(self, directory: str) -> Keys:
+        """Return the first key of every range but the first, a row each."""
+        if self.ranges == 1:
+            return np.empty((0, len(_keys(self.columns))), np.uint64)
+        return _splitters(directory, self.sampling.name, self.ranges)
+
+    def _keys_of(self, rows: Mapping[str, npt.NDArray[Any]]) -> list[Keys]:
+        return [rows[name] for name in _keys(self.columns)]
+
+
+@dataclass(frozen=True)
+class Merge(Task):
+    """Merge the pieces that the tables of some groups have in one range of keys, and cut the result into pieces.
+
+    Attributes:
+        table: what is merged.
+        level: pass of merging, from 1.
+        directory: URL of the scratch directory, once bound.
+    """
+
+    table: Table
+    level: int
+    directory: str = ""
+
+    @property
+    def _last(self) -> bool:
+        return self.level == len(self.table.levels)
+
+    def read(self, box: BoundingBox) -> list[Arrays]:
+        table, source = self.table, self.table.record(self.level - 1)
+        group, bucket = box.start[0], box.start[1]
+        buckets = table.levels[self.level - 1][1]
+        below = table.blocks if self.level == 1 else table.levels[self.level - 2][0]
+        first = group * table.fan_in
+        members = range(first, min(first + table.fan_in, below))
+        records = read_records(self.directory, source, [member * buckets + bucket for member in members])
+        return [_present(record, self.directory, source) for record in records]
+
+    def compute(self, box: BoundingBox, inputs: list[Arrays]) -> list[Arrays]:
+        table, rows = self.table, merged(self.table.columns, inputs)
+        if self._last:
+            return [rows]
+        _, buckets, pieces = table.levels[self.level - 1]
+        step = table.ranges // (buckets * pieces)
+        first = box.start[1] * pieces
+        splitters = table.splitters(self.directory)[(np.arange(first + 1, first + pieces) * step) - 1]
+        keys = table._keys_of(rows)
+        cuts = [0, *(_place(keys, splitter) for splitter in splitters), len(keys[0])]
+        return [{name: column[start:stop] for name, column in rows.items()} for start, stop in itertools.pairwise(cuts)]
+
+    def write(self, box: BoundingBox, outputs: list[Arrays]) -> BlockResult:
+        table = self.table
+        _, buckets, _ = table.levels[self.level - 1]
+        number = box.start[0] * buckets + box.start[1]
+        for piece, rows in enumerate(outputs):
+            write_record(self.directory, table.record(self.level), number * len(outputs) + piece, rows)
+        for function, target in table.then if self._last else ():
+            target.write(self.directory, number, function(outputs[0]))
+        return BlockResult(empty=not any(len(table._keys_of(rows)[0]) for rows in outputs))
+
+    def describe(self) -> dict[str, Any]:
+        table = self.table
+        then = [f"{function.__module__}.{function.__qualname__}" for function, _ in table.then if self._last]
+        merging = {"merge": table.record(self.level - 1), "columns": dict(table.columns), "then": then}
+        return merging | {"fan_in": table.fan_in}
+
+
+def merge_samples(records: list[Arrays]) -> Arrays:
+    """Return a sample of the keys of all blocks, each standing for `weights` of theirs."""
+    keys, weights = (np.concatenate([record[name] for record in records]) for name in ("keys", "weights"))
+    order = np.lexsort(keys.T[::-1])
+    keys, weights = keys[order], weights[order]
+    most = _SAMPLE * 64
+    if len(keys) <= most:
+        return {"keys": keys, "weights": weights}
+    total = np.cumsum(weights)
+    at = np.unique(np.searchsorted(total, (np.arange(most) + 0.5) * total[-1] / most))
+    return {"keys": keys[at], "weights": np.diff(total[at], prepend=0.0)}
+
+
+def _sample(keys: list[Keys]) -> Arrays:
+    count = len(keys[0])
+    at = np.linspace(0, count - 1, min(count, _SAMPLE)).round().astype(np.int64)
+    return {"keys": np.stack(keys, axis=1)[at], "weights": np.full(len(at), count / max(1, len(at)))}
+
+
+def _place(keys: list[Keys], splitter: Keys) -> int:
+    """Return the first row that does not come before a splitter."""
+    low, high = 0, len(keys[0])
+    for column, value in zip(keys, splitter, strict=True):
+        first, last = (int(np.searchsorted(column[low:high], value, side=side)) for side in ("left", "right"))
+        low, high = low + first, low + last
+    return low
+
+
+def _keys(columns: Mapping[str, How]) -> list[str]:
+    return [name for name, how in columns.items() if how == "key"]
+
+
+def _numbers(groups: int, buckets: int) -> BlockGrid:
+    return BlockGrid(BoundingBox((0, 0, 0), (groups, buckets, 1)), (1, 1, 1))
+
+
+@functools.lru_cache(maxsize=_CACHED)
+def _kept(directory: str, stage: str, number: int) -> Arrays:
+    return _present(read_record(directory, stage, number), directory, stage)
+
+
+def _present(record: Arrays | None, directory: str, stage: str) -> Arrays:
+    if record is None:
+        raise JobError(f"records of {stage} in {directory} are missing; delete the job's directory and run it again")
+    return record
+
+
+@functools.lru_cache(maxsize=8)
+def _splitters(directory: str, stage: str, ranges: int) -> Keys:
+    record = _kept(directory, stage, 0)
+    total = np.cumsum(record["weights"])
+    if not len(total):
+        return np.zeros((ranges - 1, record["keys"].shape[1]), np.uint64)
+    wanted = np.arange(1, ranges) * (total[-1] / ranges)
+    at = np.minimum(np.searchsorted(total, wanted), len(total) - 1)
+    splitters: Keys = record["keys"][at]
+    return splitters
