@@ -14,7 +14,6 @@ from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.finish import Finish
 from daskflow.jobs.passing import PassingJob, private_directory
-from daskflow.operators.evaluation.scores import scores
 from daskflow.operators.evaluation.stages import Evaluation
 from daskflow.stores import kvstore
 from daskflow.volume import Expression, Flag, Volume, operator
@@ -29,7 +28,8 @@ def evaluate_segmentation(
 ) -> Job:
     """Score a segmentation against the truth: Rand, variation of information, Fowlkes-Mallows, edits.
 
-    The voxels that every two segments share are counted block by block, in exact integers, and the counts added up.
+    The voxels that every two segments share are counted block by block, in exact integers, and added up in ranges of
+    segments, so that no process holds all pairs, however many there are.
     Rand, adjusted Rand and Fowlkes-Mallows take background (0) for a segment; variation of information, in bits, and
     edits (overlaps above 1000 voxels) leave out voxels that are 0 in either. Of the two halves of the variation,
     `vi_split` = H(segmentation | truth) grows where a true segment falls apart, `vi_merge` = H(truth | segmentation)
@@ -77,7 +77,7 @@ class Score(Finish):
 
     def __call__(self, report: Report, directory: str) -> None:
         """Add the scores to the report of the job in `directory`."""
-        found = scores(self.evaluation.total(JobDirectory(directory).scratch))
+        found = self.evaluation.scores(JobDirectory(directory).scratch)
         report.results["scores"] = found
         if self.output is not None:
             kvstore.write_bytes(self.output, json.dumps(found, indent=1).encode())

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from daskflow.geometry import BoundingBox
+from daskflow.scratch.records import Arrays
+from daskflow.scratch.tables import How, merged
+
 Array = npt.NDArray[Any]
+
+PAIRS: dict[str, How] = {"segments": "key", "truths": "key", "counts": "sum"}
+# foreground: voxels that are 0 in neither segmentation; largest: of these, the most that are shared with one segment
+SIZES: dict[str, How] = {"ids": "key", "voxels": "sum", "foreground": "sum", "largest": "max"}
 
 _HALF = np.uint64(32)
 
@@ -40,33 +48,33 @@ class Contingency:
         segments, truths = seg[starts].astype(np.uint64), tru[starts].astype(np.uint64)
         if segments.size and not (segments.max() | truths.max()) >> _HALF:
             segments, truths, lengths = _hashed(segments, truths, lengths)
-        return _summed(segments, truths, lengths)
+        return cls(**merged(PAIRS, [{"segments": segments, "truths": truths, "counts": lengths}]))
 
     @classmethod
     def sum(cls, tables: Iterable[Contingency]) -> Contingency:
         """Return the table of all parts together."""
-        parts = list(tables)
-        if not parts:
-            return cls.of(np.empty(0, np.uint64), np.empty(0, np.uint64))
-        segments, truths, counts = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("segments", "truths", "counts")
-        )
-        return _summed(segments, truths, counts)
+        parts = [vars(table) for table in tables]
+        return cls(**merged(PAIRS, parts or [vars(cls.of(np.empty(0, np.uint64), np.empty(0, np.uint64)))]))
 
-    def without_background(self) -> Contingency:
-        """Return the table of the voxels that are 0 in neither segmentation."""
-        keep = (self.segments != 0) & (self.truths != 0)
-        return Contingency(self.segments[keep], self.truths[keep], self.counts[keep])
 
-    @property
-    def segment_sizes(self) -> npt.NDArray[np.int64]:
-        """Voxels of each segment of the first segmentation that occurs, by rising id."""
-        return _totals(self.segments, self.counts)
+def overlaps_of(box: BoundingBox, segmentation: Array, truth: Array) -> Arrays:  # noqa: ARG001
+    """Return the rows of a block: columns as in `PAIRS`."""
+    return vars(Contingency.of(segmentation, truth))
 
-    @property
-    def truth_sizes(self) -> npt.NDArray[np.int64]:
-        """Voxels of each segment of the second segmentation that occurs, by rising id."""
-        return _totals(self.truths, self.counts)
+
+def by_segment(rows: Arrays) -> Arrays:
+    """Return what is known of every segment from rows of pairs: columns as in `SIZES`."""
+    return _sizes(rows, "segments")
+
+
+def by_truth(rows: Arrays) -> Arrays:
+    """Return the same of every true segment."""
+    return _sizes(rows, "truths")
+
+
+def _sizes(rows: Arrays, ids: str) -> Arrays:
+    shared = np.where((rows["segments"] != 0) & (rows["truths"] != 0), rows["counts"], 0)
+    return merged(SIZES, [{"ids": rows[ids], "voxels": rows["counts"], "foreground": shared, "largest": shared}])
 
 
 def _hashed(
@@ -79,21 +87,3 @@ def _hashed(
     pairs = np.fromiter(names.keys(), np.uint64, len(names))
     sums = np.bincount(numbers, counts)[np.fromiter(names.values(), np.int64, len(names))]
     return pairs >> _HALF, pairs & np.uint64(2**32 - 1), sums.astype(np.int64)
-
-
-def _summed(
-    segments: npt.NDArray[np.uint64], truths: npt.NDArray[np.uint64], counts: npt.NDArray[np.int64]
-) -> Contingency:
-    order = np.lexsort((truths, segments))
-    segments, truths, counts = segments[order], truths[order], counts[order]
-    fresh = np.ones(len(order), bool)
-    fresh[1:] = (segments[1:] != segments[:-1]) | (truths[1:] != truths[:-1])
-    starts = np.flatnonzero(fresh)
-    sums = np.add.reduceat(counts, starts) if starts.size else counts
-    return Contingency(segments[starts], truths[starts], sums.astype(np.int64))
-
-
-def _totals(ids: npt.NDArray[np.uint64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    order = np.argsort(ids, kind="stable")
-    starts = np.flatnonzero(np.concatenate((np.ones(min(ids.size, 1), bool), ids[order][1:] != ids[order][:-1])))
-    return np.add.reduceat(counts[order], starts) if starts.size else counts

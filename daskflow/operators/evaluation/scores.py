@@ -18,14 +18,21 @@ information (Meila 2003), in bits, leaves out voxels that are 0 in either:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.operators.evaluation.contingency import Contingency
+from daskflow.operators.evaluation.contingency import Contingency, by_segment, by_truth
+from daskflow.scratch.records import Arrays
+
+EDIT_THRESHOLD = 1000
+_UNIT = 2**52  # of a bit, in which logarithms are summed, so that sums do not depend on their order
+
+Sums = Mapping[str, int]
 
 
-def scores(table: Contingency, *, edit_threshold: int = 1000) -> dict[str, float]:
+def scores(table: Contingency, *, edit_threshold: int = EDIT_THRESHOLD) -> dict[str, float]:
     """Return every score of a contingency table (first segmentation: the one judged; second: the truth).
 
     Args:
@@ -33,25 +40,61 @@ def scores(table: Contingency, *, edit_threshold: int = 1000) -> dict[str, float
         edit_threshold: overlaps of at most so many voxels count as no overlap in the edit distance.
 
     Returns:
-        `rand_index`, `adjusted_rand_index`, `fowlkes_mallows_index`, `variation_of_information`, `vi_split`,
-        `vi_merge` (bits; nan where no voxel is foreground in both), `edit_merges`, `edit_splits`.
+        As `scores_of`.
     """
-    split, merge = variation_of_information(table)
-    merges, splits = edit_distance(table, edit_threshold)
+    rows = vars(table)
+    sizes = (size_sums(by(rows), edit_threshold) for by in (by_segment, by_truth))
+    return scores_of(pair_sums(rows, edit_threshold), *sizes)
+
+
+def scores_of(pairs: Sums, segments: Sums, truths: Sums) -> dict[str, float]:
+    """Return every score.
+
+    Args:
+        pairs: sums over the pairs of segments, from `pair_sums`.
+        segments: sums over the segments of the first segmentation, from `size_sums`.
+        truths: those of the second.
+
+    Returns:
+        `rand_index`, `adjusted_rand_index`, `fowlkes_mallows_index`, `variation_of_information`, `vi_split`,
+        `vi_merge` (bits; nan where no voxel is foreground in both), `edit_merges`, `edit_splits`: how many cuts and
+        joins turn the segmentation into the truth, surplus overlaps per segment and per true segment.
+    """
+    n = pairs["foreground"] * _UNIT
+    split, merge = ((one["logarithms"] - pairs["logarithms"]) / n if n else math.nan for one in (truths, segments))
     return {
-        **pair_scores(table),
+        **_pair_scores(pairs["voxels"], pairs["squares"], segments["squares"], truths["squares"]),
         "variation_of_information": split + merge,
         "vi_split": split,
         "vi_merge": merge,
-        "edit_merges": merges,
-        "edit_splits": splits,
+        "edit_merges": pairs["overlapping"] - segments["overlapping"],
+        "edit_splits": pairs["overlapping"] - truths["overlapping"],
     }
 
 
-def pair_scores(table: Contingency) -> dict[str, float]:
+def pair_sums(rows: Arrays, edit_threshold: int = EDIT_THRESHOLD) -> dict[str, int]:
+    """Return sums over pairs of segments; those of parts, of which none shares a pair, add up."""
+    shared = rows["counts"][(rows["segments"] != 0) & (rows["truths"] != 0)]
+    return {
+        "voxels": int(rows["counts"].sum()),
+        "squares": sum_of_products(rows["counts"], rows["counts"]),
+        "foreground": int(shared.sum()),
+        "logarithms": _logarithms(shared),
+        "overlapping": int(np.count_nonzero(shared > edit_threshold)),
+    }
+
+
+def size_sums(rows: Arrays, edit_threshold: int = EDIT_THRESHOLD) -> dict[str, int]:
+    """Return sums over segments; those of parts, of which none shares a segment, add up."""
+    return {
+        "squares": sum_of_products(rows["voxels"], rows["voxels"]),
+        "logarithms": _logarithms(rows["foreground"]),
+        "overlapping": int(np.count_nonzero(rows["largest"] > edit_threshold)),
+    }
+
+
+def _pair_scores(n: int, shared: int, rows: int, columns: int) -> dict[str, float]:
     """Return Rand, adjusted Rand and Fowlkes-Mallows, from exact integers; 1 where both leave nothing to tell apart."""
-    n = int(table.counts.sum())
-    shared, rows, columns = map(sum_of_squares, (table.counts, table.segment_sizes, table.truth_sizes))
     together, segment, truth = (shared - n) // 2, (rows - shared) // 2, (columns - shared) // 2
     pairs = n * (n - 1) // 2
     apart = pairs - together - segment - truth
@@ -66,39 +109,17 @@ def pair_scores(table: Contingency) -> dict[str, float]:
     }
 
 
-def variation_of_information(table: Contingency) -> tuple[float, float]:
-    """Return its two halves, split and merge, in bits, over the voxels that are foreground in both."""
-    table = table.without_background()
-    n = int(table.counts.sum())
-    if not n:
-        return math.nan, math.nan
-    _, segment = np.unique(table.segments, return_inverse=True)
-    _, truth = np.unique(table.truths, return_inverse=True)
-    counts = table.counts.astype(np.float64)
-    split = counts * np.log2(table.truth_sizes[truth] / counts)
-    merge = counts * np.log2(table.segment_sizes[segment] / counts)
-    return math.fsum(split) / n, math.fsum(merge) / n
+def _logarithms(counts: npt.NDArray[np.int64]) -> int:
+    """Return the sum of n log2 n, in units of 2^-52."""
+    return sum_of_products(counts, np.rint(np.log2(np.maximum(counts, 1)) * _UNIT).astype(np.int64))
 
 
-def edit_distance(table: Contingency, threshold: int) -> tuple[int, int]:
-    """Return how many cuts and joins turn the segmentation into the truth: surplus overlaps per segment, and per truth.
-
-    Overlaps with background, or of at most `threshold` voxels, do not count.
-    """
-    table = table.without_background()
-    large = table.counts > threshold
-    overlaps = int(large.sum())
-    segments, truths = np.unique(table.segments[large]), np.unique(table.truths[large])
-    return overlaps - len(segments), overlaps - len(truths)
-
-
-def sum_of_squares(counts: npt.NDArray[np.int64]) -> int:
-    """Return the exact sum of the squares of numbers in [0, 2^63), which may pass 2^64."""
+def sum_of_products(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> int:
+    """Return the exact sum of the products of numbers in [0, 2^63), which may pass 2^64."""
     mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
-    values = counts.astype(np.uint64)
-    low, high = values & mask, values >> half
+    parts = [[values.astype(np.uint64) & mask, values.astype(np.uint64) >> half] for values in (one, other)]
 
     def exact(products: npt.NDArray[np.uint64]) -> int:
         return (int((products >> half).sum(dtype=np.uint64)) << 32) + int((products & mask).sum(dtype=np.uint64))
 
-    return exact(low * low) + (exact(low * high) << 33) + (exact(high * high) << 64)
+    return sum(exact(a * b) << 32 * (i + j) for i, a in enumerate(parts[0]) for j, b in enumerate(parts[1]))

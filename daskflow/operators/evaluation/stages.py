@@ -1,21 +1,19 @@
-"""The passes of an evaluation: count overlaps block by block, then add the tables up."""
+"""The passes of an evaluation: a table by pair of segments, of it two by segment, and of all three the sums."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from daskflow.errors import JobError
-from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.jobs.consumer import Consumer
-from daskflow.jobs.evaluate import Evaluate
-from daskflow.operators.evaluation.contingency import Contingency
-from daskflow.scratch.records import Arrays, Reduce, write_record
-from daskflow.stores import kvstore
-from daskflow.volume import BlockResult, Estimate, Expression, Stage, in_order
+from daskflow.geometry import BlockGrid
+from daskflow.jobs.tabulate import Tabulate
+from daskflow.operators.evaluation.contingency import PAIRS, SIZES, by_segment, by_truth, overlaps_of
+from daskflow.operators.evaluation.scores import pair_sums, scores_of, size_sums
+from daskflow.scratch.records import Arrays, Reduce
+from daskflow.scratch.tables import Table
+from daskflow.volume import Expression, Stage
 
 
 @dataclass(frozen=True)
@@ -30,10 +28,14 @@ class Evaluation:
     grid: BlockGrid
     key: str
 
-    @property
-    def adding(self) -> Reduce:
-        """The passes that add the tables of all blocks up."""
-        return Reduce(f"add-overlaps-{self.key}", f"overlaps-{self.key}", len(self.grid), add_tables)
+    @functools.cached_property
+    def overlaps(self) -> Table:
+        """The voxels that each pair of segments shares; its ranges become tables of the segments of either volume."""
+        pairs = Table(f"overlaps-{self.key}", len(self.grid), PAIRS)
+        for name, by in (("segments", by_segment), ("truths", by_truth)):
+            sizes = Table(f"{name}-{self.key}", pairs.ranges, SIZES)
+            pairs = pairs.into(by, sizes.into(sums_of_sizes, self._adding(name, sizes.ranges)))
+        return pairs.into(sums_of_pairs, self._adding("overlaps", pairs.ranges))
 
     def stages(self, expression: Expression) -> tuple[Stage, ...]:
         """Return all passes, in order.
@@ -41,62 +43,28 @@ class Evaluation:
         Args:
             expression: its outputs are the segmentation and the truth.
         """
-        counting = Stage("count-overlaps", self.grid, Evaluate.into(expression, CountOverlaps(self)))
-        return in_order((counting, *self.adding.stages()), after=expression.stages)
+        return Tabulate(self.overlaps, self.grid, overlaps_of).stages("count-overlaps", expression)
 
-    def total(self, directory: str) -> Contingency:
-        """Return the table of the whole, after the stages ran with their scratch data below the URL `directory`.
+    def scores(self, directory: str) -> dict[str, float]:
+        """Return the scores of the whole, after the stages ran with their scratch data below the URL `directory`."""
+        records = (self._adding(name, 1).result(directory) for name in ("overlaps", "segments", "truths"))
+        return scores_of(*({name: int(str(value)) for name, value in record.items()} for record in records))
 
-        Raises:
-            JobError: the counts of a block were lost on the way.
-        """
-        record = self.adding.result(directory)
-        blocks = int(record.pop("blocks")[0])
-        if blocks != len(self.grid):
-            raise JobError(
-                f"scratch data in {directory} hold the counts of {blocks:,} of {len(self.grid):,} blocks;"
-                " delete the job's directory and run it again"
-            )
-        return Contingency(**record)
+    def _adding(self, name: str, ranges: int) -> Reduce:
+        """Return the passes that add the sums of the ranges of a table up."""
+        return Reduce(f"sum-{name}-{self.key}", f"sums-{name}-{self.key}", ranges, add_sums)
 
 
-@dataclass(frozen=True)
-class CountOverlaps(Consumer):
-    """Count the voxels that segments of two volumes share, in every block.
-
-    Attributes:
-        evaluation: what is compared.
-        directory: URL of the scratch directory, once bound.
-    """
-
-    evaluation: Evaluation
-    directory: str = ""
-
-    @property
-    def grid(self) -> BlockGrid:
-        return self.evaluation.grid
-
-    def compute(self, box: BoundingBox, arrays: list[npt.NDArray[Any]]) -> Contingency:  # noqa: ARG002
-        segmentation, truth = arrays
-        return Contingency.of(segmentation, truth)
-
-    def write(self, box: BoundingBox, outputs: Contingency) -> BlockResult:
-        (index,) = self.evaluation.grid.touching(box)
-        record = vars(outputs) | {"blocks": np.ones(1, np.int64)}
-        write_record(self.directory, self.evaluation.adding.source, index, record)
-        return BlockResult(empty=not outputs.segments.any() and not outputs.truths.any())
-
-    def further(self, box: BoundingBox) -> Estimate:
-        return Estimate(memory=2 * box.size)
-
-    def check(self) -> None:
-        kvstore.check_writable(self.directory)
-
-    def describe(self) -> dict[str, Any]:
-        return {"counts": "overlaps"}
+def sums_of_pairs(rows: Arrays) -> Arrays:
+    """Return the sums over pairs as text, as they may pass 2^64."""
+    return {name: np.array(str(value)) for name, value in pair_sums(rows).items()}
 
 
-def add_tables(records: list[Arrays]) -> Arrays:
-    """Return the record of all blocks whose records are given: their table, and how many they are."""
-    parts = [Contingency(**{name: array for name, array in r.items() if name != "blocks"}) for r in records]
-    return vars(Contingency.sum(parts)) | {"blocks": np.sum([record["blocks"] for record in records], axis=0)}
+def sums_of_sizes(rows: Arrays) -> Arrays:
+    """Return the sums over segments as text."""
+    return {name: np.array(str(value)) for name, value in size_sums(rows).items()}
+
+
+def add_sums(records: list[Arrays]) -> Arrays:
+    """Return sums as text of several ranges together."""
+    return {name: np.array(str(sum(int(str(record[name])) for record in records))) for name in records[0]}

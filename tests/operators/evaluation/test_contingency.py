@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.operators.evaluation.contingency import Contingency
+from daskflow.operators.evaluation.contingency import Contingency, by_segment, by_truth
 
 SHAPES = npst.array_shapes(min_dims=3, max_dims=3, max_side=7)
 
@@ -48,14 +48,17 @@ def test_sizes_are_voxels_per_segment(data, shape):
 
     table = Contingency.of(segmentation, truth)
 
-    assert table.segment_sizes.tolist() == np.unique(segmentation, return_counts=True)[1].tolist()
-    assert table.truth_sizes.tolist() == np.unique(truth, return_counts=True)[1].tolist()
+    assert by_segment(vars(table))["voxels"].tolist() == np.unique(segmentation, return_counts=True)[1].tolist()
+    assert by_truth(vars(table))["voxels"].tolist() == np.unique(truth, return_counts=True)[1].tolist()
 
 
-def test_without_background_drops_what_is_zero_in_either():
-    table = Contingency.of(np.array([0, 0, 1, 1, 2]), np.array([0, 3, 0, 3, 4]))
+def test_foreground_is_what_is_zero_in_neither():
+    rows = vars(Contingency.of(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 3, 0, 3, 4, 4])))
 
-    assert entries(table.without_background()) == {(1, 3): 1, (2, 4): 1}
+    for by, ids in ((by_segment, [0, 1, 2]), (by_truth, [0, 3, 4])):
+        found = by(rows)
+        assert found["ids"].tolist() == ids
+        assert found["foreground"].tolist() == found["largest"].tolist() == [0, 1, 2]
 
 
 def test_the_sum_of_no_tables_is_empty():

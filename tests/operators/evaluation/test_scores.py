@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from daskflow.operators.evaluation.contingency import Contingency
-from daskflow.operators.evaluation.scores import edit_distance, scores, sum_of_squares
+from daskflow.operators.evaluation.scores import scores, sum_of_products
 
 SMALL = npst.arrays(np.uint8, (2, 3, 4), elements=st.integers(0, 3))
 
@@ -97,9 +97,12 @@ def test_variation_of_information_is_that_of_the_foreground(segmentation, truth)
     assert found["vi_merge"] == pytest.approx(entropy(segmentation, truth) - entropy(segmentation), abs=1e-12)
 
 
-@given(st.lists(st.integers(0, 2**63 - 1), max_size=20))
-def test_sums_of_squares_are_exact_beyond_64_bits(values):
-    assert sum_of_squares(np.array(values, np.int64)) == sum(v * v for v in values)
+@given(st.lists(st.tuples(*[st.integers(0, 2**63 - 1)] * 2), max_size=20))
+def test_sums_of_products_are_exact_beyond_64_bits(values):
+    one, other = np.array(values, np.int64).reshape(-1, 2).T
+
+    assert sum_of_products(one, one) == sum(a * a for a, _ in values)
+    assert sum_of_products(one, other) == sum(a * b for a, b in values)
 
 
 def test_scores_of_a_petavoxel_do_not_overflow():
@@ -115,8 +118,8 @@ def test_scores_of_a_petavoxel_do_not_overflow():
 def test_small_overlaps_do_not_count_as_edits():
     table = Contingency.of(np.repeat([1, 1, 2], [10, 4, 10]), np.repeat([1, 2, 2], [10, 4, 10]))
 
-    assert edit_distance(table, 3) == (1, 1)
-    assert edit_distance(table, 4) == (0, 0)
+    found = [scores(table, edit_threshold=least) for least in (3, 4)]
+    assert [(one["edit_merges"], one["edit_splits"]) for one in found] == [(1, 1), (0, 0)]
 
 
 @pytest.mark.parametrize("shape", [(0,), (1,)])
