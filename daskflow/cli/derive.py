@@ -55,6 +55,9 @@ def _apply(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
     output = values.pop("output_name", None)
     inputs: list[Volume] = []
     for parameter in operator.inputs:
+        if not parameter.required and values[parameter.name] is None:
+            values.pop(parameter.name)
+            continue
         inputs += chain.volumes_named(values.pop(parameter.name))
     if len(inputs) > len(operator.inputs) and not any(parameter.variadic for parameter in operator.inputs):
         wanted = ", ".join(parameter.name for parameter in operator.inputs)
@@ -71,10 +74,11 @@ def _input(operator: Operator, index: int) -> click.Option:
     else:
         names = [name for name in (parameter.flag, f"--{_dashed(parameter.name)}-chunk-name") if name]
     many = any(p.variadic for p in operator.inputs[index + 1 :])
+    named = parameter.required and not parameter.variadic
     return click.Option(
         [*names, parameter.name],
-        default="chunk" if index == 0 else None if parameter.variadic else parameter.name,
-        show_default=not parameter.variadic,
+        default="chunk" if index == 0 else parameter.name if named else None,
+        show_default=named,
         hidden=parameter.variadic,
         metavar="NAMES" if many else "NAME",
         help=_sentence(f"Name of {parameter.help or 'the volume'}" + (" Several, with commas." if many else "")),

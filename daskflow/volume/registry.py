@@ -225,7 +225,7 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
             positional=parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD,
             variadic=parameter.kind is inspect.Parameter.VAR_POSITIONAL,
         )
-        (inputs if annotation is Volume else parameters).append(described)
+        (inputs if annotation in (Volume, Volume | None) else parameters).append(described)
     name = function.__name__
     return Operator(
         name, getattr(function, _ATTRIBUTE), function, tuple(inputs), tuple(parameters), hints.get("return")

@@ -53,6 +53,7 @@ SINKS = {
     "download_skeleton": {"layer": "labels", "output": "skeletons", "labels": (5,)},
     "evaluate_segmentation": {},
     "mesh": {"output": "meshes"},
+    "region_properties": {"output": "regions.csv"},
     "roi": {},
     "save": {"url": "layer"},
     "save_h5": {"file_name": "a.h5"},

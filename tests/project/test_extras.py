@@ -19,6 +19,7 @@ MODULES = {
     "view": ("neuroglancer", "PIL.Image", "bokeh"),
     "cloud": ("s3fs", "gcsfs"),
     "secure": ("cryptography",),
+    "parquet": ("pyarrow.parquet",),
     "codecs": ("imagecodecs", "crackle", "compresso", "fpzip", "zfpc"),
     "skeleton": ("kimimaro", "fill_voids"),
     "mesh": ("zmesh", "DracoPy", "pyfqmr"),

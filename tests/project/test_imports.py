@@ -22,7 +22,17 @@ PACKAGE = ROOT / "daskflow"
 HEAVY = {"torch", "cupy", "distributed", "kimimaro", "zmesh", "kubernetes"}
 OPTIONAL = HEAVY | {
     *("safetensors", "h5py", "brotli", "neuroglancer", "PIL", "bokeh", "s3fs", "gcsfs", "cryptography", "cloudvolume"),
-    *("dask_cuda", "dask_jobqueue", "dask_kubernetes", "imagecodecs", "monai", "pytest", "hypothesis", "IPython"),
+    *(
+        "dask_cuda",
+        "dask_jobqueue",
+        "dask_kubernetes",
+        "imagecodecs",
+        "monai",
+        "pytest",
+        "hypothesis",
+        "IPython",
+        "pyarrow",
+    ),
 }
 
 # Imported only when they are used: networks and what runs them, and the suites for authors of stores and operators.

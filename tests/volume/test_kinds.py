@@ -27,6 +27,7 @@ IMAGES = {
 LABELS = {
     "evaluate_segmentation": {},
     "mesh": {"output": "meshes"},
+    "region_properties": {"output": "regions.csv"},
     "remap": {"table": {1: 2}, "unmapped": "keep"},
     "skeletonize": {"output": "skeletons"},
     "voxel_counts": {"output": "counts.csv"},
@@ -41,7 +42,7 @@ ANYTHING = {
 
 def apply(name: str, volume: Volume, options: dict[str, Any]) -> Any:
     operator = load_operator(name)
-    return operator.function(*[volume] * len(operator.inputs), **options)
+    return operator.function(*[volume] * sum(one.required for one in operator.inputs), **options)
 
 
 def volume_of(dtype: str, layer_type: Any = None, **how: Any) -> Volume:
@@ -83,7 +84,7 @@ def test_a_negative_label_is_refused_with_its_place_and_value(name: str, tmp_pat
     volume = Volume.from_array(array, voxel_offset=(10, 0, 0), voxel_size=(1, 1, 1))
     options: dict[str, Any] = {**LABELS.get(name, {}), **({"url": tmp_path / "x"} if name == "save" else {})}
     if "output" in options:
-        options["output"] = str(tmp_path / ("out.csv" if name == "voxel_counts" else "out"))
+        options["output"] = str(tmp_path / ("out.csv" if name in ("region_properties", "voxel_counts") else "out"))
     result = apply(name, volume, options)
     if isinstance(result, Volume):
         result = daskflow.save(result, tmp_path / "layer")
