@@ -32,9 +32,7 @@ def check_size(box: BoundingBox, block: Zyx) -> None:
         ParameterError: the volume, or a row of its blocks, is too long.
     """
     if max(_TILE, block[2]) * max(box.shape) ** 2 >= 2**63:
-        raise ParameterError(
-            f"{box} is longer than sums hold for blocks {block} (zyx); crop it, or take smaller blocks"
-        )
+        raise ParameterError(f"{box} is too long for sums over blocks {block} (zyx); crop it, or take smaller blocks")
 
 
 def sums_of(box: BoundingBox, labels: Array, image: Array | None = None, *, corner: Zyx) -> Arrays:
