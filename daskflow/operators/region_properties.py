@@ -27,8 +27,8 @@ from daskflow.volume.kinds import taken
 def region_properties(volume: Volume, image: Volume | None = None, *, output: Annotated[str, Flag("-o")]) -> Job:
     """Measure every label: size, box, centroid, axes, orientation, and how bright an image is there.
 
-    Labels are measured over the whole volume. A row for each but 0, sorted: `label`, `voxels`, `start_z` to `stop_x` (its
-    box), `centroid_z` to `centroid_x` in voxels and, if their size is known, in nm (`_nm`); `axis_major_length`,
+    Labels are measured over the whole volume. A row for each but 0, sorted: `label`, `voxels`, `start_z` to `stop_x`
+    (its box), `centroid_z` to `centroid_x` in voxels and, if their size is known, in nm (`_nm`); `axis_major_length`,
     `axis_middle_length` and `axis_minor_length` of the ellipsoid with the same second moments, in nm or else in voxels;
     `orientation_z` to `orientation_x`, a unit vector along the major axis. With an image: `intensity_mean`, `_min`,
     `_max` and `_std`. Sums are exact, so that results are the same for any blocks, and are merged in ranges of labels,
