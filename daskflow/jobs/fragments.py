@@ -26,7 +26,7 @@ import numpy.typing as npt
 from daskflow.errors import CorruptChunkError, MissingChunkError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.label_count import join_labels, label_count, label_record
-from daskflow.scratch.records import Reduce, at_once, write_record
+from daskflow.scratch.records import Reduce, at_once, numbered, write_record
 from daskflow.stores import kvstore
 from daskflow.stores.objects.shards import Sharding, murmurhash, object_sharding, shard_numbers
 from daskflow.volume.stage import BlockResult, Stage, Task
@@ -39,7 +39,6 @@ _ENTRY = np.dtype(
 )
 _HEAD = struct.Struct("<8sQ")
 _MAGIC = b"dflowfr1"
-_PER_FOLDER = 4096
 _FAN_IN = 64
 _MOST_BUCKETS = 4096
 _FEWEST_BUCKETS = 16
@@ -381,5 +380,4 @@ def _bytes(url: str, start: int, stop: int) -> bytes:
 
 
 def _place(directory: str, stage: str, index: int) -> str:
-    folder, number = divmod(index, _PER_FOLDER)
-    return kvstore.join(directory, "fragments", stage, str(folder), str(number))
+    return numbered(kvstore.join(directory, "fragments", stage), index)

@@ -88,9 +88,14 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def record_url(directory: str, stage: str, index: int) -> str:
-    """Return where the record of a block is kept, a few thousand to a folder."""
+    """Return where the record of a block is kept."""
+    return numbered(kvstore.join(directory, "records", stage), index)
+
+
+def numbered(url: str, index: int) -> str:
+    """Return where one of many objects below a URL is kept, a few thousand to a folder."""
     folder, number = divmod(index, _PER_FOLDER)
-    return kvstore.join(directory, "records", stage, str(folder), str(number))
+    return kvstore.join(url, str(folder), str(number))
 
 
 @dataclass(frozen=True)

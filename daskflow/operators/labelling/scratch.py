@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +15,13 @@ from daskflow.errors import MissingChunkError
 from daskflow.geometry import BlockGrid
 from daskflow.operators.labelling.blocks import NOTHING, Components, Connectivity
 from daskflow.operators.labelling.packing import pack, unpack
+from daskflow.scratch.records import at_once, numbered
 from daskflow.stores import kvstore
 from daskflow.volume.stage import Bound
 
 Array = npt.NDArray[Any]
 
 _GROUP = 4
-_READERS = 8
-_PER_FOLDER = 4096
 
 
 @dataclass(frozen=True)
@@ -125,13 +123,11 @@ class Labelling(Bound):
 
     def _place(self, kind: str, index: int) -> str:
         assert self.url is not None, "a labelling without scratch"
-        folder, number = divmod(index, _PER_FOLDER)
-        return kvstore.join(self.url, kind, str(folder), str(number))
+        return numbered(kvstore.join(self.url, kind), index)
 
     def _records(self, kind: str, indices: Iterable[int]) -> list[tuple[int, dict[str, Array]]]:
         wanted = list(indices)
-        with ThreadPoolExecutor(_READERS) as pool:
-            return list(zip(wanted, pool.map(lambda index: self._read(kind, index), wanted), strict=True))
+        return list(zip(wanted, at_once(functools.partial(self._read, kind), wanted), strict=True))
 
     def _write(self, kind: str, index: int, arrays: dict[str, Array]) -> None:
         kvstore.write_bytes(self._place(kind, index), pack(arrays))
