@@ -71,6 +71,14 @@ def test_evaluation_prints_its_scores():
     assert "rand_index" in output.replace(" ", "_")
 
 
+def test_a_second_volume_may_be_left_out():
+    image()
+    seg = "open image.npy threshold -t 99 -o seg open image.npy"
+    for options, last in (("", "orientation_x"), ("--image-chunk-name chunk", "intensity_std")):
+        assert "1 region" in line(f"{seg} region-properties -i seg {options} -o {last}.csv")
+        assert Path(f"{last}.csv").read_text().partition("\n")[0].endswith(last)
+
+
 @pytest.mark.parametrize(
     ("first", "then"),
     [
