@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -14,13 +14,15 @@ import numpy.typing as npt
 from daskflow.errors import (
     AlignmentError,
     BoundsError,
+    CorruptChunkError,
     GeometryError,
     MetadataMismatchError,
+    MissingChunkError,
     ParameterError,
     StoreError,
     StoreNotFoundError,
 )
-from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
+from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.stores import kvstore
 
 Array = npt.NDArray[Any]
@@ -231,6 +233,21 @@ class Store(ABC):
     def note_background(self, value: float) -> None:  # noqa: ARG002
         """Write down that chunks which are not stored hold `value`, so that they are read as that from now on."""
         raise ParameterError(f"{kvstore.redact(self.url)} keeps every chunk; there is no background to note")
+
+    def stored(self, box: BoundingBox) -> Iterator[BoundingBox]:
+        """Yield chunks, or shards, that share a voxel with `box` and are stored: some at least, if there are any.
+
+        Where names do not tell, the first, the middle and the last chunk are read.
+        """
+        chunks = BlockGrid(box.clip(self.spec.box), self.spec.chunk or self.spec.box.shape, self.spec.chunk_origin)
+        for number in sorted({0, len(chunks) // 2, len(chunks) - 1} if len(chunks) else ()):
+            try:
+                self.read(chunks[number])
+            except MissingChunkError:
+                continue
+            except CorruptChunkError:
+                pass
+            yield chunks[number]
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,29 +16,12 @@ from daskflow.errors import ParameterError, StoreAccessError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.base import Layout, Store
-from daskflow.stores.objects.files import sized_names
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.stores.precomputed_info import load_info
+from daskflow.stores.stored_chunks import StoredObject, precomputed_objects
 from daskflow.stores.zarr_arrays import ZarrStore
 
-_CHUNK = re.compile(r"(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)(?:\.gz|\.br|\.zstd)?")
-_SHARD = re.compile(r"[0-9a-f]+\.shard")
 _ZARR_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
-
-
-@dataclass(frozen=True)
-class StoredObject:
-    """A chunk or shard in storage.
-
-    Attributes:
-        url: where it is.
-        size: bytes; 0 in a bucket, where listings do not tell.
-        box: voxels (zyx) of a precomputed chunk file, which its name tells; None of others.
-    """
-
-    url: str
-    size: int
-    box: BoundingBox | None = None
 
 
 @dataclass(frozen=True)
@@ -80,25 +62,6 @@ class LevelContents:
         if path is not None and path.is_symlink():
             raise StoreAccessError(f"{path} is a link to another place; name that layer instead")
         yield from _zarr_objects(self.url) if self.zarr else precomputed_objects(self.url)
-
-
-def precomputed_objects(url: str) -> Iterator[StoredObject]:
-    """Yield the chunks and shards in the directory of a precomputed level, whatever the info says of its size.
-
-    Raises:
-        StoreAccessError: it cannot be listed.
-    """
-    for name, size in sized_names(url):
-        match = _CHUNK.fullmatch(name)
-        if match is None and not _SHARD.fullmatch(name):
-            continue
-        box = None
-        if match is not None:
-            x0, x1, y0, y1, z0, z1 = map(int, match.groups())
-            if not (x0 < x1 and y0 < y1 and z0 < z1):
-                continue
-            box = BoundingBox((z0, y0, x0), (z1, y1, x1))
-        yield StoredObject(kvstore.join(url, name), size, box)
 
 
 def chunks_of_two_names(url: str) -> Iterator[BoundingBox]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from daskflow.stores.precomputed_info import (
     save_info,
     specs_of,
 )
+from daskflow.stores.stored_chunks import precomputed_units
 
 
 class PrecomputedStore(Store):
@@ -202,6 +203,10 @@ class PrecomputedStore(Store):
 
     def _write_dropping(self, box: BoundingBox, array: Array, drop: float) -> None:
         self._chunks.write(box, array, drop=drop)
+
+    def stored(self, box: BoundingBox) -> Iterator[BoundingBox]:
+        scale = self._scale
+        return precomputed_units(kvstore.join(self.url, scale["key"]), self.spec, scale["sharding"], box)
 
     def note_background(self, value: float) -> None:
         def noted(info: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from daskflow.errors import (
     ParameterError,
     UnknownFormatError,
 )
-from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx, as_zyx
 from daskflow.stores import kvstore, stamps
 from daskflow.stores.axes import SPATIAL, Axes, find_axes
 from daskflow.stores.base import Array, Format, Layout, Opening, Store, check_mip, refuse_mismatch, refuse_unknown_size
@@ -158,6 +158,34 @@ class ZarrStore(Store):
             raise kvstore.missing(self.array.url)
         write_node(replace(node, attributes={**node.attributes, BACKGROUND_KEY: value}))
         self.background = value
+
+    def stored(self, box: BoundingBox) -> Iterator[BoundingBox]:
+        """Yield all chunks, or shards, that share a voxel with `box` and are stored, by halving it where any is.
+
+        tensorstore lists names by their prefixes, so that a box in which nothing is stored takes few requests.
+        """
+        spec, unit, left = self.spec, self.spec.write_unit, [box.clip(self.spec.box)]
+        assert unit is not None
+        assert spec.chunk_origin is not None
+        while left:
+            one = left.pop()
+            if one.empty or self._bare(one):
+                continue
+            whole, pieces = one.align(unit, spec.chunk_origin), BlockGrid(one, unit, spec.chunk_origin).shape
+            if max(pieces) == 1:
+                yield whole.clip(spec.box)
+                continue
+            longest = pieces.index(max(pieces))
+            half = [
+                u * (-(-n // 2) if axis == longest else n) for axis, (u, n) in enumerate(zip(unit, pieces, strict=True))
+            ]
+            left += [part.clip(one) for part in BlockGrid(whole, as_zyx(half))]
+
+    def _bare(self, box: BoundingBox) -> bool:
+        """Return whether no chunk that shares a voxel with `box` is stored."""
+        part = self.array.view()[(..., *box.slices(self.spec.box))]
+        with kvstore.translated(self.array.url, "list"):
+            return bool(kvstore.wait(part.storage_statistics(query_not_stored=True), self.array.url).not_stored)
 
     def _store(self, view: Any, box: BoundingBox, array: Array) -> None:
         kvstore.refuse_http(self.array.url)
