@@ -12,6 +12,7 @@ DaskflowError
 │   ├── MissingChunkError                 a chunk that was never written
 │   ├── CorruptChunkError                 a chunk that cannot be decoded
 │   ├── MetadataMismatchError             a layer that exists and differs
+│   ├── AlreadyStoredError (FileExistsError)  chunks of another job or program, where something would be written
 │   └── StoreAccessError (PermissionError)
 │       └── CredentialsError              a server that refuses the credentials
 ├── ModelError (RuntimeError)             a network that does not load or breaks its declaration
@@ -82,6 +83,10 @@ class CorruptChunkError(StoreError):
 
 class MetadataMismatchError(StoreError):
     """A layer exists already and its metadata differ from what would be written."""
+
+
+class AlreadyStoredError(StoreError, FileExistsError):
+    """Chunks that another job or program has stored would be replaced."""
 
 
 class StoreAccessError(StoreError, PermissionError):

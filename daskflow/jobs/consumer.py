@@ -8,7 +8,7 @@ import numpy as np
 
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.volume.node import Array
-from daskflow.volume.stage import BlockResult, Bound, Estimate
+from daskflow.volume.stage import BlockResult, Bound, Estimate, Own
 
 
 class Consumer(Bound):
@@ -56,6 +56,9 @@ class Consumer(Bound):
 
     def check(self) -> None:
         """Raise what can be known to fail before anything runs; create what is written to."""
+
+    def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
+        """Raise when writing all of `box` would replace what others have stored."""
 
     def describe(self) -> dict[str, Any]:
         """Return all that the stored bytes depend on, the voxels apart, as JSON."""

@@ -19,6 +19,7 @@ from daskflow.stores.opening import open_store, write_file
 from daskflow.volume import BlockResult, Estimate, Expression, Task
 from daskflow.volume.expression import Fetched
 from daskflow.volume.node import Array, MappedBoxes, Node, Stored
+from daskflow.volume.stage import Own
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,10 @@ class Evaluate(VoxelTask):
         super().check()
         for consumer in self.consumers:
             consumer.check()
+
+    def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
+        for consumer in self.consumers:
+            consumer.refuse_to_replace(box, own)
 
     def describe(self) -> dict[str, Any]:
         return {

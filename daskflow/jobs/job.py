@@ -53,6 +53,7 @@ class Job:
         undo: command lines that remove what the job made, by which one with other parameters can follow.
         notes: what was decided where nothing was said, a line each, for the plan.
         warnings: what is taken for granted, a line each: logged once per run, and kept in report and provenance.
+        overwrite: start over where the directory belongs to a job that differs.
         given: the stages as they were given.
 
     Raises:
@@ -69,6 +70,7 @@ class Job:
     undo: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     notes: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     warnings: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    overwrite: bool = dataclasses.field(default=False, kw_only=True)
     given: tuple[Stage, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from daskflow.errors import GeometryError, ParameterError, StoreAccessError, Sto
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.table import html_table, text_table
 from daskflow.stores import Store, kvstore
-from daskflow.stores.contents import LevelContents, levels_of, precomputed_objects
+from daskflow.stores.contents import LevelContents, levels_of
 from daskflow.stores.members import Member, members_of
 from daskflow.stores.objects.files import sized_names
 from daskflow.stores.objects.meshes import Meshes
@@ -26,6 +26,7 @@ from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.stores.opening import open_store, split_dataset, split_prefix
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.stores.precomputed_info import load_info
+from daskflow.stores.stored_chunks import precomputed_objects
 from daskflow.stores.zarr_arrays import ZarrStore
 
 _COUNTED_SHARDS = 1024  # in more of them labels are not counted, which reads every index

@@ -73,6 +73,7 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
         command=command,
         confirm=tuple(line for job in jobs for line in job.confirm),
         renewable=all(job.renewable for job in jobs),
+        overwrite=all(job.overwrite for job in lasting),
         undo=tuple(dict.fromkeys(line for job in jobs for line in job.undo)),
         notes=tuple(dict.fromkeys(line for job in jobs for line in job.notes)),
         warnings=tuple(dict.fromkeys(line for job in jobs for line in job.warnings)),

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from daskflow.clusters import Threads
 from daskflow.errors import DaskflowError, JobError, LockedJobError
 from daskflow.jobs.assumed import warn
 from daskflow.jobs.batch import Failure, Verb
-from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.directory import JobDirectory, levels_written
 from daskflow.jobs.executor import Executor, executor_of
-from daskflow.jobs.fingerprint import describe_stages
+from daskflow.jobs.fingerprint import changes, describe_stages
 from daskflow.jobs.finish import Finish
 from daskflow.jobs.interrupt import Interrupts
 from daskflow.jobs.journal import Journal
@@ -23,6 +23,7 @@ from daskflow.jobs.plan import Plan, StagePlan
 from daskflow.jobs.progress import Progress, Snapshot, progress_of
 from daskflow.jobs.report import Interrupted, Report, StageReport, State
 from daskflow.jobs.stream import Policy, Stream
+from daskflow.redaction import redact
 from daskflow.stores import kvstore
 from daskflow.stores.rehearsal import rehearsing
 from daskflow.volume.stage import Stage
@@ -56,7 +57,8 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         if not options.resume:
             directory.clear()
         renew = job.renewable and options.verb == "run"
-        if directory.compare(description, renew=renew, undo=job.undo, command=job.command):
+        known = directory.read("job.json")
+        if _starts_over(job, known) or directory.compare(description, renew=renew, undo=job.undo, command=job.command):
             directory.clear()
         stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
         journal = Journal(directory, stages)
@@ -66,6 +68,8 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
             directory.forget_report()  # not before: it says that the scratch data are gone
         progress = progress_of(options.progress)
         stack.callback(progress.close)
+        if options.verb == "run":
+            _refuse_to_replace(stages, known)
         for stage in stages:
             stage.task.check()
         if options.verb == "run" and journal.finished and earlier is not None and complete:
@@ -99,10 +103,28 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
 
 def check_job(job: Job) -> None:
     """Raise what running a job would refuse before it computes; see `Job.check`."""
+    directory = job.home
     with rehearsing():
-        job.home.compare(describe_stages(job.stages), renew=job.renewable, undo=job.undo, command=job.command)
-        for stage in job.stages:
-            stage.task.bind(job.home.scratch).check()
+        known = directory.read("job.json")
+        if not _starts_over(job, known):
+            directory.compare(describe_stages(job.stages), renew=job.renewable, undo=job.undo, command=job.command)
+        stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
+        _refuse_to_replace(stages, known)
+        for stage in stages:
+            stage.task.check()
+
+
+def _starts_over(job: Job, known: Any) -> bool:
+    """Return whether the job replaces what another, which ``job.json`` tells of, has made in its place."""
+    return job.overwrite and known is not None and bool(changes(known["stages"], describe_stages(job.stages)))
+
+
+def _refuse_to_replace(stages: list[Stage], known: Any) -> None:
+    """Raise when the stages would replace what neither they nor an earlier run, told of in ``job.json``, has made."""
+    tasks = [stage.get("task", {}) for stage in (known or {"stages": {}})["stages"].values()]
+    levels = {(one["url"], one["mip"]) for task in tasks for one in levels_written(task)}
+    for stage in stages:
+        stage.task.refuse_to_replace(stage.grid.box, lambda url, mip: (redact(url), mip) in levels)
 
 
 def _reopen(job: Job, stages: list[Stage], journal: Journal, options: Options, *, complete: bool) -> bool:

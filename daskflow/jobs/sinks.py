@@ -23,12 +23,14 @@ from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.finish import Finish
 from daskflow.jobs.report import Report
+from daskflow.jobs.taken import refuse_taken
 from daskflow.stores import Layout, Store, kvstore
 from daskflow.stores.contents import levels_of
 from daskflow.stores.opening import check_file, create_store, open_level, open_store
 from daskflow.stores.scratch import ScratchStore
 from daskflow.volume import BlockResult, Estimate
 from daskflow.volume.node import Array
+from daskflow.volume.stage import Own
 
 _BAD = (MissingChunkError, CorruptChunkError)
 _MOST_LINES = 20
@@ -59,6 +61,7 @@ class LayerSink(Sink):
         format: name of the format.
         layout: chunk, shard and encoding; the chunk is given.
         drop: chunks that hold nothing but this value are deleted instead of written; None writes every chunk.
+        overwrite: whether to replace chunks that another job or program has stored.
         run: tells runs apart, in which the layer may have been made anew.
     """
 
@@ -67,6 +70,7 @@ class LayerSink(Sink):
     format: str
     layout: Layout
     drop: float | None = None
+    overwrite: bool = False
     run: str = ""
 
     @property
@@ -89,6 +93,16 @@ class LayerSink(Sink):
                 f"{self.url} stores chunks of {store.spec.chunk} and shards of {store.spec.shard} voxels (zyx),"
                 f" not {self.unit} as planned; pass them as chunk= and shard="
             )
+
+    def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
+        if self.overwrite or own(self.url, self.mip):
+            return
+        try:
+            store = open_store(self.url, mip=self.mip, format=self.format)
+        except StoreNotFoundError:
+            return
+        create_store(self.url, self.spec, mip=self.mip, format=self.format, layout=self.layout)  # compares the two
+        refuse_taken(store, self.url, box, store.stored_chunks(box))
 
     def intact(self) -> bool:
         """Return whether the level is there, and on a local disk any chunk of it."""
@@ -208,6 +222,7 @@ class FileSink(Sink):
         layout: compression and chunk within the file.
         dataset: name inside the file, where the format has several.
         block: voxels per block (zyx), the chunk of the scratch layer.
+        overwrite: whether to replace a file that another job or program has stored.
         scratch: the scratch layer, once bound.
         job: URL of the job's directory, once bound.
     """
@@ -216,6 +231,7 @@ class FileSink(Sink):
     layout: Layout
     dataset: str | None = None
     block: Zyx = (64, 64, 64)
+    overwrite: bool = False
     scratch: ScratchSink | None = None
     job: str | None = None
 
@@ -230,9 +246,10 @@ class FileSink(Sink):
 
     def check(self) -> None:
         check_file(self.url, self.spec, format=self.format, layout=self.layout, dataset=self.dataset)
-        if self.exists() and not kvstore.exists(f"{self.job}/job.json"):
+        if not self.overwrite and self.exists() and not kvstore.exists(f"{self.job}/job.json"):
             raise MetadataMismatchError(
-                f"{self.url} exists and was not written by this job; delete it, or write to another file"
+                f"{self.url} exists and was not written by this job; delete it, write to another file, or replace it:"
+                " --overwrite (overwrite=True in Python)"
             )
         self.gathered.check()
 

@@ -42,6 +42,7 @@ def downsample(
     compression: str | None = None,
     delete_background: bool = False,
     background: float = 0,
+    overwrite: bool = False,
     memory: str = "512MB",
 ) -> Job:
     """Write pyramid levels above a stored volume, into the layer it was opened from.
@@ -66,6 +67,7 @@ def downsample(
         delete_background: leave out chunks that hold nothing but background; where whole levels are written, their
             metadata say what these hold, so that daskflow reads them as that.
         background: the value that such chunks hold.
+        overwrite: replace levels that another job or program has written, and start over a job that differs.
         memory: what the voxels of a block may take, e.g. 2GB; one level is written at least.
 
     Returns:
@@ -74,6 +76,7 @@ def downsample(
     Raises:
         ParameterError: the volume is not just stored in a layer of chunks, or cannot be downsampled so.
         MetadataMismatchError: when the job is checked, as `--plan` does, or run, if a level exists and differs.
+        AlreadyStoredError: then, too, if chunks that this job has not written lie where it writes.
     """
     store = _stored(volume)
     box = cut(volume, start=start, stop=stop).box
@@ -97,6 +100,7 @@ def downsample(
         otherwise=otherwise,
         shard_memory=budget if shard == "auto" else None,
         drop=fitting(background, volume.dtype) if delete_background else None,
+        overwrite=overwrite,
     )
     sinks = new.sinks(store.spec)
     first, *others = passes(how, store.spec, sinks, memory=budget)
@@ -108,7 +112,9 @@ def downsample(
     title = f"downsample-{safe_name(store.url)}"
     made = ",".join(str(store.mip + number) for number in range(1, count + 1))
     undo = (f"daskflow remove {store.url} --mip {made}",)
-    return Job(stages, f"{store.url}.{name}.daskflow/", name=title, finish=(*noted, finish), undo=undo)
+    return Job(
+        stages, f"{store.url}.{name}.daskflow/", name=title, finish=(*noted, finish), undo=undo, overwrite=overwrite
+    )
 
 
 def _stored(volume: Volume) -> Store:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError, StoreNotFoundError
@@ -53,6 +53,7 @@ def save(
     sparse: bool = False,
     delete_background: bool = False,
     background: float = 0,
+    overwrite: bool = False,
     memory: str = "512MB",
     note_source: bool = False,
 ) -> Job:
@@ -83,6 +84,7 @@ def save(
         delete_background: leave out chunks that hold nothing but background; the metadata say what they hold, so that
             daskflow reads them as that.
         background: the value that such chunks hold.
+        overwrite: replace what is stored there by another job or program, and start over a job that differs.
         memory: what the voxels of a block may take for a further level to be written in the same pass.
         note_source: note in the provenance of the layers that are read what was made of them.
 
@@ -93,6 +95,7 @@ def save(
         AlignmentError: a block would share a chunk or shard with another.
         ParameterError: the format cannot hold the volume, or it would overwrite what it is computed from.
         MetadataMismatchError: when the job is checked, as `--plan` does, or run, if the layer exists and differs.
+        AlreadyStoredError: then, too, if chunks that this job has not written lie where it writes.
     """
     target, rest = target_format(url, format)
     rest, dataset = split_dataset(rest)
@@ -117,9 +120,10 @@ def save(
     if target.create is None:
         if mip or levels:
             raise ParameterError(f"{target.name} files have no mips; got mip={mip}, levels={levels}")
-        gathered = FileSink(location, spec, target.name, asked, dataset)
+        gathered = FileSink(location, spec, target.name, asked, dataset, overwrite=overwrite)
         files = file_stages(leaf, volume, gathered, block=work)
-        return Job((*volume.expression.stages, *files), directory, name=f"save-{leaf}", finish=finish, notes=notes)
+        stages = (*volume.expression.stages, *files)
+        return Job(stages, directory, name=f"save-{leaf}", finish=finish, notes=notes, overwrite=overwrite)
     if target.name == "precomputed":
         check_layout(spec, asked)
         asked = _keeping(volume, asked, location, mip)
@@ -132,23 +136,24 @@ def save(
         target.name,
         _completed(asked, spec, location, target.name, mip, sharding),
         drop=fitting(background, spec.dtype) if delete_background else None,
+        overwrite=overwrite,
     )
     warnings = assumed_voxel_size(volume) if target.needs_voxel_size else ()
+    said: dict[str, Any] = {"name": f"save-{leaf}", "notes": notes, "warnings": warnings, "overwrite": overwrite}
     if not levels:
         finish = (NoteBackground((base,)), *finish)
         alone = evaluate_stage(f"save-{leaf}", volume, base, block=work)
-        stages = (*volume.expression.stages, alone)
-        return Job(stages, directory, name=f"save-{leaf}", finish=finish, notes=notes, warnings=warnings)
+        return Job((*volume.expression.stages, alone), directory, finish=finish, **said)
     how = Downsampling(as_zyx(factor, name="factor"), chosen_method(spec, method), sparse)
     how.check(spec.dtype)
-    new = NewLevels(location, target.name, mip, levels, how, asked, base.layout, sharding, base.drop)
+    new = NewLevels(location, target.name, mip, levels, how, asked, base.layout, sharding, base.drop, overwrite)
     assert base.unit is not None
     sinks = new.sinks(spec)
     finish = (NoteBackground((base, *sinks)), *finish)
     first, *others = passes(how, spec, sinks, memory=budget, base=base.unit)
     whole = evaluate_stage(f"save-{leaf}", volume, PyramidSink.of(base, first), block=work)
     stages = (*volume.expression.stages, *in_order((whole, *stages_after(first, others))))
-    return Job(stages, directory, name=f"save-{leaf}", finish=finish, notes=notes, warnings=warnings)
+    return Job(stages, directory, finish=finish, **said)
 
 
 def _stated(spec: VolumeSpec, location: str, format_name: str) -> tuple[VolumeSpec, tuple[str, ...]]:

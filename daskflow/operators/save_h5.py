@@ -19,6 +19,7 @@ def save_h5(
     dtype: Annotated[Dtype | None, Flag("-d")] = None,
     chunk_size: Annotated[Sequence[int] | None, Flag("-s")] = None,
     compression: Annotated[Literal["gzip", "none"], Flag("-c")] = "gzip",
+    overwrite: bool = False,
 ) -> Job:
     """Write a volume to an HDF5 file in chunkflow's layout.
 
@@ -30,9 +31,10 @@ def save_h5(
         dtype: to cast the voxels to.
         chunk_size: voxels per HDF5 chunk (zyx).
         compression: gzip or none.
+        overwrite: replace a file that another job or program has written.
 
     Returns:
         The job; nothing has been written.
     """
     volume = cast_to(volume, dtype)
-    return save(volume, file_name, format="hdf5", chunk=chunk_size, compression=compression)
+    return save(volume, file_name, format="hdf5", chunk=chunk_size, compression=compression, overwrite=overwrite)

@@ -10,14 +10,15 @@ from daskflow.volume import Flag, Volume, operator
 
 
 @operator(group="stores")
-def save_npy(volume: Volume, *, file_name: Annotated[str, Flag("-f")]) -> Job:
+def save_npy(volume: Volume, *, file_name: Annotated[str, Flag("-f")], overwrite: bool = False) -> Job:
     """Write a volume to an NPY file; offset and voxel size are not kept by the format.
 
     Args:
         volume: what is written.
         file_name: path of the file.
+        overwrite: replace a file that another job or program has written.
 
     Returns:
         The job; nothing has been written.
     """
-    return save(volume, file_name, format="npy")
+    return save(volume, file_name, format="npy", overwrite=overwrite)

@@ -18,6 +18,7 @@ def save_precomputed(
     mip: Annotated[int, Flag("-m")] = 0,
     block_size: Annotated[Sequence[int] | None, Flag("-b")] = None,
     encoding: Annotated[str | None, Flag("-e")] = None,
+    overwrite: bool = False,
 ) -> Job:
     """Write a volume to a Neuroglancer precomputed layer.
 
@@ -27,8 +28,11 @@ def save_precomputed(
         mip: pyramid level that is written.
         block_size: voxels per storage chunk (zyx).
         encoding: of chunks, as `save` takes it.
+        overwrite: replace what another job or program has stored there.
 
     Returns:
         The job; nothing has been written.
     """
-    return save(volume, volume_path, mip=mip, format="precomputed", chunk=block_size, encoding=encoding)
+    return save(
+        volume, volume_path, mip=mip, format="precomputed", chunk=block_size, encoding=encoding, overwrite=overwrite
+    )

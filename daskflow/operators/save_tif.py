@@ -17,6 +17,7 @@ def save_tif(
     file_name: Annotated[str, Flag("-f")],
     dtype: Annotated[Dtype | None, Flag("-t")] = None,
     compression: Annotated[Literal["zlib", "none"], Flag("-c")] = "zlib",
+    overwrite: bool = False,
 ) -> Job:
     """Write a volume to a TIFF stack with its voxel size.
 
@@ -25,9 +26,10 @@ def save_tif(
         file_name: path of the file.
         dtype: to cast the voxels to.
         compression: zlib or none.
+        overwrite: replace a file that another job or program has written.
 
     Returns:
         The job; nothing has been written.
     """
     volume = cast_to(volume, dtype)
-    return save(volume, file_name, format="tiff", compression=compression)
+    return save(volume, file_name, format="tiff", compression=compression, overwrite=overwrite)

@@ -18,6 +18,7 @@ def save_zarr(
     chunk_size: Annotated[Sequence[int] | None, Flag("-c")] = None,
     shard: Sequence[int] | None = None,
     mip: Annotated[int, Flag("-m")] = 0,
+    overwrite: bool = False,
 ) -> Job:
     """Write a volume to an OME-Zarr 0.5 image.
 
@@ -27,8 +28,9 @@ def save_zarr(
         chunk_size: voxels per chunk (zyx).
         shard: voxels per shard (zyx), a multiple of the chunk.
         mip: pyramid level that is written.
+        overwrite: replace what another job or program has stored there.
 
     Returns:
         The job; nothing has been written.
     """
-    return save(volume, store, mip=mip, format="ome-zarr", chunk=chunk_size, shard=shard)
+    return save(volume, store, mip=mip, format="ome-zarr", chunk=chunk_size, shard=shard, overwrite=overwrite)

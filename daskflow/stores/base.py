@@ -234,7 +234,7 @@ class Store(ABC):
         """Write down that chunks which are not stored hold `value`, so that they are read as that from now on."""
         raise ParameterError(f"{kvstore.redact(self.url)} keeps every chunk; there is no background to note")
 
-    def stored(self, box: BoundingBox) -> Iterator[BoundingBox]:
+    def stored_chunks(self, box: BoundingBox) -> Iterator[BoundingBox]:
         """Yield chunks, or shards, that share a voxel with `box` and are stored: some at least, if there are any.
 
         Where names do not tell, the first, the middle and the last chunk are read.

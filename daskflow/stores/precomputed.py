@@ -204,7 +204,7 @@ class PrecomputedStore(Store):
     def _write_dropping(self, box: BoundingBox, array: Array, drop: float) -> None:
         self._chunks.write(box, array, drop=drop)
 
-    def stored(self, box: BoundingBox) -> Iterator[BoundingBox]:
+    def stored_chunks(self, box: BoundingBox) -> Iterator[BoundingBox]:
         scale = self._scale
         return precomputed_units(kvstore.join(self.url, scale["key"]), self.spec, scale["sharding"], box)
 

@@ -159,7 +159,7 @@ class ZarrStore(Store):
         write_node(replace(node, attributes={**node.attributes, BACKGROUND_KEY: value}))
         self.background = value
 
-    def stored(self, box: BoundingBox) -> Iterator[BoundingBox]:
+    def stored_chunks(self, box: BoundingBox) -> Iterator[BoundingBox]:
         """Yield all chunks, or shards, that share a voxel with `box` and are stored, by halving it where any is.
 
         tensorstore lists names by their prefixes, so that a box in which nothing is stored takes few requests.

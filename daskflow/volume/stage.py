@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -40,6 +40,9 @@ class BlockResult:
 
     empty: bool = False
     counts: dict[str, int] = field(default_factory=dict)
+
+
+Own = Callable[[str, int], bool]  # whether an earlier run of a job wrote a level, given its URL and mip
 
 
 class Bound:
@@ -100,6 +103,9 @@ class Task(Bound):
 
     def check(self) -> None:
         """Raise what can be known to fail before anything runs; create what the blocks write to."""
+
+    def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
+        """Raise when writing all of `box`, that of the grid, would replace what others have stored."""
 
     def describe(self) -> dict[str, Any]:
         """Return all that the result depends on, as JSON."""

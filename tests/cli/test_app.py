@@ -129,7 +129,7 @@ def test_plan_shows_what_would_be_done_and_does_nothing():
     "then",
     [
         "open image.npy save b save c.zarr --levels 2 save d.h5 save e/f.tif save g --format zarr2",
-        "open layer downsample -l 2 voxel-counts --output counts/a.csv mesh",
+        "open layer downsample -l 2 --overwrite voxel-counts --output counts/a.csv mesh",
         "open layer skeletonize fill --start 0 0 0 --size 9 9 9 -v 1",
         "open image.npy contrast save b",
     ],

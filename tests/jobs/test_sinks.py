@@ -110,7 +110,7 @@ def test_another_operation_into_the_same_output_is_refused(tmp_path):
 def test_existing_layer_gives_its_chunks_and_one_that_differs_is_refused(tmp_path):
     quietly(volume().save(tmp_path / "layer", chunk=(10, 10, 10)))
     shutil.rmtree(tmp_path / "layer.daskflow")
-    quietly(volume().map_blocks(plus_one).save(tmp_path / "layer"))
+    quietly(volume().map_blocks(plus_one).save(tmp_path / "layer", overwrite=True))
     assert daskflow.open(tmp_path / "layer").spec.chunk == (10, 10, 10)
     np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").read(), IMAGE + 1)
     shutil.rmtree(tmp_path / "layer.daskflow")

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import daskflow
-from daskflow.errors import AlignmentError, ChangedJobError, MetadataMismatchError, ParameterError
+from daskflow.errors import AlignmentError, AlreadyStoredError, ChangedJobError, MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.jobs.removal import plan_removal
 from daskflow.operators.downsample import downsample
@@ -280,7 +280,11 @@ def test_a_level_that_differs_is_refused_and_one_that_agrees_is_written_into(tmp
     downsample(volume, levels=1, chunk=(4, 8, 8)).run(progress=False)
     with pytest.raises(MetadataMismatchError, match="chunk_sizes"):
         downsample(daskflow.open(tmp_path / "layer"), levels=2, chunk=(8, 16, 16)).run(progress=False)
-    downsample(daskflow.open(tmp_path / "layer"), levels=2).run(progress=False)
+    with pytest.raises(
+        AlreadyStoredError, match=r"mip 1 of \S+layer has more than 20 chunks .*by the job in \S+layer.mip1-1.*--overwrite"
+    ):
+        downsample(daskflow.open(tmp_path / "layer"), levels=2).run(progress=False)
+    downsample(daskflow.open(tmp_path / "layer"), levels=2, overwrite=True).run(progress=False)
     assert daskflow.open(tmp_path / "layer", mip=1).spec.chunk == (4, 8, 8)
     check_levels(tmp_path / "layer", array, 2)
 

@@ -163,7 +163,7 @@ def test_a_copy_into_a_layer_that_exists_takes_its_encoding(tmp_path, threads):
     source = layer(tmp_path / "source", FEW.astype(np.uint8), threads, encoding="png")
     other = layer(tmp_path / "other", FEW.astype(np.uint8), threads, encoding="crackle")
     (tmp_path / "other.daskflow").rename(tmp_path / "before")
-    assert daskflow.save(daskflow.open(source), other).run(threads, progress=False).ok
+    assert daskflow.save(daskflow.open(source), other, overwrite=True).run(threads, progress=False).ok
     assert scale(other)["encoding"] == "crackle"
 
 

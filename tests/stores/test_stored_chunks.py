@@ -32,13 +32,13 @@ def test_stored_chunks_are_those_that_were_written(tmp_path, place, format_name,
     url = tmp_path / "layer" if place == "disk" else f"memory://{request.node.nodeid.replace('/', '_')}/layer"
     layout = Layout(chunk=(8, 8, 8), shard=shard, compression=compression)
     store = create_store(url, SPEC, format=format_name, layout=layout)
-    assert list(store.stored(BOX)) == []
+    assert list(store.stored_chunks(BOX)) == []
     unit = shard or (8, 8, 8)
     part = BoundingBox((8, 16, 21), (24, 47, 40)).align(unit, BOX.start).clip(BOX)
     store.write(part, np.full(part.shape, 3, np.uint8))
     for asked in (BOX, part, BoundingBox((-8, 16, 5), (9, 17, 40)), BoundingBox((-8, 16, 5), (8, 47, 40))):
         common = asked.clip(part)
-        found = set(store.stored(asked))
+        found = set(store.stored_chunks(asked))
         wanted = set()
         if not common.empty:
             low = common.align(unit, BOX.start)

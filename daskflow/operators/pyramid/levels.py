@@ -102,6 +102,7 @@ class NewLevels:
         otherwise: the layout of a new level where `layout` leaves it open.
         shard_memory: bytes of the shards to choose; None takes those of the layouts.
         drop: as in `LayerSink`.
+        overwrite: as in `LayerSink`.
     """
 
     url: str
@@ -113,6 +114,7 @@ class NewLevels:
     otherwise: Layout
     shard_memory: int | None = None
     drop: float | None = None
+    overwrite: bool = False
 
     def sinks(self, base: VolumeSpec) -> tuple[LayerSink, ...]:
         """Return where each level goes, finest first; nothing is created.
@@ -129,7 +131,7 @@ class NewLevels:
                     f" the one before it; ask for at most {number - 1} levels"
                 )
             layout = self._layout(base, self.mip + number)
-            sinks.append(LayerSink(self.url, base, self.mip + number, self.format, layout, self.drop))
+            sinks.append(LayerSink(self.url, base, self.mip + number, self.format, layout, self.drop, self.overwrite))
         return tuple(sinks)
 
     def _layout(self, spec: VolumeSpec, mip: int) -> Layout:

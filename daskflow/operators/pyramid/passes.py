@@ -18,7 +18,7 @@ from daskflow.operators.pyramid.levels import with_levels
 from daskflow.operators.pyramid.windows import Array
 from daskflow.stores import Layout, kvstore
 from daskflow.volume import BlockResult, Estimate
-from daskflow.volume.stage import Bound
+from daskflow.volume.stage import Bound, Own
 
 LOSSLESS = (None, "raw", "png", "compressed_segmentation", "zstd", "gzip", "blosc", "crackle", "compresso")
 
@@ -167,6 +167,11 @@ class Pass(Bound):
         """Create the levels, or see that those there agree."""
         for layer in (*self.levels, *(self.keep.layers if self.keep is not None else ())):
             layer.check()
+
+    def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
+        """Raise when making the levels of `box` would replace what others have stored."""
+        for number, level in enumerate(self.levels, start=1):
+            level.refuse_to_replace(self.at(box, number), own)
 
     def describe(self) -> dict[str, Any]:
         """Return all that the stored bytes depend on, what is read apart, as JSON."""

@@ -25,6 +25,7 @@ from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Stage, Task
 from daskflow.volume.blocks import default_block
 from daskflow.volume.kinds import refuse_negatives
+from daskflow.volume.stage import Own
 
 _PIECE_BYTES = 2**23  # read at once, so that a block never lies whole in memory, and memory is used again
 _CHUNK_BYTES = 2**26  # up to which chunks are read whole
@@ -73,6 +74,10 @@ class PyramidSink(Sink):
     def further(self, box: BoundingBox) -> Estimate:
         levels = self.levels.estimate(box)
         return dataclasses.replace(levels, bytes_written=levels.bytes_written + self.spec.nbytes_of(box))
+
+    def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
+        self.base.refuse_to_replace(box, own)
+        self.levels.refuse_to_replace(box, own)
 
     def intact(self) -> bool:
         return self.base.intact() and self.levels.intact()
@@ -180,9 +185,12 @@ class Downsample(Task):
         )
 
     def check(self) -> None:
-        if self.whole:
-            self._refuse_those_of_others()
         self.levels.check()
+
+    def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
+        if self.whole and not self.levels.levels[0].overwrite:
+            self._refuse_those_of_others()
+        self.levels.refuse_to_replace(box, own)
 
     def _refuse_those_of_others(self) -> None:
         """Raise when a job has made the levels otherwise.
