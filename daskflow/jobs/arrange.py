@@ -186,6 +186,8 @@ def _joined(one: Stage, other: Stage) -> Stage | None:
     block = next(iter(asked), None)
     consumers = [consumer for task in tasks for consumer in task.consumers]
     largest = max((one.grid.block, other.grid.block), key=math.prod)
+    if _common_corner(one.grid.box, consumers) is None:
+        return None
     grid = grid_of(one.grid.box, block, largest, consumers)
     if not _holds(grid, consumers, math.prod(map(min, block or largest, grid.box.shape))):
         return None
@@ -213,6 +215,16 @@ def _holds(grid: BlockGrid, consumers: Sequence[Consumer], voxels: int) -> bool:
     return True
 
 
+def _common_corner(box: BoundingBox, consumers: Sequence[Consumer]) -> Zyx | None:
+    """Return a corner from which the units of all consumers can be counted, the volume's if possible; None without."""
+    counted = [(one.unit, one.origin or box.start) for one in consumers if one.unit is not None]
+
+    def fits(corner: Zyx) -> bool:
+        return all((c - o) % u == 0 for unit, at in counted for c, o, u in zip(corner, at, unit, strict=True))
+
+    return next((corner for corner in (box.start, *(at for _, at in counted)) if fits(corner)), None)
+
+
 def _grids(consumers: Sequence[Consumer]) -> Iterator[BlockGrid]:
     return (consumer.grid for consumer in consumers if consumer.grid is not None)
 
@@ -227,8 +239,14 @@ def grid_of(box: BoundingBox, block: Zyx | None, preferred: Zyx, consumers: Sequ
         consumers: who takes it.
 
     Raises:
-        AlignmentError: the block is not whole chunks and shards of what is written.
+        AlignmentError: the block is not whole chunks and shards of what is written, or these are counted from corners
+            that no block has in common.
     """
+    corner = _common_corner(box, consumers)
+    if corner is None:
+        raise AlignmentError(
+            f"the chunks that are written of {box} begin at different corners; write one after the other"
+        )
     units = [(1, 1, 1), *(consumer.unit for consumer in consumers if consumer.unit is not None)]
     written = [math.lcm(*(unit[axis] for unit in units)) for axis in range(3)]
     if block is not None:
@@ -238,9 +256,9 @@ def grid_of(box: BoundingBox, block: Zyx | None, preferred: Zyx, consumers: Sequ
                 f"block {block} zyx is not a multiple of {tuple(written)}, the chunks or shards it writes;"
                 f" nearest is {tuple(nearest)}"
             )
-        return BlockGrid(box, (nearest[0], nearest[1], nearest[2]))
+        return BlockGrid(box, (nearest[0], nearest[1], nearest[2]), corner)
     grids = list(_grids(consumers))
     z, y, x = (math.lcm(unit, *(grid.block[axis] for grid in grids)) for axis, unit in enumerate(written))
     nearest = [-(-b // u) * u for b, u in zip(preferred, (z, y, x), strict=True)]
-    origin = grids[0].origin if grids and len(units) == 1 else None
+    origin = grids[0].origin if grids and len(units) == 1 else corner
     return BlockGrid(box, (nearest[0], nearest[1], nearest[2]), origin)

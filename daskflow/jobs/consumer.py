@@ -30,7 +30,12 @@ class Consumer(Bound):
 
     @property
     def unit(self) -> Zyx | None:
-        """The shape that one block must own, counted from the volume's corner; None when any block will do."""
+        """The shape that one block must own, counted from `origin`; None when any block will do."""
+        return None
+
+    @property
+    def origin(self) -> Zyx | None:
+        """The corner that units are counted from; None for the volume's."""
         return None
 
     def placed(self, block: Zyx) -> Consumer:  # noqa: ARG002

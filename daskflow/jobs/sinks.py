@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import re
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ from daskflow.volume.stage import Own
 
 _BAD = (MissingChunkError, CorruptChunkError)
 _MOST_LINES = 20
+_MOST_LOOKED = 256
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class LayerSink(Sink):
         layout: chunk, shard and encoding; the chunk is given.
         drop: chunks that hold nothing but this value are deleted instead of written; None writes every chunk.
         overwrite: whether to replace chunks that another job or program has stored.
+        complete: whether chunks that the volume fills in part keep what else they hold.
+        finer: levels before this one, which are made without chunks.
         run: tells runs apart, in which the layer may have been made anew.
     """
 
@@ -71,11 +74,17 @@ class LayerSink(Sink):
     layout: Layout
     drop: float | None = None
     overwrite: bool = False
+    complete: bool = False
+    finer: tuple[VolumeSpec, ...] = ()
     run: str = ""
 
     @property
     def unit(self) -> Zyx | None:
         return self.layout.shard or self.layout.chunk
+
+    @property
+    def origin(self) -> Zyx:
+        return self.spec.box.start
 
     def store(self) -> Store:
         """Return the level, once it was created."""
@@ -86,6 +95,9 @@ class LayerSink(Sink):
         return store
 
     def check(self) -> None:
+        bare = dataclasses.replace(self.layout, shard=None)
+        for mip, spec in enumerate(self.finer):
+            create_store(self.url, spec, mip=mip, format=self.format, layout=bare)
         store = create_store(self.url, self.spec, mip=self.mip, format=self.format, layout=self.layout)
         store.check_writable()
         if store.spec.write_unit != self.unit:
@@ -102,7 +114,19 @@ class LayerSink(Sink):
         except StoreNotFoundError:
             return
         create_store(self.url, self.spec, mip=self.mip, format=self.format, layout=self.layout)  # compares the two
-        refuse_taken(store, self.url, box, store.stored_chunks(box))
+        refuse_taken(store, self.url, box, self._replaced(store, box))
+
+    def _replaced(self, store: Store, box: BoundingBox) -> Iterator[BoundingBox]:
+        """Yield the chunks whose voxels would change, of those filled in part at most the first 256 that are there."""
+        there = _filled(store)
+        looked = 0
+        for chunk in store.stored_chunks(box):
+            common = chunk.clip(box)
+            if self.complete and common != chunk:
+                looked += 1
+                if looked > _MOST_LOOKED or not (there.read(common) != (store.background or 0)).any():
+                    continue
+            yield chunk
 
     def intact(self) -> bool:
         """Return whether the level is there, and on a local disk any chunk of it."""
@@ -117,8 +141,17 @@ class LayerSink(Sink):
             return True
 
     def write(self, box: BoundingBox, array: Array) -> BlockResult:
-        self.store().write(box, array, drop=self.drop)
-        return BlockResult(empty=not array.any())
+        store = self.store()
+        whole = box
+        if self.complete and self.unit is not None and not box.empty:
+            whole = box.align(self.unit, self.origin).clip(self.spec.box)
+        empty = not array.any()
+        if whole != box:
+            voxels = _filled(store).read(whole)
+            voxels[(..., *box.slices(whole))] = array
+            array = voxels
+        store.write(whole, array, drop=self.drop)
+        return BlockResult(empty=empty)
 
     def verify(self, box: BoundingBox) -> None:
         """Raise with a line for every chunk that is missing or damaged."""
@@ -270,6 +303,13 @@ class FileSink(Sink):
     def bind(self, directory: str) -> FileSink:
         scratch = ScratchSink(safe_name(f"{self.url}-{self.dataset}"), self.spec, self.block).bind(directory)
         return dataclasses.replace(self, scratch=scratch, job=directory.rstrip("/").rpartition("/")[0])
+
+
+def _filled(store: Store) -> Store:
+    """Return the same level, of which missing chunks are read as background or zeros."""
+    filled = copy.copy(store)
+    filled.fill_missing = True
+    return filled
 
 
 def _read_chunk(store: Store, chunk: BoundingBox) -> None:

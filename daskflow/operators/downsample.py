@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -16,7 +15,7 @@ from daskflow.operators._cutout import cut
 from daskflow.operators._stored import fitting, stored_node
 from daskflow.operators.pyramid.kernels import Downsampling
 from daskflow.operators.pyramid.levels import MOST_LEVELS, NewLevels, chosen_method, sensible_levels
-from daskflow.operators.pyramid.passes import Pass, passes
+from daskflow.operators.pyramid.passes import Pass, passes, unit_of_all
 from daskflow.operators.pyramid.stages import stage, stages_after
 from daskflow.stores import Layout, Store
 from daskflow.stores.opening import format_named
@@ -135,5 +134,4 @@ def _region(box: BoundingBox, all_passes: Sequence[Pass]) -> BoundingBox:
     finest = all_passes[0].finest.box
     if box.empty:
         raise BoundsError(f"box {box} holds no voxel")
-    units = [[u * t for u, t in zip(one.unit, one.how.total(one.done), strict=True)] for one in all_passes]
-    return box.align([math.lcm(*axis) for axis in zip(*units, strict=True)], finest.start).clip(finest)
+    return box.align(unit_of_all(all_passes), finest.start).clip(finest)

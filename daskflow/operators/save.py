@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -17,10 +18,11 @@ from daskflow.jobs.finish import Finish
 from daskflow.jobs.merging import evaluate_stage, file_stages
 from daskflow.jobs.provenance import WriteProvenance, notes_in_sources
 from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, safe_name
+from daskflow.operators._place import finer_levels, level_box, refuse_shared
 from daskflow.operators._stored import fitting, stored_node
 from daskflow.operators.pyramid.kernels import Downsampling
 from daskflow.operators.pyramid.levels import NewLevels, chosen_method, effective_shard
-from daskflow.operators.pyramid.passes import passes
+from daskflow.operators.pyramid.passes import passes, unit_of_all
 from daskflow.operators.pyramid.stages import PyramidSink, stages_after
 from daskflow.stores import Layout, kvstore
 from daskflow.stores.opening import format_named, open_store, split_dataset, target_format
@@ -54,11 +56,14 @@ def save(
     delete_background: bool = False,
     background: float = 0,
     overwrite: bool = False,
+    bounds: Sequence[int] | Literal["source"] | None = None,
+    complete: bool = False,
     memory: str = "512MB",
     note_source: bool = False,
 ) -> Job:
     """Write a volume to a store, as a job that can be stopped and resumed.
 
+    A volume goes to its place in the layer, of which it may be a part; several jobs may fill parts that share no chunk.
     The format follows from the ending (.zarr, .h5, .tif, .npy) and is precomputed without one. A layer that exists and
     agrees is written into; one that differs is refused. Integers of 32 and 64 bits whose layer type is unknown are
     saved as a segmentation, as the plan says. Labels must not be negative.
@@ -85,6 +90,10 @@ def save(
             daskflow reads them as that.
         background: the value that such chunks hold.
         overwrite: replace what is stored there by another job or program, and start over a job that differs.
+        bounds: of the level in a new layer, start and stop as z y x each, where the volume is a part of it; source for
+            those of the whole layer that the volume is read from. By default the volume's, or those of the layer.
+        complete: let chunks that the volume fills in part keep what else they hold, instead of refusing them. Jobs that
+            share a chunk must run one after the other.
         memory: what the voxels of a block may take for a further level to be written in the same pass.
         note_source: note in the provenance of the layers that are read what was made of them.
 
@@ -92,7 +101,8 @@ def save(
         The job; nothing has been written.
 
     Raises:
-        AlignmentError: a block would share a chunk or shard with another.
+        AlignmentError: a block would share a chunk or shard with another, or with what else the layer holds.
+        BoundsError: the volume reaches outside the bounds.
         ParameterError: the format cannot hold the volume, or it would overwrite what it is computed from.
         MetadataMismatchError: when the job is checked, as `--plan` does, or run, if the layer exists and differs.
         AlreadyStoredError: then, too, if chunks that this job has not written lie where it writes.
@@ -114,19 +124,26 @@ def save(
     )
     work = None if block is None else as_zyx(block, name="block")
     leaf = safe_name(location)
-    directory = f"{location}.daskflow/" if mip == 0 else f"{location}.mip{mip}.daskflow/"
     written = WriteProvenance(location, inside=target.name == "precomputed", mip=mip, levels=1 + levels)
     finish: tuple[Finish, ...] = (written, *(notes_in_sources(volume, location) if note_source else ()))
     if target.create is None:
         if mip or levels:
             raise ParameterError(f"{target.name} files have no mips; got mip={mip}, levels={levels}")
+        if bounds is not None or complete:
+            raise ParameterError(f"{target.name} files are written whole; bounds and complete are for layers of chunks")
         gathered = FileSink(location, spec, target.name, asked, dataset, overwrite=overwrite)
         files = file_stages(leaf, volume, gathered, block=work)
         stages = (*volume.expression.stages, *files)
-        return Job(stages, directory, name=f"save-{leaf}", finish=finish, notes=notes, overwrite=overwrite)
+        return Job(
+            stages, f"{location}.daskflow/", name=f"save-{leaf}", finish=finish, notes=notes, overwrite=overwrite
+        )
     if target.name == "precomputed":
         check_layout(spec, asked)
         asked = _keeping(volume, asked, location, mip)
+    spec = spec.replace(box=level_box(volume, bounds, location, target.name, mip), chunk_origin=None)
+    part = spec.box != volume.box
+    named = [location, *([f"mip{mip}"] if mip else []), *([str(volume.box)] if part else []), "daskflow/"]
+    directory = ".".join(named)
     budget = parse_bytes(memory)
     sharding = budget if shard == "auto" else None
     base = LayerSink(
@@ -137,22 +154,33 @@ def save(
         _completed(asked, spec, location, target.name, mip, sharding),
         drop=fitting(background, spec.dtype) if delete_background else None,
         overwrite=overwrite,
+        complete=complete,
+        finer=finer_levels(volume, spec, as_zyx(factor, name="factor"), location, target.name, mip),
     )
+    assert base.unit is not None
+    if part:
+        notes = (*notes, f"{volume.box} is written of the level {spec.box} (z0-z1_y0-y1_x0-x1)")
     warnings = assumed_voxel_size(volume) if target.needs_voxel_size else ()
     said: dict[str, Any] = {"name": f"save-{leaf}", "notes": notes, "warnings": warnings, "overwrite": overwrite}
     if not levels:
-        finish = (NoteBackground((base,)), *finish)
+        if not complete:
+            refuse_shared(
+                volume.box, base.unit, spec.box, "crop to that, or let chunks keep what else they hold: --complete"
+            )
+        finish = (*(() if part else (NoteBackground((base,)),)), *finish)
         alone = evaluate_stage(f"save-{leaf}", volume, base, block=work)
         return Job((*volume.expression.stages, alone), directory, finish=finish, **said)
     how = Downsampling(as_zyx(factor, name="factor"), chosen_method(spec, method), sparse)
     how.check(spec.dtype)
     new = NewLevels(location, target.name, mip, levels, how, asked, base.layout, sharding, base.drop, overwrite)
-    assert base.unit is not None
     sinks = new.sinks(spec)
-    finish = (NoteBackground((base, *sinks)), *finish)
     first, *others = passes(how, spec, sinks, memory=budget, base=base.unit)
+    if part:
+        z, y, x = map(math.lcm, base.unit, unit_of_all((first, *others)))
+        refuse_shared(volume.box, (z, y, x), spec.box, "crop to that, or make the levels afterwards, with downsample")
+    finish = (*(() if part else (NoteBackground((base, *sinks)),)), *finish)
     whole = evaluate_stage(f"save-{leaf}", volume, PyramidSink.of(base, first), block=work)
-    stages = (*volume.expression.stages, *in_order((whole, *stages_after(first, others))))
+    stages = (*volume.expression.stages, *in_order((whole, *stages_after(first, others, volume.box if part else None))))
     return Job(stages, directory, finish=finish, **said)
 
 

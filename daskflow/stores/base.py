@@ -338,6 +338,7 @@ class Format:
             `write_file` fail.
         datasets: whether ``file.suffix:dataset`` names an array inside the file.
         needs_voxel_size: whether its metadata cannot leave the voxel size open; an unknown one is written as 1 nm.
+        levels: whether a layer of chunks can have several levels.
     """
 
     name: str
@@ -351,6 +352,7 @@ class Format:
     check_file: Callable[[str, VolumeSpec, Layout, str | None], None] | None = None
     datasets: bool = False
     needs_voxel_size: bool = False
+    levels: bool = True
 
 
 def refuse_cast(dtype: np.dtype[Any], allowed: Sequence[str], target: str) -> None:

@@ -356,6 +356,7 @@ FORMATS = tuple(
         recognises=functools.partial(_is_array, version=version),
         create=functools.partial(create_bare, version=version),
         rank=41 if version == 2 else 40,
+        levels=False,
     )
     for version in (3, 2)
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -223,6 +224,13 @@ def passes(
         found.append(chosen)
         base = (1, 1, 1)
     return tuple(found)
+
+
+def unit_of_all(all_passes: Sequence[Pass]) -> Zyx:
+    """Return the smallest box of the finest volume (zyx) that every pass can work on alone."""
+    units = [[u * t for u, t in zip(one.unit, one.how.total(one.done), strict=True)] for one in all_passes]
+    z, y, x = (math.lcm(*axis) for axis in zip(*units, strict=True))
+    return z, y, x
 
 
 def block_bytes(one: Pass, base: Zyx = (1, 1, 1)) -> float:

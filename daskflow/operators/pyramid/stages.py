@@ -57,6 +57,10 @@ class PyramidSink(Sink):
         z, y, x = map(math.lcm, self.base.unit, self.levels.unit)
         return z, y, x
 
+    @property
+    def origin(self) -> Zyx:
+        return self.base.origin
+
     def check(self) -> None:
         self.base.check()
         self.levels.check()
