@@ -48,7 +48,7 @@ def downsample(
 
     One pass writes as many levels as blocks of `memory` bytes allow, the next goes on from the last of them, and the
     result is the same for any: means of integers are exact over all levels, floor(sum / count). A level that exists and
-    agrees is written into; one that differs is refused. Levels above those written are left as they are.
+    agrees is written into, where it has no chunks yet; one that differs is refused. Levels above are left as they are.
 
     Args:
         volume: the stored volume, opened at the mip to start from.
