@@ -54,7 +54,8 @@ def mesh(
     Marching cubes (zmesh; the extra "mesh") goes through blocks of `shape`, each with the one voxel that it shares with
     the next ones, and surfaces are simplified where no two blocks meet: meshes are watertight across blocks. Then, in
     the same job, the pieces of every label are joined, made into levels of detail and written, with a spatial index.
-    Meshes of a precomputed layer go into it, and its info names them once all are there.
+    Meshes of a precomputed layer go into it, and its info names them once all are there; those of
+    chosen labels only where it names none.
 
     Args:
         volume: a segmentation, with one channel; a part of one gives meshes of what is in that part.

@@ -60,7 +60,8 @@ def skeletonize(
     Blocks of `shape` are traced by TEASAR (kimimaro; the extra "skeleton"), each with the one voxel that it shares with
     the next ones. Then, in the same job, the pieces of every label are joined where they meet, pruned, and written with
     a spatial index. Length limits hold for joined skeletons and `dust` for the whole volume, so that neither depends on
-    how blocks cut an object. Skeletons of a precomputed layer go into it, and its info names them once all are there.
+    how blocks cut an object. Skeletons of a precomputed layer go into it, and its info names them once all are
+    there; those of chosen labels only where it names none.
 
     Args:
         volume: a segmentation, with one channel; a part of one gives skeletons of what is in that part.

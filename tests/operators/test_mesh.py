@@ -424,3 +424,12 @@ def test_labels_that_were_asked_for_and_are_not_there_are_named(form, layer, cap
     assert "12 of 14 labels that were asked for are not in the volume" in caplog.text
     report = run(mesh(daskflow.open(layer), labels=[5, 8], output=f"{layer}/there", **SMALL))
     assert "labels_without_meshes" not in report.results
+
+
+def test_meshes_of_chosen_labels_do_not_take_the_place_of_all(layer):
+    run(mesh(daskflow.open(layer), labels=[5], output=f"{layer}/first", **SMALL))
+    assert json.loads((layer / "info").read_text())["mesh"] == "first"
+    run(mesh(daskflow.open(layer), output=f"{layer}/all", **SMALL))
+    for options in ({"labels": [8]}, {"exclude_labels": [5]}):
+        run(mesh(daskflow.open(layer), output=f"{layer}/{next(iter(options))}", **options, **SMALL))
+        assert json.loads((layer / "info").read_text())["mesh"] == "all"

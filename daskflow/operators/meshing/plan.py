@@ -42,6 +42,11 @@ class Selection:
     within: Dust = "volume"
     fill_holes: bool = False
 
+    @property
+    def partial(self) -> bool:
+        """Whether labels were chosen by name, which shall not take the place of all in the layer's info."""
+        return self.labels is not None or bool(self.exclude)
+
 
 @dataclass(frozen=True)
 class Target:

@@ -35,6 +35,11 @@ class Selection:
     exclude: tuple[int, ...] = ()
     dust: int = 1000
 
+    @property
+    def partial(self) -> bool:
+        """Whether labels were chosen by name, which shall not take the place of all in the layer's info."""
+        return self.labels is not None or bool(self.exclude)
+
     def chosen(self, labels: Labels) -> Labels:
         """Return the labels that are wanted, whatever their size."""
         keep = labels != 0

@@ -6,18 +6,19 @@ from daskflow.errors import StoreNotFoundError
 from daskflow.stores.precomputed_info import edit_info, load_info
 
 
-def name_objects(layer: str, **directories: str) -> None:
+def name_objects(layer: str, *, keep: bool = False, **directories: str) -> None:
     """Make directories known in the ``info`` of their layer, of which nothing else changes.
 
     Args:
         layer: URL.
+        keep: leave the directories that the ``info`` names already.
         **directories: their names in the layer, as ``mesh`` or ``skeletons``.
 
     Raises:
         StoreNotFoundError: there is no layer.
         StoreAccessError: the location refuses.
     """
-    edit_info(layer, lambda info: {**info, **directories})
+    edit_info(layer, lambda info: {**info, **{k: v for k, v in directories.items() if not (keep and info.get(k))}})
 
 
 def layer_above(url: str) -> str | None:
