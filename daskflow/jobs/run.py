@@ -23,6 +23,7 @@ from daskflow.jobs.plan import Plan, StagePlan
 from daskflow.jobs.progress import Progress, Snapshot, progress_of
 from daskflow.jobs.report import Interrupted, Report, StageReport, State
 from daskflow.jobs.stream import Policy, Stream
+from daskflow.jobs.taken import forget_replaced
 from daskflow.redaction import redact
 from daskflow.stores import kvstore
 from daskflow.stores.rehearsal import rehearsing
@@ -79,6 +80,8 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
             return report
         if options.verb == "run":
             warn(job.warnings)
+        if job.overwrite and options.verb == "run":
+            forget_replaced(description, directory)
         directory.claim(job.name, description, job.command, anew=complete or not options.resume)
         died = client is None and directory.died_in_process
         if client is None:

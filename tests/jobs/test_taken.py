@@ -86,6 +86,19 @@ def test_a_job_that_differs_starts_over_when_it_may_overwrite(tmp_path):
     np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").read(), IMAGE + 1)
 
 
+def test_jobs_whose_chunks_were_replaced_do_not_go_on(tmp_path):
+    whole = volume().save(tmp_path / "layer", chunk=(8, 8, 8))
+    quietly(whole)
+    part = volume(IMAGE[:8] + 5).save(tmp_path / "layer", overwrite=True)
+    quietly(part)
+    with pytest.raises(AlreadyStoredError, match=r"by the job in \S+layer\.0-8_0-16_0-16\.daskflow"):
+        whole.run(progress=False)
+    other = daskflow.open(IMAGE[8:], voxel_size=(40, 4, 4), voxel_offset=(8, 0, 0))
+    quietly(other.save(tmp_path / "layer", overwrite=True))
+    assert len(list(tmp_path.glob("layer.*daskflow"))) == 2
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").read(), np.concatenate([IMAGE[:8] + 5, IMAGE[8:]]))
+
+
 def test_an_interrupted_job_goes_on_among_its_own_chunks(tmp_path):
     job = volume().save(tmp_path / "layer", chunk=(8, 8, 8), block=(8, 8, 8))
     quietly(job)

@@ -48,7 +48,7 @@ class FinishMeshes(Finish):
             report, self.meshing.shuffle, scratch, labels=chosen.labels, exclude=chosen.exclude, kind="meshes"
         )
         if self.layer is not None:
-            name_objects(self.layer, keep=chosen.partial, mesh=url.rpartition("/")[2])
+            name_objects(self.layer, chosen.partial, mesh=url.rpartition("/")[2])
 
     def _info(self, scratch: str) -> Json:
         meshing, target = self.meshing, self.meshing.target

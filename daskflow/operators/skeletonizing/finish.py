@@ -66,7 +66,7 @@ class FinishSkeletons(Finish):
         kvstore.write_bytes(f"{self.url}/info", json.dumps(info, indent=1).encode())
         kvstore.write_bytes(f"{self.url}/provenance", json.dumps(provenance(report), indent=1).encode())
         if self.layer is not None:
-            name_objects(self.layer, keep=chosen.partial, skeletons=self.url.rpartition("/")[2])
+            name_objects(self.layer, chosen.partial, skeletons=self.url.rpartition("/")[2])
 
     def _add_up(self, report: Report, scratch: str) -> None:
         with contextlib.nullcontext() if self.table is None else writing(self.table) as file:

@@ -6,7 +6,7 @@ from daskflow.errors import StoreNotFoundError
 from daskflow.stores.precomputed_info import edit_info, load_info
 
 
-def name_objects(layer: str, *, keep: bool = False, **directories: str) -> None:
+def name_objects(layer: str, keep: bool = False, /, **directories: str) -> None:
     """Make directories known in the ``info`` of their layer, of which nothing else changes.
 
     Args:
