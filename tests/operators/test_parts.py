@@ -206,3 +206,19 @@ def test_the_command_line_puts_a_crop_into_the_bounds_of_its_source(tmp_path):
         np.testing.assert_array_equal(read(target, BoundingBox((0, 16, 16), (8, 48, 48))), array[:8, 16:48, 16:48])
         planned = CliRunner().invoke(app, ["--plan", *crop, "save", str(target)])
         assert "is written of the level" in planned.output
+
+
+def test_a_part_is_written_beside_outputs_whose_chunks_begin_elsewhere(tmp_path):
+    array = voxels((20, 40, 40))
+    part = volume(array, (0, 0, 0)).crop(BoundingBox((3, 5, 7), (19, 33, 40)))
+    jobs = [
+        part.save(tmp_path / "full", bounds=(0, 0, 0, 20, 40, 40), chunk=(8, 8, 8), complete=True),
+        part.save(tmp_path / "alone", chunk=(8, 8, 8)),
+        daskflow.connected_components(daskflow.threshold(part, threshold=2**15)).save(
+            tmp_path / "labels", bounds=(0, 0, 0, 20, 40, 40), chunk=(8, 8, 8), complete=True
+        ),
+    ]
+    alone = daskflow.connected_components(daskflow.threshold(part, threshold=2**15)).read()
+    assert daskflow.merge(jobs).run(progress=False).ok
+    for name, wanted in (("full", part.read()), ("alone", part.read()), ("labels", alone)):
+        np.testing.assert_array_equal(read(tmp_path / name, part.box, fill_missing=True), wanted)

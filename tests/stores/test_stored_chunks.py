@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.stores import Layout
+from daskflow.stores import Layout, Store
 from daskflow.stores.opening import create_store
 
 BOX = BoundingBox((-8, 16, 5), (24, 47, 40))
@@ -49,3 +49,14 @@ def test_stored_chunks_are_those_that_were_written(tmp_path, place, format_name,
                 for x in range(low.start[2], low.stop[2], unit[2])
             }
         assert found == wanted, asked
+
+
+def test_a_store_whose_names_do_not_tell_is_read_at_three_places(tmp_path):
+    store = create_store(tmp_path / "a", SPEC, format="zarr3", layout=Layout(chunk=(8, 8, 8)))
+    assert list(Store.stored_chunks(store, BOX)) == []
+    first = BoundingBox((-8, 16, 5), (0, 24, 13))
+    store.write(first, np.ones(first.shape, np.uint8))
+    assert list(Store.stored_chunks(store, BOX)) == [first]
+    next(path for path in (tmp_path / "a" / "c").rglob("*") if path.is_file()).write_bytes(b"damaged")
+    assert list(Store.stored_chunks(store, BOX)) == [first]
+    assert list(Store.stored_chunks(store, BoundingBox((-8, 16, 5), (-8, 16, 5)))) == []
