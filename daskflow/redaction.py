@@ -31,15 +31,20 @@ _RULES = tuple(
     )
 )
 
+# What moves the cursor, colours, hides or turns around what is read; not tabs and new lines.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 # What every rule needs in a text, found in one pass.
 _HINT = re.compile(r"[@?=<]|:(?!//)|(?:key|id|token|secret|passwo?r?d)['\"]?\s*:|bearer|authorization", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
-    """Return the text without user names, passwords and queries of URLs, and without credentials by other names.
+    r"""Return the text without user names, passwords and queries of URLs, and without credentials by other names.
 
-    Local paths stay as they are. What is left is not changed by another pass.
+    Local paths stay as they are, but what a terminal would obey or not show is written out, e.g. as ``\x1b``. What is
+    left is not changed by another pass.
     """
+    text = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     for secret in _secrets():
         if secret in text:
             text = text.replace(secret, "...")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 from types import TracebackType
@@ -16,7 +17,18 @@ def main() -> None:
     from daskflow.cli.app import app
 
     sys.excepthook = _show
+    handler = logging.StreamHandler()
+    handler.setFormatter(Shown())
+    logging.getLogger("daskflow").addHandler(handler)
     app()
+
+
+class Shown(logging.Formatter):
+    """Writes log records without passwords, and control characters so that they do nothing."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        return redact(super().format(record))
 
 
 def _show(_kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:

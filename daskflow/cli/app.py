@@ -80,7 +80,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except DaskflowError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(redact(str(error))) from error
     except click.ClickException as error:
         error.message = redact(error.message)  # type: ignore[misc]  # only its text changes
         raise
@@ -105,6 +105,8 @@ def _told() -> Iterator[None]:
 )
 @click.option("--fail-fast", is_flag=True, help="Stop at the first block that fails.")
 @click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--overwrite", is_flag=True, help="Start over: forget what earlier runs of the job have done.")
+@click.option("--retry-failed", is_flag=True, help="Run the blocks that failed in an earlier run, too.")
 @click.option("--yes", is_flag=True, help="Do not ask before something is deleted or overwritten.")
 @click.option("--plugin-file", multiple=True, metavar="FILE", help="Python file with operators of your own.")
 @click.pass_context
@@ -122,9 +124,9 @@ def finish(ctx: click.Context, /, steps: list[Step | None], **options: Any) -> N
     """Apply the commands in order, then run what the sinks have asked for in one job."""
     from daskflow.cli.running import Settings, run
 
+    words = ctx.meta.get("daskflow.words", sys.argv[1:])
     settings = Settings(
-        command=("daskflow", *ctx.meta.get("daskflow.words", sys.argv[1:])),
-        verb=ctx.meta.get("daskflow.verb", "run"),
+        command=("daskflow", *(word for word in words if word not in ("--overwrite", "--retry-failed"))),
         directory=ctx.meta.get("daskflow.directory"),
         **{name: value for name, value in options.items() if name != "plugin_file"},
     )

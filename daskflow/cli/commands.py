@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from daskflow.cli.chain import Chain, Step
-from daskflow.cli.words import Numbers, WordCommand
+from daskflow.cli.words import Numbers, WordCommand, say
 
 if TYPE_CHECKING:
     from daskflow.geometry import LayerType
@@ -25,18 +26,35 @@ def status(job: str) -> None:
     from daskflow.jobs import status as read_status
     from daskflow.jobs.status import find_all
 
-    click.echo("\n\n".join(str(read_status(one.url)) for one in find_all(job)))
+    say("\n\n".join(str(read_status(one.url)) for one in find_all(job)))
 
 
 @click.command(cls=WordCommand, short_help="Run the failed blocks of a job again.")
 @click.argument("job", metavar="JOB")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
-def retry(ctx: click.Context, job: str) -> None:
-    """Run the failed blocks of a job again, with the command line that it was started with.
+def retry(ctx: click.Context, job: str, yes: bool) -> None:
+    """Run the failed blocks of a job again, with the command line that it was started with, after asking.
 
-    JOB is the job's directory, OUTPUT.daskflow, or the output itself.
+    JOB is the job's directory, OUTPUT.daskflow, or an output. The command line is run only if you alone can have
+    written it, on a disk of this machine.
     """
-    _again(ctx, job, "retry")
+    from daskflow.cli.app import app
+    from daskflow.cli.running import agree
+    from daskflow.jobs import status as read_status
+    from daskflow.jobs.status import own_command
+
+    command = own_command(job)
+    shown = f"this runs, with the blocks that failed:\n  {shlex.join(command)}"
+    if yes or ctx.find_root().params.get("yes"):
+        say(shown, err=True)
+    else:
+        agree([shown])
+    with app.make_context("daskflow", command[1:]) as fresh:
+        fresh.meta.update({"daskflow.words": command[1:], "daskflow.directory": read_status(job).directory})
+        fresh.params.update(retry_failed=True, overwrite=False)
+        app.invoke(fresh)
+    ctx.exit(0)
 
 
 @click.command(cls=WordCommand, short_help="Read back all that is stored, and list what is missing or damaged.")
@@ -48,36 +66,31 @@ def retry(ctx: click.Context, job: str) -> None:
 def verify(ctx: click.Context, output: str, mip: int | None, fill_missing: bool, listed: str | None) -> None:
     """Read back all that is stored, and list what is missing or damaged; the exit status is 2 if anything is.
 
-    OUTPUT is a layer, whose chunks, also those in shards, are read at every level; or what a command line of daskflow
-    has written. Blocks of a job that wrote what is bad are marked as not done: the same line, run again, makes only
-    them anew.
+    OUTPUT is a layer, whose chunks, also those in shards, are read at every level, or a file. Without options, what
+    else the same line has written is read, too. Blocks of a job that wrote what is bad are marked as not done: the same
+    line, run again, makes only them anew.
     """
-    from daskflow.errors import StoreNotFoundError
-    from daskflow.jobs import verify as read_layer
+    from daskflow.jobs import verify as read_volumes
+    from daskflow.jobs.verify import volumes_beside
 
-    if mip is None and not fill_missing and listed is None and _made_by_line(output):
-        try:
-            _again(ctx, output, "verify")
-        except click.ClickException as error:
-            if not isinstance(error.__cause__, StoreNotFoundError):  # what the layer was made of may be gone
-                raise
-    layer = output.removesuffix("/").removesuffix(".daskflow")
-    report = read_layer(layer, mip=mip, fill_missing=fill_missing, output=listed)
-    click.echo(f"{report.headline}\n{report.unsaid}")
+    alone = mip is not None or fill_missing or listed is not None
+    name, volumes = (output, (output,)) if alone else volumes_beside(output)
+    report = read_volumes(*volumes, name=name, mip=mip, fill_missing=fill_missing, output=listed)
+    say(f"{report.headline}\n{report.unsaid}")
     for name, chosen in (("missing", True), ("damaged", False)):
         total = report.counts.get(f"{name}_chunks", 0)
         bad = [one for one in report.failures if (one.exception == "MissingChunkError") == chosen]
         if bad:
-            click.echo(f"{total:,} chunk{'s' * (total != 1)} {name} (z0-z1_y0-y1_x0-x1):")
+            say(f"{total:,} chunk{'s' * (total != 1)} {name} (z0-z1_y0-y1_x0-x1):")
         for one in bad[:_SHOWN]:
-            click.echo(f"  {one.stage} {one.box}: {one.message}")
+            say(f"  {one.stage} {one.box}: {one.message}")
         if total > _SHOWN:
-            click.echo(f"  and {total - _SHOWN:,} more; {f'see {listed}' if listed else '--list FILE lists all'}")
+            say(f"  and {total - _SHOWN:,} more; {f'see {listed}' if listed else '--list FILE lists all'}")
     for twin in report.results.get("chunks_of_two_names", ()):
-        click.echo(f"{twin}: several files (.gz, .br, plain) hold this chunk, of which the newest counts")
+        say(f"{twin}: several files (.gz, .br, plain) hold this chunk, of which the newest counts")
     for job, blocks in report.results.get("set_back", {}).items():
         marked = f"{blocks:,} block{'s are' if blocks != 1 else ' is'} marked as not done in {job}"
-        click.echo(f"{marked}: run that job again to make only {'them' if blocks != 1 else 'it'} anew")
+        say(f"{marked}: run that job again to make only {'them' if blocks != 1 else 'it'} anew")
     ctx.exit(0 if report.ok else 2)
 
 
@@ -106,10 +119,10 @@ def info(layer: str, scan: bool | None, **opening: Any) -> None:
     """
     from daskflow.jobs.layer_info import layer_info
 
-    click.echo(str(layer_info(layer, scan=scan, **opening)))
+    say(str(layer_info(layer, scan=scan, **opening)))
 
 
-@click.command(cls=WordCommand, short_help="Remove levels, boxes, meshes or skeletons of a layer, after asking.")
+@click.command(cls=WordCommand, short_help="Remove a layer, or levels, boxes, meshes or skeletons of it, after asking.")
 @click.argument("layer", metavar="LAYER")
 @click.option("-m", "--mip", "mips", type=Numbers(int), default=(), metavar="MIPS", help="Levels, with commas.")
 @click.option("--start", type=Numbers(int), help="First voxel of a box, of the finest of these levels.")
@@ -128,9 +141,10 @@ def remove(
     forget: bool,
     yes: bool,
 ) -> None:
-    """Remove levels, boxes, meshes or skeletons of a layer: what will go is shown first, with files and bytes.
+    """Remove a layer with the jobs that made it, or what options name of it: what will go is shown first.
 
-    Levels keep their entries in the info, so that they can be written again. Nothing outside the layer is touched.
+    Levels keep their entries in the info, so that they can be written again. Nothing outside the layer is touched but
+    the records of jobs; no link is followed.
     """
     from daskflow.errors import ParameterError
     from daskflow.geometry import BoundingBox, as_zyx
@@ -140,11 +154,11 @@ def remove(
         raise ParameterError("give both start and size of a box")
     box = None if start is None or size is None else BoundingBox.from_size(as_zyx(start), as_zyx(size))
     removal = plan_removal(layer, mips=mips, box=box, mesh=mesh, skeletons=skeletons, forget=forget)
-    click.echo(str(removal))
+    say(str(removal))
     if not (yes or click.get_current_context().find_root().params.get("yes")):
         click.confirm("Remove this?", abort=True)
     removed = removal.run()
-    click.echo(f"removed {removed:,} file{'s' * (removed != 1)}")
+    say(f"removed {removed:,} file{'s' * (removed != 1)}")
 
 
 @click.command("set", cls=WordCommand, short_help="Correct the kind, voxel size or offset of a layer, in place.")
@@ -174,7 +188,7 @@ def set_layer(
     if undo and asked != (None, None, None):
         raise ParameterError("undo stands alone: say what to set, or --undo")
     lines = put_back(layer) if undo else correct(layer, Correction(*asked))  # type: ignore[arg-type]
-    click.echo("\n".join(lines))
+    say("\n".join(lines))
 
 
 @click.command(cls=WordCommand, short_help="Memory for a shape of blocks, or a shape for memory, of a layer.")
@@ -208,7 +222,7 @@ def plan(
     needed = memory_for(block, voxel, window)
     made = 0 if window == (1, 1, 1) else min(levels, levels_within(needed, unit, voxel, window))
     z, y, x = block
-    click.echo(
+    say(
         f"block zyx {z} {y} {x}: {format_bytes(needed)} with its levels, {made} level{'s' * (made != 1)} in one pass,"
         f" {len(BlockGrid(spec.box, block, spec.chunk_origin)):,} blocks of mip {mip}"
     )
@@ -263,27 +277,3 @@ COMMANDS = {
     for command in (demo, info, neuroglancer, plan, remove, retry, set_layer, status, verify)
     if command.name
 }
-
-
-def _made_by_line(output: str) -> bool:
-    """Return whether a command line made an output, not only parts of it such as counts or meshes."""
-    from daskflow.jobs.directory import JobDirectory
-    from daskflow.stores import kvstore
-
-    url = kvstore.normalise(output)
-    jobs = (JobDirectory(candidate).read("job.json") for candidate in (url, f"{url}.daskflow"))
-    return any(job is not None and job["command"] is not None for job in jobs)
-
-
-def _again(ctx: click.Context, job: str, verb: str) -> None:
-    """Go through the command line that made a job, and do `verb` in the end."""
-    from daskflow.cli.app import app
-    from daskflow.jobs import saved_command
-    from daskflow.jobs import status as read_status
-
-    words = saved_command(job)[1:]
-    directory = read_status(job).directory
-    with app.make_context("daskflow", list(words)) as fresh:
-        fresh.meta.update({"daskflow.verb": verb, "daskflow.words": words, "daskflow.directory": directory})
-        app.invoke(fresh)
-    ctx.exit(0)

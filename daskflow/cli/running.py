@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import click
 
 from daskflow.cli.chain import Chain
+from daskflow.cli.words import say
 from daskflow.errors import ParameterError
 from daskflow.jobs import Interrupted, Job, merge
 
@@ -30,8 +31,9 @@ class Settings:
         fail_fast: stop at the first block that fails.
         quiet: no progress.
         yes: do not ask before something is lost.
-        verb: run the job, retry its failed blocks too, or verify what it stored.
-        directory: of the job that is retried or verified, to know it again.
+        overwrite: start over, whatever earlier runs have done.
+        retry_failed: run the blocks that failed in an earlier run, too.
+        directory: of the job that is retried, to know it again.
     """
 
     command: tuple[str, ...]
@@ -44,7 +46,8 @@ class Settings:
     fail_fast: bool
     quiet: bool
     yes: bool
-    verb: Literal["run", "retry", "verify"]
+    overwrite: bool
+    retry_failed: bool
     directory: str | None
 
 
@@ -62,7 +65,7 @@ def run(chain: Chain, settings: Settings) -> int:
             code = _run_job(merge(chain.jobs, command=settings.command), settings)
         except Interrupted:
             return 130  # the progress has said how to go on
-    if settings.verb == "run" and not settings.only_plan and code == 0:
+    if settings.directory is None and not settings.only_plan and code == 0:
         for show in chain.after:
             show()
     return code
@@ -76,44 +79,39 @@ def _run_job(job: Job, settings: Settings) -> int:
         )
     with _client(settings) as client:
         if settings.only_plan:
-            job.check()
-            click.echo(str(job.plan(client)))
+            job.check(overwrite=settings.overwrite)
+            say(str(job.plan(client)))
             return 0
-        if settings.verb == "run" and not settings.yes:
-            _ask(job)
-        progress = False if settings.quiet else None
-        if settings.verb == "verify":
-            report = job.verify(client, progress=progress)
-        else:
-            report = job.run(
-                client,
-                progress=progress,
-                retries=settings.retries,
-                fail_fast=settings.fail_fast,
-                retry_failed=settings.verb == "retry",
-            )
+        if settings.directory is None and job.confirm and not settings.yes:
+            agree(job.confirm)
+        report = job.run(
+            client,
+            progress=False if settings.quiet else None,
+            retries=settings.retries,
+            fail_fast=settings.fail_fast,
+            overwrite=settings.overwrite,
+            retry_failed=settings.retry_failed,
+        )
     seen = not settings.quiet and sys.stdout.isatty() and sys.stderr.isatty()
     shown = replace(report, warnings=())  # the log has told them
-    click.echo(shown.unsaid if seen else str(shown))
+    say(shown.unsaid if seen else str(shown))
     for name, value in report.results.items():
         rows = value.items() if isinstance(value, dict) else [(name, value)]
         for label, found in rows:
             told = ", ".join(map(str, found)) if isinstance(found, list) else found
             named = label.replace("_", " ")
-            click.echo(f"  {named:<28}{told:.6g}" if isinstance(told, float) else f"  {named}: {told}")
+            say(f"  {named:<28}{told:.6g}" if isinstance(told, float) else f"  {named}: {told}")
     return 0 if report.ok else 2
 
 
-def _ask(job: Job) -> None:
-    """Show what is lost when a job runs, and go on only when that is wanted.
+def agree(lines: Sequence[str]) -> None:
+    """Show what is about to happen, and go on only when that is wanted.
 
     Raises:
-        ParameterError: nobody is there to answer.
+        ParameterError: it is not, or nobody is there to answer.
     """
-    if not job.confirm:
-        return
-    for line in job.confirm:
-        click.echo(line, err=True)
+    for line in lines:
+        say(line, err=True)
     try:
         click.confirm("Go on?", abort=True, err=True)
     except click.Abort:

@@ -8,8 +8,15 @@ from typing import Any
 
 import click
 
+from daskflow.redaction import redact
+
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _LABELLED = re.compile(r"(xyz|zyx):(.+)", re.IGNORECASE)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Write a text to the terminal: what may come from a stranger's file is shown there, and does nothing."""
+    click.echo(redact(text), err=err)
 
 
 class Numbers(click.ParamType[tuple[float, ...]]):

@@ -8,6 +8,7 @@ import numpy as np
 
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.volume.node import Array
+from daskflow.volume.output import Output
 from daskflow.volume.stage import BlockResult, Bound, Estimate, Own
 
 
@@ -68,6 +69,10 @@ class Consumer(Bound):
     def describe(self) -> dict[str, Any]:
         """Return all that the stored bytes depend on, the voxels apart, as JSON."""
         raise NotImplementedError
+
+    def makes(self) -> tuple[Output, ...]:
+        """Return what it writes where it is to stay; nothing unless said."""
+        return ()
 
     def intact(self) -> bool:
         """Return whether what earlier runs wrote is still there."""

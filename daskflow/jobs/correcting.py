@@ -16,8 +16,9 @@ from typing import Any
 from daskflow.errors import MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_voxel_size, as_zyx
 from daskflow.geometry.spec import VoxelSize
-from daskflow.jobs.directory import jobs_of
+from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.lock import Lease
+from daskflow.jobs.outputs import jobs_of, leased
 from daskflow.jobs.provenance import circumstances, note, notes_of
 from daskflow.jobs.shapes import fits, known
 from daskflow.stores import Store, kvstore
@@ -28,6 +29,7 @@ from daskflow.stores.precomputed_info import corrected_info, info_url, load_info
 from daskflow.stores.zarr_arrays import ZarrStore
 from daskflow.stores.zarr_attributes import OWN_KEY, corrected_attributes, own
 from daskflow.stores.zarr_nodes import Node, read_node
+from daskflow.volume.output import Output
 
 _JOB, _UNDO = "set", "set --undo"
 _FILES = {"info", "zarr.json", ".zattrs", ".zmetadata"}
@@ -138,8 +140,9 @@ def undo(url: str) -> list[str]:
 
 @contextmanager
 def _leased(url: str) -> Iterator[None]:
-    """Hold the leases of all jobs that write a layer."""
+    """Hold the leases of a layer and of all jobs that write it."""
     with ExitStack() as leases:
+        leases.enter_context(leased(JobDirectory(f"{url}.set.daskflow"), [Output(url, "layer").placed()]))
         for job in jobs_of(url):
             leases.enter_context(Lease(job.lock))
         yield

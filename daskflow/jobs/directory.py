@@ -20,9 +20,10 @@ from daskflow.jobs.batch import Failure
 from daskflow.jobs.fingerprint import changes, differences
 from daskflow.jobs.ledger import DONE, EMPTY, Ledger
 from daskflow.jobs.report import Report
-from daskflow.jobs.shapes import fits
+from daskflow.jobs.shapes import fits, known
 from daskflow.redaction import redact, redacted
 from daskflow.stores import kvstore
+from daskflow.volume.output import Output
 
 _FORMAT = 1
 _IN_PROCESS = "in-process.json"
@@ -43,6 +44,7 @@ class _Job:
     stages: dict[str, _Described]
     command: list[str] | None = None
     run: str | None = None
+    outputs: list[Output] | None = None
 
 
 _KINDS: dict[str, Any] = {
@@ -85,12 +87,18 @@ class JobDirectory:
             return None
         reason = "it does not hold what it should"
         try:
-            values = json.loads(data)
+            values = redacted(json.loads(data))  # it may come from a stranger
             if fits(values, _KINDS.get(name, Any)):
                 return values
         except (ValueError, RecursionError) as error:
             reason = str(error)
         raise JobError(f"{url} is damaged ({reason}); delete {self.url} to start over")
+
+    @property
+    def outputs(self) -> list[Output]:
+        """What its job makes; nothing where that is not stated."""
+        stated = (self.read("job.json") or {}).get("outputs") or []
+        return [Output(**known(Output, one)) for one in stated]
 
     def write(self, name: str, values: Any) -> None:
         """Store JSON values as an object, atomically."""
@@ -102,7 +110,6 @@ class JobDirectory:
         description: dict[str, Any],
         *,
         renew: bool = False,
-        undo: Sequence[str] = (),
         command: Sequence[str] | None = None,
     ) -> bool:
         """Return whether there is nothing to go on with; another job of which no block is done gives way.
@@ -110,22 +117,21 @@ class JobDirectory:
         Args:
             description: of the stages.
             renew: let a job that has finished give way, too.
-            undo: command lines that remove what the job made.
             command: the command line that makes this job.
 
         Raises:
             ChangedJobError: it belongs to a job with another description.
         """
-        known = self.read("job.json")
-        differing = known is not None and bool(changes(known["stages"], description))
-        if known is not None and differing and not (renew and self._finished()) and self._any_done(known["stages"]):
-            lines = "\n".join(f"  {line}" for line in differences(known, description, command))
-            way = " && ".join(undo) if undo else "delete that directory"
+        there = self.read("job.json")
+        differing = there is not None and bool(changes(there["stages"], description))
+        if there is not None and differing and not (renew and self._finished()) and self._any_done(there["stages"]):
+            lines = "\n".join(f"  {line}" for line in differences(there, description, command))
             raise ChangedJobError(
                 f"{self.url} belongs to a job that differs from this one:\n{lines}\n"
-                f"Write to another output, or start over: {way}"
+                "Write to another output, or start over with --overwrite before the first command (in Python:"
+                " overwrite=True)"
             )
-        return known is None or differing
+        return there is None or differing
 
     def _finished(self) -> bool:
         report = self.load_report()
@@ -136,7 +142,13 @@ class JobDirectory:
         return any(ledger.count(DONE) or ledger.count(EMPTY) for ledger in ledgers)
 
     def claim(
-        self, name: str, description: dict[str, Any], command: Sequence[str] | None, *, anew: bool = False
+        self,
+        name: str,
+        description: dict[str, Any],
+        command: Sequence[str] | None,
+        *,
+        outputs: Sequence[Output] = (),
+        anew: bool = False,
     ) -> None:
         """Store what job the directory is now.
 
@@ -144,20 +156,22 @@ class JobDirectory:
             name: the job's.
             description: of its stages.
             command: the command line that made it.
+            outputs: what it makes, as `stated`.
             anew: an earlier run had ended the job, so that this one does not go on with it.
         """
-        known = self.read("job.json")
-        same = known is not None and known["stages"] == description and not anew
+        earlier = self.read("job.json")
+        same = earlier is not None and earlier["stages"] == description and not anew
         values = {
             "format": _FORMAT,
             "daskflow": daskflow.__version__,
             "name": name,
             "user": user(),
             "command": None if command is None else without_secrets(command),
-            "run": known.get("run") if same else uuid.uuid4().hex,
+            "run": earlier.get("run") if same else uuid.uuid4().hex,
+            "outputs": [one.to_json() for one in outputs],
             "stages": description,
         }
-        if known != values:
+        if earlier != values:
             self.write("job.json", values)
 
     def clear(self) -> None:
@@ -206,42 +220,6 @@ class JobDirectory:
     def save_report(self, report: Report) -> None:
         """Store a report; its results must be JSON values."""
         self.write("report.json", report.to_json())
-
-
-def jobs_of(url: str) -> list[JobDirectory]:
-    """Return the directories of the jobs that wrote a layer or parts of it: beside it, and inside it.
-
-    Args:
-        url: of the layer, normalised.
-    """
-    parent, _, name = url.rpartition("/")
-    places = [f"{parent}/{one}" for one in _job_directories(parent, f"{name}.")]
-    places += [f"{url}/{one}" for kind in ("mesh", "skeleton") for one in _job_directories(url, kind)]
-    return [JobDirectory(place) for place in places]
-
-
-def _job_directories(url: str, prefix: str) -> list[str]:
-    """Return the names below a URL that begin with a prefix and are job directories."""
-    path = kvstore.local_path(url)
-    if path is not None:
-        found = {one.parent.name for one in path.glob("*.daskflow/job.json") if one.parent.name.startswith(prefix)}
-    else:
-        ends = ".daskflow/job.json"
-        names = kvstore.list_names(url, prefix)
-        found = {one.removesuffix("/job.json") for one in names if one.endswith(ends) and one.count("/") == 1}
-    return sorted(found)
-
-
-def levels_written(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return what a task's description says of the levels it writes: url, mip and, of coarser ones, downsampling."""
-    found = []
-    for sink in (task, *task.get("sinks", [])):
-        if "mip" in sink and "url" in sink:
-            found.append(sink)
-        made = sink.get("levels")
-        below = {"levels": made, **sink} if isinstance(made, list) else made or {}
-        found += [{**level, "downsampling": below.get("downsampling")} for level in below.get("levels", [])]
-    return found
 
 
 def _plain(value: Any) -> Any:

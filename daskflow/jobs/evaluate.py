@@ -19,6 +19,7 @@ from daskflow.stores.opening import open_store, write_file
 from daskflow.volume import BlockResult, Estimate, Expression, Task
 from daskflow.volume.expression import Fetched
 from daskflow.volume.node import Array, MappedBoxes, Node, Stored
+from daskflow.volume.output import Output
 from daskflow.volume.stage import Own
 
 
@@ -126,6 +127,9 @@ class Evaluate(VoxelTask):
             counts.update(result.counts)
         return BlockResult(empty=all(result.empty for result in results), counts=dict(counts))
 
+    def makes(self) -> tuple[Output, ...]:
+        return tuple(one for consumer in self.consumers for one in consumer.makes())
+
     def intact(self) -> bool:
         return all(one.intact() for one in self.consumers)
 
@@ -192,6 +196,9 @@ class Assemble(Task):
         read = sink.gathered.store().read  # slab after slab
         write_file(sink.url, sink.spec, read, format=sink.format, layout=sink.layout, dataset=sink.dataset)
         return BlockResult()
+
+    def makes(self) -> tuple[Output, ...]:
+        return (self.sink.output,)
 
     def intact(self) -> bool:
         return self.sink.exists()

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from daskflow.errors import JobError
+from daskflow.geometry import BlockGrid
 from daskflow.redaction import redact, redacted
 from daskflow.volume import has_operator
 from daskflow.volume.stage import Stage
@@ -30,9 +31,8 @@ def describe_stages(stages: Sequence[Stage]) -> dict[str, Any]:
     """
     described = {}
     for stage in stages:
-        grid = stage.grid
         values = {
-            "grid": {"box": str(grid.box), "block": grid.block, "origin": grid.origin},
+            "grid": described_grid(stage.grid),
             "task": stage.task.describe(),
         }
         try:
@@ -40,6 +40,12 @@ def describe_stages(stages: Sequence[Stage]) -> dict[str, Any]:
         except TypeError as error:
             raise JobError(f"stage {stage.name} describes itself by what JSON cannot hold: {error}") from error
     return described
+
+
+def described_grid(grid: BlockGrid) -> dict[str, Any]:
+    """Return what blocks there are, as JSON values."""
+    origin = None if grid.origin is None else list(grid.origin)
+    return {"box": str(grid.box), "block": list(grid.block), "origin": origin}
 
 
 def token(description: Any) -> str:

@@ -14,10 +14,12 @@ from daskflow.jobs.arrange import arranged, notes_on
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.executor import Workers, executor_of
 from daskflow.jobs.finish import Finish
+from daskflow.jobs.outputs import stated
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.progress import Progress
 from daskflow.jobs.report import Report
 from daskflow.stores import kvstore
+from daskflow.volume.output import Output
 from daskflow.volume.stage import Stage
 
 if TYPE_CHECKING:
@@ -50,8 +52,8 @@ class Job:
         confirm: what is lost when the job runs, a line each; the command line shows it and asks before it runs.
         renewable: a finished job in the directory gives way to this one when the two differ, instead of being refused:
             for what is cheap to make again, and is not read block by block meanwhile.
-        undo: command lines that remove what the job made, by which one with other parameters can follow.
         notes: what was decided where nothing was said, a line each, for the plan.
+        makes: what the finish functions make, beside what the stages do.
         warnings: what is taken for granted, a line each: logged once per run, and kept in report and provenance.
         overwrite: start over where the directory belongs to a job that differs.
         given: the stages as they were given.
@@ -67,8 +69,8 @@ class Job:
     command: tuple[str, ...] | None = dataclasses.field(default=None, kw_only=True)
     confirm: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     renewable: bool = dataclasses.field(default=False, kw_only=True)
-    undo: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     notes: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    makes: tuple[Output, ...] = dataclasses.field(default=(), kw_only=True)
     warnings: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     overwrite: bool = dataclasses.field(default=False, kw_only=True)
     given: tuple[Stage, ...] = dataclasses.field(init=False, repr=False, compare=False)
@@ -109,8 +111,11 @@ class Job:
         finally:
             executor.close()
 
-    def check(self) -> None:
+    def check(self, *, overwrite: bool = False) -> None:
         """Raise what `run` would refuse before it computes a block; nothing is stored.
+
+        Args:
+            overwrite: as in `run`.
 
         Raises:
             ChangedJobError: the directory belongs to a job with other parameters.
@@ -119,7 +124,7 @@ class Job:
         """
         from daskflow.jobs.run import check_job
 
-        check_job(self)
+        check_job(self, overwrite=overwrite)
 
     def run(
         self,
@@ -128,7 +133,7 @@ class Job:
         progress: bool | Progress | None = None,
         retries: int = 2,
         fail_fast: bool = False,
-        resume: bool = True,
+        overwrite: bool = False,
         retry_failed: bool = False,
     ) -> Report:
         """Run what is not done yet, and return what came out.
@@ -140,7 +145,7 @@ class Job:
             progress: False shows nothing; None shows what suits the terminal, notebook or log.
             retries: how often a block that raises is tried again before it counts as failed.
             fail_fast: stop at the first block that failed.
-            resume: False forgets what earlier runs have done.
+            overwrite: start over: forget what earlier runs have done, also of a job that differs.
             retry_failed: run the blocks that an earlier run gave up, too.
 
         Raises:
@@ -152,7 +157,7 @@ class Job:
         """
         from daskflow.jobs.run import Options, run_job
 
-        return run_job(self, client, Options(progress, retries, fail_fast, resume, retry_failed))
+        return run_job(self, client, Options(progress, retries, fail_fast, overwrite, retry_failed))
 
     def verify(self, client: Client | Threads | None = None, *, progress: bool | Progress | None = None) -> Report:
         """Read back what done blocks stored, set the damaged ones to pending, and return a report that lists them.
@@ -183,6 +188,11 @@ class Job:
             )
             return connect("threads")
         return connect("local")
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What the job makes, where links lead, with the blocks in which it does."""
+        return stated(self.stages, self.makes)
 
     @property
     def home(self) -> JobDirectory:

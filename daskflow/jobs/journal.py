@@ -13,6 +13,7 @@ from daskflow.errors import DaskflowError, JobError
 from daskflow.jobs.batch import Failure
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED, Ledger
+from daskflow.stores.local_files import flush
 from daskflow.volume.stage import Stage
 
 _EVERY = 2.0
@@ -23,13 +24,15 @@ _MOST_TRACEBACKS = 100
 class Journal:
     """Ledgers, failures and sums of counts of all stages of a job.
 
-    They are saved in the order failures, ledger, counts. A driver that dies in between leaves failures that the ledger
-    does not know, which are dropped, or counts that lack the last seconds; never a block taken for done that is not.
-    Counts of a stage of which nothing is done are left from blocks that were set back, and dropped, too.
+    They are saved in the order failures, ledger, counts, once what the blocks wrote is on a local disk. A driver that
+    dies in between leaves failures that the ledger does not know, which are dropped, or counts that lack the last
+    seconds; never a block taken for done that is not. Counts of a stage of which nothing is done are left from blocks
+    that were set back, and dropped, too.
     """
 
     def __init__(self, directory: JobDirectory, stages: Sequence[Stage]) -> None:
         self._directory = directory
+        self._places = {directory.url, *(one.url for stage in stages for one in stage.task.makes())}
         self.ledgers = {stage.name: Ledger.load(directory.ledger(stage.name), stage.grid) for stage in stages}
         self.failures = [
             failure
@@ -102,6 +105,7 @@ class Journal:
 
     def _write(self, stage: str, snapshot: tuple[Ledger, list[Failure], dict[str, Any]]) -> None:
         ledger, failures, counts = snapshot
+        flush(self._places)
         if failures or self._directory.read("failures.json"):
             self._directory.save_failures(failures)
         ledger.save(self._directory.ledger(stage))

@@ -11,14 +11,17 @@ import sys
 import threading
 import time
 import uuid
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from daskflow.errors import DaskflowError, LockedJobError
 from daskflow.jobs.directory import user
+from daskflow.jobs.shapes import fits, known
 from daskflow.stores import kvstore
+from daskflow.volume.output import Output
 
 _SLACK = 1.0
 
@@ -35,6 +38,7 @@ class Holder:
         key: tells leases apart.
         beat: how often the lease was renewed; clocks of different machines are never compared.
         place: within which process numbers mean something: the boot and the process namespace of the machine.
+        writes: what it writes or removes.
     """
 
     host: str
@@ -44,12 +48,13 @@ class Holder:
     key: str
     beat: int = 0
     place: str = ""
+    writes: list[Output] = field(default_factory=list)
 
     @classmethod
-    def here(cls) -> Self:
+    def here(cls, writes: Sequence[Output] = ()) -> Self:
         """Return this process as a holder."""
-        pid = os.getpid()
-        return cls(socket.gethostname(), pid, _started(pid) or 0.0, user(), uuid.uuid4().hex, place=_place())
+        pid, key = os.getpid(), uuid.uuid4().hex
+        return cls(socket.gethostname(), pid, _started(pid) or 0.0, user(), key, place=_place(), writes=list(writes))
 
     @property
     def alive(self) -> bool | None:
@@ -68,10 +73,25 @@ def holder_of(url: str) -> Holder | None:
     data = kvstore.read_bytes(url)
     if data is None:
         return None
-    try:
-        return Holder(**json.loads(data))
-    except (ValueError, TypeError):
-        return Holder("unknown", 0, 0.0, "unknown", "", hash(data))
+    with contextlib.suppress(ValueError, RecursionError):
+        values = json.loads(data)
+        if fits(values, Holder):
+            writes = [Output(**known(Output, one)) for one in values.get("writes", [])]
+            return Holder(**{**known(Holder, values), "writes": writes})
+    return Holder("unknown", 0, 0.0, "unknown", "", hash(data))
+
+
+def living(url: str, interval: float = 5.0) -> Holder | None:
+    """Return who holds the lease at a URL and lives, which takes three intervals to see of another machine's."""
+    holder = holder_of(url)
+    if holder is None or holder.alive is False:
+        return None
+    end = time.monotonic() + (3 * interval if holder.alive is None else 0)
+    now: Holder | None = holder
+    while now == holder and time.monotonic() < end:
+        time.sleep(interval / 5)
+        now = holder_of(url)
+    return now if holder.alive or now != holder else None
 
 
 class Lease:
@@ -84,50 +104,35 @@ class Lease:
     Args:
         url: where the lease is kept.
         interval: seconds between renewals.
+        writes: what is written or removed meanwhile.
 
     Raises:
         LockedJobError: on entering, when another driver holds it.
     """
 
-    def __init__(self, url: str, *, interval: float = 5.0) -> None:
+    def __init__(self, url: str, *, interval: float = 5.0, writes: Sequence[Output] = ()) -> None:
         self._url = url
         self._interval = interval
-        self._me = Holder.here()
+        self._me = Holder.here(writes)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="daskflow-lease", daemon=True)
         self.lost: str | None = None
 
     def __enter__(self) -> Self:
         while not kvstore.write_if_absent(self._url, self._encoded()):
-            dead = self._wait_for_death()
-            if dead is not None and holder_of(self._url) == dead:
+            seen = holder_of(self._url)
+            holder = living(self._url, self._interval)
+            if holder is not None:
+                raise LockedJobError(
+                    f"{self._url.removesuffix('/lock')} is being run by {holder}; wait for it, or stop it and run again"
+                )
+            if seen is not None and holder_of(self._url) == seen:
                 kvstore.delete(self._url)
         self._thread.start()
         return self
 
     def _encoded(self) -> bytes:
         return json.dumps(asdict(self._me)).encode()
-
-    def _wait_for_death(self) -> Holder | None:
-        """Return who held the lease once they are known to be dead, None when they gave it back meanwhile."""
-        holder = holder_of(self._url)
-        if holder is None or holder.alive is False:
-            return holder
-        if holder.alive is None:
-            end = time.monotonic() + 3 * self._interval
-            while time.monotonic() < end:
-                time.sleep(self._interval / 5)
-                now = holder_of(self._url)
-                if now is None:
-                    return None
-                if now != holder:
-                    holder = now
-                    break
-            else:
-                return holder
-        raise LockedJobError(
-            f"{self._url.removesuffix('/lock')} is being run by {holder}; wait for it, or stop it and run again"
-        )
 
     def _renew(self) -> None:
         while not self._end.wait(self._interval):
@@ -150,16 +155,10 @@ class Lease:
             holder = holder_of(self._url)
             if holder is not None and holder.key == self._me.key:
                 kvstore.delete(self._url)
-                _remove_if_empty(kvstore.local_path(self._url))
+                kvstore.drop_empty(self._url.rpartition("/")[0])
         except DaskflowError:
             if error is None:
                 raise
-
-
-def _remove_if_empty(lock: Path | None) -> None:
-    if lock is not None:
-        with contextlib.suppress(OSError):
-            lock.parent.rmdir()
 
 
 @functools.cache

@@ -9,7 +9,6 @@ from typing import Any
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, Zyx
 from daskflow.jobs.arrange import grid_of
-from daskflow.jobs.directory import levels_written
 from daskflow.jobs.evaluate import Assemble, Evaluate
 from daskflow.jobs.fingerprint import describe_stages, token
 from daskflow.jobs.job import Job
@@ -74,7 +73,7 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
         confirm=tuple(line for job in jobs for line in job.confirm),
         renewable=all(job.renewable for job in jobs),
         overwrite=all(job.overwrite for job in lasting),
-        undo=tuple(dict.fromkeys(line for job in jobs for line in job.undo)),
+        makes=tuple(one for job in jobs for one in job.makes),
         notes=tuple(dict.fromkeys(line for job in jobs for line in job.notes)),
         warnings=tuple(dict.fromkeys(line for job in jobs for line in job.warnings)),
     )
@@ -128,11 +127,10 @@ def _refuse_rivals(jobs: Sequence[Job]) -> None:
 
 def _refuse_one_place(stages: Sequence[Stage]) -> None:
     """Raise where two volumes would be written to one level or file, of which either could be left in the end."""
-    seen: set[tuple[str, Any, Any]] = set()
+    seen: set[tuple[str, int | None, str | None]] = set()
     for sink in (sink for stage in stages if isinstance(stage.task, Evaluate) for sink in stage.task.sinks):
-        described = sink.describe()
-        for one in levels_written(described) or [described]:
-            place = (one["url"], one.get("mip"), one.get("dataset"))
+        for one in sink.makes() or (sink.output,):
+            place = (kvstore.resolved(one.url), one.mip, one.dataset)
             if place in seen:
                 raise ParameterError(
                     f"two volumes would be written to {kvstore.redact(sink.url)}; give one of them another output"

@@ -17,7 +17,7 @@ class PassingJob(Job):
     """A job that leaves nothing but its report: each run has a new private directory, and none goes on with another."""
 
     def run(self, *arguments: Any, **options: Any) -> Report:
-        """Run everything; arguments as for `Job.run`, of which `resume` and `retry_failed` change nothing."""
+        """Run everything; arguments as for `Job.run`, of which `overwrite` and `retry_failed` change nothing."""
         directory = private_directory()
         job = Job(self.stages, directory, name=self.name, finish=self.finish, command=self.command)
         try:

@@ -5,25 +5,28 @@ The directories of the jobs that wrote what is removed go as well: their ledgers
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from daskflow.config import format_bytes
 from daskflow.errors import AlignmentError, ParameterError, StoreAccessError
 from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.jobs.directory import JobDirectory, jobs_of
+from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.lock import Lease
+from daskflow.jobs.outputs import forget, jobs_of, leased
 from daskflow.stores import kvstore
 from daskflow.stores.contents import LevelContents, levels_of
 from daskflow.stores.objects.files import sized_names
 from daskflow.stores.objects.object_info import object_directory
-from daskflow.stores.opening import open_store
+from daskflow.stores.opening import open_store, split_prefix
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.stores.precomputed_info import Info, edit_info, load_info
+from daskflow.volume.output import Output
 
 _THREADS = 16
 _AT_ONCE = 4096
@@ -58,6 +61,7 @@ class Removal:
         keys: of the info that go: mesh, skeletons.
         mips: whose entries in the info go.
         jobs: URLs of the directories of the jobs that wrote the parts.
+        outputs: the parts, as jobs state what they make.
     """
 
     url: str
@@ -65,6 +69,7 @@ class Removal:
     keys: tuple[str, ...] = ()
     mips: tuple[int, ...] = ()
     jobs: tuple[str, ...] = ()
+    outputs: tuple[Output, ...] = ()
 
     @property
     def count(self) -> int:
@@ -79,9 +84,17 @@ class Removal:
             size = f", {format_bytes(part.size)}" if local else ""
             lines.append(f"  {part.name.ljust(width)}  {part.count:,} file{'s' * (part.count != 1)}{size}")
         gone = [*(f"its key {key}" for key in self.keys), *(f"its entry of mip {mip}" for mip in self.mips)]
-        lines.append(f"  of the info: {', '.join(gone) or 'nothing'}")
-        lines += [f"  record of the job that wrote it: {kvstore.redact(job)}" for job in self.jobs]
+        if not self._whole:
+            lines.append(f"  of the info: {', '.join(gone) or 'nothing'}")
+        for job in self.jobs:
+            others = [one for one in JobDirectory(job).outputs if not any(map(one.clashes, self.outputs))]
+            kept = f", which also wrote {', '.join(dict.fromkeys(map(str, others)))}" if others else ""
+            lines.append(f"  record of the job that wrote it: {kvstore.redact(job)}{kept}")
         return "\n".join(lines)
+
+    @property
+    def _whole(self) -> bool:
+        return any(one.kind == "layer" for one in self.outputs)
 
     def run(self) -> int:
         """Remove it, the info's entries first, so that no reader is sent where nothing is; return how many objects.
@@ -91,13 +104,14 @@ class Removal:
             LockedJobError: a job that writes it is running; nothing was removed.
         """
         with ExitStack() as leases:
+            leases.enter_context(leased(JobDirectory(f"{self.url}.removal.daskflow"), self.outputs))
             for job in self.jobs:
                 leases.enter_context(Lease(JobDirectory(job).lock))
             for job in self.jobs:
                 JobDirectory(job).clear()
             removed = self._remove()
-        for job in self.jobs:
-            kvstore.delete_tree(job)
+            for job in self.jobs:
+                forget(JobDirectory(job))
         return removed
 
     def _remove(self) -> int:
@@ -126,10 +140,11 @@ def plan_removal(
     skeletons: bool = False,
     forget: bool = False,
 ) -> Removal:
-    """Return what a removal would take away.
+    """Return what a removal would take away: all of a layer, with the jobs that made it, unless a part is named.
 
     Args:
-        url: of a precomputed, zarr or OME-Zarr layer.
+        url: of a precomputed, zarr or OME-Zarr layer; whole, of anything that was saved. Links are followed to
+            it, never from inside it.
         mips: levels whose chunks go. The info keeps their entries, so that they can be written again.
         box: only chunks inside this box (zyx), in voxels of the finest of `mips`.
         mesh: the directory of meshes, and the info's key.
@@ -137,16 +152,15 @@ def plan_removal(
         forget: take the levels out of the info too; they must be the coarsest, and not all.
 
     Raises:
-        ParameterError: nothing is chosen, a level is not there, or what `forget` or `box` cannot do.
+        ParameterError: a level is not there, or what `forget` or `box` cannot do.
         AlignmentError: the box cuts chunks; the message names the nearest that does not.
         StoreNotFoundError: there is no layer, or none of the objects.
     """
-    store = open_store(url)
+    place = kvstore.resolved(split_prefix(url)[1])
+    if not (mips or mesh or skeletons or forget or box is not None):
+        return _plan_whole(place)
+    store = open_store(place)
     levels = _chosen(levels_of(store), sorted(set(mips)), store.url)
-    if not (levels or mesh or skeletons):
-        raise ParameterError(
-            "nothing is chosen to be removed: name mips (--mip 0,1), meshes (--mesh) or skeletons (--skeletons)"
-        )
     if (box is not None or forget) and not levels:
         raise ParameterError("a box, and what to forget, need the mips they are about")
     if forget:
@@ -159,30 +173,46 @@ def plan_removal(
         raise ParameterError(f"{kvstore.redact(store.url)} is no precomputed layer, and has no meshes or skeletons")
     parts += [_directory_part(store.url, key) for key in keys]
     forgotten = tuple(level.mip for level in levels) if forget else ()
-    jobs = _jobs_of_levels(store.url, {level.mip for level in levels})
-    jobs += [job for key in keys for job in _jobs_of_objects(store.url, object_directory(store.url, key))]
-    return Removal(store.url, tuple(parts), tuple(keys), forgotten, tuple(dict.fromkeys(jobs)))
+    gone = [Output(store.url, "level", mip=level.mip).placed() for level in levels]
+    gone += [Output(object_directory(store.url, key), key, layer=store.url).placed() for key in keys]
+    return Removal(store.url, tuple(parts), tuple(keys), forgotten, *_jobs(store.url, gone))
 
 
-def _jobs_of_levels(layer: str, mips: set[int]) -> list[str]:
-    """Return the directories of the jobs that wrote some levels of a layer."""
-    homes = jobs_of(layer) if mips else []
-    return [home.url for home in homes if any(_writes(home.read("job.json"), layer, mip) for mip in mips)]
+def _plan_whole(layer: str) -> Removal:
+    """Return the removal of all that is in a layer, or of a file, with the jobs that made it or parts of it."""
+    path = kvstore.local_path(layer)
+    gone = [Output(layer, "layer").placed()]
+    jobs = _jobs(layer, gone)
+    if not jobs[0]:
+        open_store(layer)  # raises where there is no volume: nothing else is removed whole
+    if path is not None and not path.exists() and not jobs[0]:
+        raise ParameterError(f"{kvstore.redact(layer)} is a part of a file; name the file to remove it")
+    if path is not None and path.is_file():
+        parts = [_part(path.name, layer, lambda: iter([(layer, path.stat().st_size)]))]
+    else:
+        parts = [_part("all that is in it", layer, lambda: _all_in(layer))]
+    beside = f"{layer}.provenance.json"
+    if kvstore.exists(beside):
+        parts.append(_part("provenance", beside, lambda: iter([(beside, len(kvstore.read_bytes(beside) or b""))])))
+    return Removal(layer, tuple(parts), (), (), *jobs)
 
 
-def _writes(job: Any, layer: str, mip: int) -> bool:
-    """Return whether the description of a job, or a part of what its stages write, names a level of a layer."""
-    if isinstance(job, dict):
-        if job.get("url") == layer and job.get("mip") == mip:
-            return True
-        job = [value for name, value in job.items() if name not in ("expression", "store")]
-    return isinstance(job, list) and any(_writes(value, layer, mip) for value in job)
+def _all_in(url: str) -> Iterator[tuple[str, int]]:
+    """Yield the URLs and bytes of all below a URL; links on a local disk are not followed, but go."""
+    path = kvstore.local_path(url)
+    if path is None:
+        yield from ((f"{url}/{name}", 0) for name in kvstore.list_names(url))
+        return
+    for folder, below, names in os.walk(path):
+        for name in [*names, *(one for one in below if Path(folder, one).is_symlink())]:
+            file = Path(folder, name)
+            yield f"file://{file}", file.lstat().st_size
 
 
-def _jobs_of_objects(layer: str, directory: str) -> list[str]:
-    """Return the directories of the jobs that wrote a directory of objects."""
-    candidates = (f"{directory}.daskflow", f"{layer}.objects.daskflow")
-    return [url for url in candidates if JobDirectory(url).read("job.json") is not None]
+def _jobs(layer: str, gone: Sequence[Output]) -> tuple[tuple[str, ...], tuple[Output, ...]]:
+    """Return the directories of the jobs that made some of a layer, and what they made that is to go."""
+    homes = [home for home in jobs_of(layer) if any(one.clashes(other) for one in home.outputs for other in gone)]
+    return tuple(home.url for home in homes), tuple(gone)
 
 
 def _chosen(levels: list[LevelContents], mips: list[int], url: str) -> list[LevelContents]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from daskflow.clusters import Threads
 from daskflow.errors import DaskflowError, JobError, LockedJobError
 from daskflow.jobs.assumed import warn
 from daskflow.jobs.batch import Failure, Verb
-from daskflow.jobs.directory import JobDirectory, levels_written
+from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.executor import Executor, executor_of
 from daskflow.jobs.fingerprint import changes, describe_stages
 from daskflow.jobs.finish import Finish
@@ -19,14 +21,16 @@ from daskflow.jobs.interrupt import Interrupts
 from daskflow.jobs.journal import Journal
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED
 from daskflow.jobs.lock import Lease
+from daskflow.jobs.outputs import leased
 from daskflow.jobs.plan import Plan, StagePlan
 from daskflow.jobs.progress import Progress, Snapshot, progress_of
 from daskflow.jobs.report import Interrupted, Report, StageReport, State
 from daskflow.jobs.stream import Policy, Stream
 from daskflow.jobs.taken import forget_replaced
-from daskflow.redaction import redact
 from daskflow.stores import kvstore
+from daskflow.stores.local_files import sweep
 from daskflow.stores.rehearsal import rehearsing
+from daskflow.volume.output import Output, place_of
 from daskflow.volume.stage import Stage
 
 if TYPE_CHECKING:
@@ -42,7 +46,7 @@ class Options:
     progress: bool | Progress | None = None
     retries: int = 2
     fail_fast: bool = False
-    resume: bool = True
+    overwrite: bool = False
     retry_failed: bool = False
     verb: Verb = "run"
 
@@ -54,23 +58,26 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
     if client is not None:
         job.plan(client).check()
     with ExitStack() as stack:
-        lease = stack.enter_context(Lease(directory.lock))
-        if not options.resume:
+        outputs = job.outputs
+        lease = stack.enter_context(leased(directory, outputs))
+        made = directory.outputs
+        if options.overwrite:
+            _delete_objects(directory, outputs)
             directory.clear()
         renew = job.renewable and options.verb == "run"
-        known = directory.read("job.json")
-        if _starts_over(job, known) or directory.compare(description, renew=renew, undo=job.undo, command=job.command):
+        if _starts_over(job, directory) or directory.compare(description, renew=renew, command=job.command):
             directory.clear()
         stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
         journal = Journal(directory, stages)
         earlier = directory.load_report()
         complete = earlier is not None and earlier.ok
+        killed, started = earlier is None and directory.read("job.json") is not None, time.time()
         if _reopen(job, stages, journal, options, complete=complete) and options.verb == "run":
             directory.forget_report()  # not before: it says that the scratch data are gone
         progress = progress_of(options.progress)
         stack.callback(progress.close)
-        if options.verb == "run":
-            _refuse_to_replace(stages, known)
+        if options.verb == "run" and not options.overwrite:
+            _refuse_to_replace(stages, made)
         for stage in stages:
             stage.task.check()
         if options.verb == "run" and journal.finished and earlier is not None and complete:
@@ -80,9 +87,11 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
             return report
         if options.verb == "run":
             warn(job.warnings)
-        if job.overwrite and options.verb == "run":
-            forget_replaced(description, directory)
-        directory.claim(job.name, description, job.command, anew=complete or not options.resume)
+        replacing = job.overwrite or options.overwrite
+        if replacing and options.verb == "run":
+            forget_replaced(outputs, directory)
+        anew = complete or options.overwrite
+        directory.claim(job.name, description, job.command, outputs=outputs, anew=anew)
         died = client is None and directory.died_in_process
         if client is None:
             if died:
@@ -101,33 +110,43 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         report = run.verify() if options.verb == "verify" else run.run()
         if died and report.ok:
             directory.forget_death()
+        for one in outputs if killed else ():
+            sweep(one.url, before=started)
         return report
 
 
-def check_job(job: Job) -> None:
+def check_job(job: Job, *, overwrite: bool) -> None:
     """Raise what running a job would refuse before it computes; see `Job.check`."""
     directory = job.home
     with rehearsing():
-        known = directory.read("job.json")
-        if not _starts_over(job, known):
-            directory.compare(describe_stages(job.stages), renew=job.renewable, undo=job.undo, command=job.command)
+        if not overwrite and not _starts_over(job, directory):
+            directory.compare(describe_stages(job.stages), renew=job.renewable, command=job.command)
         stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
-        _refuse_to_replace(stages, known)
+        if not overwrite:
+            _refuse_to_replace(stages, directory.outputs)
         for stage in stages:
             stage.task.check()
 
 
-def _starts_over(job: Job, known: Any) -> bool:
-    """Return whether the job replaces what another, which ``job.json`` tells of, has made in its place."""
+def _starts_over(job: Job, directory: JobDirectory) -> bool:
+    """Return whether the job replaces what another has made in its place."""
+    known = directory.read("job.json")
     return job.overwrite and known is not None and bool(changes(known["stages"], describe_stages(job.stages)))
 
 
-def _refuse_to_replace(stages: list[Stage], known: Any) -> None:
-    """Raise when the stages would replace what neither they nor an earlier run, told of in ``job.json``, has made."""
-    tasks = [stage.get("task", {}) for stage in (known or {"stages": {}})["stages"].values()]
-    levels = {(one["url"], one["mip"]) for task in tasks for one in levels_written(task)}
+def _refuse_to_replace(stages: Sequence[Stage], made: Sequence[Output]) -> None:
+    """Raise when the stages would replace what neither they nor an earlier run of the job has made."""
+    levels = {(one.url, one.mip) for one in made if one.kind == "level"}
     for stage in stages:
-        stage.task.refuse_to_replace(stage.grid.box, lambda url, mip: (redact(url), mip) in levels)
+        stage.task.refuse_to_replace(stage.grid.box, lambda url, mip: (place_of(url), mip) in levels)
+
+
+def _delete_objects(directory: JobDirectory, outputs: Sequence[Output]) -> None:
+    """Delete meshes and skeletons that an earlier run made where this one makes some, which would be mixed."""
+    made = {one.url for one in directory.outputs}
+    for one in outputs:
+        if one.kind in ("mesh", "skeletons") and one.layer != one.url and one.url in made:
+            kvstore.delete_tree(one.url)
 
 
 def _reopen(job: Job, stages: list[Stage], journal: Journal, options: Options, *, complete: bool) -> bool:

@@ -30,6 +30,7 @@ from daskflow.stores.opening import check_file, create_store, open_level, open_s
 from daskflow.stores.scratch import ScratchStore
 from daskflow.volume import BlockResult, Estimate
 from daskflow.volume.node import Array
+from daskflow.volume.output import Output
 from daskflow.volume.stage import Own
 
 _BAD = (MissingChunkError, CorruptChunkError)
@@ -48,6 +49,11 @@ class Sink(Consumer):
 
     url: str
     spec: VolumeSpec
+
+    @property
+    def output(self) -> Output:
+        """What is there in the end."""
+        return Output(self.url)
 
     def further(self, box: BoundingBox) -> Estimate:
         return Estimate(bytes_written=self.spec.nbytes_of(box))
@@ -85,6 +91,14 @@ class LayerSink(Sink):
     @property
     def origin(self) -> Zyx:
         return self.spec.box.start
+
+    @property
+    def output(self) -> Output:
+        """What it makes."""
+        return Output(self.url, "level", mip=self.mip, base=self.mip, background=self.drop)
+
+    def makes(self) -> tuple[Output, ...]:
+        return (self.output,)
 
     def store(self) -> Store:
         """Return the level, once it was created."""
@@ -270,6 +284,10 @@ class FileSink(Sink):
 
     def placed(self, block: Zyx) -> FileSink:
         return dataclasses.replace(self, block=block)
+
+    @property
+    def output(self) -> Output:
+        return Output(self.url, dataset=self.dataset)
 
     @property
     def gathered(self) -> ScratchSink:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import html
+import os
 import shlex
+import stat
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from daskflow.errors import JobError, StoreNotFoundError
 from daskflow.jobs.batch import Failure
-from daskflow.jobs.directory import JobDirectory, jobs_of, load_grid
+from daskflow.jobs.directory import JobDirectory, load_grid
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED, Ledger
 from daskflow.jobs.lock import Holder, holder_of
+from daskflow.jobs.outputs import jobs_of
 from daskflow.jobs.report import StageReport, causes
 from daskflow.jobs.table import html_table, text_table
 from daskflow.stores import kvstore
+from daskflow.volume.output import Output
 
 _HEADER = ("stage", "blocks", "done", "empty", "failed", "pending", "part")
 
@@ -33,6 +37,7 @@ class Status:
         command: the command line that made the job, None when it was made in Python.
         holder: the driver that runs it, None when none does.
         results: what the finished job found.
+        outputs: what the job makes.
     """
 
     name: str
@@ -43,6 +48,7 @@ class Status:
     command: tuple[str, ...] | None
     holder: Holder | None
     results: dict[str, Any]
+    outputs: tuple[Output, ...] = ()
 
     @property
     def next_step(self) -> str:
@@ -70,6 +76,8 @@ class Status:
             total.update(stage.counts)
         notes = [f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(total.items()) if count]
         notes += [f"{name.replace('_', ' ')}: {_told(value)}" for name, value in self.results.items()]
+        made = dict.fromkeys(map(str, self.outputs))
+        notes += [f"makes {', '.join(made)}"] if made else []
         return [*notes, *causes(self.failures), self.next_step]
 
     def __str__(self) -> str:
@@ -112,6 +120,7 @@ def status(directory: str) -> Status:
         command=None if job["command"] is None else tuple(job["command"]),
         holder=holder,
         results={} if report is None else report.results,
+        outputs=tuple(home.outputs),
     )
 
 
@@ -123,7 +132,7 @@ def find(directory: str) -> JobDirectory:
         JobError: several jobs made parts of the output, e.g. levels and meshes, and none the output itself.
     """
     url = kvstore.normalise(directory)
-    for candidate in (url, f"{url}.daskflow"):
+    for candidate in (url, f"{url}.daskflow", f"{kvstore.resolved(url)}.daskflow"):
         if kvstore.exists(kvstore.join(candidate, "job.json")):
             return JobDirectory(candidate)
     parts = jobs_of(url)
@@ -156,6 +165,25 @@ def saved_command(directory: str) -> list[str]:
     if command is None:
         raise JobError(f"{home.url} was made in Python; call job.run(client, retry_failed=True) there")
     return list(command)
+
+
+def own_command(directory: str) -> list[str]:
+    """Return what `saved_command` does, if this user wrote it on a local disk; a stranger's is not to be run unread.
+
+    Raises:
+        JobError: somebody else may have written it; the message has what to type.
+    """
+    command = saved_command(directory)
+    url = kvstore.join(find(directory).url, "job.json")
+    path = kvstore.local_path(url)
+    state = None if path is None else path.lstat()
+    if state is None or not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & stat.S_IWOTH:
+        line = shlex.join([*command[:1], "--retry-failed", *command[1:]])
+        raise JobError(
+            f"{url} is not a file that only you can have written on a disk of this machine, so its command is not run;"
+            f" if you trust it, type:\n  {line}"
+        )
+    return command
 
 
 def _stage(home: JobDirectory, name: str, grid: dict[str, Any], counts: dict[str, int]) -> StageReport:

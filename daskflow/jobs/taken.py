@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from daskflow.errors import AlreadyStoredError
 from daskflow.geometry import BoundingBox
-from daskflow.jobs.directory import JobDirectory, jobs_of, levels_written
+from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.lock import Lease
-from daskflow.redaction import redact
-from daskflow.stores import kvstore
+from daskflow.jobs.outputs import forget, jobs_of
 from daskflow.stores.base import Store
+from daskflow.volume.output import Output, place_of
 
 _COUNTED = 20
 
@@ -40,36 +39,24 @@ def refuse_taken(store: Store, url: str, box: BoundingBox, found: Iterator[Bound
         )
 
 
-def forget_replaced(stages: Mapping[str, Any], own: JobDirectory) -> None:
+def forget_replaced(outputs: Sequence[Output], own: JobDirectory) -> None:
     """Delete the records of other jobs that wrote what a job is about to replace: they would say that it is done.
 
     Args:
-        stages: of the job, as ``job.json`` has them.
+        outputs: of the job.
         own: its directory.
 
     Raises:
         LockedJobError: one of them is running.
     """
-    replaced = _levels_of(stages)
-    for url in {url for url, _ in replaced}:
+    levels = [one for one in outputs if one.kind == "level"]
+    for url in {one.url for one in levels}:
         for job in jobs_of(url):
-            theirs = _levels_of((job.read("job.json") or {}).get("stages", {}))
-            common = [(replaced[level], theirs[level]) for level in replaced.keys() & theirs.keys()]
-            boxes = [not one.clip(other).empty for one, other in common if one and other]
-            if job.url.rstrip("/") != own.url.rstrip("/") and (any(boxes) if boxes else common):
+            theirs = job.outputs
+            if job.url.rstrip("/") != own.url.rstrip("/") and any(a.clashes(b) for a in levels for b in theirs):
                 with Lease(job.lock):
                     job.clear()
-                kvstore.delete_tree(job.url)
-
-
-def _levels_of(stages: Mapping[str, Any]) -> dict[tuple[str, int], BoundingBox | None]:
-    """Return the levels that stages write, by URL and mip, with what box of them, None for coarser ones."""
-    found: dict[tuple[str, int], BoundingBox | None] = {}
-    for stage in stages.values():
-        for one in levels_written(stage.get("task", {})):
-            coarser = one.get("downsampling") is not None
-            found[one["url"], one["mip"]] = None if coarser else BoundingBox.from_string(stage["grid"]["box"])
-    return found
+                forget(job)
 
 
 def _writer(store: Store, url: str) -> str:
@@ -77,7 +64,7 @@ def _writer(store: Store, url: str) -> str:
 
     for job in jobs_of(url):
         known = job.read("job.json") or {}
-        if (redact(url), store.mip) in _levels_of(known.get("stages", {})):
+        if any(one.kind == "level" and (one.url, one.mip) == (place_of(url), store.mip) for one in job.outputs):
             command = f" ({' '.join(known['command'])})" if known.get("command") else ""
             return f"the job in {job.url}{command}"
     inside = store.opened is not None and store.opened.format == "precomputed"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +16,23 @@ from daskflow.clusters import Threads
 from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.batch import Failure
-from daskflow.jobs.directory import jobs_of, load_grid
+from daskflow.jobs.directory import JobDirectory, load_grid
 from daskflow.jobs.executor import Executor, executor_of
 from daskflow.jobs.ledger import DONE, EMPTY, PENDING, Ledger
-from daskflow.jobs.lock import Lease
+from daskflow.jobs.lock import Lease, holder_of
+from daskflow.jobs.outputs import jobs_of
 from daskflow.jobs.progress import Progress, Snapshot, progress_of
 from daskflow.jobs.report import Report, StageReport, State
+from daskflow.jobs.sinks import safe_name
 from daskflow.jobs.stream import Policy, Stream
 from daskflow.stores import kvstore
 from daskflow.stores.base import Store
 from daskflow.stores.contents import chunks_of_two_names, levels_of
-from daskflow.stores.local_files import replacing
-from daskflow.stores.opening import open_store
+from daskflow.stores.local_files import replacing, sweep
+from daskflow.stores.opening import open_store, split_prefix
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.volume.blocks import default_block
+from daskflow.volume.output import Output, place_of
 from daskflow.volume.stage import BlockResult, Estimate, Stage, Task
 
 if TYPE_CHECKING:
@@ -41,7 +46,8 @@ MISSING = "MissingChunkError"
 
 def verify(
     url: str,
-    *,
+    *more: str,
+    name: str | None = None,
     mip: int | None = None,
     fill_missing: bool = False,
     output: str | None = None,
@@ -55,8 +61,10 @@ def verify(
     so that running it again makes only them anew.
 
     Args:
-        url: the layer.
-        mip: its level; all of them unless given.
+        url: the layer, or the file of a volume.
+        more: others, that are read as well.
+        name: what the report is of; the URL unless given.
+        mip: the level; all of them unless given.
         fill_missing: take missing chunks for background, and look for damaged ones alone.
         output: path of a CSV file that lists every bad chunk: mip, box (z0-z1_y0-y1_x0-x1), error, message.
         client: what reads; threads of this process unless given.
@@ -69,12 +77,19 @@ def verify(
     Raises:
         StoreError: the layer cannot be opened.
     """
-    first = open_store(url, mip=mip or 0, fill_missing=fill_missing)
-    levels = range(len(first.mips)) if mip is None else [mip]
-    stores = [first if level == first.mip else first.with_mip(level) for level in levels]
+    opened = [open_store(one, mip=mip or 0, fill_missing=fill_missing) for one in (url, *more)]
+    stores = [
+        _with_background(store.with_mip(level))
+        for store in opened
+        for level in (range(len(store.mips)) if mip is None else [mip])
+    ]
     shown = progress_of(progress)
     pool = Threads() if client is None else client
     executor = executor_of(pool)
+    started = time.time()
+    for store in opened:
+        if not any(holder_of(home.lock) for home in jobs_of(kvstore.normalise(store.url))):
+            sweep(store.url, before=started)
     found: list[StageReport] = []
     failures: list[Failure] = []
     results: dict[str, Any] = {}
@@ -82,7 +97,9 @@ def verify(
     try:
         with _listing(output) as write:
             for store in stores:
-                check = _Check(store, executor, shown, write, "chunks" if len(stores) == 1 else f"mip-{store.mip}")
+                one = f"{safe_name(store.url)} mip {store.mip}" if more else f"mip-{store.mip}"
+                stage = "chunks" if len(stores) == 1 else one
+                check = _Check(store, executor, shown, write, stage)
                 found.append(check.run())
                 failures += check.failures[: _MOST_FAILURES - len(failures)]
                 for job, blocks in check.set_back().items():
@@ -92,25 +109,34 @@ def verify(
         executor.close()
         if client is None:
             pool.close()
-    for name, chosen in (("missing", True), ("damaged", False)):
+    for found_bad, chosen in (("missing", True), ("damaged", False)):
         boxes = [f"{one.stage} {one.box}" for one in failures if (one.exception == MISSING) == chosen]
         if boxes:
-            results[name] = boxes[:_SHOWN]
-    twins = _chunks_of_two_names(first, levels)
+            results[found_bad] = boxes[:_SHOWN]
+    twins = [twin for store in opened for twin in _chunks_of_two_names(store, mip)]
     if twins:
         results["chunks_of_two_names"] = twins[:_SHOWN]
     if set_back:
         results["set_back"] = set_back
     bad = sum(stage.failed for stage in found)
     state: State = "failed" if bad else "finished"
-    return Report(url, url, state, tuple(found), tuple(failures), results, verified="chunks")
+    return Report(name or url, url, state, tuple(found), tuple(failures), results, verified="chunks")
 
 
-def _chunks_of_two_names(store: Store, mips: Sequence[int]) -> list[str]:
+def _with_background(store: Store) -> Store:
+    """Return a volume whose jobs left out chunks of background, as one that reads them so."""
+    left = [one.background for _, one in _makers(store) if one.background is not None]
+    if left and store.background is None:
+        store = copy.copy(store)
+        store.background = left[0]
+    return store
+
+
+def _chunks_of_two_names(store: Store, mip: int | None) -> list[str]:
     """Return the chunks of a local layer that several files hold, by level and box."""
     if not isinstance(store, PrecomputedStore) or kvstore.local_path(store.url) is None:
         return []
-    files = (level for level in levels_of(store) if level.mip in mips and level.spec.shard is None)
+    files = (level for level in levels_of(store) if mip in (None, level.mip) and level.spec.shard is None)
     return [f"mip {level.mip} {box}" for level in files for box in chunks_of_two_names(level.url)]
 
 
@@ -190,46 +216,52 @@ class _Check:
 
 
 def _set_back(store: Store, boxes: list[BoundingBox]) -> dict[str, int]:
-    """Mark the blocks of jobs in which some boxes of a level lie as not done."""
-    if store.opened is None:
-        return {}
-    url = store.opened.url
+    """Mark the blocks of jobs in which some boxes of a volume lie as not done."""
     found: dict[str, int] = {}
-    for home in jobs_of(url):
-        job = home.read("job.json")
-        if job is None:
-            continue
+    for home, one in _makers(store):
         with Lease(home.lock):
-            for name, values in job["stages"].items():
-                base = _level_written(values["task"], url, store.mip)
-                if base is None or base >= len(store.mips):
-                    continue
-                ledger = Ledger.load(home.ledger(name), load_grid(values["grid"]))
-                inside = [_on_level(box, store, base).clip(ledger.grid.box) for box in boxes]
+            assert one.grid is not None
+            url = home.ledger(one.stage)
+            ledger = Ledger.load(url, load_grid(one.grid))
+            if one.kind == "file":
+                blocks = set(range(len(ledger)))
+            elif one.base is not None and 0 <= one.base < len(store.mips):
+                inside = [_on_level(box, store, one.base).clip(ledger.grid.box) for box in boxes]
                 blocks = {b for box in inside if not box.empty for b in ledger.grid.touching(box)}
-                settled = [block for block in sorted(blocks) if ledger.state(block) in (DONE, EMPTY)]
-                if settled:
-                    ledger.mark(settled, PENDING)
-                    ledger.save(home.ledger(name))
-                    found[home.url] = found.get(home.url, 0) + len(settled)
+            else:
+                continue
+            settled = [block for block in sorted(blocks) if ledger.state(block) in (DONE, EMPTY)]
+            if settled:
+                ledger.mark(settled, PENDING)
+                ledger.save(url)
+                found[home.url] = found.get(home.url, 0) + len(settled)
     return found
 
 
-def _level_written(task: Any, url: str, mip: int) -> int | None:
-    """Return the level in whose voxels the blocks of a stage are counted, if it writes a level; told from its task."""
-    for sink in task.get("sinks", []):
-        written = [sink, *_levels(sink)]
-        if any(one.get("url") == url and one.get("mip") == mip for one in written):
-            return int(sink["mip"])
-    made = task.get("levels")
-    if isinstance(made, list) and any(one.get("url") == url and one.get("mip") == mip for one in made):
-        return int(made[0]["mip"]) - 1
-    return None
+def _makers(store: Store) -> list[tuple[JobDirectory, Output]]:
+    """Return the jobs that made a volume, each with what it states of that."""
+    if store.opened is None:
+        return []
+    url, place = store.opened.url, place_of(store.opened.url)
+    stated = [(home, one) for home in jobs_of(url) for one in home.outputs if one.url == place and one.grid is not None]
+    return [(home, one) for home, one in stated if one.kind == "file" or (one.kind, one.mip) == ("level", store.mip)]
 
 
-def _levels(sink: Any) -> list[Any]:
-    known = sink.get("levels")
-    return list(known.get("levels", [])) if isinstance(known, dict) else []
+def volumes_beside(output: str) -> tuple[str, tuple[str, ...]]:
+    """Return the name of the job that made an output, or whose directory it is, and the volumes that the job makes.
+
+    The output alone, where no job made it itself.
+    """
+    url = kvstore.normalise(split_prefix(output)[1])
+    places = (url, place_of(url))
+    known = JobDirectory(url)
+    homes = [known] if known.outputs else jobs_of(url)
+    for home in homes:
+        volumes = [one for one in home.outputs if one.kind in ("level", "file")]
+        if home is known or any(one.url in places for one in volumes):
+            named = (f"{one.url}:{one.dataset}" if one.dataset else one.url for one in volumes)
+            return home.read("job.json")["name"], tuple(dict.fromkeys(named)) or (url,)
+    return output, (output,)
 
 
 def _on_level(box: BoundingBox, store: Store, base: int) -> BoundingBox:

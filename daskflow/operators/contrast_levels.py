@@ -16,6 +16,7 @@ from daskflow.operators.contrasting.place import grey_image, known_place
 from daskflow.operators.contrasting.sampling import Sampling
 from daskflow.stores import kvstore
 from daskflow.volume import Flag, Stage, Volume, operator
+from daskflow.volume.output import Output
 
 
 @operator(group="image", takes="image")
@@ -52,9 +53,12 @@ def contrast_levels(
     sampling = Sampling(volume.box, coverage, seed)
     slabs = counted_levels(volume, sampling)
     store = Stage("store-levels", slabs.grid, StoreLevels(slabs, sampling, target), after=slabs.stages[-1:])
-    finish = () if plot is None else (_Draw(target, kvstore.normalise(plot)),)
+    drawn = None if plot is None else kvstore.normalise(plot)
+    finish = () if drawn is None else (_Draw(target, drawn),)
+    makes = (Output(target, "contrast levels"), *(() if drawn is None else (Output(drawn, "picture"),)))
     home = f"{target.removesuffix('/')}.daskflow/" if directory is not None else f"{_beside(target)}.daskflow/"
-    return Job((*volume.expression.stages, *slabs.stages, store), home, name="contrast-levels", finish=finish)
+    stages = (*volume.expression.stages, *slabs.stages, store)
+    return Job(stages, home, name="contrast-levels", finish=finish, makes=makes)
 
 
 def _beside(target: str) -> str:

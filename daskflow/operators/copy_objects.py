@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from daskflow.errors import ParameterError
 from daskflow.geometry import as_zyx
 from daskflow.jobs import Job
+from daskflow.jobs.fingerprint import token
 from daskflow.operators.transferring.copying import Key, NameObjects, Transfer, copy_stages
 from daskflow.stores import kvstore
 from daskflow.stores.objects.shards import object_sharding
 from daskflow.volume import operator
+from daskflow.volume.output import Output
 
 
 @operator(group="objects")
@@ -64,7 +66,8 @@ def copy_objects(
     transfer = Transfer(source, destination, keys, sharding, lods, as_zyx(min_chunk, name="min_chunk"), max_error)
     return Job(
         copy_stages(transfer),
-        f"{destination}.objects.daskflow/",
+        f"{destination}.objects-{token([source, keys])[:8]}.daskflow/",
         name="copy objects",
         finish=(NameObjects(transfer),),
+        makes=tuple(Output(destination, key, layer=destination) for key in keys),
     )

@@ -109,11 +109,8 @@ def downsample(
     finish = WriteProvenance(store.url, store.opened.format == "precomputed", store.mip + 1, count)
     noted = (NoteBackground(sinks),) if region is None else ()
     title = f"downsample-{safe_name(store.url)}"
-    made = ",".join(str(store.mip + number) for number in range(1, count + 1))
-    undo = (f"daskflow remove {store.url} --mip {made}",)
-    return Job(
-        stages, f"{store.url}.{name}.daskflow/", name=title, finish=(*noted, finish), undo=undo, overwrite=overwrite
-    )
+    home = f"{store.url}.{name}.daskflow/"
+    return Job(stages, home, name=title, finish=(*noted, finish), overwrite=overwrite)
 
 
 def _stored(volume: Volume) -> Store:

@@ -17,6 +17,7 @@ from daskflow.jobs.passing import PassingJob, private_directory
 from daskflow.operators.evaluation.stages import Evaluation
 from daskflow.stores import kvstore
 from daskflow.volume import Expression, Flag, Volume, operator
+from daskflow.volume.output import Output
 
 
 @operator(group="segmentation", takes="labels")
@@ -59,7 +60,8 @@ def evaluate_segmentation(
     if output is None:
         return PassingJob(stages, private_directory(), name=name, finish=(Score(evaluation, None),))
     location = kvstore.normalise(os.fspath(output))
-    return Job(stages, f"{location}.daskflow/", name=name, finish=(Score(evaluation, location),))
+    finish, makes = (Score(evaluation, location),), (Output(location, "table"),)
+    return Job(stages, f"{location}.daskflow/", name=name, finish=finish, makes=makes)
 
 
 @dataclass(frozen=True)

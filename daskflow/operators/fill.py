@@ -23,6 +23,7 @@ from daskflow.stores import Store, kvstore
 from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Flag, Stage, Task, Volume, operator
 from daskflow.volume.node import Array, Stored
+from daskflow.volume.output import Output
 
 _STATE = "layer.json"
 
@@ -116,6 +117,11 @@ class FillBox(Task):
         array, counts = outputs
         self.store.write(box, array)
         return BlockResult(empty=not array.any(), counts=counts)
+
+    def makes(self) -> tuple[Output, ...]:
+        """Return the level."""
+        url = self.store.url if self.store.opened is None else self.store.opened.url
+        return (Output(url, "level", mip=self.store.mip, base=self.store.mip),)
 
     def intact(self) -> bool:
         """Return whether nothing was written to the layer since the job was done."""

@@ -25,6 +25,7 @@ from daskflow.operators.meshing.plan import Frame, Meshing, Selection, Target
 from daskflow.operators.meshing.writing import CutLargeMeshes, WriteMeshes
 from daskflow.stores.kvstore import plain_number
 from daskflow.volume import Flag, Stage, Volume, in_order, operator
+from daskflow.volume.output import Output
 
 
 @operator(group="objects", takes="labels")
@@ -140,13 +141,12 @@ def mesh(
     )
     stages = (*expression.stages, *(counting.stages(expression) if counting is not None else ()))
     stages = (*stages, *in_order(making, after=stages))
-    undo = () if layer is None else (f"daskflow remove {layer} --mesh",)
     return Job(
         stages,
         f"{url}.daskflow/",
         name="mesh",
         finish=(FinishMeshes(meshing, layer),),
-        undo=undo,
+        makes=(Output(url, "mesh", layer=layer),),
         warnings=assumed_voxel_size(volume),
     )
 

@@ -19,6 +19,7 @@ from daskflow.operators.connected_components import connected_components
 from daskflow.stores.precomputed_rois import write_rois
 from daskflow.volume import Flag, Volume, operator
 from daskflow.volume.node import Stored
+from daskflow.volume.output import Output
 
 
 @operator(group="image", takes="image")
@@ -83,7 +84,9 @@ def roi(
     found = StateBoxes(search, level.spec, _finest(volume), (1, window, window), url)
     if url is None:
         return PassingJob(stages, private_directory(), name="regions of interest", finish=(found,))
-    return Job(stages, f"{url}.roi.daskflow/", name="regions of interest", finish=(found,), renewable=True)
+    makes = (Output(url, "regions of interest"),)
+    directory = f"{url}.roi.daskflow/"
+    return Job(stages, directory, name="regions of interest", finish=(found,), makes=makes, renewable=True)
 
 
 @dataclass(frozen=True)

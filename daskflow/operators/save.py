@@ -201,8 +201,9 @@ def _stated(spec: VolumeSpec, location: str, format_name: str) -> tuple[VolumeSp
 
 def _refuse_own_source(volume: Volume, location: str, mip: int) -> None:
     """Refuse to write where the volume is read from: a block would read what its neighbour has overwritten."""
+    place = kvstore.resolved(location)
     for node in sources(volume):
-        if (node.store.url, node.store.mip) == (location, mip):
+        if (kvstore.resolved(node.store.url), node.store.mip) == (place, mip):
             raise ParameterError(
                 f"{location} is what the volume is computed from; write to another layer or another mip"
             )

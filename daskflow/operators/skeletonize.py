@@ -24,6 +24,7 @@ from daskflow.operators.skeletonizing.tracing_stage import BLOCK_BYTES, TraceLab
 from daskflow.operators.skeletonizing.writing import IndexSkeletons, Target, WriteSkeletons
 from daskflow.stores import kvstore
 from daskflow.volume import Flag, Stage, Volume, in_order, operator
+from daskflow.volume.output import Output
 
 
 @operator(group="objects", takes="labels")
@@ -136,9 +137,13 @@ def skeletonize(
     stages = (*stages, *in_order(making, after=stages))
     rows = None if table is None else kvstore.normalise(os.fspath(table))
     finish = (FinishSkeletons(plan, url, layer, mip, rows),)
-    undo = () if layer is None else (f"daskflow remove {layer} --skeletons",)
     return Job(
-        stages, f"{url}.daskflow/", name="skeletonize", finish=finish, undo=undo, warnings=assumed_voxel_size(volume)
+        stages,
+        f"{url}.daskflow/",
+        name="skeletonize",
+        finish=finish,
+        makes=(Output(url, "skeletons", layer=layer), *(() if rows is None else (Output(rows, "table"),))),
+        warnings=assumed_voxel_size(volume),
     )
 
 

@@ -20,6 +20,7 @@ from daskflow.operators.counting.writing import WriteCounts, check_ending
 from daskflow.stores import kvstore
 from daskflow.stores.precomputed_info import load_info
 from daskflow.volume import Flag, Stage, Volume, operator
+from daskflow.volume.output import Output
 
 _BLOCK_VOXELS = 2**20  # memory of this size is taken anew without a visit to the kernel
 
@@ -67,7 +68,9 @@ def voxel_counts(
     once = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
     writing = Stage("write-counts", once, WriteCounts(counting, outputs, background), numbered=True, after=stages[-1:])
     directory = f"{layer[0]}.voxel-counts.daskflow/" if layer is not None else f"{outputs[0]}.daskflow/"
-    return Job((*stages, writing), directory, name="voxel counts", finish=finish, renewable=True)
+    makes = tuple(Output(url, "table") for url in outputs[layer is not None :])
+    makes += () if layer is None else (Output(layer[1], "table", layer=layer[2]),)
+    return Job((*stages, writing), directory, name="voxel counts", finish=finish, makes=makes, renewable=True)
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ class ReportCounts(Finish):
         report.results["largest_labels"] = {f"label {label}": count for label, count in largest.items()}
 
 
-def _layer_file(volume: Volume) -> tuple[str, str] | None:
-    """Return where a job is kept and where counts belong, for a whole level of a precomputed layer as it is stored."""
+def _layer_file(volume: Volume) -> tuple[str, str, str] | None:
+    """Return where a job is kept and counts belong, and the layer, for a whole level of a precomputed one as stored."""
     node = stored_node(volume)
     if node is None or node.store.opened is None or node.store.opened.format != "precomputed":
         return None
@@ -103,4 +106,4 @@ def _layer_file(volume: Volume) -> tuple[str, str] | None:
         return None
     key = load_info(store.url)["scales"][store.mip]["key"]
     job = store.url if store.mip == 0 else f"{store.url}.mip{store.mip}"
-    return job, kvstore.join(store.url, key, "stats", "voxel_counts.im")
+    return job, kvstore.join(store.url, key, "stats", "voxel_counts.im"), store.url

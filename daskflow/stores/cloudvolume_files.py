@@ -135,10 +135,10 @@ def _replace(directory: Path, name: str, suffix: str, data: bytes | memoryview) 
         for other in SUFFIXES.values():
             if other != suffix:
                 (directory / f"{name}{other}").unlink(missing_ok=True)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise _refusal("write", path, error) from error
+        raise (_refusal("write", path, error) if isinstance(error, OSError) else error) from error
 
 
 def _delete(directory: Path, name: str) -> None:

@@ -66,6 +66,20 @@ def normalise(url: str | os.PathLike[str]) -> str:
     return f"{scheme}://{rest}"
 
 
+def resolved(url: str) -> str:
+    """Return the normalised URL; links on a local disk, also on the way to what is not there yet, are followed."""
+    path = local_path(url)
+    return normalise(url) if path is None else f"file://{os.path.realpath(path)}"
+
+
+def is_url(text: str) -> bool:
+    """Return whether a text is a URL that `normalise` takes and leaves as it is."""
+    try:
+        return normalise(text) == text
+    except ParameterError:
+        return False
+
+
 def local_path(url: str) -> Path | None:
     """Return the path of a ``file://`` URL or plain path, None for any other URL."""
     url = normalise(url)
@@ -389,6 +403,14 @@ def delete_tree(url: str) -> None:
         store, key = _locate(url)
         for deletion in [store.write(name, None) for name in _keys_below(store, f"{key}/", url)]:
             wait(deletion, url)
+
+
+def drop_empty(url: str) -> None:
+    """Remove a local directory in which nothing is left."""
+    path = local_path(url)
+    if path is not None:
+        with suppress(OSError):
+            path.rmdir()
 
 
 def check_writable(url: str) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import glob
 import os
 import re
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from daskflow.errors import ParameterError, StoreAccessError
+from daskflow.errors import ParameterError, StoreAccessError, StoreError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.base import Array, Layout, Store
@@ -21,6 +24,7 @@ NUMBERS = (
     *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
     *("float16", "float32", "float64"),
 )
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}(?:\.partial)?")
 _SLAB_SECTIONS = 64
 _SLAB_BYTES = 256 * 2**20
 
@@ -99,6 +103,44 @@ def replacing(path: Path) -> Iterator[Path]:
         raise StoreAccessError(f"cannot write {path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(urls: Iterable[str]) -> None:
+    """Wait until all that was written to the local file systems of URLs is on their disks, where Linux can be asked.
+
+    Raises:
+        StoreError: it could not be written.
+    """
+    paths = [path for url in urls if (path := kvstore.local_path(url)) is not None]
+    there = [next(one for one in (path, *path.parents) if one.exists()) for path in paths]
+    library = ctypes.CDLL(None, use_errno=True)
+    for path in {one.stat().st_dev: one for one in there}.values() if hasattr(library, "syncfs") else ():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            if library.syncfs(descriptor) and ctypes.get_errno() in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+                raise StoreError(f"cannot write what is below {path} to disk: {os.strerror(ctypes.get_errno())}")
+        finally:
+            os.close(descriptor)
+
+
+def sweep(url: str, *, before: float) -> int:
+    """Delete the temporary files, older than a time, that a killed process left of a layer or file; return how many.
+
+    Args:
+        url: of the layer or file.
+        before: in seconds since 1970, as files have times.
+    """
+    path = kvstore.local_path(url)
+    if path is None:
+        return 0
+    beside = path.parent.glob(f".{glob.escape(path.name)}.*.partial")
+    files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names) if path.is_dir() else beside
+    removed = 0
+    for file in files:
+        if _TEMPORARY.fullmatch(file.name) and file.lstat().st_mtime < before:
+            file.unlink(missing_ok=True)
+            removed += 1
+    return removed
 
 
 def check_place(url: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.volume.output import Output
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,10 @@ class Task(Bound):
     def describe(self) -> dict[str, Any]:
         """Return all that the result depends on, as JSON."""
         raise NotImplementedError
+
+    def makes(self) -> tuple[Output, ...]:
+        """Return what it writes where it is to stay; nothing unless said."""
+        return ()
 
     def intact(self) -> bool:
         """Return whether what earlier runs wrote is still there; if not, every block runs again."""

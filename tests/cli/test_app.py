@@ -205,7 +205,9 @@ def test_failed_blocks_end_in_status_2_and_retry_runs_only_those(tmp_path):
     assert "broken there" in output
     assert "daskflow retry" in line("status layer")
     (tmp_path / "mended").touch()
-    output = line("retry layer")
+    shown = line("retry layer", code=1)
+    assert "--retries 0 open image.npy plugin -f flaky.py save layer" in shown, "nobody can answer"
+    output = line("retry layer --yes")
     assert "finished" in output
     np.testing.assert_array_equal(daskflow.open("layer").read(), np.load("image.npy") + 1)
 
@@ -319,7 +321,7 @@ def test_verify_and_retry_do_not_open_the_viewer(monkeypatch):
     line("open image.npy save layer neuroglancer")
     assert len(opened) == 1
     line("verify layer")
-    line("retry layer")
+    line("--yes retry layer")
     assert len(opened) == 1
 
 

@@ -185,7 +185,7 @@ def test_changed_parameters_are_refused_by_name(tmp_path, threads):
     job(tmp_path)[0].run(threads, progress=False)
     with pytest.raises(ChangedJobError, match=r"files\.value: 1 -> 2") as error:
         job(tmp_path, value=2)[0].run(threads, progress=False)
-    assert "start over: delete that directory" in str(error.value)
+    assert "start over with --overwrite" in str(error.value)
 
 
 def test_a_job_of_which_every_block_failed_gives_way_to_another(tmp_path, threads):
@@ -228,7 +228,7 @@ def test_nothing_runs_when_a_check_of_a_later_stage_refuses(tmp_path, threads):
 def test_start_over_forgets_what_was_done(tmp_path, threads):
     job(tmp_path)[0].run(threads, progress=False)
     files, task = job(tmp_path, value=2)
-    assert files.run(threads, progress=False, resume=False).ok
+    assert files.run(threads, progress=False, overwrite=True).ok
     assert task.outputs() == expected(2)
     assert status(files.directory).state == "finished"
 
@@ -370,7 +370,7 @@ def test_start_over_that_was_cut_short_leaves_nothing_for_done(tmp_path, threads
     with monkeypatch.context() as patch:
         patch.setattr("daskflow.jobs.journal.Journal.__init__", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            other.run(threads, progress=False, resume=False)
+            other.run(threads, progress=False, overwrite=True)
     report = other.run(threads, progress=False)
     assert not report.already_done
     assert report.counts == {"missing_chunks": 8}

@@ -56,7 +56,7 @@ def test_every_run_that_began_anew_is_recorded(tmp_path, threads):
     with_provenance(tmp_path).run(threads, progress=False)
     with_provenance(tmp_path).run(threads, progress=False)
     assert recorded(tmp_path / "layer" / "provenance") == ["files"]
-    with_provenance(tmp_path).run(threads, progress=False, resume=False)
+    with_provenance(tmp_path).run(threads, progress=False, overwrite=True)
     assert recorded(tmp_path / "layer" / "provenance") == ["files", "files"]
 
 

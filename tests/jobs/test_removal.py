@@ -19,6 +19,7 @@ from daskflow.stores.objects.files import write_file
 from daskflow.stores.opening import create_store, open_store
 from daskflow.stores.precomputed_info import load_info, save_info
 from daskflow.volume import Volume
+from daskflow.volume.output import Output
 
 SPEC = VolumeSpec(
     BoundingBox((-8, 0, 4), (24, 32, 36)), np.dtype("uint64"), voxel_size=(8.0, 8.0, 8.0), layer_type="segmentation"
@@ -118,7 +119,7 @@ def test_a_box_that_cuts_chunks_is_refused_with_the_nearest(plain):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {}, {"mips": [2]}, {"mips": [-1]}, {"box": SPEC.box}, {"forget": True, "mesh": False},
+        {"mips": [2]}, {"mips": [-1]}, {"box": SPEC.box}, {"forget": True, "mesh": False},
         {"mips": [0], "box": BoundingBox((100, 100, 100), (108, 108, 108))}, {"mips": [0], "forget": True},
         {"mips": [0, 1], "forget": True}, {"mips": [1], "forget": True, "box": SPEC.box},
     ],
@@ -242,7 +243,8 @@ def test_the_job_of_removed_meshes_goes_and_others_stay(plain, tmp_path):
     write_file(f"{plain}/mesh_dir", "info", b"{}")
     save_info(plain, load_info(plain) | {"mesh": "mesh_dir"})
     for directory in (f"{plain}/mesh_dir.daskflow", f"{plain}/skeletons.daskflow"):
-        JobDirectory(directory).claim("objects", {}, None)
+        made = Output(directory.removesuffix(".daskflow"), directory.rpartition("/")[2][:4], layer=f"{plain}")
+        JobDirectory(directory).claim("objects", {}, None, outputs=[made.placed()])
     plan_removal(plain, mesh=True).run()
     assert not (tmp_path / "layer/mesh_dir.daskflow").exists()
     assert (tmp_path / "layer/skeletons.daskflow").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from daskflow.operators.pyramid.levels import with_levels
 from daskflow.operators.pyramid.windows import Array
 from daskflow.stores import Layout, kvstore
 from daskflow.volume import BlockResult, Estimate
+from daskflow.volume.output import Output
 from daskflow.volume.stage import Bound, Own
 
 LOSSLESS = (None, "raw", "png", "compressed_segmentation", "zstd", "gzip", "blosc", "crackle", "compresso")
@@ -118,6 +120,11 @@ class Pass(Bound):
     def inside(self, box: BoundingBox, number: int = 0) -> BoundingBox:
         """Return the box that a box of the level read is in the `number`-th level after it, from the volume's start."""
         return box.shift([-a for a in self.read_box.start]).coarsen(self.how.total(number))
+
+    def makes(self, base: int) -> tuple[Output, ...]:
+        """Return its levels, made in blocks of the level `base`."""
+        how = json.loads(json.dumps(self.describe()["downsampling"]))  # as a job's directory has it
+        return tuple(dataclasses.replace(level.output, base=base, how=how) for level in self.levels)
 
     def at(self, box: BoundingBox, number: int) -> BoundingBox:
         """Return the same in the level's own coordinates."""

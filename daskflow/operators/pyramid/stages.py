@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import daskflow
 from daskflow.errors import MetadataMismatchError, PlanError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
-from daskflow.jobs.directory import jobs_of, levels_written
+from daskflow.jobs.outputs import jobs_of
 from daskflow.jobs.sinks import LayerSink, Sink, verify_all
 from daskflow.operators.pyramid.kernels import Carried
 from daskflow.operators.pyramid.passes import Pass, Scratch
@@ -25,6 +24,7 @@ from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Stage, Task
 from daskflow.volume.blocks import default_block
 from daskflow.volume.kinds import refuse_negatives
+from daskflow.volume.output import Output
 from daskflow.volume.stage import Own
 
 _PIECE_BYTES = 2**23  # read at once, so that a block never lies whole in memory, and memory is used again
@@ -82,6 +82,9 @@ class PyramidSink(Sink):
     def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
         self.base.refuse_to_replace(box, own)
         self.levels.refuse_to_replace(box, own)
+
+    def makes(self) -> tuple[Output, ...]:
+        return (self.base.output, *self.levels.makes(self.base.mip))
 
     def intact(self) -> bool:
         return self.base.intact() and self.levels.intact()
@@ -172,6 +175,9 @@ class Downsample(Task):
     def write(self, box: BoundingBox, outputs: tuple[Levels, dict[str, int]]) -> BlockResult:
         return dataclasses.replace(self.levels.write(box, outputs[0]), counts=outputs[1])
 
+    def makes(self) -> tuple[Output, ...]:
+        return self.levels.makes(self.levels.levels[0].mip - 1)
+
     def intact(self) -> bool:
         """Return whether the levels are still there."""
         return self.levels.intact()
@@ -203,24 +209,22 @@ class Downsample(Task):
             MetadataMismatchError: one has; the message names it, and what removes them.
         """
         url = self.levels.levels[0].url
-        mips = {level.mip for level in self.levels.levels}
-        ours = json.loads(json.dumps(self.levels.describe()["downsampling"]))  # as a job's directory has it
+        ours = {(one.url, one.mip): one.how for one in map(Output.placed, self.makes())}
         for other in jobs_of(url):
-            tasks = [stage["task"] for stage in (other.read("job.json") or {}).get("stages", {}).values()]
-            made = [one for task in tasks for one in levels_written(task) if one["url"] == url]
-            otherwise = [one for one in made if one["mip"] in mips and one.get("downsampling") != ours]
+            made = [one for one in other.outputs if one.kind == "level" and (one.url, one.mip) in ours]
+            otherwise = [one for one in made if one.how != ours[one.url, one.mip]]
             if other.url != self.job and otherwise:
-                common = sorted({one["mip"] for one in otherwise})
+                common = sorted({one.mip for one in otherwise if one.mip is not None})
                 raise MetadataMismatchError(
                     f"mip {','.join(map(str, common))} of {url} was made otherwise, by the job in {other.url};"
                     f" to make it anew: daskflow remove {url} --mip {self._to_remove(common, otherwise)}"
                 )
 
-    def _to_remove(self, mips: Sequence[int], made: Sequence[Mapping[str, Any]]) -> str:
+    def _to_remove(self, mips: Sequence[int], made: Sequence[Output]) -> str:
         """Return what is to be removed before levels are made: all from there on, if voxels get other sizes."""
         factor = list(self.levels.how.factor)
-        sized = [one for one in made if (one.get("downsampling") or {}).get("factor") != factor]
-        if isinstance(self.source, Store) and any(one["format"] == "precomputed" for one in sized):
+        sized = any((one.how or {}).get("factor") != factor for one in made)
+        if isinstance(self.source, Store) and sized and self.levels.levels[0].format == "precomputed":
             return f"{','.join(map(str, range(mips[0], len(self.source.mips))))} --forget"
         return ",".join(map(str, mips))
 

@@ -24,6 +24,7 @@ from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.stores.objects.surface_files import SurfaceFormat, encode_surface
 from daskflow.stores.precomputed_info import load_info, specs_of
 from daskflow.volume import BlockResult, Stage, Task
+from daskflow.volume.output import Output
 
 Kind = Literal["mesh", "skeleton"]
 Found = tuple[int, Mesh | Skeleton | None]
@@ -132,7 +133,8 @@ def download_job(
     grid = BlockGrid(BoundingBox((0, 0, 0), (len(chosen), 1, 1)), (1, 1, 1))
     task = WriteFiles(kind, layer, chosen, labels is not None, output, form, lod)
     stage = Stage(f"write-{form}", grid, task, numbered=True)
-    return Job((stage,), f"{output}.daskflow/", name=f"download {kind}", renewable=True)
+    makes = (Output(output, "directory of files"),)
+    return Job((stage,), f"{output}.daskflow/", name=f"download {kind}", makes=makes, renewable=True)
 
 
 def _labels_within(kind: Kind, layer: str, box: BoundingBox) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import pytest
 from daskflow.errors import DaskflowError, MetadataMismatchError, ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import merge
+from daskflow.jobs.outputs import jobs_of
 from daskflow.operators.copy_objects import copy_objects
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import names_below, read_file, write_file
@@ -139,7 +140,7 @@ def test_running_again_goes_on_where_it_was_and_gives_the_same_bytes(layer, targ
     copy_objects(layer, target, sharded=True).run(progress=False)
     before = state()
     assert copy_objects(layer, target, sharded=True).run(progress=False).ok
-    assert copy_objects(layer, target, sharded=True).run(progress=False, resume=False).ok
+    assert copy_objects(layer, target, sharded=True).run(progress=False, overwrite=True).ok
     assert state() == before
 
 
@@ -152,10 +153,16 @@ def test_a_destination_that_is_no_layer_gets_no_info(layer, tmp_path):
 def test_other_objects_in_the_way_are_not_overwritten(layer, sharded_layer, target):
     copy_objects(sharded_layer, target).run(progress=False)
     before = sorted(names_below(f"{target}/s"))
-    kvstore.delete_tree(f"{target}.objects.daskflow")
     with pytest.raises(MetadataMismatchError, match=f"daskflow remove {target} --"):
         copy_objects(layer, target).run(progress=False)
     assert sorted(names_below(f"{target}/s")) == before
+
+
+def test_a_second_copy_to_a_layer_is_a_job_of_its_own(layer, target):
+    for which in ({"skeletons": False}, {"mesh": False}):
+        assert copy_objects(layer, target, **which).run(progress=False).ok
+    assert {"mesh", "skeletons"} <= load_info(target).keys()
+    assert len(jobs_of(target)) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,197 @@
+"""What jobs state of their outputs: found by any of them, one writer at a time, links followed."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import daskflow
+from daskflow.errors import JobError, LockedJobError, ParameterError
+from daskflow.jobs import status, verify
+from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.outputs import jobs_of, leased
+from daskflow.jobs.removal import plan_removal
+from daskflow.jobs.status import find_all, own_command
+from daskflow.volume import Volume
+from daskflow.volume.output import Output
+
+ONES = np.ones((16, 16, 16), np.uint8)
+
+
+def volume(value=1):
+    return Volume.from_array(ONES * np.uint8(value), voxel_size=(8, 8, 8)).with_block((8, 16, 16))
+
+
+def save(folder, name, value=1, **how):
+    return volume(value).save(f"precomputed://{folder / name}", chunk=(8, 8, 8), **how)
+
+
+@pytest.fixture
+def line(tmp_path, threads):
+    """A job of two layers and a file, kept beside the first."""
+    jobs = [save(tmp_path, "a", levels=1), save(tmp_path, "b"), volume().save(tmp_path / "c.npy")]
+    job = daskflow.merge(jobs, command=("daskflow", "line"))
+    assert job.run(threads, progress=False).ok
+    return job
+
+
+def test_a_job_states_its_outputs_in_plain_words(line, tmp_path):
+    outputs = json.loads((tmp_path / "a.daskflow" / "job.json").read_text())["outputs"]
+    told = {(Path(one["url"]).name, one["kind"], one.get("mip")) for one in outputs}
+    assert told == {("a", "level", 0), ("a", "level", 1), ("b", "level", 0), ("c.npy", "file", None)}
+    assert all(one["grid"]["box"] == "0-16_0-16_0-16" for one in outputs)
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c.npy"])
+def test_the_job_is_found_by_every_output(line, tmp_path, threads, name):
+    assert [home.url for home in find_all(str(tmp_path / name))] == [line.directory]
+    assert status(str(tmp_path / name)).command == ("daskflow", "line")
+    assert line.directory in str(plan_removal(str(tmp_path / name)))
+
+
+def test_blocks_of_a_second_output_are_set_back(line, tmp_path, threads):
+    chunk = next((tmp_path / "b" / "8_8_8").iterdir())
+    chunk.unlink()
+    report = verify(str(tmp_path / "b"), client=threads, progress=False)
+    assert list(report.results["set_back"]) == [line.directory]
+    assert line.run(threads, progress=False).ok
+    assert chunk.exists()
+
+
+def test_what_names_a_job_goes_with_it(line, tmp_path):
+    plan_removal(str(tmp_path / "b")).run()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c.npy", "c.npy.provenance.json"]
+
+
+def test_a_whole_layer_goes_with_all_its_jobs_and_links_are_not_followed(tmp_path, threads):
+    save(tmp_path, "a").run(threads, progress=False)
+    daskflow.downsample(daskflow.open(tmp_path / "a"), levels=1).run(threads, progress=False)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "data").write_text("kept")
+    (tmp_path / "a" / "elsewhere").symlink_to(precious)
+    (tmp_path / "alias").symlink_to(tmp_path / "a")
+    removal = plan_removal(str(tmp_path / "alias"))
+    assert "a.daskflow" in str(removal)
+    assert "a.mip1-1.daskflow" in str(removal)
+    removal.run()
+    assert (precious / "data").read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alias", "precious"]
+
+
+def test_what_is_no_volume_and_no_output_is_not_removed(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter").write_text("kept")
+    with pytest.raises(OSError, match="home"):
+        plan_removal(str(tmp_path / "home"))
+
+
+def test_two_jobs_do_not_write_one_layer_at_once(tmp_path, threads):
+    save(tmp_path, "shared").run(threads, progress=False)
+    other = daskflow.merge([save(tmp_path, "first", 2), save(tmp_path, "shared", 2)])
+    held = leased(JobDirectory(f"file://{tmp_path}/shared.daskflow"), save(tmp_path, "shared").outputs)
+    with held, pytest.raises(LockedJobError, match=r"shared mip 0 is being written by .*shared\.daskflow"):
+        other.run(threads, progress=False)
+    with leased(other.home, other.outputs):
+        with pytest.raises(LockedJobError, match=r"first\.daskflow"):
+            save(tmp_path, "shared").run(threads, progress=False)
+        with pytest.raises(LockedJobError, match=r"first\.daskflow"):
+            plan_removal(str(tmp_path / "shared"), mips=[0]).run()
+    assert not list(tmp_path.glob("*.jobs.daskflow")), "a job that never ran leaves nothing"
+
+
+def test_a_link_is_no_second_place_for_a_writer(tmp_path, threads):
+    job = save(tmp_path, "a")
+    job.run(threads, progress=False)
+    (tmp_path / "al").symlink_to(tmp_path / "a")
+    with leased(job.home, job.outputs), pytest.raises(LockedJobError):
+        save(tmp_path, "al").run(threads, progress=False)
+    with pytest.raises(ParameterError, match="what the volume is computed from"):
+        daskflow.threshold(daskflow.open(tmp_path / "a"), threshold=1).save(tmp_path / "al")
+
+
+def test_disjoint_parts_of_a_level_have_their_own_writers():
+    def part(low, high):
+        return Output("file:///a", "level", mip=1, base=0, grid={"box": f"{low}-{high}_0-8_0-8", "block": [8, 8, 8]})
+
+    assert not part(0, 8).clashes(part(8, 16))
+    assert part(0, 9).clashes(part(8, 16))
+    assert part(0, 8).clashes(Output("file:///a", "layer"))
+    assert not part(0, 8).clashes(Output("file:///ab", "layer"))
+
+
+def test_the_command_of_a_stranger_is_shown_and_not_run(line, tmp_path, monkeypatch):
+    assert own_command(line.directory) == ["daskflow", "line"]
+    (tmp_path / "a.daskflow" / "job.json").chmod(0o666)
+    with pytest.raises(JobError, match="daskflow --retry-failed line"):
+        own_command(line.directory)
+    (tmp_path / "a.daskflow" / "job.json").chmod(0o644)
+    monkeypatch.setattr(os, "getuid", lambda: 1)
+    with pytest.raises(JobError, match="type:\n  daskflow --retry-failed line"):
+        own_command(str(tmp_path / "b"))
+
+
+def test_what_a_strangers_files_hold_is_shown_and_not_sent(line, tmp_path):
+    path = tmp_path / "a.daskflow" / "job.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "name": "\x1b[2Jgone", "command": ["daskflow", "\x9b31m\u202e"]}))
+    told = str(status(line.directory))
+    assert r"\x1b[2Jgone" in told
+    assert not {"\x1b", "\x9b", "\u202e"} & set(told)
+    with pytest.raises(JobError) as error:
+        raise JobError("\x1b]0;title\x07")
+    assert str(error.value) == r"\x1b]0;title\x07"
+
+
+def test_a_pointer_to_what_is_no_job_is_passed_over(tmp_path, threads):
+    save(tmp_path, "a").run(threads, progress=False)
+    pointers = tmp_path / "a.jobs.daskflow"
+    pointers.mkdir()
+    for number, text in enumerate(["file:///etc", "", "\0", "s3://", f"file://{tmp_path}", "../../x.daskflow"]):
+        (pointers / str(number)).write_text(text)
+    assert [home.url for home in jobs_of(f"file://{tmp_path}/a")] == [f"file://{tmp_path}/a.daskflow"]
+
+
+@pytest.mark.parametrize("how", ["resume", "verify"])
+def test_what_a_killed_process_left_half_written_is_swept(tmp_path, threads, how):
+    job = daskflow.merge([save(tmp_path, "a"), volume().save(tmp_path / "c.npy")])
+    job.run(threads, progress=False)
+    left = [tmp_path / "a" / "8_8_8" / f".0-8_0-8_0-8.{'0' * 32}", tmp_path / f".c.npy.{'a' * 32}.partial"]
+    other = tmp_path / f".d.npy.{'a' * 32}.partial"
+    for path in (*left, other):
+        path.write_bytes(b"half")
+        os.utime(path, (1, 1))
+    if how == "resume":
+        (tmp_path / "a.daskflow" / "report.json").unlink()
+        assert job.run(threads, progress=False).ok
+    else:
+        assert verify(str(tmp_path / "a"), str(tmp_path / "c.npy"), client=threads, progress=False).ok
+    assert not any(path.exists() for path in left)
+    assert other.exists()
+
+
+def test_the_ledger_is_saved_after_what_it_tells_is_on_disk(tmp_path, threads, monkeypatch):
+    told = []
+    monkeypatch.setattr("daskflow.jobs.journal.flush", lambda places: told.append(("flush", *sorted(places))))
+    monkeypatch.setattr("daskflow.jobs.ledger.Ledger.save", lambda _, url: told.append(("save",)))
+    save(tmp_path, "a").run(threads, progress=False)
+    assert told[:2] == [("flush", f"file://{tmp_path}/a", f"file://{tmp_path}/a.daskflow"), ("save",)]
+
+
+def test_a_prefix_of_the_format_and_a_dataset_are_understood(tmp_path, threads):
+    save(tmp_path, "a").run(threads, progress=False)
+    volume().save(f"{tmp_path / 'c.h5'}:one").run(threads, progress=False)
+    with pytest.raises(ParameterError, match="a part of a file"):
+        plan_removal(f"{tmp_path / 'c.h5'}:one")
+    assert plan_removal(f"precomputed://{tmp_path / 'a'}").url == f"file://{tmp_path}/a"
+    plan_removal(str(tmp_path / "c.h5")).run()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.daskflow"]
+
+
+def test_an_output_that_a_job_makes_no_more_does_not_name_it(line, tmp_path, threads):
+    assert (tmp_path / "b.jobs.daskflow").exists()
+    jobs = [save(tmp_path, "a", levels=1), save(tmp_path, "d")]
+    assert daskflow.merge(jobs).run(threads, progress=False, overwrite=True).ok
+    assert [path.name for path in tmp_path.glob("*.jobs.daskflow")] == ["d.jobs.daskflow"]
