@@ -114,8 +114,7 @@ def _refuse_writers(home: JobDirectory, outputs: Sequence[Output]) -> None:
             clash = next((one for one in outputs if any(map(one.clashes, holder.writes))), None)
             if clash is not None and (writer := living(other.lock)) is not None:
                 raise LockedJobError(
-                    f"{clash} is being written by {writer}, in the job {other.url}; wait for it, or stop it and run"
-                    " again"
+                    f"{clash} is being written by {writer}, in {other.url}; wait for it, or stop it and run again"
                 )
 
 
