@@ -65,7 +65,7 @@ class Output:
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
     def __str__(self) -> str:
-        named = {"level": f" mip {self.mip}", "file": f":{self.dataset}" if self.dataset else ""}
+        named = {"layer": "", "level": f" mip {self.mip}", "file": f":{self.dataset}" if self.dataset else ""}
         return f"{self.url}{named.get(self.kind, f' ({self.kind})')}"
 
 
