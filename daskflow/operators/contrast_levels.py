@@ -55,16 +55,17 @@ def contrast_levels(
     store = Stage("store-levels", slabs.grid, StoreLevels(slabs, sampling, target), after=slabs.stages[-1:])
     drawn = None if plot is None else kvstore.normalise(plot)
     finish = () if drawn is None else (_Draw(target, drawn),)
-    makes = (Output(target, "contrast levels"), *(() if drawn is None else (Output(drawn, "picture"),)))
-    home = f"{target.removesuffix('/')}.daskflow/" if directory is not None else f"{_beside(target)}.daskflow/"
+    layer = None if directory is not None else _layer_of(target)
+    made = Output(target, "contrast levels", layer=layer)
+    makes = (made, *(() if drawn is None else (Output(drawn, "picture"),)))
+    home = target.removesuffix("/") if layer is None else f"{layer}.levels{target.rpartition('/')[2]}"
     stages = (*volume.expression.stages, *slabs.stages, store)
-    return Job(stages, home, name="contrast-levels", finish=finish, makes=makes)
+    return Job(stages, f"{home}.daskflow/", name="contrast-levels", finish=finish, makes=makes)
 
 
-def _beside(target: str) -> str:
-    """Return a name beside the layer whose known place is ``.../levels/MIP``, for what is no part of the layer."""
-    place, _, mip = target.rpartition("/")
-    return f"{place.removesuffix('/levels').removesuffix('.levels')}.levels{mip}"
+def _layer_of(target: str) -> str:
+    """Return the layer whose known place for levels is ``.../levels/MIP``."""
+    return target.rpartition("/")[0].removesuffix("/levels").removesuffix(".levels")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from daskflow.errors import ParameterError
 from daskflow.operators.evaluate_segmentation import evaluate_segmentation
 from daskflow.stores.counting import count
 from daskflow.volume import Volume
+from daskflow.volume.option import Option
 
 VOLUME = Volume.from_array(np.ones((4, 4, 4), np.uint8)).with_block(2)
 
@@ -15,8 +16,11 @@ def counted(block):
     return block
 
 
-class Unfit:
+class Unfit(Option):
     """An option that cannot be used."""
+
+    def describe(self):
+        return "unfit"
 
     def check(self):
         raise ParameterError("the model is unfit")

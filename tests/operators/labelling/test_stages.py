@@ -11,6 +11,7 @@ from daskflow.operators.connected_components import connected_components
 from daskflow.stores.counting import count
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume import Volume
+from daskflow.volume.option import Option
 from daskflow.volume.stage import run_here
 
 
@@ -100,8 +101,11 @@ def counted(block):
     return block
 
 
-class Unfit:
+class Unfit(Option):
     """An option that cannot be used."""
+
+    def describe(self):
+        return "unfit"
 
     def check(self):
         raise ParameterError("the model is unfit")
