@@ -4,7 +4,8 @@
     save p                                                       ─►     ─► match seams ─► number ─►
     count voxels of s                                                   evaluate s: save s, count voxels
 
-A stage that names none before it, and evaluates nothing, comes after the one that is given before it.
+A stage that names none before it, and evaluates nothing, comes after the one that is given before it. Of two stages of
+which one evaluates what the other writes, the one that is given first comes first.
 
 Stages that evaluate volumes over one box become one where blocks can be joined, if none waits for another, and if they
 wait for the same or evaluate the same.
@@ -27,7 +28,8 @@ from daskflow.jobs.fingerprint import token
 from daskflow.jobs.sinks import FileSink, KeptStore, ScratchSink
 from daskflow.volume import Expression, Stage
 from daskflow.volume.blocks import default_block
-from daskflow.volume.node import Node, Waiting
+from daskflow.volume.node import Node, Stored, Waiting
+from daskflow.volume.output import place_of
 
 _LONGEST_NAME = 80
 _LARGEST_JOIN = 4  # times the largest of the blocks that are joined
@@ -66,9 +68,11 @@ class _Graph:
         self.stages = dict(enumerate(stages))
         places = {id(stage): number for number, stage in self.stages.items()}
         self.before: dict[int, set[int]] = {}
+        read, made = list(map(_read, stages)), list(map(_made, stages))
         for number, stage in self.stages.items():
             implied = {number - 1} if number and not stage.after and not isinstance(stage.task, Evaluate) else set()
-            self.before[number] = {places[id(one)] for one in stage.after} | implied
+            rivals = {n for n in range(number) if read[n] & made[number] or made[n] & read[number]}
+            self.before[number] = {places[id(one)] for one in stage.after} | implied | rivals
         written = {n for n, stage in self.stages.items() if isinstance(stage.task, Evaluate | Assemble)}
         for number, stage in self.stages.items():
             if stage.task.reads_outputs:
@@ -168,6 +172,17 @@ class _Graph:
         return tuple(done.values())
 
 
+def _read(stage: Stage) -> set[tuple[str, int]]:
+    """Return the stored levels and files that a stage evaluates, where links lead."""
+    nodes = stage.task.expression.nodes if isinstance(stage.task, VoxelTask) else ()
+    return {(place_of(node.store.url), node.store.mip) for node in nodes if isinstance(node, Stored)}
+
+
+def _made(stage: Stage) -> set[tuple[str, int]]:
+    """Return the levels and files that a stage makes, where links lead; a file as its only level."""
+    return {(place_of(one.url), one.mip or 0) for one in stage.task.makes()}
+
+
 def _share(one: Stage, other: Stage) -> bool:
     """Return whether two stages that evaluate volumes would evaluate the same node."""
     tasks = [stage.task for stage in (one, other) if isinstance(stage.task, Evaluate)]
@@ -204,7 +219,8 @@ def _holds(grid: BlockGrid, consumers: Sequence[Consumer], voxels: int) -> bool:
     """Return whether blocks, of about so many voxels, are made of whole blocks of the consumers'."""
     if math.prod(map(min, grid.block, grid.box.shape)) > _LARGEST_JOIN * voxels:
         return False
-    for own in _grids(consumers):
+    gathered = [BlockGrid(grid.box, grid.block) for one in consumers if isinstance(one, FileSink)]
+    for own in (*_grids(consumers), *gathered):
         assert own.origin is not None
         assert grid.origin is not None
         for count, block, origin, other, its in zip(

@@ -1,6 +1,7 @@
 """What several steps of a job would evaluate is evaluated once, and each stage comes after what it needs."""
 
 import csv
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -167,3 +168,26 @@ def test_an_interrupted_line_goes_on_without_running_the_network_again(tmp_path,
     assert network.passes.max() == 1
     with (tmp_path / "counts.csv").open() as file:
         assert sum(int(row["voxels"]) for row in csv.DictReader(file)) == BoundingBox((0, 0, 0), SHAPE).size
+
+
+def test_what_a_line_writes_is_read_after_it_was_written(tmp_path):
+    old, new = image(), image().map_blocks(np.negative)
+    daskflow.save(old, tmp_path / "layer", chunk=(4, 8, 8)).run(progress=False)
+    shutil.rmtree(tmp_path / "layer.daskflow")
+    layer = daskflow.open(tmp_path / "layer")
+    run(daskflow.save(new, tmp_path / "layer", overwrite=True), daskflow.save(layer, tmp_path / "copy"))
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "copy").compute(), -cells())
+    run(
+        daskflow.save(daskflow.open(tmp_path / "layer"), tmp_path / "again"),
+        daskflow.save(old, tmp_path / "layer", overwrite=True),
+    )
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "again").compute(), -cells())
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").compute(), cells())
+
+
+def test_a_file_beside_a_part_that_cuts_chunks_of_a_layer_is_whole(tmp_path):
+    part = daskflow.crop(image(), start=(1, 3, 3), stop=SHAPE)
+    whole = (0, 0, 0, *SHAPE)
+    layer = daskflow.save(part, tmp_path / "layer", bounds=whole, chunk=(2, 4, 4), block=(4, 8, 8), complete=True)
+    run(layer, daskflow.save(part, tmp_path / "part.npy"))
+    np.testing.assert_array_equal(np.load(tmp_path / "part.npy"), cells()[1:, 3:, 3:])
