@@ -10,6 +10,7 @@ from daskflow.geometry import BoundingBox
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.lock import Lease
 from daskflow.jobs.outputs import forget, jobs_of
+from daskflow.stores import kvstore
 from daskflow.stores.base import Store
 from daskflow.volume.output import Output, place_of
 
@@ -49,14 +50,14 @@ def forget_replaced(outputs: Sequence[Output], own: JobDirectory) -> None:
     Raises:
         LockedJobError: one of them is running.
     """
-    levels = [one for one in outputs if one.kind == "level"]
+    levels, here = [one for one in outputs if one.kind == "level"], kvstore.resolved(own.url)
     for url in {one.url for one in levels}:
         for job in jobs_of(url):
             theirs = job.outputs
-            if job.url.rstrip("/") != own.url.rstrip("/") and any(a.clashes(b) for a in levels for b in theirs):
+            if kvstore.resolved(job.url) != here and any(a.clashes(b) for a in levels for b in theirs):
                 with Lease(job.lock):
                     job.clear()
-                forget(job)
+                    forget(job)
 
 
 def _writer(store: Store, url: str) -> str:

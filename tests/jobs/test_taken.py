@@ -99,6 +99,14 @@ def test_jobs_whose_chunks_were_replaced_do_not_go_on(tmp_path):
     np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").read(), np.concatenate([IMAGE[:8] + 5, IMAGE[8:]]))
 
 
+def test_a_job_behind_a_link_may_replace_what_it_wrote(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    quietly(volume().save(tmp_path / "link" / "layer"))
+    quietly(volume(IMAGE + 1).save(tmp_path / "link" / "layer", overwrite=True))
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "real" / "layer").read(), IMAGE + 1)
+
+
 def test_an_interrupted_job_goes_on_among_its_own_chunks(tmp_path):
     job = volume().save(tmp_path / "layer", chunk=(8, 8, 8), block=(8, 8, 8))
     quietly(job)

@@ -19,7 +19,7 @@ from daskflow.jobs.sinks import LayerSink, Sink, verify_all
 from daskflow.operators.pyramid.kernels import Carried
 from daskflow.operators.pyramid.passes import Pass, Scratch
 from daskflow.operators.pyramid.windows import Array
-from daskflow.stores import Store
+from daskflow.stores import Store, kvstore
 from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Stage, Task
 from daskflow.volume.blocks import default_block
@@ -213,7 +213,7 @@ class Downsample(Task):
         for other in jobs_of(url):
             made = [one for one in other.outputs if one.kind == "level" and (one.url, one.mip) in ours]
             otherwise = [one for one in made if one.how != ours[one.url, one.mip]]
-            if other.url != self.job and otherwise:
+            if kvstore.resolved(other.url) != kvstore.resolved(self.job) and otherwise:
                 common = sorted({one.mip for one in otherwise if one.mip is not None})
                 raise MetadataMismatchError(
                     f"mip {','.join(map(str, common))} of {url} was made otherwise, by the job in {other.url};"
