@@ -56,6 +56,7 @@ class Job:
         makes: what the finish functions make, beside what the stages do.
         warnings: what is taken for granted, a line each: logged once per run, and kept in report and provenance.
         overwrite: start over where the directory belongs to a job that differs.
+        replaces: some of what it writes may replace what other jobs have stored, as all of it may with `overwrite`.
         given: the stages as they were given.
 
     Raises:
@@ -73,6 +74,7 @@ class Job:
     makes: tuple[Output, ...] = dataclasses.field(default=(), kw_only=True)
     warnings: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     overwrite: bool = dataclasses.field(default=False, kw_only=True)
+    replaces: bool = dataclasses.field(default=False, kw_only=True)
     given: tuple[Stage, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -73,6 +73,7 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
         confirm=tuple(line for job in jobs for line in job.confirm),
         renewable=all(job.renewable for job in jobs),
         overwrite=all(job.overwrite for job in lasting),
+        replaces=any(job.overwrite or job.replaces for job in lasting),
         makes=tuple(one for job in jobs for one in job.makes),
         notes=tuple(dict.fromkeys(line for job in jobs for line in job.notes)),
         warnings=tuple(dict.fromkeys(line for job in jobs for line in job.warnings)),

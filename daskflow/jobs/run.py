@@ -87,7 +87,7 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
             return report
         if options.verb == "run":
             warn(job.warnings)
-        replacing = job.overwrite or options.overwrite
+        replacing = job.overwrite or job.replaces or options.overwrite
         if replacing and options.verb == "run":
             forget_replaced(outputs, directory)
         anew = complete or options.overwrite

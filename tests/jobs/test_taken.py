@@ -99,6 +99,13 @@ def test_jobs_whose_chunks_were_replaced_do_not_go_on(tmp_path):
     np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").read(), np.concatenate([IMAGE[:8] + 5, IMAGE[8:]]))
 
 
+def test_one_step_of_a_line_that_may_replace_forgets_what_it_replaced(tmp_path):
+    part = volume(IMAGE[:8]).save(tmp_path / "layer", bounds=(0, 0, 0, *IMAGE.shape), chunk=(8, 8, 8))
+    quietly(part)
+    quietly(daskflow.merge([volume(IMAGE + 1).save(tmp_path / "layer", overwrite=True), volume().save(tmp_path / "b")]))
+    assert not part.home.outputs
+
+
 def test_a_job_behind_a_link_may_replace_what_it_wrote(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
