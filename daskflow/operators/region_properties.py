@@ -21,6 +21,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.objects.files import writing
 from daskflow.volume import BlockResult, Expression, Flag, Stage, Task, Volume, operator
 from daskflow.volume.kinds import taken
+from daskflow.volume.output import Output
 
 
 @operator(group="segmentation")
@@ -62,7 +63,8 @@ def region_properties(volume: Volume, image: Volume | None = None, *, output: An
     once = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
     task = WriteProperties(table, volume.spec, url)
     finish = Stage("write-properties", once, task, numbered=True, after=stages[-1:])
-    return Job((*stages, finish), f"{url}.daskflow/", name="region properties", renewable=True)
+    makes = (Output(url, "table"),)
+    return Job((*stages, finish), f"{url}.daskflow/", name="region properties", makes=makes, renewable=True)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from skimage.measure import regionprops_table
 
 from daskflow.clusters import Threads
 from daskflow.errors import GeometryError, JobError, MissingDependencyError, ParameterError
+from daskflow.jobs.removal import plan_removal
 from daskflow.jobs.tabulate import Tabulate
 from daskflow.operators.measuring import properties
 from daskflow.operators.region_properties import region_properties
@@ -192,3 +193,9 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
         region_properties(labels, Volume.from_array(np.ones((2, 2, 3), np.uint8)), output=tmp_path / "r.csv")
     with pytest.raises(ParameterError, match="too long"):
         region_properties(Volume.from_array(np.ones((1, 1, 2**23), np.uint8)), output=tmp_path / "r.csv")
+
+
+def test_a_table_is_removed_with_the_record_of_its_job(tmp_path):
+    measured(tmp_path / "regions.csv", blobs((8, 8, 8), 1)[0])
+    plan_removal(str(tmp_path / "regions.csv")).run()
+    assert not list(tmp_path.iterdir())
