@@ -19,7 +19,8 @@ class PassingJob(Job):
     def run(self, *arguments: Any, **options: Any) -> Report:
         """Run everything; arguments as for `Job.run`, of which `overwrite` and `retry_failed` change nothing."""
         directory = private_directory()
-        job = Job(self.stages, directory, name=self.name, finish=self.finish, command=self.command)
+        known = {field: getattr(self, field) for field in ("name", "finish", "command", "warnings")}
+        job = Job(self.given, directory, **known)
         try:
             return job.run(*arguments, **options)
         finally:

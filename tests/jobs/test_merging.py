@@ -5,6 +5,7 @@ from blockfiles import WriteFiles, grid, job
 
 from daskflow.errors import ParameterError
 from daskflow.jobs import Job, merge
+from daskflow.jobs.passing import PassingJob
 from daskflow.volume import Stage
 
 
@@ -53,3 +54,9 @@ def test_two_jobs_that_make_one_thing_in_different_ways_are_refused(tmp_path):
 def test_nothing_to_merge_is_refused():
     with pytest.raises(ParameterError, match="no jobs"):
         merge([])
+
+
+def test_a_job_that_leaves_nothing_warns_like_any_other(tmp_path, threads):
+    stage = Stage("write", grid(4), WriteFiles(tmp_path / "files"))
+    passing = PassingJob((stage,), f"file://{tmp_path}/job", name="passing", warnings=("a size is taken for granted",))
+    assert passing.run(threads, progress=False).warnings == passing.warnings
