@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -287,13 +287,6 @@ class Shards:
     def labels(self) -> Labels:
         """Return the labels of all objects, ascending."""
         return np.sort(np.concatenate([np.zeros(0, np.uint64), *map(self.labels_in, self.numbers())]))
-
-    def objects_in(self, number: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the objects of a shard by label, ascending, without their prefixes."""
-        for label in self.labels_in(number).tolist():
-            data = self.read(label)
-            assert data is not None
-            yield label, data
 
     def _span(self, label: int) -> tuple[str, int, int] | None:
         """Return where an object is: URL, first byte, and size."""
