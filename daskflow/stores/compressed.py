@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from daskflow.errors import CorruptChunkError, MissingDependencyError
@@ -58,7 +59,19 @@ def _unpack_gzip(data: bytes, most: int) -> bytes | None:
         content = bytes(unpacking.decompress(data, most + 1))
     except igzip_lib.IsalError as error:  # type: ignore[misc]  # declared as an instance
         raise ValueError(str(error)) from error
-    return _whole(content, most, complete=unpacking.eof)
+    return _unpack_members(data, most) if unpacking.unused_data else _whole(content, most, complete=unpacking.eof)
+
+
+def _unpack_members(data: bytes, most: int) -> bytes | None:
+    """Return the content of gzip of several members, as `cat` joins them."""
+    from isal import igzip, igzip_lib
+
+    try:
+        with igzip.IGzipFile(fileobj=io.BytesIO(data)) as file:
+            content = bytes(file.read(most + 1))
+    except (OSError, EOFError, igzip_lib.IsalError) as error:  # type: ignore[misc]  # declared as an instance
+        raise ValueError(str(error)) from error
+    return _whole(content, most, complete=True)
 
 
 def _unpack_brotli(data: bytes, most: int) -> bytes | None:

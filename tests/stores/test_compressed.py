@@ -54,6 +54,15 @@ def test_what_has_the_size_at_most_is_returned_and_more_refused(suffix, data, ti
         decompress(packed, suffix, "it", len(content) - 1)
 
 
+def test_all_members_of_gzip_are_unpacked_and_none_is_lost():
+    data = igzip.compress(b"a" * 1000) + igzip.compress(b"b" * 500)
+    assert decompress(data, ".gz", "it") == b"a" * 1000 + b"b" * 500
+    assert decompress(data + bytes(3), ".gz", "it", 1500)[-1:] == b"b"
+    for wrong, most in ((data, 1499), (data[:-3], 1500), (data + b"junk", 1500)):
+        with pytest.raises(CorruptChunkError):
+            decompress(wrong, ".gz", "it", most)
+
+
 @given(st.sampled_from(list(PACKERS)), st.binary(max_size=99))
 def test_bytes_that_are_cut_are_damaged_and_any_others_raise_nothing_else(suffix, data):
     with contextlib.suppress(CorruptChunkError):  # a byte or two can be an empty brotli stream
