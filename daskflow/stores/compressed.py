@@ -67,7 +67,7 @@ def _unpack_members(data: bytes, most: int) -> bytes | None:
     from isal import igzip, igzip_lib
 
     try:
-        with igzip.IGzipFile(fileobj=io.BytesIO(data)) as file:
+        with igzip.IGzipFile(fileobj=io.BytesIO(data)) as file:  # type: ignore[no-untyped-call]
             content = bytes(file.read(most + 1))
     except (OSError, EOFError, igzip_lib.IsalError) as error:  # type: ignore[misc]  # declared as an instance
         raise ValueError(str(error)) from error
