@@ -7,8 +7,8 @@
 A stage that names none before it, and evaluates nothing, comes after the one that is given before it. Of two stages of
 which one evaluates what the other writes, the one that is given first comes first.
 
-Stages that evaluate volumes over one box become one where blocks can be joined, if none waits for another, and if they
-wait for the same or evaluate the same.
+Stages that evaluate volumes over one box become one where blocks can be joined without taking much more memory, if none
+waits for another, and if they wait for the same or evaluate the same.
 A volume that is dear to compute, and that several stages are left to evaluate, is kept in a scratch layer first.
 """
 
@@ -33,6 +33,8 @@ from daskflow.volume.output import place_of
 
 _LONGEST_NAME = 80
 _LARGEST_JOIN = 4  # times the largest of the blocks that are joined
+_LITTLE_MEMORY = 2**29  # bytes of a joined block that any worker has; larger ones take ...
+_MORE_MEMORY = 1.25  # ... at most so many times what the blocks take together that are joined
 
 
 def arranged(stages: Sequence[Stage]) -> tuple[Stage, ...]:
@@ -212,7 +214,15 @@ def _joined(one: Stage, other: Stage) -> Stage | None:
     placed = tuple(consumer.placed(grid.block) for consumer in consumers)
     name = f"{one.name}-and-{other.name}"
     name = name if len(name) < _LONGEST_NAME else f"{len(consumers)}-at-once"
-    return Stage(name, grid, Evaluate(expression, placed, takes, block))
+    joined = Stage(name, grid, Evaluate(expression, placed, takes, block))
+    apart = _memory(one) + _memory(other)
+    return joined if block is not None or _memory(joined) <= max(_LITTLE_MEMORY, _MORE_MEMORY * apart) else None
+
+
+def _memory(stage: Stage) -> int:
+    """Return the bytes that a block takes."""
+    block = BoundingBox.from_size(stage.grid.box.start, stage.grid.block).clip(stage.grid.box)
+    return stage.task.estimate(block).memory
 
 
 def _holds(grid: BlockGrid, consumers: Sequence[Consumer], voxels: int) -> bool:

@@ -191,3 +191,11 @@ def test_a_file_beside_a_part_that_cuts_chunks_of_a_layer_is_whole(tmp_path):
     layer = daskflow.save(part, tmp_path / "layer", bounds=whole, chunk=(2, 4, 4), block=(4, 8, 8), complete=True)
     run(layer, daskflow.save(part, tmp_path / "part.npy"))
     np.testing.assert_array_equal(np.load(tmp_path / "part.npy"), cells()[1:, 3:, 3:])
+
+
+def test_blocks_are_not_joined_where_they_would_take_much_more_memory(tmp_path):
+    labels = Volume.from_array(np.zeros((128, 1024, 1024), np.uint8), voxel_size=(8, 8, 8), layer_type="segmentation")
+    mesh = daskflow.mesh(labels, output=tmp_path / "mesh")
+    line = merge([mesh, daskflow.save(labels, tmp_path / "layer"), daskflow.voxel_counts(labels)])
+    alone, joined = (max(stage.block_memory for stage in job.plan().stages) for job in (mesh, line))
+    assert joined <= 1.25 * alone
