@@ -60,13 +60,17 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
     with ExitStack() as stack:
         outputs = job.outputs
         lease = stack.enter_context(leased(directory, outputs))
-        made = directory.outputs
+        renew = job.renewable and options.verb == "run"
+        replaced = options.overwrite or _starts_over(job, directory)
+        if replaced:
+            _check_anew(job, directory)  # what is refused must not cost the record of what is there
         if options.overwrite:
             _delete_objects(directory, outputs)
+        if replaced or directory.compare(description, renew=renew, command=job.command):
             directory.clear()
-        renew = job.renewable and options.verb == "run"
-        if _starts_over(job, directory) or directory.compare(description, renew=renew, command=job.command):
-            directory.clear()
+            made = directory.outputs if renew else []
+        else:
+            made = directory.outputs
         stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
         journal = Journal(directory, stages)
         earlier = directory.load_report()
@@ -118,14 +122,23 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
 def check_job(job: Job, *, overwrite: bool) -> None:
     """Raise what running a job would refuse before it computes; see `Job.check`."""
     directory = job.home
+    made = directory.outputs
     with rehearsing():
         if not overwrite and not _starts_over(job, directory):
-            directory.compare(describe_stages(job.stages), renew=job.renewable, command=job.command)
+            other = directory.compare(describe_stages(job.stages), renew=job.renewable, command=job.command)
+            made = [] if other and not job.renewable else made
         stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
         if not overwrite:
-            _refuse_to_replace(stages, directory.outputs)
+            _refuse_to_replace(stages, made)
         for stage in stages:
             stage.task.check()
+
+
+def _check_anew(job: Job, directory: JobDirectory) -> None:
+    """Raise what running a job from its start would refuse, scratch data of earlier runs aside; nothing is stored."""
+    with rehearsing():
+        for stage in job.stages:
+            stage.task.bind(kvstore.join(directory.url, "anew")).check()
 
 
 def _starts_over(job: Job, directory: JobDirectory) -> bool:

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 import daskflow
 from daskflow.errors import AlignmentError, AlreadyStoredError, ChangedJobError, MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.jobs import status
+from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.removal import plan_removal
 from daskflow.operators.downsample import downsample
 from daskflow.operators.pyramid.kernels import Carried, Downsampling
@@ -420,3 +422,21 @@ def test_another_way_to_make_the_same_levels_says_how_to_start_over(tmp_path):
     downsample(stored(noise(), tmp_path / "layer"), levels=2).run(progress=False)
     with pytest.raises(ChangedJobError, match="start over with --overwrite"):
         downsample(daskflow.open(tmp_path / "layer"), levels=2, method="max").run(progress=False)
+
+
+def test_a_refused_start_over_leaves_the_record_of_what_is_there(tmp_path):
+    job = downsample(stored(noise(), tmp_path / "layer"), levels=1)
+    job.run(progress=False)
+    before = daskflow.open(tmp_path / "layer", mip=1).read()
+    other = {"levels": 1, "factor": (2, 2, 2)}
+    for said in ({"overwrite": True}, {}):
+        with pytest.raises(MetadataMismatchError):
+            downsample(daskflow.open(tmp_path / "layer"), **other, **said).run(progress=False, overwrite=True)
+        assert status(job.directory).state == "finished"
+        with pytest.raises(ChangedJobError):
+            downsample(daskflow.open(tmp_path / "layer"), levels=1, method="max").run(progress=False)
+    JobDirectory(job.directory).clear()  # as where an overwriting run was killed at once
+    for refused in ("check", "run"):
+        with pytest.raises(AlreadyStoredError):
+            getattr(downsample(daskflow.open(tmp_path / "layer"), levels=1, method="max"), refused)()
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "layer", mip=1).read(), before)
