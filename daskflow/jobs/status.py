@@ -92,6 +92,8 @@ def _told(value: Any) -> str:
     """Return one of the results of a job in a line."""
     if isinstance(value, dict):
         return ", ".join(f"{name.replace('_', ' ')} {_told(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_told, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -251,6 +251,9 @@ def volumes_beside(output: str) -> tuple[str, tuple[str, ...]]:
     """Return the name of the job that made an output, or whose directory it is, and the volumes that the job makes.
 
     The output alone, where no job made it itself.
+
+    Raises:
+        JobError: the job makes no volumes, such as one that counts voxels.
     """
     url = kvstore.normalise(split_prefix(output)[1])
     places = (url, place_of(url))
@@ -258,7 +261,11 @@ def volumes_beside(output: str) -> tuple[str, tuple[str, ...]]:
     homes = [known] if known.outputs else jobs_of(url)
     for home in homes:
         volumes = [one for one in home.outputs if one.kind in ("level", "file")]
-        if home is known or any(one.url in places for one in volumes):
+        tables = [one for one in home.outputs if one.kind == "table"]
+        if home is known or any(one.url in places for one in (*volumes, *tables)):
+            if tables and not volumes:
+                made = ", ".join(map(str, home.outputs))
+                raise JobError(f"verify reads volumes, and the job in {home.url} made none, but {made}")
             named = (f"{one.url}:{one.dataset}" if one.dataset else one.url for one in volumes)
             return home.read("job.json")["name"], tuple(dict.fromkeys(named)) or (url,)
     return output, (output,)

@@ -14,6 +14,7 @@ from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.outputs import jobs_of, leased
 from daskflow.jobs.removal import plan_removal
 from daskflow.jobs.status import find_all, own_command
+from daskflow.jobs.verify import volumes_beside
 from daskflow.volume import Volume
 from daskflow.volume.output import Output
 
@@ -49,6 +50,20 @@ def test_the_job_is_found_by_every_output(line, tmp_path, threads, name):
     assert [home.url for home in find_all(str(tmp_path / name))] == [line.directory]
     assert status(str(tmp_path / name)).command == ("daskflow", "line")
     assert line.directory in str(plan_removal(str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("operator", ["voxel_counts", "region_properties"])
+def test_the_job_of_a_table_is_found_by_it_and_has_no_volumes_to_verify(tmp_path, threads, operator):
+    table = str(tmp_path / "table.csv")
+    labels = daskflow.open(ONES, layer_type="segmentation")
+    assert getattr(daskflow, operator)(labels, output=table).run(threads, progress=False).ok
+    assert f"{table} (table)" in str(status(table))
+    with pytest.raises(JobError, match=r"made none, but \S+table\.csv"):
+        volumes_beside(table)
+    saved = save(tmp_path, "beside")
+    both = daskflow.merge([saved, getattr(daskflow, operator)(labels, output=tmp_path / "other.csv")])
+    assert both.run(threads, progress=False).ok
+    assert volumes_beside(str(tmp_path / "other.csv"))[1] == (f"file://{tmp_path}/beside",)
 
 
 def test_blocks_of_a_second_output_are_set_back(line, tmp_path, threads):
