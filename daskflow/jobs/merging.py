@@ -115,7 +115,13 @@ def _refuse_rivals(jobs: Sequence[Job]) -> None:
     Volumes that are evaluated into one place are left to their sinks, and jobs that give way to each other may differ.
     """
     seen: dict[str, list[tuple[Any, ...]]] = {}
+    files: dict[str, tuple[str, list[tuple[Any, ...]]]] = {}
     for job in jobs:
+        for one in job.outputs:
+            if one.kind in ("table", "file") and one.layer is None:
+                kind, keys = files.setdefault(one.url, (one.kind, _keys(job)))
+                if "table" in (kind, one.kind) and keys != _keys(job):
+                    raise ParameterError(f"two steps would both write {one.url}; give one of them another output")
         if job.renewable or any(isinstance(stage.task, Evaluate) and stage.task.sinks for stage in job.given):
             continue
         if seen.setdefault(job.directory, keys := _keys(job)) != keys:

@@ -1,8 +1,10 @@
 import dataclasses
 
+import numpy as np
 import pytest
 from blockfiles import WriteFiles, grid, job
 
+import daskflow
 from daskflow.errors import ParameterError
 from daskflow.jobs import Job, merge
 from daskflow.jobs.passing import PassingJob
@@ -49,6 +51,15 @@ def test_two_jobs_that_make_one_thing_in_different_ways_are_refused(tmp_path):
     assert (
         len(merge([dataclasses.replace(one, renewable=True), dataclasses.replace(rival, renewable=True)]).stages) == 2
     )
+
+
+def test_two_steps_do_not_write_one_table(tmp_path):
+    labels = daskflow.open(np.ones((8, 8, 8), np.uint8), layer_type="segmentation")
+    counts = daskflow.voxel_counts(labels, output=tmp_path / "table.csv")
+    regions = daskflow.region_properties(labels, output=tmp_path / "table.csv")
+    with pytest.raises(ParameterError, match=r"would both write \S+table\.csv;"):
+        merge([counts, regions])
+    assert merge([counts, counts]).stages == counts.stages
 
 
 def test_nothing_to_merge_is_refused():
