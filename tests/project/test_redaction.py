@@ -53,6 +53,7 @@ def test_password_in_a_url_is_gone_and_the_place_is_left(password: str, scheme: 
         "secretAccessKey: '{}'",
         "<AWSAccessKeyId>{}</AWSAccessKeyId>",
         "password={}",
+        'Invalid S3 bucket name: "me:{}@bucket"',
         '{{"password": "{}"}}',
     ],
 )
