@@ -144,7 +144,7 @@ def remove(
     """Remove a layer with the jobs that made it, or what options name of it: what will go is shown first.
 
     Levels keep their entries in the info, so that they can be written again. Nothing outside the layer is touched but
-    the records of jobs; no link is followed.
+    the records of jobs; no link inside it is followed.
     """
     from daskflow.errors import ParameterError
     from daskflow.geometry import BoundingBox, as_zyx
