@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -46,13 +47,14 @@ def retry(ctx: click.Context, job: str, yes: bool) -> None:
 
     command = own_command(job)
     shown = f"this runs, with the blocks that failed:\n  {shlex.join(command)}"
-    if yes or ctx.find_root().params.get("yes"):
+    planned = _only_plan()
+    if yes or planned or ctx.find_root().params.get("yes"):
         say(shown, err=True)
     else:
         agree([shown])
     with app.make_context("daskflow", command[1:]) as fresh:
         fresh.meta.update({"daskflow.words": command[1:], "daskflow.directory": read_status(job).directory})
-        fresh.params.update(retry_failed=True, overwrite=False)
+        fresh.params.update(retry_failed=True, overwrite=False, only_plan=planned or fresh.params["only_plan"])
         app.invoke(fresh)
     ctx.exit(0)
 
@@ -155,10 +157,17 @@ def remove(
     box = None if start is None or size is None else BoundingBox.from_size(as_zyx(start), as_zyx(size))
     removal = plan_removal(layer, mips=mips, box=box, mesh=mesh, skeletons=skeletons, forget=forget)
     say(str(removal))
+    if _only_plan():
+        return
     if not (yes or click.get_current_context().find_root().params.get("yes")):
         click.confirm("Remove this?", abort=True)
     removed = removal.run()
     say(f"removed {removed:,} file{'s' * (removed != 1)}")
+
+
+def _only_plan() -> bool:
+    """Return whether the line shows what it would do, and does nothing."""
+    return bool(click.get_current_context().find_root().params.get("only_plan"))
 
 
 @click.command("set", cls=WordCommand, short_help="Correct the kind, voxel size or offset of a layer, in place.")
@@ -183,11 +192,13 @@ def set_layer(
     from daskflow.errors import ParameterError
     from daskflow.jobs.correcting import Correction, correct
     from daskflow.jobs.correcting import undo as put_back
+    from daskflow.stores.rehearsal import rehearsing
 
     asked = (layer_type, voxel_size, voxel_offset)
     if undo and asked != (None, None, None):
         raise ParameterError("undo stands alone: say what to set, or --undo")
-    lines = put_back(layer) if undo else correct(layer, Correction(*asked))  # type: ignore[arg-type]
+    with rehearsing() if _only_plan() else nullcontext():
+        lines = put_back(layer) if undo else correct(layer, Correction(*asked))  # type: ignore[arg-type]
     say("\n".join(lines))
 
 

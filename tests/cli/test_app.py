@@ -395,6 +395,16 @@ def test_remove_shows_what_goes_and_asks():
     assert "removed 1 file" in line("remove seg --mip 0 --start 0 0 0 --size 32 32 32 --yes")
 
 
+def test_plan_of_a_command_that_works_at_once_changes_nothing(tmp_path):
+    segmentation()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert "mip 1  1 file," in line("--plan --yes remove seg --mip 1")
+    assert "all that is in it" in line("--plan remove seg")
+    assert "segmentation -> image" in line("--plan set seg --layer-type image")
+    assert "block" in line("--plan --yes retry seg")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
 def test_yes_before_the_command_is_yes_to_remove():
     segmentation()
     assert "removed 1 file" in line("--yes remove seg --mip 1")
