@@ -19,6 +19,7 @@ from daskflow.jobs.outputs import jobs_of
 from daskflow.jobs.report import StageReport, causes
 from daskflow.jobs.table import html_table, text_table
 from daskflow.stores import kvstore
+from daskflow.stores.opening import split_dataset, split_prefix
 from daskflow.volume.output import Output
 
 _HEADER = ("stage", "blocks", "done", "empty", "failed", "pending", "part")
@@ -133,7 +134,7 @@ def find(directory: str) -> JobDirectory:
         StoreNotFoundError: no job was ever run there.
         JobError: several jobs made parts of the output, e.g. levels and meshes, and none the output itself.
     """
-    url = kvstore.normalise(directory)
+    url = _place(directory)
     for candidate in (url, f"{url}.daskflow", f"{kvstore.resolved(url)}.daskflow"):
         if kvstore.exists(kvstore.join(candidate, "job.json")):
             return JobDirectory(candidate)
@@ -151,8 +152,13 @@ def find_all(directory: str) -> list[JobDirectory]:
     Raises:
         StoreNotFoundError: no job was ever run there.
     """
-    parts = jobs_of(kvstore.normalise(directory))
+    parts = jobs_of(_place(directory))
     return parts or [find(directory)]
+
+
+def _place(named: str) -> str:
+    """Return the URL of a layer or file, of which a format or dataset may be named."""
+    return kvstore.normalise(split_dataset(split_prefix(named)[1])[0])
 
 
 def saved_command(directory: str) -> list[str]:

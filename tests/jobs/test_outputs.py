@@ -200,6 +200,7 @@ def test_a_prefix_of_the_format_and_a_dataset_are_understood(tmp_path, threads):
     volume().save(f"{tmp_path / 'c.h5'}:one").run(threads, progress=False)
     with pytest.raises(ParameterError, match="a part of a file"):
         plan_removal(f"{tmp_path / 'c.h5'}:one")
+    assert status(f"{tmp_path / 'c.h5'}:one").state == status(f"precomputed://{tmp_path / 'a'}").state == "finished"
     assert plan_removal(f"precomputed://{tmp_path / 'a'}").url == f"file://{tmp_path}/a"
     plan_removal(str(tmp_path / "c.h5")).run()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.daskflow"]
