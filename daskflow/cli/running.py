@@ -80,7 +80,9 @@ def _run_job(job: Job, settings: Settings) -> int:
     with _client(settings) as client:
         if settings.only_plan:
             job.check(overwrite=settings.overwrite)
-            say(str(job.plan(client)))
+            plan = job.plan(client)
+            say(str(plan))
+            plan.check()
             return 0
         if settings.directory is None and job.confirm and not settings.yes:
             agree(job.confirm)

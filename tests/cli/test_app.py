@@ -142,6 +142,14 @@ def test_plan_leaves_everything_as_it_is(then):
     assert {path: path.stat().st_ctime_ns for path in Path().rglob("*")} == before
 
 
+def test_plan_ends_as_the_run_does_where_memory_is_too_little():
+    image()
+    words = "--cluster threads --memory 1kB {} open image.npy gaussian-filter save layer"
+    told = [line(words.format(first), code=1) for first in ("--plan", "")]
+    assert all("needs" in one and "a worker may use 1 kB" in one for one in told)
+    assert "Plan of save-layer" in told[0]
+
+
 def test_status_verify_and_retry_know_the_job_by_its_output():
     image()
     line("open image.npy save layer -c 8 16 16")
