@@ -34,6 +34,8 @@ _HEADER = ("mip", "voxel size (nm)", "size (voxels)", "chunk", "shard", "encodin
 _MEMBER_HEADER = ("dataset", "shape", "dtype")
 _OBJECT_HEADER = ("objects", "directory", "format", "labels", "files", "on disk")
 
+_STATED = ("dataset", "voxel_size", "voxel_offset", "axes", "time")
+
 
 @dataclass(frozen=True)
 class LevelInfo:
@@ -228,7 +230,8 @@ def layer_info(url: str | os.PathLike[str], *, scan: bool | None = None, **openi
         if members:
             held = f"{len(members):,} array{'s' * (len(members) != 1)}, none opened"
             return LayerInfo(location, held, (), members=members, problem=str(error))
-        bounds = _chunk_bounds(location)
+        refused = any(opening.get(name) is not None for name in _STATED)  # by a layer that may be whole
+        bounds = [] if refused else _chunk_bounds(location)
         if bounds:
             raise type(error)("\n".join([str(error), *bounds])) from error
         raise

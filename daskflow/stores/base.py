@@ -61,7 +61,7 @@ class Layout:
 class Opening:
     """How a caller wants a layer opened; what is given wins over what a file says, which is often wrong.
 
-    A precomputed layer, whose info is the format itself, refuses another voxel size or offset.
+    A precomputed layer, whose info is the format itself, refuses axes, a time, another voxel size or offset.
 
     Attributes:
         mip: level, 0 is the finest.

@@ -270,12 +270,14 @@ def open_precomputed(url: str, opening: Opening) -> Store:
         StoreNotFoundError: no layer is there, or not that mip.
         ParameterError: `opening` says what the layer's own metadata say otherwise.
     """
-    stated = {name: getattr(opening, name) for name in ("dataset", "voxel_size", "voxel_offset")}
+    stated = {name: getattr(opening, name) for name in ("dataset", "voxel_size", "voxel_offset", "axes")}
     for name, value in stated.items():
         if value is not None:
             raise ParameterError(
                 f"{name} {value!r} for {kvstore.redact(url)}: a precomputed layer states its own; drop it"
             )
+    if opening.time is not None:
+        raise ParameterError(f"{kvstore.redact(url)} has no time axis; drop --time {opening.time}")
     store = PrecomputedStore.from_info(url, load_info(url), mip=opening.mip, fill_missing=opening.fill_missing)
     if opening.layer_type is not None:
         store.mips = tuple(spec.replace(layer_type=opening.layer_type) for spec in store.mips)

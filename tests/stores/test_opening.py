@@ -118,7 +118,7 @@ def test_an_unknown_format_is_named_with_those_known(url: str) -> None:
 
 @pytest.mark.parametrize(
     "stated",
-    [{"voxel_size": (1, 1, 1)}, {"voxel_offset": (0, 0, 0)}, {"dataset": "main"}],
+    [{"voxel_size": (1, 1, 1)}, {"voxel_offset": (0, 0, 0)}, {"dataset": "main"}, {"axes": "zyx"}, {"time": 0}],
     ids=lambda stated: next(iter(stated)),
 )
 def test_what_the_layer_states_itself_cannot_be_overridden(tmp_path: Path, stated: dict[str, object]) -> None:
