@@ -93,6 +93,8 @@ def save_and_evaluate(folder):
 
 JOBS = [save_layer, save_labels, save_file, evaluate, pytest.param(save_and_evaluate, marks=pytest.mark.slow)]
 
+STRIDES = {evaluate: 3, save_and_evaluate: 7}  # of jobs that make many changes
+
 
 def run(job):
     with Threads(1) as threads:
@@ -157,7 +159,7 @@ def test_driver_that_dies_before_any_change_is_followed_by_one_that_completes_th
         is_whole(make(folder), folder, expected)
         if not died:
             break
-        step += 3 if make is save_and_evaluate else 1  # the jobs that it merges are tried at every step
+        step += STRIDES.get(make, 1)
     assert step > 5
 
 
@@ -180,5 +182,5 @@ def test_output_that_vanished_comes_back_wherever_the_driver_dies_that_makes_it_
             is_whole(make(folder), folder, expected, runs=2)
             if not died:
                 break
-            step += 5 if make is save_and_evaluate else 1
+            step += 2 * STRIDES.get(make, 1)
         assert step > 5

@@ -56,7 +56,7 @@ def objects(draw):
     return array, tuple(draw(st.integers(2, 12)) for _ in range(3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(objects(), st.sampled_from([(10.0, 10.0, 10.0), (40.0, 8.0, 5.0)]))
 def test_every_connected_object_has_one_component_for_any_blocks(case, voxel_size):
     array, shape = case
