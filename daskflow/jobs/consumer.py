@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.volume.node import Array
-from daskflow.volume.output import Output
-from daskflow.volume.stage import BlockResult, Bound, Estimate, Own
+from daskflow.volume.stage import Estimate, Storing
 
 
-class Consumer(Bound):
+class Consumer(Storing):
     """Takes the arrays of a block of some volumes, and stores what it makes of them.
 
-    Consumers are frozen dataclasses, are pickled to workers, are idempotent, and give the same bytes each time. Those
-    of one `Evaluate` take voxels that are evaluated once.
-
-    Attributes:
-        verifiable: whether what it stored can be verified.
+    The consumers of one `Evaluate` take voxels that are evaluated once.
     """
-
-    verifiable: ClassVar[bool] = False
 
     @property
     def grid(self) -> BlockGrid | None:
@@ -52,32 +45,6 @@ class Consumer(Bound):
         (array,) = arrays
         return np.ascontiguousarray(array)
 
-    def write(self, box: BoundingBox, outputs: Any) -> BlockResult:
-        """Store a block; it is done once this returned."""
-        raise NotImplementedError
-
     def further(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
         """Predict what it takes beside the voxels; nothing unless said."""
         return Estimate()
-
-    def check(self) -> None:
-        """Raise what can be known to fail before anything runs; create what is written to."""
-
-    def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
-        """Raise when writing all of `box` would replace what others have stored."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return all that the stored bytes depend on, the voxels apart, as JSON."""
-        raise NotImplementedError
-
-    def makes(self) -> tuple[Output, ...]:
-        """Return what it writes where it is to stay; nothing unless said."""
-        return ()
-
-    def intact(self) -> bool:
-        """Return whether what earlier runs wrote is still there."""
-        return True
-
-    def verify(self, box: BoundingBox) -> None:
-        """Raise when what was stored for a block is missing or damaged; asked of verifiable consumers alone."""
-        raise NotImplementedError

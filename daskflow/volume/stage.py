@@ -73,43 +73,29 @@ def _bound(value: Any, directory: str) -> Any:
     return value
 
 
-class Task(Bound):
-    """What is done for one block, in three steps that a worker overlaps between neighbouring blocks.
+class Storing(Bound):
+    """What stores something for each block: a task, or one of the consumers of a task that evaluates volumes.
 
-    Tasks are frozen dataclasses, are pickled to workers, are idempotent, and give the same bytes each time. One that
-    works on small records reads, computes and writes them, and says what the result depends on; the rest is here.
+    It is a frozen dataclass, is pickled to workers, is idempotent, and gives the same bytes each time.
 
     Attributes:
         verifiable: whether what it stored can be verified.
-        reads_outputs: whether it may read what other stages of its job write where it is to stay.
     """
 
     verifiable: ClassVar[bool] = False
-    reads_outputs: ClassVar[bool] = False
-
-    def read(self, box: BoundingBox) -> Any:
-        """Fetch what the block needs from stores; nothing unless said."""
-
-    def compute(self, box: BoundingBox, inputs: Any) -> Any:  # noqa: ARG002
-        """Compute the block from what was read; no I/O, `inputs` not mutated; the inputs unless said."""
-        return inputs
 
     def write(self, box: BoundingBox, outputs: Any) -> BlockResult:
-        """Store the block; it is done once this returned."""
+        """Store a block; it is done once this returned."""
         raise NotImplementedError
 
-    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
-        """Predict the cost of a block; nothing unless said."""
-        return Estimate()
-
     def check(self) -> None:
-        """Raise what can be known to fail before anything runs; create what the blocks write to."""
+        """Raise what can be known to fail before anything runs; create what is written to."""
 
     def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
         """Raise when writing all of `box`, that of the grid, would replace what others have stored."""
 
     def describe(self) -> dict[str, Any]:
-        """Return all that the result depends on, as JSON."""
+        """Return all that what is stored depends on, as JSON."""
         raise NotImplementedError
 
     def makes(self) -> tuple[Output, ...]:
@@ -121,8 +107,31 @@ class Task(Bound):
         return True
 
     def verify(self, box: BoundingBox) -> None:
-        """Raise when what was stored for a block is missing or damaged; asked of verifiable tasks alone."""
+        """Raise when what was stored for a block is missing or damaged; asked only where it is verifiable."""
         raise NotImplementedError
+
+
+class Task(Storing):
+    """What is done for one block, in three steps that a worker overlaps between neighbouring blocks.
+
+    One that works on small records reads, computes and writes them, and says what the result depends on.
+
+    Attributes:
+        reads_outputs: whether it may read what other stages of its job write where it is to stay.
+    """
+
+    reads_outputs: ClassVar[bool] = False
+
+    def read(self, box: BoundingBox) -> Any:
+        """Fetch what the block needs from stores; nothing unless said."""
+
+    def compute(self, box: BoundingBox, inputs: Any) -> Any:  # noqa: ARG002
+        """Compute the block from what was read; no I/O, `inputs` not mutated; the inputs unless said."""
+        return inputs
+
+    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
+        """Predict the cost of a block; nothing unless said."""
+        return Estimate()
 
 
 @dataclass(frozen=True)
