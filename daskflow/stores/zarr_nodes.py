@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from daskflow.errors import CorruptChunkError
 from daskflow.stores import kvstore
+from daskflow.stores.json_objects import parse_object
 
 
 @dataclass(frozen=True)
@@ -113,15 +114,7 @@ def _is_array(metadata: Path) -> bool:
 
 def _read_json(url: str) -> dict[str, Any] | None:
     data = kvstore.read_bytes(url)
-    if data is None:
-        return None
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise CorruptChunkError(f"{kvstore.redact(url)} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise CorruptChunkError(f"{kvstore.redact(url)} is no JSON object but a {type(content).__name__}")
-    return content
+    return None if data is None else parse_object(data, kvstore.redact(url), CorruptChunkError)
 
 
 def _write_json(url: str, content: Mapping[str, Any]) -> None:
