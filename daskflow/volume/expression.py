@@ -18,7 +18,7 @@ from daskflow.geometry import BoundingBox
 from daskflow.stores.counting import counting
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume.gathering import Gathered
-from daskflow.volume.node import Array, DaskSource, Held, Node, Source, Step, Stored, Waiting
+from daskflow.volume.node import Array, Calling, DaskSource, Held, Node, Source, Step, Stored, Waiting
 from daskflow.volume.option import Option
 from daskflow.volume.stage import Bound, Estimate, Stage, run_here
 
@@ -152,7 +152,7 @@ class Expression(Bound):
     def check(self) -> None:
         """Raise what can be known to fail before a voxel is read: options of functions that can check themselves."""
         for node in self.nodes:
-            for option in node.settings.values():
+            for option in node.options.values() if isinstance(node, Calling) else ():
                 if isinstance(option, Option):
                     option.check()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +40,6 @@ class Node(ABC):
         """The nodes this one reads."""
         return ()
 
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The keyword arguments of its function, if it has one."""
-        return {}
-
     def with_inputs(self, inputs: tuple[Node, ...]) -> Node:  # noqa: ARG002
         """Return the same step over other inputs."""
         return self
@@ -60,6 +55,16 @@ class Source(Node):
     @abstractmethod
     def fetch(self, box: BoundingBox) -> Array:
         """Return the voxels of `box`."""
+
+
+class Calling:
+    """A node that calls a function.
+
+    Attributes:
+        options: keyword arguments of the function.
+    """
+
+    options: dict[str, Any]
 
 
 class Step(Node):
@@ -92,7 +97,7 @@ class Stored(Source):
 
 
 @dataclass(frozen=True, eq=False)
-class Generated(Source):
+class Generated(Source, Calling):
     """Voxels that follow from where they lie.
 
     Attributes:
@@ -102,10 +107,6 @@ class Generated(Source):
 
     function: Callable[..., Any]
     options: dict[str, Any]
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        return self.options
 
     def fetch(self, box: BoundingBox) -> Array:
         return checked(np.asarray(self.function(box, **self.options)), box, self.spec, self.function)
@@ -254,7 +255,7 @@ class Reading:
 
 
 @dataclass(frozen=True, eq=False)
-class Mapped(Step):
+class Mapped(Step, Calling):
     """A function over blocks of its inputs, with context around them.
 
     Attributes:
@@ -275,10 +276,6 @@ class Mapped(Step):
     options: dict[str, Any]
     box_names: frozenset[str]
     memory: Memory = None
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        return self.options
 
     @property
     def inputs(self) -> tuple[Node, ...]:
@@ -329,7 +326,7 @@ class Mapped(Step):
 
 
 @dataclass(frozen=True, eq=False)
-class MappedBoxes(Step):
+class MappedBoxes(Step, Calling):
     """A function over boxes that reads a box of its own choosing around each.
 
     Attributes:
@@ -347,10 +344,6 @@ class MappedBoxes(Step):
     options: dict[str, Any]
     memory: Memory = None
     dear: bool = False
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        return self.options
 
     @property
     def inputs(self) -> tuple[Node, ...]:

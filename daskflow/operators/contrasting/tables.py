@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from daskflow.scratch.records import read_record, write_record
 from daskflow.stores.scratch import ScratchStore
 from daskflow.volume import Stage, Volume
 from daskflow.volume.description import describe, describe_function
-from daskflow.volume.node import Array, Memory, Node, Step, Waiting, checked
+from daskflow.volume.node import Array, Calling, Memory, Node, Step, Waiting, checked
 
 _KEPT = 16
 
@@ -115,17 +115,13 @@ def look_up(
 
 
 @dataclass(frozen=True, eq=False)
-class _LookUp(Step):
+class _LookUp(Step, Calling):
     function: Callable[..., Array]
     volume: Node
     tables: Node
     where: Callable[[BoundingBox], BoundingBox]
     options: dict[str, Any]
     memory: Memory
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        return self.options
 
     @property
     def inputs(self) -> tuple[Node, ...]:
