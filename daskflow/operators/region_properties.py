@@ -13,7 +13,8 @@ from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.jobs import Job
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.tabulate import Tabulate
-from daskflow.operators.measuring.properties import load_pyarrow, properties, write_csv, write_parquet
+from daskflow.operators.counting.writing import write_csv
+from daskflow.operators.measuring.properties import load_pyarrow, properties, write_parquet
 from daskflow.operators.measuring.sums import COLUMNS, IMAGE_COLUMNS, check_size, sums_of
 from daskflow.scratch.records import Arrays
 from daskflow.scratch.tables import Table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +14,7 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.operators.counting.blocks import Table
 from daskflow.operators.counting.stages import LabelCounts
+from daskflow.scratch.records import Arrays
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import writing
 from daskflow.stores.objects.intmap import write_intmap_in_parts
@@ -89,7 +90,7 @@ def write_table(url: str, rows: int, tables: Iterator[Table]) -> None:
         return
     with writing(url) as file:
         if url.endswith(".csv"):
-            _write_lines(file, tables)
+            write_csv(file, ({"label": labels, "voxels": counts} for labels, counts in tables))
             return
         np.lib.format.write_array_header_1_0(file, {"descr": "<u8", "fortran_order": False, "shape": (rows, 2)})
         for labels, counts in tables:
@@ -108,9 +109,15 @@ def keeping_time(url: str) -> None:
         os.utime(above, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def _write_lines(file: IO[bytes], tables: Iterator[Table]) -> None:
-    file.write(b"label,voxels\n")
-    for labels, counts in tables:
-        for at in range(0, len(labels), _LINES):
-            rows = zip(labels[at : at + _LINES].tolist(), counts[at : at + _LINES].tolist(), strict=True)
-            file.write("".join(f"{label},{count}\n" for label, count in rows).encode())
+def write_csv(file: IO[bytes], tables: Iterable[Arrays]) -> int:
+    """Write tables of the same columns one after the other, under one header, and return the number of rows."""
+    rows = 0
+    for number, table in enumerate(tables):
+        columns = list(table.values())
+        if not number:
+            file.write((",".join(table) + "\n").encode())
+        for at in range(0, len(columns[0]), _LINES):
+            lines = zip(*(column[at : at + _LINES].tolist() for column in columns), strict=True)
+            file.write("".join(f"{','.join(map(str, line))}\n" for line in lines).encode())
+        rows += len(columns[0])
+    return rows

@@ -65,20 +65,8 @@ def _intensities(rows: Arrays, count: npt.NDArray[Any], values: npt.NDArray[Any]
     }
 
 
-def write_csv(file: IO[bytes], tables: Iterator[Arrays]) -> int:
-    """Write tables of the same columns one after the other, and return the number of rows."""
-    rows = 0
-    for number, table in enumerate(tables):
-        if not number:
-            file.write((",".join(table) + "\n").encode())
-        lines = [",".join(map(str, row)) for row in zip(*(column.tolist() for column in table.values()), strict=True)]
-        file.write("".join(f"{line}\n" for line in lines).encode())
-        rows += len(lines)
-    return rows
-
-
 def write_parquet(file: IO[bytes], tables: Iterator[Arrays]) -> int:
-    """Write the same as Parquet, and return the number of rows.
+    """Write tables of the same columns as Parquet, one after the other, and return the number of rows.
 
     Raises:
         MissingDependencyError: pyarrow is not installed.
