@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,14 +58,18 @@ class Evaluation:
 
 def sums_of_pairs(rows: Arrays) -> Arrays:
     """Return the sums over pairs as text, as they may pass 2^64."""
-    return {name: np.array(str(value)) for name, value in pair_sums(rows).items()}
+    return _texts(pair_sums(rows))
 
 
 def sums_of_sizes(rows: Arrays) -> Arrays:
     """Return the sums over segments as text."""
-    return {name: np.array(str(value)) for name, value in size_sums(rows).items()}
+    return _texts(size_sums(rows))
 
 
 def add_sums(records: list[Arrays]) -> Arrays:
     """Return sums as text of several ranges together."""
-    return {name: np.array(str(sum(int(str(record[name])) for record in records))) for name in records[0]}
+    return _texts({name: sum(int(str(record[name])) for record in records) for name in records[0]})
+
+
+def _texts(sums: Mapping[str, int]) -> Arrays:
+    return {name: np.array(str(value)) for name, value in sums.items()}
