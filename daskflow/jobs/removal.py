@@ -318,5 +318,4 @@ def _drop_empty(directory: str) -> None:
     for below in sorted((p for p in path.rglob("*") if p.is_dir() and not p.is_symlink()), reverse=True):
         with suppress(OSError):
             below.rmdir()
-    with suppress(OSError):
-        path.rmdir()
+    kvstore.drop_empty(directory)

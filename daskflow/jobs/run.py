@@ -66,11 +66,10 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
             _check_anew(job, directory)  # what is refused must not cost the record of what is there
         if options.overwrite:
             _delete_objects(directory, outputs)
-        if replaced or directory.compare(description, renew=renew, command=job.command):
+        fresh = replaced or directory.compare(description, renew=renew, command=job.command)
+        if fresh:
             directory.clear()
-            made = directory.outputs if renew else []
-        else:
-            made = directory.outputs
+        made = directory.outputs if renew or not fresh else []
         stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
         journal = Journal(directory, stages)
         earlier = directory.load_report()

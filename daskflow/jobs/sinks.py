@@ -94,7 +94,6 @@ class LayerSink(Sink):
 
     @property
     def output(self) -> Output:
-        """What it makes."""
         return Output(self.url, "level", mip=self.mip, base=self.mip, background=self.drop)
 
     def makes(self) -> tuple[Output, ...]:

@@ -168,7 +168,10 @@ def saved_command(directory: str) -> list[str]:
         StoreNotFoundError: no job was ever run there.
         JobError: it was made in Python.
     """
-    home = find(directory)
+    return _command_of(find(directory))
+
+
+def _command_of(home: JobDirectory) -> list[str]:
     command = home.read("job.json")["command"]
     if command is None:
         raise JobError(f"{home.url} was made in Python; call job.run(client, retry_failed=True) there")
@@ -181,8 +184,8 @@ def own_command(directory: str) -> list[str]:
     Raises:
         JobError: somebody else may have written it; the message has what to type.
     """
-    command = saved_command(directory)
-    url = kvstore.join(find(directory).url, "job.json")
+    home = find(directory)
+    command, url = _command_of(home), kvstore.join(home.url, "job.json")
     path = kvstore.local_path(url)
     state = None if path is None else path.lstat()
     if state is None or not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & stat.S_IWOTH:
