@@ -78,7 +78,7 @@ def best(call: Callable[[], Any], repeats: int) -> float:
 
 def main(arguments: list[str]) -> dict[str, float]:
     """Run from the command line; return the rates."""
-    from daskflow.operators.pyramid.kernels import Carried, Downsampling
+    from daskflow.operators.stores.downsample.kernels import Carried, Downsampling
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--levels", type=int, default=3)

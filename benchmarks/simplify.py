@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.operators.meshing.simplify import finest_error, simplify
-from daskflow.operators.meshing.surface import surfaces
+from daskflow.operators.objects.mesh.simplify import finest_error, simplify
+from daskflow.operators.objects.mesh.surface import surfaces
 
 DATA = Path(os.environ.get("DASKFLOW_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 CASES = (((0, 0, 0), (10.0, 10.0, 10.0)), ((122, 122, 122), (10.0, 10.0, 10.0)), ((0, 0, 0), (40.0, 16.0, 16.0)))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from daskflow.clusters import Threads
-from daskflow.operators.skeletonize import skeletonize
+from daskflow.operators.objects.skeletonize import skeletonize
 from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.volume import Volume
 

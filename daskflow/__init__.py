@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -31,14 +30,15 @@ _HOMES = {
     "status": "daskflow.jobs",
     "view": "daskflow",
 }
-_OPERATORS = [path.stem for path in (Path(__file__).parent / "operators").glob("*.py") if path.stem[0] != "_"]
 
-__all__ = sorted(["__version__", *_HOMES, *_OPERATORS], key=str.casefold)  # noqa: PLE0605
+GROUPS: dict[str, str] = import_module("daskflow.operators").GROUPS  # the group of every operator by its name
+
+__all__ = sorted(["__version__", *_HOMES, *GROUPS], key=str.casefold)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:
-    if name in _OPERATORS:
-        value = getattr(import_module(f"daskflow.operators.{name}"), name)
+    if name in GROUPS:
+        value = getattr(import_module(f"daskflow.operators.{GROUPS[name]}.{name}"), name)
     elif _HOMES.get(name) == "daskflow":
         value = import_module(f"daskflow.{name}")
     elif name in _HOMES:
@@ -57,7 +57,7 @@ class _Package(ModuleType):
     """The package, in which an operator's name is the operator also where a subpackage is called the same."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _OPERATORS and isinstance(value, ModuleType)):
+        if not (name in GROUPS and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
 

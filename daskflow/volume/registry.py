@@ -1,7 +1,7 @@
 """Operators: found by file name, described by their signature.
 
-An operator is a function in a file of its own name, ``daskflow/operators/<name>.py``, or in a plugin: a file given by
-path, or an entry point of the group ``daskflow.operators``. No list of them exists.
+An operator is a function in a file or folder of its own name, ``daskflow/operators/<group>/<name>``, or in a plugin: a
+file given by path, or an entry point of the group ``daskflow.operators``. No list of them exists.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_OPERATORS = Path(__file__).parents[1] / "operators"
 _ATTRIBUTE = "__daskflow_operator__"
 
 
@@ -101,11 +100,11 @@ class Operator:
         return _sections(self.function)[0]
 
 
-def operator(*, group: str, takes: Takes | None = None) -> Callable[[F], F]:
+def operator(*, group: str = "plugins", takes: Takes | None = None) -> Callable[[F], F]:
     """Register a function as an operator.
 
     Args:
-        group: the heading it is listed under, e.g. "image".
+        group: the heading it is listed under; daskflow's own are listed under the name of their folder.
         takes: what its volumes must be: image (no segmentation) or labels (none of them negative); anything unless
             given. Others are refused when it is called, negative labels when they are read.
     """
@@ -139,13 +138,12 @@ def _taking(takes: Takes, function: F) -> F:
 
 def operator_names() -> list[str]:
     """Return the names of all operators, sorted; nothing is imported."""
-    own = {path.stem for path in _OPERATORS.glob("*.py") if not path.stem.startswith("_")}
-    return sorted(own | {point.name for point in _entry_points()})
+    return sorted({*_groups(), *(point.name for point in _entry_points())})
 
 
 def has_operator(name: str) -> bool:
     """Return whether there is an operator of this name; plugins are looked through only where no own one has it."""
-    return _is_own(name) or any(point.name == name for point in _entry_points())
+    return name in _groups() or any(point.name == name for point in _entry_points())
 
 
 @functools.cache
@@ -155,8 +153,8 @@ def load_operator(name: str) -> Operator:
     Raises:
         ParameterError: there is no such operator.
     """
-    if _is_own(name):
-        return describe_operator(getattr(importlib.import_module(f"daskflow.operators.{name}"), name))
+    if name in _groups():
+        return describe_operator(getattr(importlib.import_module(f"daskflow.operators.{_groups()[name]}.{name}"), name))
     for point in _entry_points():
         if point.name == name:
             return describe_operator(point.load())
@@ -207,7 +205,7 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
     from daskflow.volume.volume import Volume
 
     if not is_operator(function):
-        raise ParameterError(f"{function.__qualname__} is no operator; mark it with @daskflow.operator(group=...)")
+        raise ParameterError(f"{function.__qualname__} is no operator; mark it with @daskflow.operator()")
     hints = typing.get_type_hints(function, include_extras=True)
     helps = _sections(function)[1]
     inputs: list[Parameter] = []
@@ -227,13 +225,13 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
         )
         (inputs if annotation in (Volume, Volume | None) else parameters).append(described)
     name = function.__name__
-    return Operator(
-        name, getattr(function, _ATTRIBUTE), function, tuple(inputs), tuple(parameters), hints.get("return")
-    )
+    own = function.__module__.startswith("daskflow.operators.")
+    group = _groups()[name] if own else getattr(function, _ATTRIBUTE)
+    return Operator(name, group, function, tuple(inputs), tuple(parameters), hints.get("return"))
 
 
-def _is_own(name: str) -> bool:
-    return not name.startswith("_") and (_OPERATORS / f"{name}.py").is_file()
+def _groups() -> dict[str, str]:
+    return importlib.import_module("daskflow.operators").GROUPS  # type: ignore[no-any-return]
 
 
 def _entry_points() -> Iterator[Any]:

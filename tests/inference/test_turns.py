@@ -12,8 +12,8 @@ from daskflow.geometry import BoundingBox
 from daskflow.inference.blend import infer
 from daskflow.inference.network import ModelFile, Network
 from daskflow.inference.patches import PatchGrid
-from daskflow.operators.inference import inference
-from daskflow.operators.save import save
+from daskflow.operators.inference.inference import inference
+from daskflow.operators.stores.save import save
 from daskflow.stores.opening import open_store
 from daskflow.volume import Volume
 

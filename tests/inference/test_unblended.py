@@ -10,7 +10,7 @@ from daskflow.errors import ModelError, ParameterError
 from daskflow.geometry import BlockGrid
 from daskflow.inference.blend import infer
 from daskflow.inference.network import ModelFile, Network
-from daskflow.operators.inference import inference
+from daskflow.operators.inference.inference import inference
 from daskflow.volume import Volume
 
 CLASSES = '''

@@ -153,7 +153,7 @@ def test_blocks_that_are_asked_for_otherwise_are_refused(tmp_path):
 
 
 def test_an_interrupted_line_goes_on_without_running_the_network_again(tmp_path, monkeypatch):
-    from daskflow.operators.labelling.scratch import Labelling
+    from daskflow.operators.segmentation.connected_components.scratch import Labelling
 
     def fail(self, group, seams):
         raise OSError("no luck")

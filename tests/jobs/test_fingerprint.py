@@ -57,7 +57,8 @@ def test_long_values_are_shown_from_where_they_differ():
 
 
 def described(sigma, size=10):
-    blur = {"function": "daskflow.operators.gaussian_filter.blur", "options": {"sigmas": [sigma]}, "readings": [sigma]}
+    function = "daskflow.operators.image.gaussian_filter.blur"
+    blur = {"function": function, "options": {"sigmas": [sigma]}, "readings": [sigma]}
     source = {"inputs": [], "store": {"url": "file:///image.npy", "size": size}}
     return {"save-out": {"grid": {}, "task": {"expression": [source, blur], "sinks": []}}}
 

@@ -12,7 +12,7 @@ from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.lock import Lease
 from daskflow.jobs.removal import plan_removal
-from daskflow.operators.downsample import downsample
+from daskflow.operators.stores.downsample import downsample
 from daskflow.stores import kvstore
 from daskflow.stores.base import Layout
 from daskflow.stores.objects.files import write_file

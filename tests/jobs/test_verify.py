@@ -6,8 +6,8 @@ import pytest
 from daskflow.errors import StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.jobs import verify
-from daskflow.operators.downsample import downsample
-from daskflow.operators.open import open as open_volume
+from daskflow.operators.stores.downsample import downsample
+from daskflow.operators.stores.open import open as open_volume
 from daskflow.stores import Layout
 from daskflow.stores.opening import create_store, open_store
 from daskflow.volume import Volume

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 import daskflow
 from daskflow.errors import ParameterError
-from daskflow.operators.astype import cast_within
+from daskflow.operators.image.astype import cast_within
 
 INTEGERS = st.sampled_from(["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
 DTYPES = INTEGERS | st.sampled_from(["float16", "float32", "float64"])

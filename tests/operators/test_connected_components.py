@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from daskflow.clusters import Threads
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
-from daskflow.operators import connected_components as module
-from daskflow.operators.connected_components import connected_components
-from daskflow.operators.evaluate_segmentation import evaluate_segmentation
-from daskflow.operators.threshold import threshold
+from daskflow.operators.segmentation import connected_components as module
+from daskflow.operators.segmentation.connected_components import connected_components
+from daskflow.operators.segmentation.evaluate_segmentation import evaluate_segmentation
+from daskflow.operators.segmentation.threshold import threshold
 from daskflow.stores.opening import open_store
 from daskflow.volume import Volume
 

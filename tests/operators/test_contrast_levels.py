@@ -6,7 +6,7 @@ import pytest
 
 import daskflow
 from daskflow.errors import ParameterError
-from daskflow.operators.contrasting.levels import Levels
+from daskflow.operators.image.contrast.levels import Levels
 
 
 def image(shape, dtype="uint8"):

@@ -18,9 +18,9 @@ from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.jobs import status
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.removal import plan_removal
-from daskflow.operators.downsample import downsample
-from daskflow.operators.pyramid.kernels import Carried, Downsampling
-from daskflow.operators.pyramid.levels import levels_within, sensible_levels
+from daskflow.operators.stores.downsample import downsample
+from daskflow.operators.stores.downsample.kernels import Carried, Downsampling
+from daskflow.operators.stores.downsample.levels import levels_within, sensible_levels
 from daskflow.stores.opening import create_store
 
 OFFSET = (3, -5, 7)
@@ -248,7 +248,7 @@ def test_a_second_run_does_nothing_and_adds_no_provenance(tmp_path):
 @pytest.mark.parametrize("memory", ["512MB", "20kB"])
 @pytest.mark.parametrize("options", [{}, {"shard": (16, 32, 32)}])
 def test_a_run_that_is_stopped_goes_on_and_ends_with_the_same_bytes(options, memory, tmp_path, monkeypatch):
-    from daskflow.operators.pyramid.passes import Pass
+    from daskflow.operators.stores.downsample.passes import Pass
 
     array = noise((40, 90, 90))
     for name in ("once", "twice"):

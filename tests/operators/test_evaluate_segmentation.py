@@ -13,10 +13,10 @@ from daskflow.clusters import Threads
 from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.tabulate import Tabulate
-from daskflow.operators.connected_components import connected_components
-from daskflow.operators.evaluate_segmentation import evaluate_segmentation
-from daskflow.operators.evaluation.contingency import Contingency
-from daskflow.operators.evaluation.scores import scores
+from daskflow.operators.segmentation.connected_components import connected_components
+from daskflow.operators.segmentation.evaluate_segmentation import evaluate_segmentation
+from daskflow.operators.segmentation.evaluate_segmentation.contingency import Contingency
+from daskflow.operators.segmentation.evaluate_segmentation.scores import scores
 from daskflow.stores.opening import open_store
 from daskflow.volume import Volume
 
@@ -99,7 +99,7 @@ def test_counts_in_temporary_files_are_private(tmp_path, monkeypatch):
 def test_nothing_of_an_evaluation_without_output_outlives_the_process(tmp_path):
     code = """
 import numpy as np, daskflow
-from daskflow.operators.evaluate_segmentation import evaluate_segmentation
+from daskflow.operators.segmentation.evaluate_segmentation import evaluate_segmentation
 volume = daskflow.open(np.ones((2, 2, 2), np.uint8))
 evaluate_segmentation(volume, volume).plan()
 """

@@ -10,8 +10,8 @@ from daskflow.cli.app import app
 from daskflow.clusters import Threads
 from daskflow.errors import BoundsError, JobError, ParameterError
 from daskflow.geometry import BoundingBox
-from daskflow.operators.fill import FillBox, fill
-from daskflow.operators.open import open as open_volume
+from daskflow.operators.stores.fill import FillBox, fill
+from daskflow.operators.stores.open import open as open_volume
 from daskflow.volume import Volume
 
 OFFSET = (-3, 5, 100)

@@ -8,8 +8,8 @@ from daskflow.cli.app import app
 from daskflow.clusters import Threads
 from daskflow.errors import DaskflowError, GeometryError, ModelError, ParameterError
 from daskflow.geometry import BoundingBox
-from daskflow.operators.inference import inference
-from daskflow.operators.save import save
+from daskflow.operators.inference.inference import inference
+from daskflow.operators.stores.save import save
 from daskflow.volume import Volume
 
 

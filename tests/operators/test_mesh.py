@@ -13,7 +13,7 @@ from daskflow.clusters import Threads
 from daskflow.errors import ChangedJobError, JobError, MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
-from daskflow.operators.mesh import mesh
+from daskflow.operators.objects.mesh import mesh
 from daskflow.stores.objects.meshes import Meshes
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.volume import Volume

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from daskflow.errors import ParameterError
-from daskflow.operators.downsample import downsample
-from daskflow.operators.mesh import mesh
-from daskflow.operators.open import open as open_volume
-from daskflow.operators.save import save
-from daskflow.operators.skeletonize import skeletonize
+from daskflow.operators.objects.mesh import mesh
+from daskflow.operators.objects.skeletonize import skeletonize
+from daskflow.operators.stores.downsample import downsample
+from daskflow.operators.stores.open import open as open_volume
+from daskflow.operators.stores.save import save
 from daskflow.stores.objects.meshes import Meshes
 from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.volume import Volume

@@ -10,8 +10,7 @@ from daskflow.clusters import Threads
 from daskflow.errors import GeometryError, JobError, MissingDependencyError, ParameterError
 from daskflow.jobs.removal import plan_removal
 from daskflow.jobs.tabulate import Tabulate
-from daskflow.operators.measuring import properties
-from daskflow.operators.region_properties import region_properties
+from daskflow.operators.segmentation.region_properties import properties, region_properties
 from daskflow.scratch.tables import Merge
 from daskflow.volume import Volume
 

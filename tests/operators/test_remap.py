@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from daskflow.clusters import Threads
 from daskflow.errors import ParameterError
-from daskflow.operators.remap import remap
-from daskflow.operators.remapping import tables
+from daskflow.operators.segmentation.remap import remap, tables
 from daskflow.stores.opening import open_store
 from daskflow.volume import Volume
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from daskflow.clusters import Threads
 from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox
-from daskflow.operators.open import open as open_volume
-from daskflow.operators.roi import roi
+from daskflow.operators.image.roi import roi
+from daskflow.operators.stores.open import open as open_volume
 from daskflow.stores.precomputed_rois import read_rois
 from daskflow.volume import Volume
 

@@ -16,8 +16,8 @@ from daskflow.errors import ChangedJobError, JobError, MetadataMismatchError, Pa
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
 from daskflow.jobs.directory import JobDirectory
-from daskflow.operators.skeletonize import skeletonize
-from daskflow.operators.skeletonizing.join import components
+from daskflow.operators.objects.skeletonize import skeletonize
+from daskflow.operators.objects.skeletonize.join import components
 from daskflow.stores import kvstore
 from daskflow.stores.objects.skeletons import Skeletons, read_skeleton
 from daskflow.stores.objects.spatial_index import SpatialIndex

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from daskflow.clusters import Threads
 from daskflow.errors import JobError, ParameterError
 from daskflow.jobs.tabulate import Tabulate
-from daskflow.operators.open import open as open_volume
-from daskflow.operators.voxel_counts import voxel_counts
+from daskflow.operators.segmentation.voxel_counts import voxel_counts
+from daskflow.operators.stores.open import open as open_volume
 from daskflow.scratch.tables import Merge
 from daskflow.stores.objects.intmap import read_intmap
 from daskflow.volume import Volume

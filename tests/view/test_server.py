@@ -170,7 +170,7 @@ def test_missing_chunk_is_not_found():
 
 def test_chunk_that_the_browser_gave_up_is_never_computed(monkeypatch):
     go, computed = threading.Event(), []
-    begun, closed = threading.Semaphore(0), threading.Semaphore(0)
+    begun, taken, closed = (threading.Semaphore(0) for _ in range(3))
 
     def slow(box):
         computed.append(box.start[2])
@@ -183,6 +183,7 @@ def test_chunk_that_the_browser_gave_up_is_never_computed(monkeypatch):
         closed.release()
 
     noticed = ComputedHandler.on_connection_close
+    monkeypatch.setattr(ComputedHandler, "prepare", lambda _: taken.release())
     monkeypatch.setattr(ComputedHandler, "on_connection_close", on_connection_close)
     with neuroglancer({"slow": generated(slow)}) as viewer:
         url = urllib.parse.urlsplit(addresses(viewer)["slow"])
@@ -192,6 +193,7 @@ def test_chunk_that_the_browser_gave_up_is_never_computed(monkeypatch):
             waiting[-1].request("GET", f"{url.path}/0/{x}-{x + 64}_0-64_0-64")
         try:
             assert all(begun.acquire(timeout=60) for _ in range(4))
+            assert all(taken.acquire(timeout=60) for _ in waiting)  # one closed before would have no handler to notice
             for connection in waiting:
                 connection.close()
             assert all(closed.acquire(timeout=60) for _ in waiting)

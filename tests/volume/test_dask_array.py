@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from daskflow.errors import MissingChunkError
-from daskflow.operators.connected_components import connected_components
+from daskflow.operators.segmentation.connected_components import connected_components
 from daskflow.volume import Volume, dask_array, expression
 
 

@@ -1,1 +1,0 @@
-"""Where labels lie: tissue, and the box of every label, block by block."""

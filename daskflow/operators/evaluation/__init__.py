@@ -1,1 +1,0 @@
-"""How far two segmentations agree: contingency tables, which add up over blocks, and scores from them."""

@@ -1,0 +1,1 @@
+"""Boxes, channels and sections."""

@@ -1,0 +1,1 @@
+"""Images: their values, and where they hold tissue."""

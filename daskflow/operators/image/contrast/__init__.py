@@ -1,0 +1,119 @@
+"""Linear contrast stretch of sections."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+
+from daskflow import __version__
+from daskflow.errors import ParameterError
+from daskflow.geometry import BoundingBox
+from daskflow.jobs.fingerprint import token
+from daskflow.operators.image.contrast.counts import Slabs, count_levels, read_levels
+from daskflow.operators.image.contrast.levels import BINS
+from daskflow.operators.image.contrast.patches import Sampling
+from daskflow.operators.image.contrast.place import grey_image, known_place, with_few_sections
+from daskflow.operators.image.contrast.stretch import limits_stage, limits_tables, stretch
+from daskflow.operators.image.contrast.tables import look_up
+from daskflow.stores import kvstore
+from daskflow.volume import Flag, Volume, operator
+
+_LEVEL_BYTES = 2**25  # of the levels of a block
+
+
+@operator(takes="image")
+def contrast(
+    volume: Volume,
+    *,
+    clip_fraction: Annotated[float | Sequence[float], Flag("-c")] = 0.01,
+    minval: int | None = None,
+    maxval: int | None = None,
+    coverage: float = 1.0,
+    seed: int = 0,
+    levels: Annotated[str | os.PathLike[str] | None, Flag("-l")] = None,
+) -> Volume:
+    """Stretch the grey values of every section linearly, by limits found from its own histogram.
+
+    Of the sampled voxels of a section, black (0) left out, the darkest and the brightest fraction is cut off; what lies
+    between is spread over the whole range of the dtype: ``clip(round((v - lower) max / (upper - lower)))`` in single
+    precision. A section whose limits are equal stays as it is. The result waits for a pass that counts grey values,
+    reading every block once; a job runs it by itself.
+
+    Args:
+        volume: a uint8 or uint16 image with one channel.
+        clip_fraction: share of voxels cut off at both ends; two numbers are cut off the dark and the bright end.
+        minval: no result is below it.
+        maxval: no result is above it.
+        coverage: share of each section, in patches of 2048 x 2048 voxels, that is sampled.
+        seed: draws other patches; the same seed draws the same ones, whatever the blocks.
+        levels: directory of levels that `contrast_levels` has counted, taken instead of sampling; ``source`` stands for
+            ``levels/MIP`` in the layer that was opened.
+
+    Returns:
+        An image of the same dtype.
+
+    Raises:
+        ParameterError: a segmentation, another dtype, several channels, or fractions or values out of range.
+    """
+    grey_image(volume, "contrast")
+    clip = _fractions(clip_fraction)
+    low, high = _range(volume, minval, maxval)
+    sampling = Sampling(volume.box, coverage, seed)
+    slabs = _slabs(volume, sampling, levels)
+    key = token([__version__, slabs.name, clip])[:8]
+    tables = limits_tables(slabs, key)
+    stages = (*slabs.stages, limits_stage(slabs, tables, clip))
+    waiting = tables.waiting((*volume.expression.stages, *stages))
+    return look_up(volume, waiting, stretch, where=_limits_of, memory=_working, low=low, high=high)
+
+
+def _slabs(volume: Volume, sampling: Sampling, levels: str | os.PathLike[str] | None) -> Slabs:
+    bins = BINS[volume.dtype.name]
+    if levels is not None:
+        place = known_place(volume) if levels == "source" else kvstore.normalise(levels)
+        return read_levels(place, _in_blocks(volume).grid, bins, token([place, str(volume.grid)])[:8])
+    return counted_levels(volume, sampling)
+
+
+def counted_levels(volume: Volume, sampling: Sampling) -> Slabs:
+    """Return the stages that count the levels of a volume: the same ones for all that need the same levels."""
+    grid, expression = _in_blocks(volume).grid, volume.expression
+    key = token([__version__, expression.describe(), repr(sampling), grid.block, grid.origin])[:8]
+    return count_levels(expression, grid, sampling, BINS[volume.dtype.name], key)
+
+
+def _in_blocks(volume: Volume) -> Volume:
+    """Return the volume in the blocks whose levels are counted."""
+    return with_few_sections(volume, 8 * BINS[volume.dtype.name], _LEVEL_BYTES)
+
+
+def _limits_of(box: BoundingBox) -> BoundingBox:
+    return BoundingBox((box.start[0], 0, 0), (box.stop[0], 1, 2))
+
+
+def _working(box: BoundingBox) -> float:
+    """Return the bytes for one section as indices, which numpy makes of its voxels."""
+    return 8.0 * box.shape[1] * box.shape[2]
+
+
+def _fractions(clip_fraction: float | Sequence[float]) -> tuple[float, float]:
+    given = [float(f) for f in np.atleast_1d(np.asarray(clip_fraction, np.float64))]
+    pair = given * 2 if len(given) == 1 else given
+    if len(pair) != 2 or not all(0 <= fraction < 1 for fraction in pair) or sum(pair) >= 1:
+        raise ParameterError(
+            f"clip fraction {clip_fraction} must be one or two shares of at least 0 that leave something between them"
+        )
+    return pair[0], pair[1]
+
+
+def _range(volume: Volume, minval: Any, maxval: Any) -> tuple[int, int]:
+    most = int(np.iinfo(volume.dtype).max)
+    low, high = 0 if minval is None else int(minval), most if maxval is None else int(maxval)
+    if not 0 <= low <= high <= most:
+        raise ParameterError(
+            f"minval {low} and maxval {high} must ascend between 0 and {most}, which {volume.dtype} holds"
+        )
+    return low, high

@@ -1,0 +1,175 @@
+"""Where in an image there is tissue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from daskflow import __version__
+from daskflow.errors import GeometryError, ParameterError, StoreNotFoundError
+from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
+from daskflow.jobs import Job, Report
+from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.fingerprint import token
+from daskflow.jobs.finish import Finish
+from daskflow.jobs.passing import PassingJob, private_directory
+from daskflow.operators.image.roi.boxes import LabelBoxes
+from daskflow.operators.image.roi.tissue import tissue
+from daskflow.operators.segmentation.connected_components import connected_components
+from daskflow.stores.precomputed_rois import write_rois
+from daskflow.volume import Flag, Volume, operator
+from daskflow.volume.node import Stored
+from daskflow.volume.output import Output
+
+
+@operator(takes="image")
+def roi(
+    volume: Volume,
+    *,
+    suppress_faint: float = 0,
+    dust: int = 10,
+    z_step: int | None = None,
+    max_axial_len: int = 512,
+    mip: Annotated[int | None, Flag("-m")] = None,
+) -> Job:
+    """Find the boxes that hold tissue, and state them as regions of interest of the layer.
+
+    What is brighter than faint is labelled on the coarsest level (voxels that share a corner belong together), and the
+    box of each piece is scaled to the finest level. A precomputed layer gets the boxes as ``rois`` in its info, in the
+    place of those it had; CloudVolume then leaves out what lies in none of them. Boxes of anything else are in the
+    report alone.
+
+    Args:
+        volume: an image, with one channel.
+        suppress_faint: values up to it are background.
+        dust: pieces of fewer voxels, on the level that is searched, are left out.
+        z_step: sections to search by themselves: tissue that goes on in the next slab of so many has two boxes. By
+            default all are searched as one.
+        max_axial_len: where a section has more voxels than a square of this side, windows of 2 x 2, 4 x 4, ... voxels
+            are averaged first, until it has not; boxes are then as exact as the windows.
+        mip: the level that is searched; the coarsest unless given.
+
+    Returns:
+        The job; ``run().results["rois"]`` has the boxes, as text z0-z1_y0-y1_x0-x1, in voxels of the finest level.
+
+    Raises:
+        ParameterError: several channels, or numbers that make no sense.
+        StoreNotFoundError: there is no such level.
+        GeometryError: voxels of the level are no whole multiples of the finest.
+    """
+    _check(dust, z_step, max_axial_len)
+    level = _level(volume, mip)
+    if level.channels not in (None, 1):
+        raise ParameterError(f"regions of interest take one channel, the volume has {level.channels}; pick one first")
+    height, rows, columns = level.box.shape
+    window = 1
+    while -(-rows // window) * -(-columns // window) > max_axial_len**2:
+        window *= 2
+    slabs = level.map_blocks(
+        tissue,
+        dtype="uint32",
+        channels=None,
+        layer_type="segmentation",
+        factor=(1, window, window),
+        window=window,
+        faint=suppress_faint,
+        bottom=level.box.start[0],
+        step=z_step or height,
+    )
+    pieces = connected_components(slabs, connectivity=26)
+    key = token([__version__, pieces.expression.describe(), pieces.block, dust])[:8]
+    search = LabelBoxes(pieces.grid, key, dust)
+    stages = (*pieces.expression.stages, *search.stages(pieces.expression))
+    url = _layer(volume)
+    found = StateBoxes(search, level.spec, _finest(volume), (1, window, window), url)
+    if url is None:
+        return PassingJob(stages, private_directory(), name="regions of interest", finish=(found,))
+    makes = (Output(url, "regions of interest"),)
+    directory = f"{url}.roi.daskflow/"
+    return Job(stages, directory, name="regions of interest", finish=(found,), makes=makes, renewable=True)
+
+
+@dataclass(frozen=True)
+class StateBoxes(Finish):
+    """Put the boxes into the report and into the info of the layer.
+
+    Attributes:
+        search: what was searched.
+        level: the level whose voxels were averaged and searched.
+        finest: the level in whose voxels boxes are stated.
+        window: voxels of the level per voxel that was searched (zyx).
+        layer: URL of a precomputed layer, or None.
+    """
+
+    search: LabelBoxes
+    level: VolumeSpec
+    finest: VolumeSpec
+    window: Zyx
+    layer: str | None
+    reads_scratch = True
+
+    def __call__(self, report: Report, directory: str) -> None:
+        """State the boxes that the job in `directory` has found."""
+        found = self.search.boxes(JobDirectory(directory).scratch)
+        boxes = [self._on_the_finest(box) for box in found]
+        report.results["rois"] = [str(box) for box in boxes]
+        if self.layer is not None:
+            write_rois(self.layer, boxes)
+
+    def _on_the_finest(self, box: BoundingBox) -> BoundingBox:
+        """Return a box in voxels of the finest level; windows of levels are counted from the corner of the volume."""
+        back = [-start for start in self.level.box.start]
+        inside = box.refine(self.window).clip(self.level.box).shift(back)
+        ratio = level_factor(self.finest, self.level)
+        return inside.refine(ratio).shift(self.finest.box.start).clip(self.finest.box)
+
+
+def level_factor(finest: VolumeSpec, level: VolumeSpec) -> Zyx:
+    """Return how many voxels of the finest level make one of another (zyx).
+
+    Raises:
+        GeometryError: no whole number.
+    """
+    ratios = level.ratio(finest)
+    if any(abs(ratio - round(ratio)) > 1e-3 for ratio in ratios):
+        raise GeometryError(
+            f"voxels of {level.size_text} (zyx) are no whole multiples of {finest.size_text}; search mip 0"
+        )
+    return (round(ratios[0]), round(ratios[1]), round(ratios[2]))
+
+
+def _check(dust: int, z_step: int | None, max_axial_len: int) -> None:
+    if dust < 0:
+        raise ParameterError(f"dust {dust} must be at least 0 voxels")
+    if z_step is not None and z_step < 1:
+        raise ParameterError(f"z_step {z_step} must be at least 1 section")
+    if max_axial_len < 1:
+        raise ParameterError(f"max_axial_len {max_axial_len} must be at least 1 voxel")
+
+
+def _level(volume: Volume, mip: int | None) -> Volume:
+    """Return the level that is searched."""
+    node = volume.node
+    if not isinstance(node, Stored) or volume.box != node.store.spec.box or len(node.store.mips) == 1:
+        if mip:
+            raise StoreNotFoundError(f"the volume has no mip {mip}; open its layer, uncropped, or leave mip out")
+        return volume
+    wanted = len(node.store.mips) - 1 if mip is None else mip
+    level_factor(node.store.mips[0], node.store.mips[min(wanted, len(node.store.mips) - 1)])
+    return Volume.from_store(node.store.with_mip(wanted))
+
+
+def _finest(volume: Volume) -> VolumeSpec:
+    node = volume.node
+    whole = isinstance(node, Stored) and volume.box == node.store.spec.box
+    return node.store.mips[0] if whole and isinstance(node, Stored) else volume.spec
+
+
+def _layer(volume: Volume) -> str | None:
+    """Return the precomputed layer whose info can state the boxes."""
+    node = volume.node
+    if not isinstance(node, Stored) or volume.box != node.store.spec.box or node.store.opened is None:
+        return None
+    known = node.store.opened
+    writable = known.format == "precomputed" and not known.url.startswith(("http://", "https://"))
+    return known.url if writable else None

@@ -1,1 +1,0 @@
-"""Connected components by blocks: label each block, find what touches across the seams, number the whole."""

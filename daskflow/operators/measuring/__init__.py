@@ -1,1 +1,0 @@
-"""Properties of labels: sums over their voxels, block by block, and what follows from them."""

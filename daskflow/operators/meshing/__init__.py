@@ -1,1 +1,0 @@
-"""Meshing by blocks: surfaces of labels, their simplification, and levels of detail."""

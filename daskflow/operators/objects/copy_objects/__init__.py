@@ -1,0 +1,73 @@
+"""Meshes and skeletons from one layer to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from daskflow.errors import ParameterError
+from daskflow.geometry import as_zyx
+from daskflow.jobs import Job
+from daskflow.jobs.fingerprint import token
+from daskflow.operators.objects.copy_objects.stages import Key, NameObjects, Transfer, copy_stages
+from daskflow.stores import kvstore
+from daskflow.stores.objects.shards import object_sharding
+from daskflow.volume import operator
+from daskflow.volume.output import Output
+
+
+@operator()
+def copy_objects(
+    source: str,
+    destination: str,
+    *,
+    mesh: bool = True,
+    skeletons: bool = True,
+    sharded: bool = False,
+    max_labels_per_shard: int = 1000,
+    lods: int = 2,
+    min_chunk: Sequence[int] = (256, 256, 256),
+    max_error: float = 40.0,
+) -> Job:
+    """Copy the meshes and skeletons of a precomputed layer to another layer, as they are or into shards.
+
+    Files are copied byte by byte, with their spatial index, but without what igneous leaves behind between its steps.
+    The destination's info names them once all are there.
+
+    Args:
+        source: path or URL of a precomputed layer.
+        destination: path or URL of another, which must be there when this ends.
+        mesh: copy the meshes, if there are any.
+        skeletons: copy the skeletons, if there are any.
+        sharded: put what has files for each label into shards; legacy meshes become multi-resolution ones.
+        max_labels_per_shard: about how many objects a shard has at most.
+        lods: levels of detail, beside the finest, that legacy meshes get in shards, if they are large enough.
+        min_chunk: voxels (zyx) of the smallest cell of their finest level.
+        max_error: nm that their finest level may differ by, about; each coarser one twice as much.
+
+    Returns:
+        The job; ``run().results["copied"]`` has the numbers of files and of objects that were put into shards.
+
+    Raises:
+        ParameterError: nothing to copy, or a layer onto itself.
+        StoreNotFoundError: when it is run, if the source has neither, or the destination is no layer.
+        MetadataMismatchError: when it is run, if the destination has other objects in that directory.
+    """
+    source, destination = kvstore.normalise(source), kvstore.normalise(destination)
+    if source == destination:
+        raise ParameterError(f"cannot copy objects of {kvstore.redact(source)} onto themselves")
+    wanted: list[tuple[Key, bool]] = [("mesh", mesh), ("skeletons", skeletons)]
+    keys = tuple(key for key, chosen in wanted if chosen)
+    if not keys:
+        raise ParameterError("neither meshes nor skeletons are to be copied")
+    object_sharding(1, max_labels_per_shard=max_labels_per_shard)
+    if lods < 0 or max_error < 0:
+        raise ParameterError(f"lods {lods} and max_error {max_error} must not be below 0")
+    sharding = (("max_labels_per_shard", max_labels_per_shard),) if sharded else None
+    transfer = Transfer(source, destination, keys, sharding, lods, as_zyx(min_chunk, name="min_chunk"), max_error)
+    return Job(
+        copy_stages(transfer),
+        f"{destination}.objects-{token([source, keys])[:8]}.daskflow/",
+        name="copy objects",
+        finish=(NameObjects(transfer),),
+        makes=tuple(Output(destination, key, layer=destination) for key in keys),
+    )

@@ -1,0 +1,296 @@
+"""Stages that copy meshes and skeletons from one layer to another: list them, then copy what was listed in shares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from daskflow.errors import MetadataMismatchError, MissingChunkError, ParameterError, StoreNotFoundError
+from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.jobs import Report
+from daskflow.jobs.fingerprint import token
+from daskflow.jobs.finish import Finish
+from daskflow.operators.objects.mesh.multires import Detail, multires
+from daskflow.scratch import read_record, write_record
+from daskflow.stores import kvstore
+from daskflow.stores.objects.files import read_file, sized_names, write_file, writing
+from daskflow.stores.objects.mesh_files import multires_info
+from daskflow.stores.objects.meshes import Meshes
+from daskflow.stores.objects.naming import name_objects
+from daskflow.stores.objects.object_info import load_object_info, object_directory
+from daskflow.stores.objects.shards import Object, Sharding, object_sharding, shard_numbers, write_shard
+from daskflow.stores.objects.skeletons import Skeletons
+from daskflow.stores.precomputed_info import load_info, specs_of
+from daskflow.volume import BlockResult, Stage, Task
+
+Key = Literal["mesh", "skeletons"]
+Listed = dict[Key, tuple[list[str], list[int]]]  # files to be copied as they are, and labels to be put into shards
+
+SHARES = 64
+_PIECE = 2**26  # bytes of a file that are in memory at once
+_SUFFIXES = (".gz", ".br")
+_INTERMEDIATE = (".frags", ".labels")  # what igneous leaves behind between its steps
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What is copied, from where to where, and how it changes on the way.
+
+    Attributes:
+        source: URL of a layer.
+        destination: URL of another.
+        keys: of the info: mesh, skeletons; those that the source has are copied.
+        sharding: keyword arguments of `object_sharding` to put what has a file per label into shards; None keeps files.
+        lods: levels of detail, beside the finest, of legacy meshes that are put into shards.
+        min_chunk: voxels (zyx) of the smallest cell of their finest level.
+        max_error: nm that their first coarser level may differ by, about.
+    """
+
+    source: str
+    destination: str
+    keys: tuple[Key, ...]
+    sharding: tuple[tuple[str, int], ...] | None
+    lods: int
+    min_chunk: Zyx
+    max_error: float
+
+    def record(self, key: Key) -> str:
+        """Return the name of the lists of this transfer, which tells them from those of another in the same job."""
+        return f"copy-{key}-{token([self.source, self.destination])[:8]}"
+
+    def present(self) -> list[Key]:
+        """Return those of the keys that the source's info has.
+
+        Raises:
+            StoreNotFoundError: it has none of them.
+        """
+        info = load_info(self.source)
+        found = [key for key in self.keys if info.get(key)]
+        if not found:
+            raise StoreNotFoundError(f"{kvstore.redact(self.source)} has no {' or '.join(self.keys)} to copy")
+        return found
+
+    def objects(self, key: Key) -> Meshes | Skeletons:
+        """Return what reads the source's meshes or skeletons."""
+        return Meshes(self.source) if key == "mesh" else Skeletons(self.source)
+
+    def target(self, key: Key) -> str:
+        """Return the URL of the directory at the destination, called as at the source."""
+        name = object_directory(self.source, key).removeprefix(f"{self.source}/")
+        return kvstore.join(self.destination, name)
+
+    def packs(self, objects: Meshes | Skeletons) -> bool:
+        """Return whether objects that have files of their own are put into shards."""
+        return self.sharding is not None and objects.shards is None
+
+    def spec(self, key: Key, labels: int) -> Sharding:
+        """Return the ``sharding`` JSON for a number of labels."""
+        assert self.sharding is not None
+        encoding = "raw" if key == "mesh" else "gzip"
+        arguments: dict[str, Any] = dict(self.sharding)
+        return object_sharding(labels, data_encoding=encoding, **arguments)
+
+    def voxel_size(self, objects: Meshes) -> tuple[float, float, float]:
+        """Return the voxel size (nm, xyz) of the level that legacy meshes were made of.
+
+        Raises:
+            ParameterError: the source has no such level.
+        """
+        levels, mip = specs_of(load_info(self.source), self.source), int(objects.info.get("mip", 0))
+        if mip >= len(levels):
+            raise ParameterError(f"meshes of mip {mip} in {kvstore.redact(self.source)}, which has {len(levels)} mips")
+        z, y, x = levels[mip].spacing
+        return x, y, z
+
+    def info(self, key: Key, labels: int) -> dict[str, Any]:
+        """Return the info of the directory at the destination."""
+        objects = self.objects(key)
+        if not self.packs(objects):
+            return objects.info
+        sharding = self.spec(key, labels)
+        if isinstance(objects, Skeletons) or objects.multires:
+            return {**objects.info, "sharding": sharding}
+        mip = int(objects.info.get("mip", 0))
+        made = multires_info(voxel_size=self.voxel_size(objects), bits=16, mip=mip, sharding=sharding)
+        return {**objects.info, **made}
+
+
+@dataclass(frozen=True)
+class _Step(Task):
+    """What both steps have in common."""
+
+    transfer: Transfer
+    directory: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        values = {name: getattr(self.transfer, name) for name in self.transfer.__dataclass_fields__}
+        return {"does": type(self).__name__, **values}
+
+
+@dataclass(frozen=True)
+class ListObjects(_Step):
+    """List what is copied, and share it out; the one block is all of it."""
+
+    def read(self, box: BoundingBox) -> Listed:  # noqa: ARG002
+        found: Listed = {}
+        for key in self.transfer.present():
+            objects = self.transfer.objects(key)
+            packs = self.transfer.packs(objects)
+            names = [name for name, _ in sized_names(objects.directory) if _copied(name, objects, packs=packs)]
+            found[key] = sorted(names), objects.labels().tolist() if packs else []
+        return found
+
+    def compute(self, box: BoundingBox, inputs: Listed) -> dict[Key, list[dict[str, Any]]]:  # noqa: ARG002
+        return {key: list(self._shares(key, names, labels)) for key, (names, labels) in inputs.items()}
+
+    def _shares(self, key: Key, names: list[str], labels: list[int]) -> Iterator[dict[str, Any]]:
+        ordered, numbers = np.array(labels, np.uint64), np.zeros(0, np.uint64)
+        if labels:
+            numbers = shard_numbers(ordered, self.transfer.spec(key, len(labels)))
+            order = np.lexsort((ordered, numbers))
+            ordered, numbers = ordered[order], numbers[order]
+        for share in range(SHARES):
+            own = numbers % np.uint64(SHARES) == share
+            yield {
+                "names": np.array(names[share::SHARES], np.str_),
+                "labels": ordered[own],
+                "shards": numbers[own],
+                "total": np.array([len(labels), len(names)]),
+            }
+
+    def write(self, box: BoundingBox, outputs: dict[Key, list[dict[str, Any]]]) -> BlockResult:  # noqa: ARG002
+        for key, shares in outputs.items():
+            for share, record in enumerate(shares):
+                write_record(self.directory, self.transfer.record(key), share, record)
+        return BlockResult()
+
+    def check(self) -> None:
+        for key in self.transfer.present():
+            objects = self.transfer.objects(key)
+            target = self.transfer.target(key)
+            there = load_object_info(target)
+            if there and not self.transfer.packs(objects) and there != objects.info:
+                raise MetadataMismatchError(
+                    f"{kvstore.redact(target)} holds other {key} already; remove those first:"
+                    f" daskflow remove {kvstore.redact(self.transfer.destination)} --{key}"
+                )
+            kvstore.check_writable(target)
+
+
+@dataclass(frozen=True)
+class CopyShare(_Step):
+    """Copy one share of the files, and write one share of the shards."""
+
+    def read(self, box: BoundingBox) -> dict[Key, dict[str, Any]]:
+        found = {
+            key: read_record(self.directory, self.transfer.record(key), box.start[0]) for key in self.transfer.present()
+        }
+        if None in found.values():
+            raise MissingChunkError(f"scratch data in {self.directory} are gone; delete the job's directory")
+        return {key: record for key, record in found.items() if record is not None}
+
+    def write(self, box: BoundingBox, outputs: dict[Key, dict[str, Any]]) -> BlockResult:  # noqa: ARG002
+        files = packed = 0
+        for key, record in outputs.items():
+            objects, target = self.transfer.objects(key), self.transfer.target(key)
+            for name in record["names"].tolist():
+                _copy_file(objects.directory, target, name)
+                files += 1
+            for number in np.unique(record["shards"]).tolist():
+                labels = record["labels"][record["shards"] == number].tolist()
+                spec = self.transfer.spec(key, int(record["total"][0]))
+                packed += write_shard(target, number, spec, self._encoded(objects, labels))
+        return BlockResult(empty=not files and not packed, counts={"files": files, "objects_in_shards": packed})
+
+    def _encoded(self, objects: Meshes | Skeletons, labels: list[int]) -> Iterator[tuple[int, Object]]:
+        for label in labels:
+            found = self._object(objects, label)
+            if found is not None:
+                yield label, found
+
+    def _object(self, objects: Meshes | Skeletons, label: int) -> Object | None:
+        if isinstance(objects, Skeletons):
+            return objects.encoded(label)
+        if objects.multires:
+            manifest = read_file(objects.directory, f"{label}.index")
+            fragments = read_file(objects.directory, str(label))
+            return None if manifest is None or fragments is None else (fragments, manifest)
+        mesh = objects.read(label)
+        if mesh is None or not len(mesh.faces):
+            return None
+        x, y, z = self.transfer.voxel_size(objects)
+        detail = Detail(self.transfer.lods, self.transfer.min_chunk, 16, self.transfer.max_error, (z, y, x))
+        return multires(mesh.vertices.astype(np.float64) / (x, y, z), mesh.faces, detail)
+
+
+@dataclass(frozen=True)
+class NameObjects(Finish):
+    """Write the info of the copied directories, and name them in the info of the layer, once all are there."""
+
+    transfer: Transfer
+    reads_scratch = True
+
+    def __call__(self, report: Report, directory: str) -> None:
+        """Do so, and say how many there are."""
+        named: dict[str, str] = {}
+        copied: dict[str, int] = {}
+        for key in self.transfer.present():
+            record = read_record(kvstore.join(directory, "scratch"), self.transfer.record(key), 0)
+            labels, files = (0, 0) if record is None else record["total"].tolist()
+            target = self.transfer.target(key)
+            write_file(target, "info", json.dumps(self.transfer.info(key, labels)).encode())
+            named[key] = target.removeprefix(f"{self.transfer.destination}/")
+            copied |= {f"{key}_files": files, f"{key}_put_into_shards": labels}
+        name_objects(self.transfer.destination, **named)
+        report.results["copied"] = copied
+
+
+def copy_stages(transfer: Transfer) -> tuple[Stage, ...]:
+    """Return the stages of a transfer, in order."""
+    one = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
+    shares = BlockGrid(BoundingBox((0, 0, 0), (SHARES, 1, 1)), (1, 1, 1))
+    listing = Stage("list-objects", one, ListObjects(transfer), numbered=True)
+    return listing, Stage("copy-objects", shares, CopyShare(transfer), numbered=True)
+
+
+def _copied(name: str, objects: Meshes | Skeletons, *, packs: bool) -> bool:
+    """Return whether a file is copied as it is: no leftovers, no info, and nothing that goes into shards."""
+    stem = name.removesuffix(".gz").removesuffix(".br")
+    if stem == "info" or stem.endswith(_INTERMEDIATE):
+        return False
+    if stem.endswith(".spatial"):
+        return True
+    if packs:
+        return False
+    if objects.shards is not None:
+        return stem.endswith(".shard")
+    if isinstance(objects, Skeletons):
+        return stem.isdecimal()
+    return stem.removesuffix(".index").isdecimal() if objects.multires else True
+
+
+def _copy_file(source: str, target: str, name: str) -> None:
+    """Copy a file byte by byte; between a disk and a bucket, where CloudVolume's names are not, uncompressed."""
+    local = kvstore.local_path(source) is not None
+    if local != (kvstore.local_path(target) is not None):
+        plain = name.removesuffix(".gz").removesuffix(".br") if local else name
+        data = read_file(source, plain)
+        if data is None:
+            raise MissingChunkError(f"{kvstore.redact(source)}/{name} has gone while it was copied")
+        write_file(target, plain, data)
+        return
+    url = kvstore.join(source, name)
+    path = kvstore.local_path(url)
+    if path is None:
+        data = kvstore.read_bytes(url)
+        if data is None:
+            raise MissingChunkError(f"{kvstore.redact(url)} has gone while it was copied")
+        kvstore.write_bytes(kvstore.join(target, name), data)
+        return
+    with path.open("rb") as file, writing(kvstore.join(target, name)) as copy:
+        while piece := file.read(_PIECE):
+            copy.write(piece)

@@ -1,0 +1,45 @@
+"""Meshes as files for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from daskflow.jobs import Job
+from daskflow.operators.objects._download import download_job
+from daskflow.volume import Flag, operator
+
+
+@operator()
+def download_mesh(
+    layer: str,
+    output: str,
+    *,
+    labels: Annotated[Sequence[int] | None, Flag("-l")] = None,
+    start: Sequence[int] | None = None,
+    size: Sequence[int] | None = None,
+    format: Annotated[Literal["ply", "obj", "stl"], Flag("-f")] = "ply",  # noqa: A002 (the word people use)
+    lod: int = 0,
+) -> Job:
+    """Write meshes of a precomputed layer as PLY, OBJ or STL files, in nm, xyz.
+
+    The layer's meshes may be legacy or multi-resolution, in shards or not. Fragments of a mesh are joined, and vertices
+    at one place made one.
+
+    Args:
+        layer: path or URL of a precomputed layer whose info names a directory of meshes.
+        output: path or URL of a directory, in which each label gets a file LABEL.ply.
+        labels: only these, each of which must have a mesh; all that there are unless given.
+        start: first voxel (zyx) of a box; meshes that reach into it are written. Needs the spatial index of the meshes.
+        size: voxels (zyx) of that box, in the level that was meshed.
+        format: ply and stl are binary, obj is text.
+        lod: level of detail of multi-resolution meshes, 0 the finest, -1 the coarsest of each.
+
+    Returns:
+        The job; its report counts files and bytes.
+
+    Raises:
+        ParameterError: labels and a box, half a box, or no mesh to write.
+        StoreNotFoundError: the layer has no meshes, or no spatial index.
+    """
+    return download_job("mesh", layer, output, form=format, lod=lod, labels=labels, start=start, size=size)

@@ -1,0 +1,40 @@
+"""Skeletons as files for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from daskflow.jobs import Job
+from daskflow.operators.objects._download import download_job
+from daskflow.volume import Flag, operator
+
+
+@operator()
+def download_skeleton(
+    layer: str,
+    output: str,
+    *,
+    labels: Annotated[Sequence[int] | None, Flag("-l")] = None,
+    start: Sequence[int] | None = None,
+    size: Sequence[int] | None = None,
+) -> Job:
+    """Write skeletons of a precomputed layer as SWC files, in nm, xyz.
+
+    Every component of a skeleton is a tree in its file; of edges that close a loop one is left out.
+
+    Args:
+        layer: path or URL of a precomputed layer whose info names a directory of skeletons, in shards or not.
+        output: path or URL of a directory, in which each label gets a file LABEL.swc.
+        labels: only these, each of which must have a skeleton; all that there are unless given.
+        start: first voxel (zyx) of a box; skeletons that reach into it are written. Needs their spatial index.
+        size: voxels (zyx) of that box, in the level that was skeletonized.
+
+    Returns:
+        The job; its report counts files and bytes.
+
+    Raises:
+        ParameterError: labels and a box, half a box, or no skeleton to write.
+        StoreNotFoundError: the layer has no skeletons, or no spatial index.
+    """
+    return download_job("skeleton", layer, output, form="swc", labels=labels, start=start, size=size)

@@ -1,0 +1,157 @@
+"""Meshes of all objects of a segmentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from daskflow import __version__
+from daskflow.config import parse_bytes
+from daskflow.errors import ParameterError
+from daskflow.geometry import BlockGrid, as_zyx
+from daskflow.jobs import Job
+from daskflow.jobs.assumed import assumed_voxel_size
+from daskflow.jobs.evaluate import Evaluate
+from daskflow.jobs.fingerprint import token
+from daskflow.jobs.fragments import Shuffle, bucket_count
+from daskflow.operators.objects._destination import fits_float32, object_labels, object_place
+from daskflow.operators.objects._holes import check_whole
+from daskflow.operators.objects.mesh.finish import FinishMeshes
+from daskflow.operators.objects.mesh.join import CutLargeMeshes, WriteMeshes
+from daskflow.operators.objects.mesh.multires import Detail
+from daskflow.operators.objects.mesh.plan import Frame, Meshing, Selection, Target
+from daskflow.operators.objects.mesh.surfaces import BLOCK_BYTES, ForgeMeshes
+from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
+from daskflow.stores.kvstore import plain_number
+from daskflow.volume import Flag, Stage, Volume, in_order, operator
+from daskflow.volume.output import Output
+
+
+@operator(takes="labels")
+def mesh(
+    volume: Volume,
+    *,
+    output: Annotated[str | None, Flag("-o")] = None,
+    format: Annotated[Literal["sharded", "multires", "legacy"], Flag("-f")] = "sharded",  # noqa: A002
+    labels: Sequence[int] | None = None,
+    exclude_labels: Sequence[int] | None = None,
+    shape: Annotated[Sequence[int], Flag("-s")] = (448, 448, 448),
+    max_error: Annotated[float | None, Flag("-e")] = None,
+    dust: int = 0,
+    dust_within: Literal["volume", "block"] = "volume",
+    fill_holes: bool = False,
+    open_edge: bool = False,
+    lods: int = 2,
+    min_chunk: Sequence[int] = (256, 256, 256),
+    vertex_bits: Literal[10, 16] = 16,
+    max_labels_per_shard: int = 1000,
+    memory: str | int = "2GB",
+    spatial_index: bool = True,
+    compression: Literal["none", "gzip", "br"] = "none",
+) -> Job:
+    """Mesh all objects of a segmentation, and write the meshes where Neuroglancer finds them.
+
+    Marching cubes (zmesh; the extra "mesh") goes through blocks of `shape`, each with the one voxel that it shares with
+    the next ones, and surfaces are simplified where no two blocks meet: meshes are watertight across blocks. Then, in
+    the same job, the pieces of every label are joined, made into levels of detail and written, with a spatial index.
+    Meshes of a precomputed layer go into it, and its info names them once all are there; those of
+    chosen labels only where it names none.
+
+    Args:
+        volume: a segmentation, with one channel; a part of one gives meshes of what is in that part.
+        output: path or URL of the directory for meshes, needed where the volume is not stored in a precomputed layer;
+            in one it is mesh_mip_N_err_E unless given.
+        format: sharded or multires for levels of detail in Draco, in shards or in two files for each label; legacy for
+            a file for each label and block, not compressed.
+        labels: only these.
+        exclude_labels: not these.
+        shape: voxels per block (zyx), counted from the volume's start.
+        max_error: nm that simplification may move the surface, of which 99.9 % stays within; 0 does not simplify. By
+            default as much as a voxel: the cube root of its volume.
+        dust: labels of fewer voxels get no mesh.
+        dust_within: whether `dust` voxels are counted in the whole volume, or in each block, which depends on `shape`.
+        fill_holes: what a label encloses belongs to it; labels in holes are meshed all the same. Takes the volume as
+            one block.
+        open_edge: leave surfaces open where the volume ends.
+        lods: levels of detail beside the finest, at most; each may differ by twice as much as the one before.
+        min_chunk: voxels of the smallest piece of the finest level (zyx); small objects have fewer levels.
+        vertex_bits: to which positions are rounded within a piece.
+        max_labels_per_shard: about how many meshes a shard has at most.
+        memory: that a task may take to write meshes. A label that would take more is divided in space, and its parts
+            are made by many tasks; only its compressed mesh, of 2 to 3 bytes a triangle, is ever in one.
+        spatial_index: write which labels are in every block.
+        compression: of legacy files and of the spatial index: none, gzip or br, which on a local disk get CloudVolume's
+            names (.gz, .br).
+
+    Returns:
+        The job; ``run().results["meshes"]`` has the number of meshes, of triangles, and their bytes.
+
+    Raises:
+        ParameterError: the volume holds no labels, or there is nowhere to write; or several blocks where one is needed.
+        MissingDependencyError: when it is run, if zmesh, pyfqmr or DracoPy is not installed.
+        MetadataMismatchError: when it is run, if the directory holds the meshes of another job.
+    """
+    error = math.prod(volume.spec.spacing) ** (1 / 3) if max_error is None else max_error
+    _check_numbers(max_error=error, dust=dust, lods=lods, max_labels_per_shard=max_labels_per_shard - 1)
+    layer, mip, url = object_place(volume, output, kind="meshes", suffix=f"_err_{plain_number(float(f'{error:.6g}'))}")
+    frame = Frame.of(volume.spec)
+    if format == "legacy" and not fits_float32(volume.box, parts=4):
+        raise ParameterError(
+            f"{volume.box} reaches beyond 2^21 voxels, where the float32 numbers of format='legacy' move vertices by"
+            " more than an eighth of a voxel; use format='sharded' or 'multires', which count from the volume's first"
+            " voxel"
+        )
+    grid = BlockGrid(volume.box, as_zyx(shape, name="shape"))
+    if fill_holes:
+        check_whole(grid, "fill_holes", BLOCK_BYTES)
+    selection = Selection(
+        None if labels is None else object_labels(labels),
+        object_labels(exclude_labels or ()),
+        dust,
+        dust_within,
+        fill_holes,
+    )
+    chunk = as_zyx(min_chunk, name="min_chunk")
+    if min(chunk) < 1:
+        raise ParameterError(f"min_chunk {chunk} zyx must be at least 1 on every axis")
+    counting = None
+    if dust > 1 and dust_within == "volume":
+        key = token([__version__, volume.expression.describe(), volume.block])[:8]
+        counting = LabelCounts(volume.grid, key)
+    sharding = {"max_labels_per_shard": max_labels_per_shard} if format == "sharded" else None
+    meshing = Meshing(
+        grid=grid,
+        frame=frame,
+        max_error=error,
+        closed=not open_edge,
+        selection=selection,
+        counting=counting,
+        shuffle=Shuffle("gather-meshes", f"mesh-pieces-{token(url)[:8]}", len(grid), bucket_count(len(grid)), sharding),
+        detail=Detail(lods, chunk, vertex_bits, error, volume.spec.spacing),
+        memory=parse_bytes(memory),
+        target=Target(url, format, mip, compression, spatial_index),
+    )
+    expression = volume.expression
+    making = (
+        Stage("forge-meshes", grid, Evaluate.into(expression, ForgeMeshes(meshing))),
+        *meshing.shuffle.stages(),
+        *((Stage("cut-large-meshes", meshing.parts, CutLargeMeshes(meshing)),) if format != "legacy" else ()),
+        Stage("write-meshes", meshing.buckets, WriteMeshes(meshing), numbered=True),
+    )
+    stages = (*expression.stages, *(counting.stages(expression) if counting is not None else ()))
+    stages = (*stages, *in_order(making, after=stages))
+    return Job(
+        stages,
+        f"{url}.daskflow/",
+        name="mesh",
+        finish=(FinishMeshes(meshing, layer),),
+        makes=(Output(url, "mesh", layer=layer),),
+        warnings=assumed_voxel_size(volume),
+    )
+
+
+def _check_numbers(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not 0 <= value < math.inf:
+            raise ParameterError(f"{name} is {value:g}; give a larger number")

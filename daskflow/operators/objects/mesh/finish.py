@@ -1,0 +1,68 @@
+"""The last steps of a meshing: see that nothing was lost, and write the files by which viewers find meshes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from daskflow.jobs import Report
+from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.finish import Finish
+from daskflow.jobs.provenance import provenance
+from daskflow.operators.objects._destination import report_absent
+from daskflow.operators.objects.mesh.join import check_counts
+from daskflow.operators.objects.mesh.plan import Meshing
+from daskflow.stores import kvstore
+from daskflow.stores.objects.mesh_files import Json, legacy_info, multires_info
+from daskflow.stores.objects.naming import name_objects
+
+
+@dataclass(frozen=True)
+class FinishMeshes(Finish):
+    """Check what was written, and then announce it.
+
+    Attributes:
+        meshing: what was done.
+        layer: URL of the layer that the meshes belong to, None when they stand alone.
+    """
+
+    meshing: Meshing
+    layer: str | None
+    reads_scratch = True
+
+    def __call__(self, report: Report, directory: str) -> None:
+        """Finish the job in `directory`.
+
+        Raises:
+            JobError: pieces of meshes were lost on the way.
+        """
+        check_counts(report.counts, directory)
+        url = self.meshing.target.url
+        info = json.dumps(self._info(JobDirectory(directory).scratch), indent=1).encode()
+        kvstore.write_bytes(f"{url}/info", info)
+        kvstore.write_bytes(f"{url}/provenance", json.dumps(provenance(report), indent=1).encode())
+        names = ["meshes", "triangles", *(["mesh_bytes"] if self.meshing.target.format != "legacy" else [])]
+        report.results["meshes"] = {name: report.counts.get(name, 0) for name in names}
+        scratch, chosen = JobDirectory(directory).scratch, self.meshing.selection
+        report_absent(
+            report, self.meshing.shuffle, scratch, labels=chosen.labels, exclude=chosen.exclude, kind="meshes"
+        )
+        if self.layer is not None:
+            name_objects(self.layer, chosen.partial, mesh=url.rpartition("/")[2])
+
+    def _info(self, scratch: str) -> Json:
+        meshing, target = self.meshing, self.meshing.target
+        index = meshing.index.info if target.index else None
+        chunk = meshing.grid.block[::-1]
+        if target.format == "legacy":
+            return legacy_info(mip=target.mip, spatial_index=index, chunk_size=chunk)
+        sharding = meshing.shuffle.shards(scratch) if target.format == "sharded" else None
+        info = multires_info(
+            voxel_size=meshing.voxel_size[::-1],
+            translation=meshing.frame.translation.tolist(),
+            bits=meshing.detail.bits,
+            mip=target.mip,
+            sharding=sharding,
+            spatial_index=index,
+        )
+        return {**info, "chunk_size": list(chunk)}

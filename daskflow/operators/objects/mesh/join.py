@@ -1,0 +1,189 @@
+"""The passes that join the surfaces of each label, large ones part by part, and write its mesh."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from daskflow.errors import JobError, MissingChunkError
+from daskflow.geometry import BoundingBox
+from daskflow.jobs.fragments import Fragment
+from daskflow.operators.objects.mesh.large import (
+    Division,
+    clipped,
+    divide,
+    fragments_of,
+    join_parts,
+    make_part,
+    most_bytes,
+    parents,
+)
+from daskflow.operators.objects.mesh.multires import Encoded, Position, manifest_of, multires
+from daskflow.operators.objects.mesh.packed import unpack_surface
+from daskflow.operators.objects.mesh.plan import Meshing
+from daskflow.operators.objects.mesh.surface import Faces, Points, Surface
+from daskflow.operators.objects.mesh.surfaces import fragment_name
+from daskflow.scratch.records import Arrays, read_record, write_record
+from daskflow.stores.objects.files import write_file
+from daskflow.stores.objects.mesh_files import encode_manifest, manifest_name
+from daskflow.stores.objects.shards import write_shard
+from daskflow.volume import BlockResult, Estimate, Task
+
+Labels = Iterable[tuple[int, list[Fragment]]]
+
+
+@dataclass(frozen=True)
+class CutLargeMeshes(Task):
+    """Make parts of the labels of a bucket that are too large to be made at once.
+
+    Attributes:
+        meshing: what is done.
+        directory: URL of the scratch directory, once bound.
+    """
+
+    meshing: Meshing
+    directory: str = ""
+
+    def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
+        meshing, (bucket, turn, _) = self.meshing, box.start
+        made = 0
+        for label, fragments in meshing.shuffle.labels_of(self.directory, bucket):
+            division = divide(fragments, meshing.detail, meshing.memory, meshing.grid.block)
+            if division is None:
+                continue
+            for number in range(turn, len(division.parts), meshing.turns):
+                position, members = division.parts[number]
+                surface = self._surface(members, position, division)
+                record = make_part(surface.vertices, surface.faces, position, division, meshing.detail)
+                write_record(self.directory, meshing.parts_of(label), number, record)
+                made += 1
+        return BlockResult(empty=not made, counts={"mesh_parts": made} if made else {})
+
+    def _surface(self, fragments: Sequence[Fragment], position: Position, division: Division) -> Surface:
+        """Return what pieces, read one after another, have in a part; vertices in voxels (xyz)."""
+        inside = []
+        for fragment in fragments:
+            data = self.meshing.shuffle.read_all(self.directory, [fragment])
+            piece = joined(self.meshing, data, self.directory)
+            inside.append(Surface(*clipped(*piece, position, division)))
+        return Surface.joined(inside)
+
+    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (labels are not known before)
+        return Estimate(memory=self.meshing.memory)
+
+    def describe(self) -> dict[str, Any]:
+        return {"cuts": "large meshes", **self.meshing.describe_levels()}
+
+
+def joined(meshing: Meshing, pieces: Sequence[bytes], directory: str) -> tuple[Points, Faces]:
+    """Return the pieces of a label as one surface: vertices in voxels (xyz), and triangles."""
+    surface = Surface.joined([unpack_surface(one, directory) for one in pieces])
+    return meshing.frame.voxels(surface.vertices), surface.faces
+
+
+@dataclass(frozen=True)
+class WriteMeshes(Task):
+    """Write the meshes of the labels in a bucket.
+
+    Attributes:
+        meshing: what is done.
+        directory: URL of the scratch directory, once bound.
+    """
+
+    meshing: Meshing
+    directory: str = ""
+
+    def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
+        bucket, counts, target = box.start[0], Counter[str](), self.meshing.target
+        shuffle = self.meshing.shuffle
+        if target.format == "legacy":
+            self._write_manifests(shuffle.labels_of(self.directory, bucket), counts)
+        elif target.format == "multires":
+            for label, (fragments, manifest) in self._meshes(shuffle.labels_of(self.directory, bucket), counts):
+                write_file(target.url, str(label), b"".join(fragments))
+                write_file(target.url, f"{label}.index", manifest)
+        else:
+            sharding = shuffle.shards(self.directory)
+            for number, labels in shuffle.shards_of(self.directory, bucket):
+                write_shard(target.url, number, sharding, self._meshes(labels, counts))
+        return BlockResult(empty=not counts, counts=dict(counts))
+
+    def _write_manifests(self, labels: Labels, counts: Counter[str]) -> None:
+        target, grid = self.meshing.target, self.meshing.grid
+        for label, fragments in labels:
+            names = [fragment_name(label, grid[fragment.block]) for fragment in fragments]
+            write_file(target.url, manifest_name(label), encode_manifest(names), compression=target.compression)
+            counts["meshes"] += 1
+            counts["joined_fragments"] += len(fragments)
+
+    def _meshes(self, labels: Labels, counts: Counter[str]) -> Iterator[tuple[int, tuple[list[bytes], bytes]]]:
+        """Yield the fragments and the manifest of each label."""
+        meshing = self.meshing
+        for label, fragments, pieces in meshing.shuffle.read_labels(self.directory, labels, most_bytes(meshing.memory)):
+            division = divide(fragments, meshing.detail, meshing.memory, meshing.grid.block)
+            if division is None:
+                whole, manifest = multires(*joined(meshing, pieces, self.directory), meshing.detail)
+                data = [whole]
+            else:
+                data, manifest = self._divided(label, division)
+                counts["large_meshes"] += 1
+            counts["meshes"] += 1
+            counts["joined_fragments"] += len(fragments)
+            counts["mesh_bytes"] += sum(map(len, data)) + len(manifest)
+            yield label, (data, manifest)
+
+    def _divided(self, label: int, division: Division) -> tuple[list[bytes], bytes]:
+        """Return the fragments and the manifest of a large label, of which at most eight cells are joined at once."""
+        name = self.meshing.parts_of(label)
+        cells, sizes = [position for position, _ in division.parts], list[int]()
+        levels: list[Encoded] = [[] for _ in range(division.inner + 1)]
+        for number in range(len(cells)):
+            record = self._record(name, number)
+            sizes.append(len(record["faces"]))
+            for lod, level in enumerate(levels):
+                level += fragments_of(record, lod)
+        for lod in range(division.inner + 1, division.levels):
+            groups = parents(cells)
+            if max(sum(sizes[number] for number in members) for _, members in groups) > division.most:
+                break
+            levels.append([])
+            below, name, sizes = name, f"{self.meshing.parts_of(label)}-{lod}", []
+            for number, (position, members) in enumerate(groups):
+                records = [self._record(below, member) for member in members]
+                record = join_parts(records, position, lod, division, self.meshing.detail)
+                write_record(self.directory, name, number, record)
+                levels[lod] += fragments_of(record, lod)
+                sizes.append(len(record["faces"]))
+            cells = [position for position, _ in groups]
+        fragments = [data for level in levels for _, data in level]
+        return fragments, manifest_of(division.cells, levels).encode()
+
+    def _record(self, name: str, number: int) -> Arrays:
+        record = read_record(self.directory, name, number)
+        if record is None:
+            raise MissingChunkError(
+                f"part {number} of {name} is gone from {self.directory}; delete the job's directory and run it again"
+            )
+        return record
+
+    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (labels are not known before)
+        return Estimate(memory=self.meshing.memory)
+
+    def describe(self) -> dict[str, Any]:
+        return {"writes": "meshes", **self.meshing.describe_levels()}
+
+
+def check_counts(counts: dict[str, int], directory: str) -> None:
+    """Raise unless every piece that was made is in a mesh.
+
+    Raises:
+        JobError: some were lost on the way.
+    """
+    made, joined = counts.get("fragments", 0), counts.get("joined_fragments", 0)
+    if made != joined:
+        raise JobError(
+            f"{made:,} pieces of meshes were made and {joined:,} joined; the scratch data in {directory} are damaged:"
+            " delete the job's directory and run it again"
+        )

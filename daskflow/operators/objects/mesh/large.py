@@ -1,0 +1,227 @@
+"""Labels whose pieces do not fit in memory, divided in space and put together again.
+
+    levels of detail     0 1 2 3 4
+    in parts             0 1 2           parts: cells of level 2, each made from the pieces that reach into it
+    in cells of level 3        3         each made from the parts in it, eight at most
+    in cells of level 4          4       each made from those of level 3, and so on, one cell after another
+
+The borders of a cell stay as they are until it is joined with the next ones, so that they fit at every level. A level
+of which a cell would not fit in memory is left out, and so are those after it: the last one may have many cells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.geometry import Zyx
+from daskflow.jobs.fragments import Fragment
+from daskflow.operators.objects.mesh.cut import Cells, cut, z_curve
+from daskflow.operators.objects.mesh.multires import Detail, Encoded, Position, encode_level
+from daskflow.operators.objects.mesh.surface import Faces, Points, Surface
+from daskflow.scratch.records import Arrays
+
+PACKED_BYTES = 18  # of a triangle in scratch data, with its share of the vertices
+_WORKING_BYTES = 72  # held while a surface is joined, simplified, cut and sealed, for each packed byte
+_FEWER = 2  # times as many triangles has a level than the one after it, at least
+_DEEPEST = 14
+_FINEST = 16  # voxels of a cell
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """How a large label is divided.
+
+    Attributes:
+        cells: of the finest level.
+        levels: how many there are, unless they do not get smaller.
+        inner: the coarsest level that parts are made to; a part is a cell of it.
+        parts: the cells of that level which pieces reach into, in Z-curve order, with the pieces.
+        most: triangles that are joined at once.
+    """
+
+    cells: Cells
+    levels: int
+    inner: int
+    parts: list[tuple[Position, list[Fragment]]]
+    most: int
+
+    @property
+    def part_cells(self) -> Cells:
+        """The grid of parts."""
+        return _coarser(self.cells, self.inner)
+
+    def inside(self, position: Position, lod: int) -> tuple[Position, Position]:
+        """Return the first and the last cell of a level in the part at `position`."""
+        x, y, z = position
+        many = 2 ** (self.inner - lod)
+        last = many - 1
+        return (x * many, y * many, z * many), (x * many + last, y * many + last, z * many + last)
+
+
+def most_bytes(memory: int) -> int:
+    """Return how many packed bytes a label has at most that is not divided."""
+    return max(1, memory // _WORKING_BYTES)
+
+
+def divide(fragments: Sequence[Fragment], detail: Detail, memory: int, block: Zyx) -> Division | None:
+    """Return how a label is divided so that no step takes more than about `memory` bytes; None if it fits as it is.
+
+    Parts are not smaller than blocks: the piece of a block is in memory anyway while it is cut.
+
+    Args:
+        fragments: its pieces.
+        detail: how its levels are made.
+        memory: bytes.
+        block: voxels (zyx) of the blocks that left the pieces.
+    """
+    whole = most_bytes(memory)
+    total = sum(fragment.size for fragment in fragments)
+    if total <= whole:
+        return None
+    size = np.array([*detail.voxel_size[::-1]] * 2)
+    bounds = np.array([fragment.bounds for fragment in fragments]) / size
+    low, high = bounds[:, :3].min(axis=0) - 0.01, bounds[:, 3:].max(axis=0) + 0.01
+    inner = max(1, math.ceil(math.log(total / whole, _FEWER)))
+    most = min(whole, PACKED_BYTES * detail.most_faces)
+    for halvings in range(_DEEPEST):  # of the label's extent, which give parts
+        shortest = float(((high - np.floor(low)) / 2**halvings / _FINEST).min())
+        inner = min(inner, max(1, math.floor(math.log2(max(shortest, 1)))))  # small cells take more than they save
+        levels = max(detail.levels(low, high), halvings + inner + 1)
+        cells = detail.cells(low, high, levels)
+        grid = _coarser(cells, inner)
+        parts = _parts(grid, fragments, bounds)
+        small = (grid.size <= np.array(block[::-1])).all()
+        if small or levels >= _DEEPEST or max(_load(members, place, grid, size) for place, members in parts) <= most:
+            break
+    return Division(cells, levels, inner, parts, most // PACKED_BYTES)
+
+
+def _coarser(cells: Cells, lod: int) -> Cells:
+    for _ in range(lod):
+        cells = cells.doubled()
+    return cells
+
+
+def _load(members: Sequence[Fragment], position: Position, cells: Cells, size: npt.NDArray[np.float64]) -> float:
+    """Return about how many bytes of some pieces are in a cell: each is taken to fill its bounds evenly."""
+    low, high = np.split(np.array([fragment.bounds for fragment in members]) / size, 2, axis=1)
+    corner = cells.origin + np.array(position) * cells.size
+    inside = np.minimum(high, corner + cells.size) - np.maximum(low, corner)
+    shares = (np.maximum(inside, 0) / np.maximum(high - low, 1e-9)).clip(0, 1).prod(axis=1)
+    return float(shares @ np.array([fragment.size for fragment in members]))
+
+
+def _parts(
+    cells: Cells, fragments: Sequence[Fragment], bounds: npt.NDArray[np.float64]
+) -> list[tuple[Position, list[Fragment]]]:
+    margin = 0.01
+    first = np.floor((bounds[:, :3] - margin - cells.origin) / cells.size).astype(np.int64).clip(0, cells.count - 1)
+    last = np.floor((bounds[:, 3:] + margin - cells.origin) / cells.size).astype(np.int64).clip(0, cells.count - 1)
+    found: dict[Position, list[Fragment]] = {}
+    for fragment, low, high in zip(fragments, first.tolist(), last.tolist(), strict=True):
+        for z in range(low[2], high[2] + 1):
+            for y in range(low[1], high[1] + 1):
+                for x in range(low[0], high[0] + 1):
+                    found.setdefault((x, y, z), []).append(fragment)
+    positions = np.array(list(found), np.int64)
+    order = np.argsort(z_curve(positions)).tolist()
+    keys = list(found)
+    return [(keys[number], found[keys[number]]) for number in order]
+
+
+def clipped(vertices: Points, faces: Faces, position: Position, division: Division) -> tuple[Points, Faces]:
+    """Return what of a surface is in the part at `position`, cut at its borders; vertices in voxels (xyz)."""
+    cells = division.part_cells
+    vertices, faces = cut(*_reaching(vertices, faces, position, cells), cells)
+    return _used(vertices, faces[(cells.of(vertices, faces) == np.array(position)).all(axis=1)])
+
+
+def make_part(vertices: Points, faces: Faces, position: Position, division: Division, detail: Detail) -> Arrays:
+    """Return one part, as a record: its fragments of every level up to the inner one, and its surface at that level.
+
+    Args:
+        vertices: of what `clipped` returned of the pieces that reach into it, joined; voxels (xyz).
+        faces: their triangles.
+        position: of the part.
+        division: of the label.
+        detail: how levels are made.
+    """
+    arrays: Arrays = {}
+    for lod in range(division.inner + 1):
+        if lod:
+            vertices, faces = _simplified(vertices, faces, lod, division, detail)
+        arrays |= _encoded(vertices, faces, division.inside(position, lod), lod, division, detail)
+    return {**arrays, "vertices": vertices, "faces": faces}
+
+
+def join_parts(records: Sequence[Arrays], position: Position, lod: int, division: Division, detail: Detail) -> Arrays:
+    """Return one cell of a level, as a record: its fragment, and its surface, made from those of the level before.
+
+    Args:
+        records: of the cells in it, in Z-curve order.
+        position: of the cell.
+        lod: the level, coarser than the inner one.
+        division: of the label.
+        detail: how levels are made.
+    """
+    surface = Surface.joined([Surface(record["vertices"], record["faces"]) for record in records])
+    vertices, faces = _simplified(surface.vertices, surface.faces, lod, division, detail)
+    arrays = _encoded(vertices, faces, (position, position), lod, division, detail)
+    return {**arrays, "vertices": vertices, "faces": faces}
+
+
+def parents(cells: Sequence[Position]) -> list[tuple[Position, list[int]]]:
+    """Return the cells of the next level, in Z-curve order, and which of `cells`, in that order, are in each."""
+    found: dict[Position, list[int]] = {}
+    for number, (x, y, z) in enumerate(cells):
+        found.setdefault((x // 2, y // 2, z // 2), []).append(number)
+    return list(found.items())
+
+
+def fragments_of(record: Arrays, lod: int) -> Encoded:
+    """Return the fragments of a level in a record."""
+    data, stops = record[f"data{lod}"], np.cumsum(record[f"sizes{lod}"], dtype=np.int64).tolist()
+    starts = [0, *stops[:-1]]
+    places = [(x, y, z) for x, y, z in record[f"positions{lod}"].tolist()]
+    return [(place, data[a:b].tobytes()) for place, a, b in zip(places, starts, stops, strict=False)]
+
+
+def _simplified(vertices: Points, faces: Faces, lod: int, division: Division, detail: Detail) -> tuple[Points, Faces]:
+    return detail.coarser(vertices, faces, lod, origin=division.cells.origin) if len(faces) else (vertices, faces)
+
+
+def _encoded(
+    vertices: Points,
+    faces: Faces,
+    within: tuple[Position, Position],
+    lod: int,
+    division: Division,
+    detail: Detail,
+) -> Arrays:
+    encoded: Encoded = []
+    if len(faces):  # simplified, they may reach a little beyond their cells
+        encoded = encode_level(vertices, faces, division.cells, lod, detail.bits, within)
+    return {
+        f"positions{lod}": np.array([place for place, _ in encoded], np.uint32).reshape(-1, 3),
+        f"sizes{lod}": np.array([len(data) for _, data in encoded], np.uint32),
+        f"data{lod}": np.frombuffer(b"".join(data for _, data in encoded), np.uint8),
+    }
+
+
+def _reaching(vertices: Points, faces: Faces, position: Position, cells: Cells) -> tuple[Points, Faces]:
+    """Return the triangles of which some may be in a cell."""
+    corner = cells.origin + np.array(position) * cells.size
+    first, last = np.array(position) == 0, np.array(position) == cells.count - 1
+    low, high = np.where(first, -np.inf, corner), np.where(last, np.inf, corner + cells.size)
+    below, above = (vertices < low)[faces].all(axis=1), (vertices > high)[faces].all(axis=1)
+    return _used(vertices, faces[~np.any(below | above, axis=1)])
+
+
+def _used(vertices: Points, faces: Faces) -> tuple[Points, Faces]:
+    used, inverse = np.unique(faces, return_inverse=True)
+    return vertices[used], inverse.reshape(-1, 3).astype(np.uint32)

@@ -1,0 +1,183 @@
+"""Levels of detail: each twice as coarse as the one before, cut into cells twice as long, quantised and encoded."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.geometry import Zyx
+from daskflow.operators.objects.mesh.cut import Cells, by_cell, cut
+from daskflow.operators.objects.mesh.seal import sealed
+from daskflow.operators.objects.mesh.simplify import simplify
+from daskflow.operators.objects.mesh.surface import Faces, Points
+from daskflow.stores.objects.mesh_files import Level, MultiresManifest, encode_draco
+
+Position = tuple[int, int, int]
+Encoded = list[tuple[Position, bytes]]
+
+_MOST_FACES = 2_000_000  # of one cell; Neuroglancer's decoder fails on more
+_DEEPEST = 12
+_SMALL = 128  # triangles of surfaces of which many are alike
+_CACHED = 4096
+_TIES = 1e-5  # of a whole number, more than what numbers in the middle between two are off
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How levels of detail are made.
+
+    Attributes:
+        lods: levels beside the finest, at most.
+        min_chunk: voxels of the smallest cell of the finest level (zyx).
+        bits: to which positions in a cell are quantised, 10 or 16.
+        max_error: nm that the finest level may differ by; each further one differs by twice as much.
+        voxel_size: nm (zyx).
+        most_faces: of one cell; more levels are made where there would be more.
+    """
+
+    lods: int
+    min_chunk: Zyx
+    bits: int
+    max_error: float
+    voxel_size: tuple[float, float, float]
+    most_faces: int = _MOST_FACES
+
+    def levels(self, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> int:
+        """Return how many levels a surface between two corners (xyz voxels) has, before its triangles are counted."""
+        ratio = float(((high - np.floor(low)) / np.array(self.min_chunk[::-1])).min())
+        return 1 + max(0, min(self.lods, int(np.floor(np.log2(max(ratio, 1))))))
+
+    def cells(self, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], levels: int) -> Cells:
+        """Return the finest cells of a surface between two corners (xyz voxels)."""
+        origin = _float32_below(np.floor(low))
+        size = np.maximum(np.ceil((high - origin) / 2 ** (levels - 1)), 1)
+        return Cells(origin, size, np.full(3, 2 ** (levels - 1), np.int64))
+
+    def coarser(
+        self, vertices: Points, faces: Faces, lod: int, origin: npt.NDArray[np.float64] | None = None
+    ) -> tuple[Points, Faces]:
+        """Return level `lod` made from the one before; vertices in voxels (xyz), `origin` as in `simplify`."""
+        error = (self.max_error or math.prod(self.voxel_size) ** (1 / 3)) * 2**lod
+        return simplify(vertices, faces, error, self.voxel_size, origin=origin)
+
+
+def _float32_below(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the nearest numbers that are not above and that float32, in which manifests are, has."""
+    near = values.astype(np.float32)
+    near = np.where(near > values, np.nextafter(near, np.float32(-np.inf)), near)
+    result: npt.NDArray[np.float64] = near.astype(np.float64)
+    return result
+
+
+def fitting_cells(vertices: Points, faces: Faces, detail: Detail) -> tuple[int, Cells]:
+    """Return the number of levels of a surface (voxels, xyz), and the finest cells, none with too many triangles."""
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    levels = detail.levels(low, high)
+    cells = detail.cells(low, high, levels)
+    while len(faces) > detail.most_faces and levels < _DEEPEST:
+        counts = np.unique(cells.of(vertices, faces), axis=0, return_counts=True)[1]
+        if counts.max() <= detail.most_faces:
+            break
+        levels += 1
+        cells = detail.cells(low, high, levels)
+    return levels, cells
+
+
+def encode_level(
+    vertices: Points, faces: Faces, cells: Cells, lod: int, bits: int, within: tuple[Position, Position] | None = None
+) -> Encoded:
+    """Return the Draco fragments of a level by cell, in Z-curve order, those without triangles left out.
+
+    No triangle of a coarser level is in two cells of the level before. No two have the same corners, and no edge is of
+    four triangles, once they are rounded.
+
+    Args:
+        vertices: voxels (xyz).
+        faces: triangles.
+        cells: of the finest level.
+        lod: the level.
+        bits: 10 or 16.
+        within: first and last cell of the level, into which what lies beyond is put.
+    """
+    for _ in range(lod - 1):
+        cells = cells.doubled()
+    vertices, faces = cut(vertices, faces, cells)
+    if lod:
+        cells = cells.doubled()
+    low, high = within or ((0, 0, 0), cells.count - 1)
+    points, faces = sealed(quantised(vertices, cells, bits, np.array(low), np.array(high)), faces)
+    steps = 2**bits - 1
+    places = np.clip(points[faces].sum(axis=1) // (3 * steps), low, high)
+    encoded = []
+    for position, inside in by_cell(places, faces):
+        used, numbers = np.unique(inside, return_inverse=True)
+        own = points[used] - np.array(position) * steps
+        encoded.append((position, encode_draco(own, numbers.reshape(-1, 3).astype(np.uint32), bits=bits)))
+    return encoded
+
+
+def quantised(
+    vertices: Points, cells: Cells, bits: int, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return vertices as whole numbers, of which each of the cells `first` to `last` has 2**bits - 1 per axis.
+
+    Those in the middle of a cell, where coarser levels are cut, are all rounded up.
+    """
+    steps = 2**bits - 1
+    places = np.floor((vertices - cells.origin) / cells.size * steps + (0.5 + _TIES)).astype(np.int64)
+    whole: npt.NDArray[np.int64] = np.clip(places, first * steps, (last + 1) * steps)
+    return whole
+
+
+def manifest_of(cells: Cells, encoded: Sequence[Encoded]) -> MultiresManifest:
+    """Return the manifest of levels, finest first, each encoded on its cells."""
+    levels = tuple(
+        Level(
+            np.array([position for position, _ in level], np.uint32).reshape(-1, 3),
+            np.array([len(data) for _, data in level], np.uint32),
+            scale=float(2**lod),
+        )
+        for lod, level in enumerate(encoded)
+    )
+    return MultiresManifest(_triple(cells.size), _triple(cells.origin), levels)
+
+
+def multires(vertices: Points, faces: Faces, detail: Detail) -> tuple[bytes, bytes]:
+    """Return the fragments and the manifest of a surface in all its levels of detail; vertices in voxels (xyz).
+
+    Small surfaces of one shape, wherever they are, are encoded once.
+    """
+    origin = _float32_below(np.floor(vertices.min(axis=0)))
+    near = vertices - origin
+    if len(faces) <= _SMALL:
+        fragments, manifest = _small(near.tobytes(), faces.tobytes(), detail)
+    else:
+        fragments, manifest = _encoded(near, faces, detail)
+    return fragments, dataclasses.replace(manifest, origin=_triple(origin)).encode()
+
+
+@functools.lru_cache(_CACHED)
+def _small(vertices: bytes, faces: bytes, detail: Detail) -> tuple[bytes, MultiresManifest]:
+    triangles = np.frombuffer(faces, np.uint32).reshape(-1, 3)
+    return _encoded(np.frombuffer(vertices, np.float64).reshape(-1, 3), triangles, detail)
+
+
+def _encoded(vertices: Points, faces: Faces, detail: Detail) -> tuple[bytes, MultiresManifest]:
+    levels, cells = fitting_cells(vertices, faces, detail)
+    encoded = []
+    for lod in range(levels):
+        if lod:
+            vertices, faces = detail.coarser(vertices, faces, lod)
+        encoded.append(encode_level(vertices, faces, cells, lod, detail.bits))
+    return b"".join(data for level in encoded for _, data in level), manifest_of(cells, encoded)
+
+
+def _triple(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = values.tolist()
+    return x, y, z

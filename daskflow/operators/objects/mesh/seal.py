@@ -1,0 +1,132 @@
+"""Surfaces in which every edge is of two triangles, as neither edge collapse nor rounding leaves them."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.operators.objects.mesh.surface import Faces, Points
+from daskflow.stores.objects.mesh_files import weld
+
+Whole = npt.NDArray[np.int64]
+
+_REACH = 3  # whole numbers from the place where a vertex would go
+
+
+def without_coincident(faces: Faces) -> Faces:
+    """Return triangles without pairs of which one is the back side of the other."""
+    corners = np.sort(faces, axis=1)
+    order = np.lexsort(corners.T)
+    first = np.ones(len(faces), bool)
+    first[1:] = (corners[order][1:] != corners[order][:-1]).any(axis=1)
+    if first.all():
+        return faces
+    starts = np.flatnonzero(first)
+    group = np.cumsum(first) - 1
+    a, b, c = faces[order].astype(np.int64).T
+    turns = (np.sign(b - a) * np.sign(c - b) * np.sign(a - c)).astype(np.int64)
+    total = np.add.reduceat(turns, starts)[group]
+    like = turns == np.sign(total)
+    earlier = np.cumsum(like) - like
+    kept = like & (earlier - earlier[starts][group] < np.abs(total))
+    left: Faces = faces[np.sort(order[kept])]
+    return left
+
+
+def sealed(vertices: npt.NDArray[Any], faces: Faces) -> tuple[npt.NDArray[Any], Faces]:
+    """Return a surface of which no edge is of four triangles or more: such are divided, each pair elsewhere.
+
+    Where sheets touch along an edge, two and two of its triangles get a vertex of their own on it, and nothing moves;
+    where vertices are whole numbers it is the nearest place that no other vertex has in the boxes around both
+    triangles, and the edge is left where there is none.
+
+    Args:
+        vertices: float64, or int64 for whole numbers, shape (n, 3).
+        faces: shape (m, 3).
+    """
+    vertices, faces = weld(vertices, faces)
+    faces = without_coincident(faces)
+    ends = np.stack([faces, np.roll(faces, -1, axis=1)], axis=2).reshape(-1, 2)
+    keys = np.sort(ends, axis=1).astype(np.int64) @ np.array([1 << 32, 1])
+    unique, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    if not len(counts) or counts.max() <= 2:
+        return vertices, faces
+    crowded = (counts[inverse] > 2).reshape(-1, 3).any(axis=1)
+    triangles = dict(enumerate(faces[crowded].tolist()))
+    of_vertex: dict[int, set[int]] = defaultdict(set)
+    for number, corners in triangles.items():
+        for corner in corners:
+            of_vertex[corner].add(number)
+    added, names = _Added(vertices), itertools.count(len(triangles))
+    for key in unique[counts > 2].tolist():
+        u, v = key >> 32, key & 0xFFFFFFFF
+        members = sorted(of_vertex[u] & of_vertex[v])
+        there = [n for n in members if triangles[n][(triangles[n].index(u) + 1) % 3] == v]
+        back = [n for n in members if n not in there]
+        pairs = list(zip(there, back, strict=False))
+        for turn, pair in enumerate(pairs, 1):
+            middle = added.between(u, v, turn / (len(pairs) + 1), [triangles[number] for number in pair])
+            if middle is None:
+                continue
+            for number in pair:
+                corners = triangles.pop(number)
+                for corner in corners:
+                    of_vertex[corner].discard(number)
+                for end in (u, v):
+                    other = [middle if corner == end else corner for corner in corners]
+                    name = next(names)
+                    triangles[name] = other
+                    for corner in other:
+                        of_vertex[corner].add(name)
+    divided = np.array(list(triangles.values()), np.uint32).reshape(-1, 3)
+    return added.all(), np.concatenate([faces[~crowded], divided])
+
+
+class _Added:
+    """Vertices that are put on edges, behind those that are there, sorted."""
+
+    def __init__(self, vertices: npt.NDArray[Any]) -> None:
+        self._old = vertices
+        self._new = list[npt.NDArray[Any]]()
+        self._whole = vertices.dtype.kind == "i"
+
+    def all(self) -> npt.NDArray[Any]:
+        return np.concatenate([self._old, np.array(self._new, self._old.dtype).reshape(-1, 3)])
+
+    def between(self, u: int, v: int, share: float, pair: list[list[int]]) -> int | None:
+        """Return the number of a new vertex on an edge of two triangles, None where there is no place for one."""
+        place = self._at(u) + (self._at(v) - self._at(u)) * share
+        if self._whole:
+            corners = np.array([[self._at(corner) for corner in triangle] for triangle in pair])
+            free = self._free(place, corners.min(axis=1).max(axis=0), corners.max(axis=1).min(axis=0))
+            if free is None:
+                return None
+            place = free
+        self._new.append(place)
+        return len(self._old) + len(self._new) - 1
+
+    def _at(self, number: int) -> npt.NDArray[Any]:
+        return self._old[number] if number < len(self._old) else self._new[number - len(self._old)]
+
+    def _free(self, place: Points, low: Whole, high: Whole) -> Whole | None:
+        """Return the whole numbers nearest to a place that no vertex has, within a box."""
+        ranges = [
+            np.arange(max(a, at - _REACH), min(b, at + _REACH) + 1)
+            for a, b, at in zip(low.tolist(), high.tolist(), np.rint(place).astype(np.int64).tolist(), strict=True)
+        ]
+        near = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
+        for one in near[np.argsort(((near - place) ** 2).sum(axis=1), kind="stable")]:
+            if not self._taken(one):
+                return np.asarray(one, np.int64)
+        return None
+
+    def _taken(self, place: Whole) -> bool:
+        rows = self._old
+        for axis in range(3):
+            start, stop = np.searchsorted(rows[:, axis], [place[axis], place[axis] + 1])
+            rows = rows[start:stop]
+        return len(rows) > 0 or any((place == one).all() for one in self._new)

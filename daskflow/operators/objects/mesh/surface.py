@@ -1,0 +1,135 @@
+"""Surfaces of the labels in one block, whose vertices lie on a lattice, so that neighbours agree on their seams."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.errors import MissingDependencyError
+from daskflow.geometry import BoundingBox, Zyx
+from daskflow.operators.objects._holes import without_holes
+from daskflow.stores.objects.mesh_files import weld
+
+Array = npt.NDArray[Any]
+Faces = npt.NDArray[np.uint32]
+Points = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Triangles whose vertices are exact where blocks meet.
+
+    Attributes:
+        vertices: **xyz in half voxels**, counted from the low corner of the volume's first voxel, float64, shape
+            (n, 3): whole numbers as marching cubes gives them, and at seams in any case.
+        faces: three vertices of each triangle, counter-clockwise seen from outside, uint32, shape (m, 3).
+    """
+
+    vertices: Points
+    faces: Faces
+
+    @classmethod
+    def joined(cls, surfaces: Sequence[Surface]) -> Surface:
+        """Return surfaces as one, in which what lies at the same place is one vertex."""
+        if len(surfaces) == 1:
+            return surfaces[0]
+        starts = np.cumsum([0, *(len(surface.vertices) for surface in surfaces)])
+        faces = [surface.faces + np.uint32(start) for surface, start in zip(surfaces, starts[:-1], strict=True)]
+        return cls(*weld(np.concatenate([surface.vertices for surface in surfaces]), np.concatenate(faces)))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The voxels that the surfaces of one block are made from.
+
+        block         |---------------|
+        voxels        |---------------|-|      one more on the high side, which the next block has, too
+        at the edge  0|---------------|0       closed: background beyond the volume
+
+    Attributes:
+        read: what is read (zyx).
+        before: voxels of background that are put before it (zyx).
+        after: and behind it.
+    """
+
+    read: BoundingBox
+    before: Zyx
+    after: Zyx
+
+    @classmethod
+    def of(cls, block: BoundingBox, volume: BoundingBox, *, closed: bool) -> Seen:
+        """Return what a block of a volume is made from; not `closed` leaves surfaces open where the volume ends."""
+        read = block.grow(0, 1).clip(volume)
+        low = [int(closed and a == b) for a, b in zip(block.start, volume.start, strict=True)]
+        high = [int(closed and a == b) for a, b in zip(block.stop, volume.stop, strict=True)]
+        return cls(read, (low[0], low[1], low[2]), (high[0], high[1], high[2]))
+
+    def padded(self, labels: Array) -> Array:
+        """Return the labels of `read` with the background around them."""
+        pairs = list(zip(self.before, self.after, strict=True))
+        return np.pad(labels, pairs) if any(map(any, pairs)) else labels
+
+    def corner(self, origin: Zyx) -> Zyx:
+        """Return where the padded array begins, counted from a volume's first voxel (zyx)."""
+        z, y, x = (a - b - o for a, b, o in zip(self.read.start, self.before, origin, strict=True))
+        return z, y, x
+
+
+def select(labels: Array, keep: Collection[int] | None, drop: Collection[int]) -> Array:
+    """Return labels (zyx) with background in place of all but `keep`, and of `drop`."""
+    import fastremap
+
+    if keep is not None:
+        labels = fastremap.mask_except(labels, _within(keep, labels.dtype), in_place=False)
+    if drop:
+        labels = fastremap.mask(labels, _within(drop, labels.dtype), in_place=False)
+    return labels
+
+
+def _within(labels: Collection[int], dtype: np.dtype[Any]) -> list[int]:
+    bounds = np.iinfo(dtype)
+    return sorted({label for label in labels if bounds.min <= label <= bounds.max})
+
+
+def filled_labels(labels: Array) -> Iterator[Array]:
+    """Yield labels (zyx) whose holes are filled, in as many arrays as it takes for none to cover another."""
+    import fastremap
+
+    numbers, names = fastremap.renumber(labels, preserve_zero=True, in_place=False)
+    table = np.zeros(len(names) + 1, labels.dtype)
+    for name, number in names.items():
+        table[int(number)] = name
+    for one in without_holes(numbers):
+        yield table[one]
+
+
+def surfaces(labels: Array, corner: Zyx) -> Iterator[tuple[int, Surface]]:
+    """Yield the surface of each label but 0, by marching cubes between the centres of voxels, labels ascending.
+
+    A surface is open where it leaves the array. Two arrays that share a plane of voxels give the same vertices and
+    edges in that plane.
+
+    Args:
+        labels: zyx, unsigned integers.
+        corner: where the array begins, counted from the volume's first voxel (zyx).
+    """
+    import fastremap
+
+    try:
+        import zmesh
+    except ImportError as error:
+        raise MissingDependencyError.of("zmesh", "mesh") from error
+
+    numbers, names = fastremap.renumber(np.ascontiguousarray(labels), preserve_zero=True, in_place=False)
+    mesher = zmesh.Mesher((1.0, 1.0, 1.0))
+    mesher.mesh(numbers.T)
+    first = 2 * np.array(corner[::-1], np.float64) + 1
+    by_name = {number: name for name, number in names.items()}
+    for name, number in sorted((int(by_name[number]), int(number)) for number in mesher.ids()):
+        mesh = mesher.get(number, normals=False, reduction_factor=0, max_error=0, voxel_centered=False)
+        mesher.erase(number)
+        yield name, Surface(2 * mesh.vertices.astype(np.float64) + first, mesh.faces.astype(np.uint32, copy=False))

@@ -1,0 +1,204 @@
+"""Skeletons of all objects of a segmentation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from daskflow import __version__
+from daskflow.errors import ParameterError
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx, as_zyx
+from daskflow.jobs import Job
+from daskflow.jobs.assumed import assumed_voxel_size
+from daskflow.jobs.fingerprint import token
+from daskflow.jobs.fragments import Shuffle, bucket_count
+from daskflow.operators.objects._destination import object_labels, object_place
+from daskflow.operators.objects._holes import check_whole
+from daskflow.operators.objects.skeletonize.finish import FinishSkeletons
+from daskflow.operators.objects.skeletonize.plan import Pruning, Selection, Skeletonizing
+from daskflow.operators.objects.skeletonize.shares import share_count
+from daskflow.operators.objects.skeletonize.teasar import Tracing
+from daskflow.operators.objects.skeletonize.trace import BLOCK_BYTES, TraceLabels
+from daskflow.operators.objects.skeletonize.write import IndexSkeletons, Target, WriteSkeletons
+from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
+from daskflow.stores import kvstore
+from daskflow.volume import Flag, Stage, Volume, in_order, operator
+from daskflow.volume.output import Output
+
+
+@operator(takes="labels")
+def skeletonize(
+    volume: Volume,
+    *,
+    output: Annotated[str | None, Flag("-o")] = None,
+    labels: Sequence[int] | None = None,
+    exclude_labels: Sequence[int] | None = None,
+    shape: Annotated[Sequence[int], Flag("-s")] = (512, 512, 512),
+    dust: int = 1000,
+    scale: float = 4.0,
+    const: float = 10.0,
+    soma_detection: float = 1100.0,
+    soma_acceptance: float = 3500.0,
+    soma_scale: float = 1.0,
+    soma_const: float = 300.0,
+    max_paths: int | None = None,
+    fix_branching: bool = True,
+    fix_borders: bool = True,
+    fix_avocados: bool = False,
+    fill_holes: bool = False,
+    cross_section: int = 0,
+    min_cable_length: float = 1000.0,
+    max_cable_length: float | None = None,
+    tick_length: float = 0.0,
+    sharded: bool = False,
+    max_labels_per_shard: int = 2000,
+    compression: Literal["none", "gzip", "br"] = "none",
+    table: str | None = None,
+) -> Job:
+    """Trace the skeletons of all objects of a segmentation, and write them where Neuroglancer finds them.
+
+    Blocks of `shape` are traced by TEASAR (kimimaro; the extra "skeleton"), each with the one voxel that it shares with
+    the next ones. Then, in the same job, the pieces of every label are joined where they meet, pruned, and written with
+    a spatial index. Length limits hold for joined skeletons and `dust` for the whole volume, so that neither depends on
+    how blocks cut an object. Skeletons of a precomputed layer go into it, and its info names them once all are
+    there; those of chosen labels only where it names none.
+
+    Args:
+        volume: a segmentation, with one channel; a part of one gives skeletons of what is in that part.
+        output: path or URL of the directory for skeletons, needed where the volume is not stored in a precomputed
+            layer; in one it is skeletons_mip_N unless given.
+        labels: only these.
+        exclude_labels: not these.
+        shape: voxels per block (zyx), counted from the volume's start; paths depend on it.
+        dust: labels of fewer voxels in the whole volume get no skeleton.
+        scale: a path covers what lies within the distance to the surface times this ...
+        const: ... plus this (nm); what is farther gets a path of its own.
+        soma_detection: objects with points that are farther from the surface (nm) may have a soma.
+        soma_acceptance: and have one if, holes filled, they are farther than this (nm).
+        soma_scale: as scale, around the middle of a soma.
+        soma_const: as const, around the middle of a soma (nm).
+        max_paths: of one object in one block; pieces may then not meet.
+        fix_branching: fork where branches part, which takes one search per path.
+        fix_borders: end in the middle of what a block cuts, so that the pieces of neighbouring blocks meet.
+        fix_avocados: join a nucleus that has a label of its own to the soma around it.
+        fill_holes: fill the holes of a label first; labels in them are traced all the same. Takes the volume as one
+            block.
+        cross_section: measure the area of the section through every vertex, its direction averaged over so many
+            vertices; 0 does not. Takes the volume as one block.
+        min_cable_length: components of a joined skeleton with less cable (nm) are left out.
+        max_cable_length: skeletons with more cable (nm) are left out.
+        tick_length: terminal branches shorter than this (nm) are cut, the shortest first.
+        sharded: write shards instead of a file for each label.
+        max_labels_per_shard: about how many skeletons a shard has at most.
+        compression: of unsharded files: none, gzip or br, which on a local disk get CloudVolume's names (.gz, .br);
+            shards are compressed by gzip.
+        table: path or URL of a CSV file for label, cable length (nm) and vertices of every skeleton.
+
+    Returns:
+        The job; ``run().results["skeletons"]`` has the number of skeletons, of vertices, and the cable in nm.
+
+    Raises:
+        ParameterError: the volume holds no labels, or there is nowhere to write; or several blocks where one is needed.
+        MissingDependencyError: when it is run, if kimimaro is not installed.
+        MetadataMismatchError: when it is run, if the directory holds the skeletons of another job.
+    """
+    layer, mip, url = object_place(volume, output, kind="skeletons")
+    tracing = Tracing(
+        voxel_size=volume.spec.spacing,
+        scale=scale,
+        const=const,
+        soma_detection=soma_detection,
+        soma_acceptance=soma_acceptance,
+        soma_scale=soma_scale,
+        soma_const=soma_const,
+        max_paths=max_paths,
+        fix_branching=fix_branching,
+        fix_borders=fix_borders,
+        fix_avocados=fix_avocados,
+        fill_holes=fill_holes,
+        cross_section=cross_section,
+    )
+    selection = Selection(None if labels is None else object_labels(labels), object_labels(exclude_labels or ()), dust)
+    pruning = Pruning(min_cable_length, max_cable_length, tick_length)
+    _check_numbers(tracing, selection, pruning)
+    sharding = {"max_labels_per_shard": max_labels_per_shard, "data_encoding": "gzip"} if sharded else None
+    source = f"pieces-{token(url)[:8]}"
+    plan = _planned(volume, as_zyx(shape, name="shape"), tracing, selection, sharding, source)
+    target = Target(url, compression)
+    expression = volume.expression
+    making = (
+        Stage("trace-labels", plan.tasks, TraceLabels(expression, plan), numbered=True),
+        *plan.shuffle.stages(),
+        Stage("write-skeletons", _numbers(plan.shuffle.buckets), WriteSkeletons(plan, pruning, target), numbered=True),
+        Stage("index-skeletons", plan.grid, IndexSkeletons(plan, target)),
+    )
+    stages = (*expression.stages, *(plan.counting.stages(expression) if plan.counting is not None else ()))
+    stages = (*stages, *in_order(making, after=stages))
+    rows = None if table is None else kvstore.normalise(os.fspath(table))
+    finish = (FinishSkeletons(plan, url, layer, mip, rows),)
+    return Job(
+        stages,
+        f"{url}.daskflow/",
+        name="skeletonize",
+        finish=finish,
+        makes=(Output(url, "skeletons", layer=layer), *(() if rows is None else (Output(rows, "table"),))),
+        warnings=assumed_voxel_size(volume),
+    )
+
+
+def _planned(
+    volume: Volume,
+    shape: Zyx,
+    tracing: Tracing,
+    selection: Selection,
+    sharding: dict[str, object] | None,
+    source: str,
+) -> Skeletonizing:
+    expression = volume.expression
+    grid = BlockGrid(volume.box, shape)
+    for option in ("fill_holes", "cross_section"):
+        if getattr(tracing, option):
+            check_whole(grid, option, BLOCK_BYTES)
+    counting = None
+    if selection.dust > 1:
+        key = token([__version__, expression.describe(), volume.block])[:8]
+        counting = LabelCounts(volume.grid, key)
+    shares = 1 if tracing.fix_avocados else share_count(len(grid))
+    tasks = len(grid) * shares
+    return Skeletonizing(
+        grid=grid,
+        shares=shares,
+        origin=_origin(volume.spec),
+        tracing=tracing,
+        selection=selection,
+        counting=counting,
+        shuffle=Shuffle("gather-pieces", source, tasks, bucket_count(tasks), sharding),
+    )
+
+
+def _origin(spec: VolumeSpec) -> tuple[float, float, float]:
+    """Return where the middle of the volume's first voxel is; nm, xyz."""
+    z, y, x = (c + v / 2 for c, v in zip(spec.corner, spec.spacing, strict=True))
+    return x, y, z
+
+
+def _check_numbers(tracing: Tracing, selection: Selection, pruning: Pruning) -> None:
+    below = {
+        "scale": tracing.scale,
+        "const": tracing.const,
+        "cross_section": tracing.cross_section,
+        "dust": selection.dust,
+        "min_cable_length": pruning.shortest,
+        "max_cable_length": pruning.longest or 0,
+        "tick_length": pruning.tick,
+    }
+    for name, value in below.items():
+        if not value >= 0:
+            raise ParameterError(f"{name} is {value}; give 0 or more")
+    if tracing.max_paths is not None and tracing.max_paths < 1:
+        raise ParameterError(f"max_paths is {tracing.max_paths}; give 1 or more, or leave it out")
+
+
+def _numbers(count: int) -> BlockGrid:
+    return BlockGrid(BoundingBox((0, 0, 0), (count, 1, 1)), (1, 1, 1))

@@ -1,1 +1,0 @@
-"""Coarser levels of a volume: kernels, geometry, and the stages that write them."""

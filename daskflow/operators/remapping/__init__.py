@@ -1,1 +1,0 @@
-"""Tables from label to label, and blocks renamed by them."""

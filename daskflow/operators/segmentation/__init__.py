@@ -1,0 +1,1 @@
+"""Labels: made, measured, renamed, scored."""

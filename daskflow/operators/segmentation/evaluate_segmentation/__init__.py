@@ -1,0 +1,98 @@
+"""A segmentation against the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Annotated
+
+from daskflow import __version__
+from daskflow.errors import GeometryError
+from daskflow.jobs import Job, Report
+from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.fingerprint import token
+from daskflow.jobs.finish import Finish
+from daskflow.jobs.passing import PassingJob, private_directory
+from daskflow.operators.segmentation.evaluate_segmentation.stages import Evaluation
+from daskflow.stores import kvstore
+from daskflow.volume import Expression, Flag, Volume, operator
+from daskflow.volume.output import Output
+
+
+@operator(takes="labels")
+def evaluate_segmentation(
+    segmentation: Annotated[Volume, Flag("-s")],
+    groundtruth: Annotated[Volume, Flag("-g")],
+    *,
+    output: Annotated[str | None, Flag("-o")] = None,
+) -> Job:
+    """Score a segmentation against the truth: Rand, variation of information, Fowlkes-Mallows, edits.
+
+    The voxels that every two segments share are counted block by block, in exact integers, and added up in ranges of
+    segments, so that no process holds all pairs, however many there are.
+    Rand, adjusted Rand and Fowlkes-Mallows take background (0) for a segment; variation of information, in bits, and
+    edits (overlaps above 1000 voxels) leave out voxels that are 0 in either. Of the two halves of the variation,
+    `vi_split` = H(segmentation | truth) grows where a true segment falls apart, `vi_merge` = H(truth | segmentation)
+    where a segment swallows several.
+
+    Args:
+        segmentation: what is judged; integers.
+        groundtruth: what is right, over the same box.
+        output: path or URL of a JSON file for the scores, which the report holds in any case. Workers on several
+            machines need one that all of them can reach. Without it, counts are kept in this machine's temporary files
+            while the job runs, and a job that was interrupted starts over.
+
+    Returns:
+        The job; ``run().results["scores"]`` has the scores by name: rand_index, adjusted_rand_index,
+        variation_of_information, vi_split, vi_merge, fowlkes_mallows_index, edit_merges, edit_splits.
+
+    Raises:
+        GeometryError: the volumes cover different boxes, or have voxels of different size.
+        ParameterError: a volume is not of integers, or has several channels.
+    """
+    _check(segmentation, groundtruth)
+    expression = Expression([segmentation.node, groundtruth.node])
+    grid = segmentation.grid
+    key = token([__version__, expression.describe(), grid.block, grid.origin])[:8]
+    evaluation = Evaluation(grid, key)
+    stages, name = (*expression.stages, *evaluation.stages(expression)), "evaluate segmentation"
+    if output is None:
+        return PassingJob(stages, private_directory(), name=name, finish=(Score(evaluation, None),))
+    location = kvstore.normalise(os.fspath(output))
+    finish, makes = (Score(evaluation, location),), (Output(location, "table"),)
+    return Job(stages, f"{location}.daskflow/", name=name, finish=finish, makes=makes)
+
+
+@dataclass(frozen=True)
+class Score(Finish):
+    """Turn the table of the whole into scores, once a job has counted it.
+
+    Attributes:
+        evaluation: what was compared.
+        output: URL of the JSON file the scores are written to, or None.
+    """
+
+    evaluation: Evaluation
+    output: str | None
+    reads_scratch = True
+
+    def __call__(self, report: Report, directory: str) -> None:
+        """Add the scores to the report of the job in `directory`."""
+        found = self.evaluation.scores(JobDirectory(directory).scratch)
+        report.results["scores"] = found
+        if self.output is not None:
+            kvstore.write_bytes(self.output, json.dumps(found, indent=1).encode())
+
+
+def _check(segmentation: Volume, groundtruth: Volume) -> None:
+    if segmentation.box != groundtruth.box:
+        raise GeometryError(
+            f"the segmentation covers {segmentation.box}, the ground truth {groundtruth.box} (z0-z1_y0-y1_x0-x1);"
+            " crop them to the same box"
+        )
+    if segmentation.spec.ratio(groundtruth.spec) != (1, 1, 1):
+        raise GeometryError(
+            f"voxels of the segmentation measure {segmentation.spec.size_text} (zyx), of the ground truth"
+            f" {groundtruth.spec.size_text}; open both at the same mip"
+        )

@@ -1,1 +1,0 @@
-"""Skeletons by blocks: trace the labels of each block, join the pieces of each label, write them."""

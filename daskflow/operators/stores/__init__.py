@@ -1,0 +1,1 @@
+"""Volumes in and out of stores."""

@@ -1,0 +1,233 @@
+"""Downsampling of arrays: any factor, several levels at once, the same voxels however the work is cut."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from daskflow.errors import GeometryError, ParameterError
+from daskflow.geometry import Zyx
+from daskflow.operators.stores.downsample.windows import Array, first, largest, modes, reduce_windows, smallest, sums
+
+Method = Literal["mean", "mode", "min", "max", "stride"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+_TILE_BYTES = 2**21  # of the source, worked on while it is in a cache; smaller ones cost more in calls
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Voxels of one level on their way to the next.
+
+    Attributes:
+        data: zyx or czyx; sums of whole numbers for exact means, else the level's voxels.
+        counts: for sparse means, how many voxels of the finest level are not 0 in each; else None.
+    """
+
+    data: Array
+    counts: Array | None = None
+
+
+@dataclass(frozen=True)
+class Downsampling:
+    """How windows of voxels become one voxel of the next level.
+
+    A mean of integers is that of the finest level's voxels: floor(sum / count), whole sums being carried from level to
+    level. A mean of floats is that of the level before, summed in float64 and weighted by how many of the finest
+    level's voxels stand behind each. At odd edges means are of the voxels that exist. Sparse means leave out voxels
+    that are 0 in the finest level. The mode is that of the level before, see `windows.modes`, and so are minimum,
+    maximum and stride (the first voxel).
+
+    Attributes:
+        factor: voxels per window (zyx).
+        method: what becomes of a window.
+        sparse: whether zeros do not count, for mean and mode.
+
+    Raises:
+        GeometryError: a factor below 1, or 1 on every axis.
+        ParameterError: an unknown method, or one that has no sparse form.
+    """
+
+    factor: Zyx
+    method: Method
+    sparse: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.factor) < 1 or max(self.factor) == 1:
+            raise GeometryError(f"factor {self.factor} zyx must be at least 1 on every axis and more on one")
+        if self.method not in METHODS:
+            raise ParameterError(f"method {self.method!r} is none of {', '.join(METHODS)}")
+        if self.sparse and self.method not in ("mean", "mode"):
+            raise ParameterError(f"method {self.method} has no sparse form; mean and mode have")
+
+    def check(self, dtype: np.dtype[Any]) -> None:
+        """Raise unless voxels of this type can be downsampled so.
+
+        Raises:
+            ParameterError: they cannot; the message says what to do.
+        """
+        if dtype.kind not in "buif":
+            raise ParameterError(f"voxels of {dtype} cannot be downsampled")
+        if self.method == "mean" and (dtype.kind == "b" or (dtype.kind in "ui" and dtype.itemsize == 8)):
+            raise ParameterError(
+                f"the mean of {dtype} voxels is not exact; use method='mode' for labels, or cast the volume first"
+            )
+
+    def total(self, level: int) -> Zyx:
+        """Return how many voxels of the finest level, per axis (zyx), stand behind one of a level."""
+        z, y, x = (f**level for f in self.factor)
+        return z, y, x
+
+    def carries(self, dtype: np.dtype[Any]) -> bool:
+        """Return whether a level's voxels do not tell what the next one is: sums or counts are needed, too."""
+        return self.method == "mean" and (self.sparse or dtype.kind != "f")
+
+    def carried_dtype(self, dtype: np.dtype[Any], level: int) -> np.dtype[Any]:
+        """Return the type of `Carried.data` at a level."""
+        if self.method != "mean" or dtype.kind == "f" or level == 0:
+            return dtype
+        wide = "u" if dtype.kind == "u" else "i"
+        most = math.prod(self.total(level)) * max(np.iinfo(dtype).max, -int(np.iinfo(dtype).min))
+        sizes = (np.dtype(f"{wide}{size}") for size in (2, 4, 8))
+        return next((d for d in sizes if np.iinfo(d).max >= most), np.dtype(f"{wide}8"))
+
+    def run(
+        self, source: Carried, levels: int, *, done: int = 0, finest: Zyx | None = None, dtype: np.dtype[Any]
+    ) -> tuple[list[Array], Carried]:
+        """Return the voxels of the next levels, and what the level after them can be made of.
+
+        Args:
+            source: what starts at the corner of a window of the last level.
+            levels: how many.
+            done: the level that `source` is, counted from the finest.
+            finest: how many voxels of the finest level (zyx) `source` stands for; only the end of the volume cuts
+                that short of whole windows. By default all that it could.
+            dtype: of the voxels.
+        """
+        bits = np.dtype(f"u{dtype.itemsize}")
+        if self.method == "mode" and dtype != bits:  # labels are alike when all their bits are
+            arrays, last = self.run(Carried(source.data.view(bits)), levels, done=done, finest=finest, dtype=bits)
+            return [array.view(dtype) for array in arrays], Carried(last.data.view(dtype))
+        shape = source.data.shape
+        lead, core = shape[:-3], (shape[-3], shape[-2], shape[-1])
+        if finest is None:
+            finest = _times(core, self.total(done))
+        sizes = [tuple(-(-n // t) for n, t in zip(core, self.total(level), strict=True)) for level in range(levels + 1)]
+        outputs = [np.empty((*lead, *size), dtype) for size in sizes[1:]]
+        last = Carried(
+            np.empty((*lead, *sizes[-1]), self.carried_dtype(dtype, done + levels)),
+            np.empty((*lead, *sizes[-1]), np.uint64) if source.counts is not None or self._counts else None,
+        )
+        for channel in np.ndindex(lead):
+            for start, stop in _tiles(core, self.total(levels), source.data.itemsize):
+                behind = _behind(start, stop, self.total(done), finest)
+                step = self._begun(source, (*channel, *map(slice, start, stop)), done)
+                for level in range(done + 1, done + levels + 1):
+                    step = self._next(step, level, behind, dtype)
+                    place = (*channel, *map(_coarse, start, stop, self.total(level - done)))
+                    outputs[level - done - 1][place] = self._values(step, level, behind)
+                last.data[place] = step.data
+                if last.counts is not None:
+                    last.counts[place] = step.counts
+        return outputs, last
+
+    @property
+    def _counts(self) -> bool:
+        return self.method == "mean" and self.sparse
+
+    def _begun(self, source: Carried, at: Any, done: int) -> Carried:
+        data = source.data[at]
+        if self.method == "mode" and data.itemsize == 8 and int(data.max()) < 2**32:
+            data = data.astype(np.uint32)  # half the bytes to compare, on every level
+        counts = None if source.counts is None else source.counts[at]
+        if self._counts and counts is None and done == 0:
+            counts = (data != 0).astype(np.uint8)
+        return Carried(data, counts)
+
+    def _next(self, step: Carried, level: int, behind: Zyx, dtype: np.dtype[Any]) -> Carried:
+        data, factor = step.data, self.factor
+        if self.method == "mean":
+            counts = None
+            if step.counts is not None:
+                counts = _summed(step.counts, factor, np.dtype(np.uint64))
+            if dtype.kind != "f":
+                return Carried(_summed(data, factor, self.carried_dtype(dtype, level)), counts)
+            return Carried(self._float_mean(step, counts, level, behind, dtype), counts)
+        reduce: Any = {"mode": functools.partial(modes, sparse=self.sparse), "min": smallest, "max": largest}
+        return Carried(reduce_windows(data, factor, reduce.get(self.method, first), data.dtype))
+
+    def _float_mean(self, step: Carried, counts: Array | None, level: int, behind: Zyx, dtype: np.dtype[Any]) -> Array:
+        float64 = np.dtype(np.float64)
+        values = step.data.astype(float64)
+        if counts is not None and step.counts is not None:
+            values = np.multiply(values, step.counts, out=np.zeros_like(values), where=step.counts != 0)
+            summed = _summed(values, self.factor, float64)
+            return np.divide(summed, counts, out=np.zeros_like(summed), where=counts != 0).astype(dtype)
+        before, after = self.total(level - 1), self.total(level)
+        for axis in range(3):  # voxels at the end stand for fewer of the finest level
+            left = behind[axis] % before[axis]
+            if left:
+                values[(slice(None),) * axis + (slice(-1, None),)] *= left / before[axis]
+        summed = _summed(values, self.factor, float64)
+        summed /= math.prod(self.factor)
+        for axis in range(3):
+            left = behind[axis] % after[axis]
+            if left:
+                summed[(slice(None),) * axis + (slice(-1, None),)] *= after[axis] / left
+        return summed.astype(dtype)
+
+    def _values(self, step: Carried, level: int, behind: Zyx) -> Array:
+        """Return the voxels of a level."""
+        data = step.data
+        if self.method != "mean" or data.dtype.kind == "f":
+            return data
+        if step.counts is not None:
+            some = np.maximum(step.counts, 1)
+            means: Array = data // (some if data.dtype.kind == "u" else some.astype(np.int64))
+            return means
+        out = np.empty_like(data)
+        total = self.total(level)
+        axes = []
+        for n, size, window in zip(data.shape, behind, total, strict=True):
+            whole, left = divmod(size, window)
+            axes.append([(slice(0, whole), window)] * (whole > 0) + [(slice(whole, n), left)] * (left > 0))
+        for z, sz in axes[0]:
+            for y, sy in axes[1]:
+                for x, sx in axes[2]:
+                    np.floor_divide(data[z, y, x], data.dtype.type(sz * sy * sx), out=out[z, y, x])
+        return out
+
+
+def _summed(array: Array, factor: Zyx, dtype: np.dtype[Any]) -> Array:
+    return reduce_windows(array, factor, functools.partial(sums, dtype=dtype), dtype)
+
+
+def _tiles(shape: Zyx, window: Zyx, itemsize: int) -> Iterator[tuple[Zyx, Zyx]]:
+    """Yield corners of boxes of whole windows, whole in x, that fit a cache."""
+    z, y, _ = window
+    row = shape[2] * itemsize
+    y = min(shape[1], y * max(1, _TILE_BYTES // (row * z * y)))
+    z = z * max(1, _TILE_BYTES // (row * y * z)) if y == shape[1] else z
+    for z0 in range(0, shape[0], z):
+        for y0 in range(0, shape[1], y):
+            yield (z0, y0, 0), (min(z0 + z, shape[0]), min(y0 + y, shape[1]), shape[2])
+
+
+def _behind(start: Zyx, stop: Zyx, total: Zyx, finest: Zyx) -> Zyx:
+    """Return how many voxels of the finest level stand behind a box, per axis."""
+    z, y, x = (min(b * t, n) - a * t for a, b, t, n in zip(start, stop, total, finest, strict=True))
+    return z, y, x
+
+
+def _coarse(start: int, stop: int, window: int) -> slice:
+    return slice(start // window, -(-stop // window))
+
+
+def _times(a: Zyx, b: Zyx) -> Zyx:
+    z, y, x = (m * n for m, n in zip(a, b, strict=True))
+    return z, y, x

@@ -1,0 +1,250 @@
+"""A volume into a store."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from daskflow.config import parse_bytes
+from daskflow.errors import ParameterError, StoreNotFoundError
+from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
+from daskflow.jobs import Job
+from daskflow.jobs.assumed import assumed_voxel_size, sources
+from daskflow.jobs.finish import Finish
+from daskflow.jobs.merging import evaluate_stage, file_stages
+from daskflow.jobs.provenance import WriteProvenance, notes_in_sources
+from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, safe_name
+from daskflow.operators._stored import fitting, stored_node
+from daskflow.operators.stores.downsample.kernels import Downsampling
+from daskflow.operators.stores.downsample.levels import NewLevels, chosen_method, effective_shard
+from daskflow.operators.stores.downsample.passes import passes, unit_of_all
+from daskflow.operators.stores.downsample.stages import PyramidSink, stages_after
+from daskflow.operators.stores.save.place import finer_levels, level_box, refuse_shared
+from daskflow.stores import Layout, kvstore
+from daskflow.stores.opening import format_named, open_store, split_dataset, target_format
+from daskflow.stores.precomputed import PrecomputedStore
+from daskflow.stores.precomputed_info import check_layout
+from daskflow.stores.sharding import default_shard
+from daskflow.volume import Flag, Volume, in_order, operator
+from daskflow.volume.kinds import without_negatives
+
+_CHUNK: Zyx = (64, 64, 64)
+
+
+@operator()
+def save(
+    volume: Volume,
+    url: str | os.PathLike[str],
+    *,
+    mip: Annotated[int, Flag("-m")] = 0,
+    format: str | None = None,  # noqa: A002
+    chunk: Annotated[Sequence[int] | None, Flag("-c")] = None,
+    shard: Sequence[int] | Literal["auto"] | None = None,
+    encoding: Annotated[str | None, Flag("-e")] = None,
+    quality: int | None = None,
+    effort: int | None = None,
+    compression: str | None = None,
+    block: Annotated[Sequence[int] | None, Flag("-b")] = None,
+    levels: int = 0,
+    factor: Sequence[int] = (1, 2, 2),
+    method: Literal["auto", "mean", "mode", "min", "max", "stride"] = "auto",
+    sparse: bool = False,
+    delete_background: bool = False,
+    background: float = 0,
+    overwrite: bool = False,
+    bounds: Sequence[int] | Literal["source"] | None = None,
+    complete: bool = False,
+    memory: str = "512MB",
+    note_source: bool = False,
+) -> Job:
+    """Write a volume to a store, as a job that can be stopped and resumed.
+
+    A volume goes to its place in the layer, of which it may be a part; several jobs may fill parts that share no chunk.
+    The format follows from the ending (.zarr, .h5, .tif, .npy) and is precomputed without one. A layer that exists and
+    agrees is written into; one that differs is refused. Integers of 32 and 64 bits whose layer type is unknown are
+    saved as a segmentation, as the plan says. Labels must not be negative.
+
+    Args:
+        volume: what is written.
+        url: path or URL of the layer or file; ``file.h5:dataset`` names a dataset.
+        mip: pyramid level that is written, 0 is the finest.
+        format: precomputed, ome-zarr, ome-zarr-0.4, zarr3, zarr2, hdf5, npy or tiff, to override the ending.
+        chunk: voxels per chunk (zyx); by default as in the existing layer or the source, else 64 64 64.
+        shard: voxels per shard (zyx), a multiple of the chunk, or auto for shards of about `memory` bytes.
+        encoding: of chunks: raw, png, jpeg, jxl, compressed_segmentation, compresso, crackle, fpzip or zfpc in
+            precomputed; a codec in zarr. By default that of the precomputed layer that is copied, if it loses nothing.
+        quality: of jpeg or jxl (100 loses nothing), bits kept by fpzip, or level of png or a codec of zarr.
+        effort: of jxl, 1 to 10.
+        compression: second stage: gzip, br, zstd or none, where the format has one. Precomputed layers on local disk
+            get CloudVolume's names (.gz, .br), which CloudVolume and daskflow read and tensorstore alone does not.
+        block: voxels per block of work (zyx), whole chunks and shards.
+        levels: how many coarser levels to write in the same pass, as `downsample` makes them.
+        factor: voxels per window of a level (zyx).
+        method: what becomes of a window; auto is the mean of images and the mode of segmentations.
+        sparse: leave zeros out of means and modes wherever there is something else.
+        delete_background: leave out chunks that hold nothing but background; the metadata say what they hold, so that
+            daskflow reads them as that.
+        background: the value that such chunks hold.
+        overwrite: replace what is stored there by another job or program, and start over a job that differs.
+        bounds: of the level in a new layer, start and stop as z y x each, where the volume is a part of it; source for
+            those of the whole layer that the volume is read from. By default the volume's, or those of the layer.
+        complete: let chunks that the volume fills in part keep what else they hold, instead of refusing them. Jobs that
+            share a chunk must run one after the other.
+        memory: what the voxels of a block may take for a further level to be written in the same pass.
+        note_source: note in the provenance of the layers that are read what was made of them.
+
+    Returns:
+        The job; nothing has been written.
+
+    Raises:
+        AlignmentError: a block would share a chunk or shard with another, or with what else the layer holds.
+        BoundsError: the volume reaches outside the bounds.
+        ParameterError: the format cannot hold the volume, or it would overwrite what it is computed from.
+        MetadataMismatchError: when the job is checked, as `--plan` does, or run, if the layer exists and differs.
+        AlreadyStoredError: then, too, if chunks that this job has not written lie where it writes.
+    """
+    target, rest = target_format(url, format)
+    rest, dataset = split_dataset(rest)
+    location = kvstore.normalise(rest)
+    _refuse_own_source(volume, location, mip)
+    spec, notes = _stated(volume.spec, location, target.name)
+    if spec.layer_type == "segmentation":
+        volume = without_negatives(volume)
+    asked = Layout(
+        chunk=None if chunk is None else as_zyx(chunk, name="chunk"),
+        shard=None if shard is None or shard == "auto" else as_zyx(shard, name="shard"),
+        encoding=encoding,
+        quality=quality,
+        compression=compression,
+        effort=effort,
+    )
+    work = None if block is None else as_zyx(block, name="block")
+    leaf = safe_name(location)
+    written = WriteProvenance(location, inside=target.name == "precomputed", mip=mip, levels=1 + levels)
+    finish: tuple[Finish, ...] = (written, *(notes_in_sources(volume, location) if note_source else ()))
+    if target.create is None:
+        if mip or levels:
+            raise ParameterError(f"{target.name} files have no mips; got mip={mip}, levels={levels}")
+        if bounds is not None or complete:
+            raise ParameterError(f"{target.name} files are written whole; bounds and complete are for layers of chunks")
+        gathered = FileSink(location, spec, target.name, asked, dataset, overwrite=overwrite)
+        files = file_stages(leaf, volume, gathered, block=work)
+        stages = (*volume.expression.stages, *files)
+        return Job(
+            stages, f"{location}.daskflow/", name=f"save-{leaf}", finish=finish, notes=notes, overwrite=overwrite
+        )
+    if target.name == "precomputed":
+        check_layout(spec, asked)
+        asked = _keeping(volume, asked, location, mip)
+    spec = spec.replace(box=level_box(volume, bounds, location, target.name, mip), chunk_origin=None)
+    part = spec.box != volume.box
+    named = [location, *([f"mip{mip}"] if mip else []), *([str(volume.box)] if part else []), "daskflow/"]
+    directory = ".".join(named)
+    budget = parse_bytes(memory)
+    sharding = budget if shard == "auto" else None
+    base = LayerSink(
+        location,
+        spec,
+        mip,
+        target.name,
+        _completed(asked, spec, location, target.name, mip, sharding),
+        drop=fitting(background, spec.dtype) if delete_background else None,
+        overwrite=overwrite,
+        complete=complete,
+        finer=finer_levels(volume, spec, as_zyx(factor, name="factor"), location, target.name, mip),
+    )
+    assert base.unit is not None
+    if part:
+        notes = (*notes, f"{volume.box} is written of the level {spec.box} (z0-z1_y0-y1_x0-x1)")
+    warnings = assumed_voxel_size(volume) if target.needs_voxel_size else ()
+    said: dict[str, Any] = {"name": f"save-{leaf}", "notes": notes, "warnings": warnings, "overwrite": overwrite}
+    if not levels:
+        if not complete:
+            refuse_shared(
+                volume.box, base.unit, spec.box, "crop to that, or let chunks keep what else they hold: --complete"
+            )
+        finish = (*(() if part else (NoteBackground((base,)),)), *finish)
+        alone = evaluate_stage(f"save-{leaf}", volume, base, block=work)
+        return Job((*volume.expression.stages, alone), directory, finish=finish, **said)
+    how = Downsampling(as_zyx(factor, name="factor"), chosen_method(spec, method), sparse)
+    how.check(spec.dtype)
+    new = NewLevels(location, target.name, mip, levels, how, asked, base.layout, sharding, base.drop, overwrite)
+    sinks = new.sinks(spec)
+    first, *others = passes(how, spec, sinks, memory=budget, base=base.unit)
+    if part:
+        z, y, x = map(math.lcm, base.unit, unit_of_all((first, *others)))
+        refuse_shared(volume.box, (z, y, x), spec.box, "crop to that, or make the levels afterwards, with downsample")
+    finish = (*(() if part else (NoteBackground((base, *sinks)),)), *finish)
+    whole = evaluate_stage(f"save-{leaf}", volume, PyramidSink.of(base, first), block=work)
+    stages = (*volume.expression.stages, *in_order((whole, *stages_after(first, others, volume.box if part else None))))
+    return Job(stages, directory, finish=finish, **said)
+
+
+def _stated(spec: VolumeSpec, location: str, format_name: str) -> tuple[VolumeSpec, tuple[str, ...]]:
+    """Return what is saved, its kind stated, and what the plan says of that.
+
+    What is written into a layer is what the layer says it holds; wide integers whose kind is unknown are labels.
+    """
+    if spec.layer_type is not None or spec.kind != "segmentation":
+        return spec, ()
+    kind: LayerType | None = "segmentation"
+    why = f"as integers of {8 * spec.dtype.itemsize} bits are unless their layer type is stated"
+    if format_named(format_name).create is not None:
+        with contextlib.suppress(StoreNotFoundError):
+            kind, why = open_store(location, format=format_name).spec.layer_type, "as the layer that is there says"
+    return spec.replace(layer_type=kind), (f"{spec.dtype} is saved as {kind or 'voxels of unknown kind'}, {why}",)
+
+
+def _refuse_own_source(volume: Volume, location: str, mip: int) -> None:
+    """Refuse to write where the volume is read from: a block would read what its neighbour has overwritten."""
+    place = kvstore.resolved(location)
+    for node in sources(volume):
+        if (kvstore.resolved(node.store.url), node.store.mip) == (place, mip):
+            raise ParameterError(
+                f"{location} is what the volume is computed from; write to another layer or another mip"
+            )
+
+
+def _keeping(volume: Volume, asked: Layout, location: str, mip: int) -> Layout:
+    """Return what is asked, with the encoding of the precomputed layer that is copied, if it loses nothing."""
+    node = stored_node(volume)
+    source = None if node is None else node.store
+    if not isinstance(source, PrecomputedStore) or (asked.encoding, asked.quality, asked.effort) != (None, None, None):
+        return asked
+    kept = source.options
+    try:
+        there = open_store(location, mip=mip, format="precomputed")
+    except StoreNotFoundError:
+        there = source
+    if source.lossy or not isinstance(there, PrecomputedStore) or there.options != kept:
+        return asked
+    return dataclasses.replace(asked, encoding=kept.encoding, quality=kept.quality, effort=kept.effort)
+
+
+def _completed(
+    layout: Layout, spec: VolumeSpec, location: str, format_name: str, mip: int, shard_memory: int | None
+) -> Layout:
+    """Return the layout with the chunk and shard that an existing layer, or else the source, has."""
+    chunk, shard = layout.chunk, layout.shard
+    if chunk is None:
+        try:
+            there = open_store(location, mip=mip, format=format_name).spec
+        except StoreNotFoundError:
+            chunk = _within((spec.chunk or _CHUNK) if shard is None else _CHUNK, spec.box)
+        else:
+            chunk, shard = there.chunk, shard or there.shard
+    assert chunk is not None
+    if shard_memory is not None:
+        shard = default_shard(spec.box.shape, chunk, spec.dtype.itemsize * (spec.channels or 1), memory=shard_memory)
+    if shard is not None:
+        shard = effective_shard(format_name, spec.box.shape, chunk, shard)
+    return dataclasses.replace(layout, chunk=chunk, shard=shard)
+
+
+def _within(block: Zyx, box: BoundingBox) -> Zyx:
+    z, y, x = (max(1, min(b, s)) for b, s in zip(block, box.shape, strict=True))
+    return z, y, x

@@ -1,0 +1,128 @@
+import dask.array as da
+import numpy as np
+import pytest
+
+from daskflow.clusters import Threads
+from daskflow.errors import ParameterError, PlanError
+from daskflow.jobs.executor import Workers
+from daskflow.jobs.fingerprint import describe_stages
+from daskflow.jobs.plan import Plan
+from daskflow.operators.segmentation.connected_components import connected_components
+from daskflow.stores.counting import count
+from daskflow.stores.memory import ArrayStore
+from daskflow.volume import Volume
+from daskflow.volume.option import Option
+from daskflow.volume.stage import run_here
+
+
+@pytest.fixture
+def volume():
+    values = np.random.default_rng(0).integers(0, 3, (9, 10, 11)).astype(np.uint8)
+    return Volume.from_array(values).with_block(2)
+
+
+def contents(directory):
+    return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_every_voxel_is_read_once(volume, monkeypatch, tmp_path):
+    seen = []
+    read = ArrayStore._read
+    monkeypatch.setattr(ArrayStore, "_read", lambda store, box: seen.append(box) or read(store, box))
+
+    run_here(connected_components(volume, connectivity=26).expression.stages, str(tmp_path))
+
+    assert sum(box.size for box in seen) == volume.box.size
+    assert len(set(seen)) == len(seen)
+
+
+def test_stages_leave_the_same_bytes_each_time(volume, tmp_path):
+    stages = connected_components(volume, connectivity=26).expression.stages
+    for name in ("first", "second"):
+        run_here(stages, str(tmp_path / name))
+    run_here(stages, str(tmp_path / "second"))
+
+    first = contents(tmp_path / "first")
+    assert first
+    assert contents(tmp_path / "second") == first
+
+
+def test_stages_of_two_labellings_are_told_apart(volume):
+    labellings = [
+        connected_components(volume),
+        connected_components(volume, connectivity=26),
+        connected_components(volume, threshold=1),
+        connected_components(volume.with_block(3)),
+    ]
+
+    for position in range(4):
+        described = [str(describe_stages([labelled.expression.stages[position]])) for labelled in labellings]
+        assert len(set(described)) == len(described)
+
+
+def test_no_two_stages_of_a_labelling_pass_for_one(volume):
+    stages = connected_components(volume).expression.stages
+
+    described = [str(list(describe_stages([stage]).values())) for stage in stages]
+
+    assert len(set(described)) == len(stages)
+
+
+def test_the_same_labelling_is_described_alike_twice(volume):
+    one, two = (describe_stages(connected_components(volume).expression.stages) for _ in range(2))
+
+    assert one == two
+
+
+def test_plans_know_what_is_read_and_written(volume):
+    label, match, _, number = connected_components(volume).expression.stages
+    box = label.grid[0]
+
+    estimate = label.task.estimate(box)
+    assert (estimate.voxels_read, estimate.bytes_read, estimate.bytes_written) == (8, 8, 32)
+    assert estimate.memory >= estimate.bytes_read + estimate.bytes_written
+    assert match.task.estimate(match.grid[0]).bytes_read > 0
+    assert len(number.grid) == 1
+
+
+def test_the_plan_names_the_numbering_of_a_volume_too_large_for_one_worker():
+    small, large = (
+        Volume.from_dask(da.zeros((n, n, n), dtype=np.uint8, chunks=n)).with_block(64) for n in (256, 2**15)
+    )
+    workers = Workers(1, 1, 1, 2 * 10**9)
+
+    Plan.of("small", "here", connected_components(small).expression.stages, workers).check()
+    with pytest.raises(PlanError, match="number-components needs"):
+        Plan.of("large", "here", connected_components(large).expression.stages, workers).check()
+
+
+def counted(block):
+    count("odd_voxels", block.size)
+    return block
+
+
+class Unfit(Option):
+    """An option that cannot be used."""
+
+    def describe(self):
+        return "unfit"
+
+    def check(self):
+        raise ParameterError("the model is unfit")
+
+
+def unfit(block, option):
+    pytest.fail(f"{option} was used on {block.shape}")
+
+
+def test_what_is_counted_while_computing_reaches_the_report(volume, tmp_path):
+    job = connected_components(volume.map_blocks(counted, dtype=np.uint8)).save(tmp_path / "out", chunk=(2, 2, 2))
+
+    assert job.run(Threads(1), progress=False).counts["odd_voxels"] == volume.box.size
+
+
+def test_options_that_refuse_are_met_before_any_block(volume, tmp_path):
+    refusing = volume.map_blocks(unfit, dtype=np.uint8, option=Unfit())
+
+    with pytest.raises(ParameterError, match="unfit"):
+        connected_components(refusing).save(tmp_path / "out", chunk=(2, 2, 2)).run(Threads(1), progress=False)
