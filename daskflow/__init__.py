@@ -22,7 +22,7 @@ _HOMES = {
     "VolumeSpec": "daskflow.geometry",
     "connect": "daskflow.clusters",
     "errors": "daskflow",
-    "layer_info": "daskflow.jobs.layer_info",
+    "layer_info": "daskflow.layers.info",
     "merge": "daskflow.jobs",
     "operator": "daskflow.volume",
     "read_mesh": "daskflow.stores.objects.meshes",

@@ -72,8 +72,8 @@ def verify(ctx: click.Context, output: str, mip: int | None, fill_missing: bool,
     else the same line has written is read, too. Blocks of a job that wrote what is bad are marked as not done: the same
     line, run again, makes only them anew.
     """
-    from daskflow.jobs import verify as read_volumes
-    from daskflow.jobs.verify import volumes_beside
+    from daskflow.layers.verify import verify as read_volumes
+    from daskflow.layers.verify import volumes_beside
 
     alone = mip is not None or fill_missing or listed is not None
     name, volumes = (output, (output,)) if alone else volumes_beside(output)
@@ -119,7 +119,7 @@ def info(layer: str, scan: bool | None, **opening: Any) -> None:
     LAYER is the path or URL of anything that `open` opens: also what is stated, and where, is shown, and the datasets
     of a file or group that holds several.
     """
-    from daskflow.jobs.layer_info import layer_info
+    from daskflow.layers.info import layer_info
 
     say(str(layer_info(layer, scan=scan, **opening)))
 
@@ -150,7 +150,7 @@ def remove(
     """
     from daskflow.errors import ParameterError
     from daskflow.geometry import BoundingBox, as_zyx
-    from daskflow.jobs.removal import plan_removal
+    from daskflow.layers.remove import plan_removal
 
     if (start is None) != (size is None):
         raise ParameterError("give both start and size of a box")
@@ -190,8 +190,8 @@ def set_layer(
     provenance, for --undo. Files of other formats are saved anew instead.
     """
     from daskflow.errors import ParameterError
-    from daskflow.jobs.correcting import Correction, correct
-    from daskflow.jobs.correcting import undo as put_back
+    from daskflow.layers.correct import Correction, correct
+    from daskflow.layers.correct import undo as put_back
     from daskflow.stores.rehearsal import rehearsing
 
     asked = (layer_type, voxel_size, voxel_offset)

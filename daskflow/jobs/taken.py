@@ -12,6 +12,7 @@ from daskflow.jobs.lock import Lease
 from daskflow.jobs.outputs import forget, jobs_of
 from daskflow.stores import kvstore
 from daskflow.stores.base import Store
+from daskflow.stores.provenance import notes_of
 from daskflow.volume.output import Output, place_of
 
 _COUNTED = 20
@@ -61,8 +62,6 @@ def forget_replaced(outputs: Sequence[Output], own: JobDirectory) -> None:
 
 
 def _writer(store: Store, url: str) -> str:
-    from daskflow.jobs.provenance import notes_of  # which imports the sinks
-
     for job in jobs_of(url):
         known = job.read("job.json") or {}
         if any(one.kind == "level" and (one.url, one.mip) == (place_of(url), store.mip) for one in job.outputs):

@@ -9,12 +9,12 @@ import pytest
 
 import daskflow
 from daskflow.errors import JobError, LockedJobError, ParameterError
-from daskflow.jobs import status, verify
+from daskflow.jobs import status
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.outputs import jobs_of, leased
-from daskflow.jobs.removal import plan_removal
 from daskflow.jobs.status import find_all, own_command
-from daskflow.jobs.verify import volumes_beside
+from daskflow.layers.remove import plan_removal
+from daskflow.layers.verify import verify, volumes_beside
 from daskflow.volume import Volume
 from daskflow.volume.output import Output
 

@@ -20,10 +20,10 @@ from daskflow.clusters import Threads
 from daskflow.errors import DaskflowError
 from daskflow.jobs import Job, status
 from daskflow.jobs.batch import Failure
-from daskflow.jobs.correcting import Correction, correct, undo
-from daskflow.jobs.removal import plan_removal
 from daskflow.jobs.report import Report
 from daskflow.jobs.shapes import fits
+from daskflow.layers.correct import Correction, correct, undo
+from daskflow.layers.remove import plan_removal
 from daskflow.volume import Volume
 
 WILD = st.recursive(

@@ -17,7 +17,7 @@ from daskflow.errors import AlignmentError, AlreadyStoredError, ChangedJobError,
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.jobs import status
 from daskflow.jobs.directory import JobDirectory
-from daskflow.jobs.removal import plan_removal
+from daskflow.layers.remove import plan_removal
 from daskflow.operators.stores.downsample import downsample
 from daskflow.operators.stores.downsample.kernels import Carried, Downsampling
 from daskflow.operators.stores.downsample.levels import levels_within, sensible_levels

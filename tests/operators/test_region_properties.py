@@ -8,8 +8,8 @@ from skimage.measure import regionprops_table
 
 from daskflow.clusters import Threads
 from daskflow.errors import GeometryError, JobError, MissingDependencyError, ParameterError
-from daskflow.jobs.removal import plan_removal
 from daskflow.jobs.tabulate import Tabulate
+from daskflow.layers.remove import plan_removal
 from daskflow.operators.segmentation.region_properties import properties, region_properties
 from daskflow.scratch.tables import Merge
 from daskflow.volume import Volume

@@ -11,8 +11,8 @@ import tensorstore as ts
 import daskflow
 from daskflow.clusters import Threads
 from daskflow.errors import MetadataMismatchError, ParameterError
-from daskflow.jobs.layer_info import layer_info
 from daskflow.jobs.report import causes
+from daskflow.layers.info import layer_info
 from daskflow.stores.base import Layout
 from daskflow.stores.opening import formats, open_store
 from daskflow.volume import Volume

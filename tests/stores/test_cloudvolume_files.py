@@ -15,7 +15,7 @@ from isal import igzip_lib
 
 from daskflow.errors import CorruptChunkError, MissingChunkError, ParameterError, StoreAccessError, UnknownFormatError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
-from daskflow.jobs import verify
+from daskflow.layers.verify import verify
 from daskflow.stores.base import Layout
 from daskflow.stores.compressed import compress, decompress
 from daskflow.stores.counting import counting

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from daskflow.errors import DaskflowError, StoreError
 from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.jobs.layer_info import layer_info
+from daskflow.layers.info import layer_info
 from daskflow.operators.objects._download import download_job
 from daskflow.operators.objects.copy_objects.stages import ListObjects, Transfer
 from daskflow.stores.base import Layout

@@ -16,7 +16,7 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job, Report
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.finish import Finish
-from daskflow.jobs.provenance import WriteProvenance
+from daskflow.layers.provenance import WriteProvenance
 from daskflow.operators._cutout import cut
 from daskflow.operators._stored import fitting
 from daskflow.stores import Store, kvstore

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from daskflow.jobs import Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.finish import Finish
-from daskflow.jobs.provenance import provenance
+from daskflow.layers.provenance import provenance
 from daskflow.operators.objects._destination import report_absent
 from daskflow.operators.objects.mesh.join import check_counts
 from daskflow.operators.objects.mesh.plan import Meshing

@@ -10,7 +10,7 @@ from typing import IO
 from daskflow.jobs import Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.finish import Finish
-from daskflow.jobs.provenance import provenance
+from daskflow.layers.provenance import provenance
 from daskflow.operators.objects._destination import report_absent
 from daskflow.operators.objects.skeletonize.plan import Skeletonizing
 from daskflow.operators.objects.skeletonize.write import check_counts, vertex_attributes, written

@@ -9,8 +9,8 @@ from daskflow.config import parse_bytes
 from daskflow.errors import BoundsError, ParameterError
 from daskflow.geometry import BoundingBox, Zyx, as_zyx
 from daskflow.jobs import Job
-from daskflow.jobs.provenance import WriteProvenance
 from daskflow.jobs.sinks import NoteBackground, safe_name
+from daskflow.layers.provenance import WriteProvenance
 from daskflow.operators._cutout import cut
 from daskflow.operators._stored import fitting, stored_node
 from daskflow.operators.stores.downsample.kernels import Downsampling

@@ -16,8 +16,8 @@ from daskflow.jobs import Job
 from daskflow.jobs.assumed import assumed_voxel_size, sources
 from daskflow.jobs.finish import Finish
 from daskflow.jobs.merging import evaluate_stage, file_stages
-from daskflow.jobs.provenance import WriteProvenance, notes_in_sources
 from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, safe_name
+from daskflow.layers.provenance import WriteProvenance, notes_in_sources
 from daskflow.operators._stored import fitting, stored_node
 from daskflow.operators.stores.downsample.kernels import Downsampling
 from daskflow.operators.stores.downsample.levels import NewLevels, chosen_method, effective_shard

@@ -7,8 +7,7 @@ from blockfiles import job
 
 import daskflow
 from daskflow.errors import StoreAccessError
-from daskflow.jobs import provenance
-from daskflow.jobs.provenance import NoteInSource, WriteProvenance, notes_in_sources
+from daskflow.layers.provenance import NoteInSource, WriteProvenance, notes_in_sources, provenance
 from daskflow.stores.base import Opened, Opening
 
 

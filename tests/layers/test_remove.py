@@ -11,7 +11,7 @@ from daskflow.errors import AlignmentError, LockedJobError, ParameterError, Stor
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.lock import Lease
-from daskflow.jobs.removal import plan_removal
+from daskflow.layers.remove import plan_removal
 from daskflow.operators.stores.downsample import downsample
 from daskflow.stores import kvstore
 from daskflow.stores.base import Layout

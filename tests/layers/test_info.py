@@ -12,7 +12,7 @@ import daskflow
 from daskflow import Volume
 from daskflow.errors import StoreError, StoreNotFoundError, UnknownFormatError
 from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.jobs.layer_info import layer_info
+from daskflow.layers.info import layer_info
 from daskflow.stores import kvstore
 from daskflow.stores.base import Layout
 from daskflow.stores.objects.files import write_file

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 import daskflow
 from daskflow.cli.app import app
 from daskflow.errors import LockedJobError, MetadataMismatchError, ParameterError
-from daskflow.jobs.correcting import Correction, correct, undo
 from daskflow.jobs.lock import Lease
+from daskflow.layers.correct import Correction, correct, undo
 from daskflow.stores.opening import open_store
 from daskflow.volume import Volume
 

@@ -19,13 +19,14 @@ from daskflow.geometry.spec import VoxelSize
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.lock import Lease
 from daskflow.jobs.outputs import jobs_of, leased
-from daskflow.jobs.provenance import circumstances, note, notes_of
 from daskflow.jobs.shapes import fits, known
+from daskflow.layers.provenance import circumstances
 from daskflow.stores import Store, kvstore
 from daskflow.stores.ome_metadata import ome_of, parse_image, placed
 from daskflow.stores.opening import open_store
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.stores.precomputed_info import corrected_info, info_url, load_info
+from daskflow.stores.provenance import add_note, notes_of
 from daskflow.stores.zarr_arrays import ZarrStore
 from daskflow.stores.zarr_attributes import OWN_KEY, corrected_attributes, own
 from daskflow.stores.zarr_nodes import Node, read_node
@@ -230,7 +231,7 @@ def _digest(data: bytes | None) -> str | None:
 
 
 def _record(store: Store, job: str, values: dict[str, Any]) -> None:
-    note(store.url, isinstance(store, PrecomputedStore), {**circumstances(), "job": job, "mip": None, **values})
+    add_note(store.url, isinstance(store, PrecomputedStore), {**circumstances(), "job": job, "mip": None, **values})
 
 
 def _differences(before: tuple[VolumeSpec, ...], after: list[VolumeSpec]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import socket
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from daskflow.jobs.assumed import sources
 from daskflow.jobs.directory import JobDirectory, user
 from daskflow.jobs.finish import Finish
 from daskflow.jobs.report import Report
-from daskflow.redaction import redacted
 from daskflow.stores import kvstore
+from daskflow.stores.provenance import add_note
 from daskflow.volume import Volume
 
 _PACKAGES = (
@@ -65,24 +64,6 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-def note(url: str, inside: bool, record: dict[str, Any]) -> None:
-    """Add a record, with what `circumstances` returned, to the provenance of a layer.
-
-    Args:
-        url: of the layer.
-        inside: whether it is a precomputed layer.
-        record: JSON values.
-    """
-    _append(_file_of(url, inside), record)
-
-
-def notes_of(url: str, inside: bool) -> list[dict[str, Any]]:
-    """Return the records in the provenance of a layer, the oldest first."""
-    known = _known(kvstore.read_bytes(_file_of(url, inside))) or {}
-    methods = [entry.get("method") for entry in known.get("processing", []) if isinstance(entry, dict)]
-    return [method for method in methods if isinstance(method, dict)]
-
-
 @dataclass(frozen=True)
 class WriteProvenance(Finish):
     """Writes what `provenance` returns with the data: the last thing that a finished job does.
@@ -107,7 +88,7 @@ class WriteProvenance(Finish):
         record = {**provenance(report), "mip": self.mip}
         if self.levels > 1:
             record["mips"] = list(range(self.mip, self.mip + self.levels))
-        note(self.url, self.inside, record)
+        add_note(self.url, self.inside, record)
 
 
 @dataclass(frozen=True)
@@ -126,7 +107,7 @@ class NoteInSource(Finish):
 
     def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002
         record = {**provenance(report), "mip": None, "written_to": kvstore.redact(self.target)}
-        note(self.url, self.inside, record)
+        add_note(self.url, self.inside, record)
 
 
 def notes_in_sources(volume: Volume, target: str) -> tuple[NoteInSource, ...]:
@@ -140,41 +121,6 @@ def notes_in_sources(volume: Volume, target: str) -> tuple[NoteInSource, ...]:
     for url in layers:
         kvstore.refuse_http(url)
     return tuple(NoteInSource(url, format_name == "precomputed", target) for url, format_name in layers.items())
-
-
-def _file_of(url: str, inside: bool) -> str:
-    return f"{url}/provenance" if inside else f"{url}.provenance.json"
-
-
-def _append(target: str, record: dict[str, Any]) -> None:
-    """Add a record to the provenance in the file `target`, in place of the one that the same run has added."""
-    data = kvstore.read_bytes(target)
-    known = _known(data)
-    if known is None:
-        kvstore.write_bytes(f"{target}.old", data or b"")
-        known = {}
-    entry = redacted({"method": record, "by": record["user"], "date": record["finished"]})
-    whole = {"description": "", "owners": [], "sources": [], **known}
-    earlier = known.get("processing", [])
-    if record["run"] is not None:
-        earlier = [one for one in earlier if _made_by(one) != _made_by(entry)]
-    whole["processing"] = [*earlier, entry]
-    kvstore.write_bytes(target, json.dumps(whole, indent=1).encode())
-
-
-def _known(data: bytes | None) -> dict[str, Any] | None:
-    """Return the provenance that is there, empty without one; None for what has not its form."""
-    try:
-        known = json.loads(data or b"{}")
-    except ValueError:
-        return None
-    return known if isinstance(known, dict) and isinstance(known.get("processing", []), list) else None
-
-
-def _made_by(entry: Any) -> list[Any]:
-    """Return the run, the mip and the output that an entry of a provenance is about, None for what it does not say."""
-    method = entry.get("method") if isinstance(entry, dict) else None
-    return [method.get(name) for name in ("run", "mip", "written_to")] if isinstance(method, dict) else [None]
 
 
 def _versions() -> dict[str, str]:

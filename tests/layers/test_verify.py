@@ -5,7 +5,7 @@ import pytest
 
 from daskflow.errors import StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.jobs import verify
+from daskflow.layers.verify import verify
 from daskflow.operators.stores.downsample import downsample
 from daskflow.operators.stores.open import open as open_volume
 from daskflow.stores import Layout
