@@ -178,6 +178,31 @@ class VolumeSpec:
         larger = tuple(v * f for v, f in zip(self.spacing, factor, strict=True))
         return self.replace(**{"coarseness" if self.voxel_size is None else "voxel_size": larger}, **changes)
 
+    def held(self, value: float) -> float:
+        """Return a number as the voxels hold it.
+
+        Raises:
+            ParameterError: they cannot.
+        """
+        if self.dtype.kind == "f":
+            return float(value)
+        limits = (0, 1) if self.dtype.kind == "b" else (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
+        if value != int(value) or not limits[0] <= value <= limits[1]:
+            raise ParameterError(
+                f"{self.dtype} cannot hold {value:g}; it holds whole numbers from {limits[0]} to {limits[1]}"
+            )
+        return int(value)
+
+    def factor(self, finer: VolumeSpec) -> Zyx:
+        """Return how many voxels of a finer level make one of this (zyx), rounded."""
+        z, y, x = (max(1, round(ratio)) for ratio in self.ratio(finer))
+        return z, y, x
+
+    def on_finer(self, box: BoundingBox, finer: VolumeSpec) -> BoundingBox:
+        """Return the voxels of a finer level that a box of this was made from; levels begin at one corner."""
+        z, y, x = self.box.start
+        return box.shift((-z, -y, -x)).refine(self.factor(finer)).shift(finer.box.start)
+
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, checked anew."""
         return dataclasses.replace(self, **changes)

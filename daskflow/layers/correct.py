@@ -62,9 +62,9 @@ class Correction:
 
     def of(self, levels: tuple[VolumeSpec, ...]) -> list[VolumeSpec]:
         """Return what levels are with it."""
-        return [self._level(spec, tuple(map(round, spec.ratio(levels[0])))) for spec in levels]
+        return [self._level(spec, spec.factor(levels[0])) for spec in levels]
 
-    def _level(self, spec: VolumeSpec, factor: tuple[int, ...]) -> VolumeSpec:
+    def _level(self, spec: VolumeSpec, factor: Zyx) -> VolumeSpec:
         kind = self.layer_type or spec.layer_type
         if kind == "segmentation" and (spec.dtype.kind not in "bui" or spec.channels not in (None, 1)):
             channels = f" in {spec.channels} channels" if spec.channels not in (None, 1) else ""

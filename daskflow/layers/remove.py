@@ -15,7 +15,7 @@ from pathlib import Path
 
 from daskflow.config import format_bytes
 from daskflow.errors import AlignmentError, ParameterError, StoreAccessError
-from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.geometry import BoundingBox
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.lock import Lease
 from daskflow.jobs.outputs import forget, jobs_of, leased
@@ -250,7 +250,7 @@ def _box_of(level: LevelContents, finest: LevelContents, box: BoundingBox) -> Bo
         )
     if box.clip(finest.spec.box).empty:
         raise ParameterError(f"box {box} is outside mip {finest.mip}, {finest.spec.box}")
-    steps = _steps(finest.spec, level.spec)
+    steps = level.spec.factor(finest.spec)
     start, stop = [], []
     for axis, step in enumerate(steps):
         low, high = finest.spec.box.start[axis], level.spec.box.start[axis]
@@ -258,10 +258,6 @@ def _box_of(level: LevelContents, finest: LevelContents, box: BoundingBox) -> Bo
         ends = box.stop[axis] >= finest.spec.box.stop[axis]
         stop.append(level.spec.box.stop[axis] if ends else high + (box.stop[axis] - low) // step)
     return BoundingBox((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
-
-
-def _steps(finest: VolumeSpec, coarse: VolumeSpec) -> tuple[int, ...]:
-    return tuple(map(round, coarse.ratio(finest)))
 
 
 def _level_part(level: LevelContents, box: BoundingBox | None) -> Part:

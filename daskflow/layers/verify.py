@@ -14,7 +14,7 @@ import numpy as np
 
 from daskflow.clusters import Threads
 from daskflow.errors import JobError
-from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
+from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.batch import Failure
 from daskflow.jobs.directory import JobDirectory, load_grid
 from daskflow.jobs.executor import Executor, executor_of
@@ -226,7 +226,7 @@ def _set_back(store: Store, boxes: list[BoundingBox]) -> dict[str, int]:
             if one.kind == "file":
                 blocks = set(range(len(ledger)))
             elif one.base is not None and 0 <= one.base < len(store.mips):
-                inside = [_on_level(box, store, one.base).clip(ledger.grid.box) for box in boxes]
+                inside = [store.spec.on_finer(box, store.mips[one.base]).clip(ledger.grid.box) for box in boxes]
                 blocks = {b for box in inside if not box.empty for b in ledger.grid.touching(box)}
             else:
                 continue
@@ -269,19 +269,6 @@ def volumes_beside(output: str) -> tuple[str, tuple[str, ...]]:
             named = (f"{one.url}:{one.dataset}" if one.dataset else one.url for one in volumes)
             return home.read("job.json")["name"], tuple(dict.fromkeys(named)) or (url,)
     return output, (output,)
-
-
-def _on_level(box: BoundingBox, store: Store, base: int) -> BoundingBox:
-    """Return the box of a finer level that a box of the store's level was made from."""
-    here, finer = store.spec, store.mips[base]
-    ratio = _ratio(finer, here)
-    back = [-start for start in here.box.start]
-    return box.shift(back).refine(ratio).shift(finer.box.start)
-
-
-def _ratio(finer: VolumeSpec, coarser: VolumeSpec) -> Zyx:
-    z, y, x = (max(1, round(ratio)) for ratio in coarser.ratio(finer))
-    return z, y, x
 
 
 @contextlib.contextmanager

@@ -20,7 +20,6 @@ from daskflow.stores.counting import count
 from daskflow.stores.encoded_chunks import EncodedChunks
 from daskflow.stores.encodings import ENCODINGS, Encoding
 from daskflow.stores.precomputed_driver import read_box, shared_view, write_box
-from daskflow.stores.precomputed_forms import can_hold
 from daskflow.stores.precomputed_info import (
     add_scale,
     driver_metadata,
@@ -70,11 +69,14 @@ class PrecomputedStore(Store):
         text = json.dumps(metadata, sort_keys=True)
         store = cls(url, mips, mip=mip, fill_missing=fill_missing, metadata=text, compression=compression)
         background = info.get("daskflow", {}).get("background", {}).get(metadata["scale_metadata"]["key"])
-        if background is not None and not can_hold(mips[mip].dtype, background):
-            raise StoreError(
-                f"{kvstore.redact(url)}/info states {background} as the background of mip {mip}, which"
-                f" {mips[mip].dtype} cannot hold; correct it there"
-            )
+        if background is not None:
+            try:
+                mips[mip].held(background)
+            except (ParameterError, ValueError, OverflowError) as error:
+                raise StoreError(
+                    f"{kvstore.redact(url)}/info states {background} as the background of mip {mip}, which"
+                    f" {mips[mip].dtype} cannot hold; correct it there"
+                ) from error
         store.background = background
         encodings = [ENCODINGS.get(scale["encoding"].lower()) for scale in info["scales"]]
         store.shown = all(encoding is not None and encoding.shown for encoding in encodings)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from daskflow.stores.compressed import SUFFIXES
 from daskflow.stores.json_objects import (
     OBJECT,
@@ -58,9 +56,3 @@ def parse_info(data: bytes, name: str) -> dict[str, Any]:
         options = ("compressed_segmentation_block_size",) if segments else ()
         check_forms(scale, _SCALE, f"mip {mip} in {name}", required=("key", "encoding", *options))
     return info
-
-
-def can_hold(dtype: np.dtype[Any], value: float) -> bool:
-    """Return whether a voxel of a type can have a value."""
-    limits = np.iinfo(dtype) if dtype.kind in "iu" else None
-    return limits is None or (limits.min <= value <= limits.max and int(value) == value)

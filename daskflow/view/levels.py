@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.volume import Volume
-from daskflow.volume.node import Stored
 
 Array = npt.NDArray[Any]
 
@@ -37,9 +36,9 @@ class Level:
 
 def levels_of(volume: Volume) -> list[Level]:
     """Return the levels of a volume, finest first: those it is stored at, else its own and coarser ones made of it."""
-    node = volume.node
-    if isinstance(node, Stored) and node.store.mip + 1 < len(node.store.mips):
-        stores = (node.store.with_mip(mip) for mip in range(node.store.mip, len(node.store.mips)))
+    finest = volume.stored_whole
+    if finest is not None and finest.mip + 1 < len(finest.mips):
+        stores = (finest.with_mip(mip) for mip in range(finest.mip, len(finest.mips)))
         return [Level(store.spec, store.read) for store in stores]
     return coarsened(Level(volume.spec, volume.read))
 

@@ -21,7 +21,6 @@ from daskflow.view.levels import levels_of
 from daskflow.view.server import Rule, computed_rule, folder_rule
 from daskflow.view.state import Layer
 from daskflow.volume import Volume
-from daskflow.volume.node import Stored
 from daskflow.volume.picture import contrast, fixed_range
 
 logger = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ def route_to(volume: Volume, path: str, executor: Executor, *, direct: bool) -> 
     Raises:
         ParameterError: labels that are no integers.
     """
-    store = volume.node.store if isinstance(volume.node, Stored) else None
+    store = volume.stored_whole
     beside: tuple[Rule, ...] = ()
     objects: dict[str, str] = {}
     if isinstance(store, PrecomputedStore):
@@ -147,7 +146,7 @@ def layer_of(
 
 
 def _has_skeletons(volume: Volume) -> bool:
-    store = volume.node.store if isinstance(volume.node, Stored) else None
+    store = volume.stored_whole
     if not isinstance(store, PrecomputedStore) or kvstore.local_path(store.url) is None:
         return False
     return bool(load_info(store.url).get("skeletons"))

@@ -40,6 +40,11 @@ class Node(ABC):
         """The nodes this one reads."""
         return ()
 
+    @property
+    def stored(self) -> Store | None:
+        """The store whose voxels these are, or a part of; None where something was computed on the way."""
+        return None
+
     def with_inputs(self, inputs: tuple[Node, ...]) -> Node:  # noqa: ARG002
         """Return the same step over other inputs."""
         return self
@@ -88,6 +93,10 @@ class Stored(Source):
     """The voxels of a store."""
 
     store: Store
+
+    @property
+    def stored(self) -> Store:
+        return self.store
 
     def fetch(self, box: BoundingBox) -> Array:
         return self.store.read(box)
@@ -195,6 +204,10 @@ class Crop(Step):
     @property
     def inputs(self) -> tuple[Node, ...]:
         return (self.input,)
+
+    @property
+    def stored(self) -> Store | None:
+        return self.input.stored
 
     def with_inputs(self, inputs: tuple[Node, ...]) -> Crop:
         return dataclasses.replace(self, input=inputs[0])

@@ -153,6 +153,17 @@ class Volume:
         return Expression([self.node])
 
     @property
+    def stored(self) -> Store | None:
+        """Where the volume lies, if it is (a part of) a level of a layer or of a file; None where it is computed."""
+        return self.node.stored
+
+    @property
+    def stored_whole(self) -> Store | None:
+        """The same, but None for a part."""
+        store = self.stored
+        return store if store is not None and store.spec.box == self.box else None
+
+    @property
     def grid(self) -> BlockGrid:
         """The blocks of `data`: of `block` voxels, counted from where the store counts its chunks."""
         return BlockGrid(self.box, self.block, self.spec.chunk_origin)

@@ -89,3 +89,18 @@ def test_voxels_of_unknown_size_are_taken_to_measure_as_the_others_do():
 def test_kind_is_the_layer_type_or_follows_from_the_voxels(dtype, channels, layer_type, kind):
     spec = VolumeSpec(BoundingBox((0, 0, 0), (2, 2, 2)), np.dtype(dtype), channels, layer_type=layer_type)
     assert spec.kind == kind
+
+
+def test_a_box_of_a_coarser_level_is_found_in_a_finer_one_from_the_corner_that_both_have():
+    spec = VolumeSpec(BOX, np.uint8, voxel_size=(40, 4, 4))
+    coarse = spec.coarsened((1, 2, 2), box=BoundingBox((-4, 0, 4), (6, 10, 19)))
+    assert coarse.factor(spec) == (1, 2, 2)
+    assert coarse.on_finer(BoundingBox((-4, 2, 5), (6, 3, 7)), spec) == BoundingBox((-4, 4, 10), (6, 6, 14))
+
+
+def test_a_number_is_held_only_by_voxels_that_can_have_it():
+    for dtype, value in ((np.uint8, 255), (np.int8, -128), (np.float32, 0.5), (bool, 1)):
+        assert VolumeSpec(BOX, dtype).held(value) == value
+    for dtype, value in ((np.uint8, 256), (np.int8, 0.5), (bool, 2)):
+        with pytest.raises(ParameterError, match="cannot hold"):
+            VolumeSpec(BOX, dtype).held(value)

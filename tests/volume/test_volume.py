@@ -354,3 +354,12 @@ def test_a_volume_can_be_cast():
     volume = Volume.from_array(np.float32([[[0.5, 2.7, 255]]])).astype("uint8")
     assert volume.dtype == np.uint8
     assert volume.read().tolist() == [[[0, 2, 255]]]
+
+
+def test_a_volume_knows_where_it_is_stored_until_something_is_computed():
+    volume = Volume.from_array(np.zeros((4, 4, 4), np.uint8))
+    part = volume[1:, :, :][2:, :, :]
+    assert volume.stored is part.stored is volume.stored_whole
+    assert part.stored_whole is None
+    assert volume[:, :, :].stored_whole is volume.stored
+    assert volume.map_blocks(double).stored is None

@@ -10,7 +10,6 @@ from daskflow.geometry import BoundingBox
 from daskflow.jobs import Report
 from daskflow.jobs.assumed import warn
 from daskflow.jobs.fragments import Shuffle
-from daskflow.operators._stored import stored_node
 from daskflow.stores import kvstore
 from daskflow.stores.objects.naming import layer_above
 from daskflow.volume import Volume
@@ -31,20 +30,20 @@ def object_place(volume: Volume, output: str | None, *, kind: str, suffix: str =
     Raises:
         ParameterError: the volume is not from a precomputed layer, or that cannot be written, and no output is given.
     """
-    source = stored_node(volume)
-    mip = 0 if source is None else source.store.mip
+    source = volume.stored
+    mip = 0 if source is None else source.mip
     if output is not None:
         url = kvstore.normalise(os.fspath(output))
         kvstore.refuse_http(url)
         return layer_above(url), mip, url
-    precomputed = source is not None and source.store.opened is not None and source.store.opened.format == "precomputed"
-    if source is None or not precomputed or source.store.url.startswith(("http://", "https://")):
+    precomputed = source is not None and source.opened is not None and source.opened.format == "precomputed"
+    if source is None or not precomputed or source.url.startswith(("http://", "https://")):
         raise ParameterError(
             "the volume is not opened from a precomputed layer that can be written; give output=, a directory for the"
             f" {kind}"
         )
     name = "mesh" if kind == "meshes" else kind
-    return source.store.url, mip, kvstore.join(source.store.url, f"{name}_mip_{mip}{suffix}")
+    return source.url, mip, kvstore.join(source.url, f"{name}_mip_{mip}{suffix}")
 
 
 def fits_float32(box: BoundingBox, *, parts: int = 32) -> bool:

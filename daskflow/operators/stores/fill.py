@@ -18,11 +18,10 @@ from daskflow.jobs.fingerprint import token
 from daskflow.jobs.finish import Finish
 from daskflow.layers.provenance import WriteProvenance
 from daskflow.operators._cutout import cut
-from daskflow.operators._stored import fitting
 from daskflow.stores import Store, kvstore
 from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Flag, Stage, Task, Volume, operator
-from daskflow.volume.node import Array, Stored
+from daskflow.volume.node import Array
 from daskflow.volume.output import Output
 
 _STATE = "layer.json"
@@ -61,7 +60,7 @@ def fill(
     box = cut(volume, start=start, size=size, stop=stop).box
     if size is None and stop is None:
         raise ParameterError(f"the box begins at {tuple(start)} zyx; say its size or its stop, too")
-    number = fitting(value, volume.dtype)
+    number = volume.spec.held(value)
     unit, origin = store.spec.write_unit, store.spec.chunk_origin
     assert unit is not None
     assert origin is not None
@@ -171,11 +170,9 @@ class Remember(Finish):
 
 
 def _layer_of(volume: Volume) -> Store:
-    node = volume.node
-    if not isinstance(node, Stored) or volume.box != node.store.spec.box:
+    store = volume.stored_whole
+    if store is None:
         raise ParameterError("fill changes a stored layer; give it one as it was opened, not cropped or computed")
-    if node.store.spec.write_unit is None or not node.store.shared:
-        raise ParameterError(
-            f"{node.store} is not stored in chunks on a disk or in a bucket; fill changes only such layers"
-        )
-    return node.store
+    if store.spec.write_unit is None or not store.shared:
+        raise ParameterError(f"{store} is not stored in chunks on a disk or in a bucket; fill changes only such layers")
+    return store

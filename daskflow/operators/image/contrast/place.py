@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from daskflow.errors import ParameterError
-from daskflow.operators._stored import stored_node
 from daskflow.operators.image.contrast.levels import BINS
 from daskflow.volume import Volume
 
@@ -34,12 +33,12 @@ def known_place(volume: Volume) -> str:
     Raises:
         ParameterError: the volume is not, or not a part of, a stored layer.
     """
-    node = stored_node(volume)
-    if node is None or node.store.opened is None:
+    store = volume.stored
+    if store is None or store.opened is None:
         raise ParameterError(
             "levels have a known place only in a stored layer, and this volume is computed: name a directory for them"
         )
-    opened, mip = node.store.opened, node.store.mip
+    opened, mip = store.opened, store.mip
     url = opened.url.rstrip("/")
     return f"{url}/levels/{mip}" if opened.format == "precomputed" else f"{url}.levels/{mip}"
 

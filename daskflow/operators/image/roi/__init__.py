@@ -18,7 +18,6 @@ from daskflow.operators.image.roi.tissue import tissue
 from daskflow.operators.segmentation.connected_components import connected_components
 from daskflow.stores.precomputed_rois import write_rois
 from daskflow.volume import Flag, Volume, operator
-from daskflow.volume.node import Stored
 from daskflow.volume.output import Output
 
 
@@ -118,24 +117,8 @@ class StateBoxes(Finish):
 
     def _on_the_finest(self, box: BoundingBox) -> BoundingBox:
         """Return a box in voxels of the finest level; windows of levels are counted from the corner of the volume."""
-        back = [-start for start in self.level.box.start]
-        inside = box.refine(self.window).clip(self.level.box).shift(back)
-        ratio = level_factor(self.finest, self.level)
-        return inside.refine(ratio).shift(self.finest.box.start).clip(self.finest.box)
-
-
-def level_factor(finest: VolumeSpec, level: VolumeSpec) -> Zyx:
-    """Return how many voxels of the finest level make one of another (zyx).
-
-    Raises:
-        GeometryError: no whole number.
-    """
-    ratios = level.ratio(finest)
-    if any(abs(ratio - round(ratio)) > 1e-3 for ratio in ratios):
-        raise GeometryError(
-            f"voxels of {level.size_text} (zyx) are no whole multiples of {finest.size_text}; search mip 0"
-        )
-    return (round(ratios[0]), round(ratios[1]), round(ratios[2]))
+        inside = box.refine(self.window).clip(self.level.box)
+        return self.level.on_finer(inside, self.finest).clip(self.finest.box)
 
 
 def _check(dust: int, z_step: int | None, max_axial_len: int) -> None:
@@ -149,27 +132,30 @@ def _check(dust: int, z_step: int | None, max_axial_len: int) -> None:
 
 def _level(volume: Volume, mip: int | None) -> Volume:
     """Return the level that is searched."""
-    node = volume.node
-    if not isinstance(node, Stored) or volume.box != node.store.spec.box or len(node.store.mips) == 1:
+    store = volume.stored_whole
+    if store is None or len(store.mips) == 1:
         if mip:
             raise StoreNotFoundError(f"the volume has no mip {mip}; open its layer, uncropped, or leave mip out")
         return volume
-    wanted = len(node.store.mips) - 1 if mip is None else mip
-    level_factor(node.store.mips[0], node.store.mips[min(wanted, len(node.store.mips) - 1)])
-    return Volume.from_store(node.store.with_mip(wanted))
+    wanted = len(store.mips) - 1 if mip is None else mip
+    finest, level = store.mips[0], store.mips[min(wanted, len(store.mips) - 1)]
+    if any(abs(ratio - round(ratio)) > 1e-3 for ratio in level.ratio(finest)):
+        raise GeometryError(
+            f"voxels of {level.size_text} (zyx) are no whole multiples of {finest.size_text}; search mip 0"
+        )
+    return Volume.from_store(store.with_mip(wanted))
 
 
 def _finest(volume: Volume) -> VolumeSpec:
-    node = volume.node
-    whole = isinstance(node, Stored) and volume.box == node.store.spec.box
-    return node.store.mips[0] if whole and isinstance(node, Stored) else volume.spec
+    store = volume.stored_whole
+    return volume.spec if store is None else store.mips[0]
 
 
 def _layer(volume: Volume) -> str | None:
     """Return the precomputed layer whose info can state the boxes."""
-    node = volume.node
-    if not isinstance(node, Stored) or volume.box != node.store.spec.box or node.store.opened is None:
+    store = volume.stored_whole
+    if store is None or store.opened is None:
         return None
-    known = node.store.opened
+    known = store.opened
     writable = known.format == "precomputed" and not known.url.startswith(("http://", "https://"))
     return known.url if writable else None

@@ -14,7 +14,6 @@ from daskflow.jobs.fingerprint import token
 from daskflow.jobs.finish import Finish
 from daskflow.jobs.passing import PassingJob, private_directory
 from daskflow.operators._halving import halved
-from daskflow.operators._stored import stored_node
 from daskflow.operators.segmentation.voxel_counts.files import WriteCounts, check_ending
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
 from daskflow.stores import kvstore
@@ -98,11 +97,10 @@ class ReportCounts(Finish):
 
 def _layer_file(volume: Volume) -> tuple[str, str, str] | None:
     """Return where a job is kept and counts belong, and the layer, for a whole level of a precomputed one as stored."""
-    node = stored_node(volume)
-    if node is None or node.store.opened is None or node.store.opened.format != "precomputed":
+    store = volume.stored_whole
+    if store is None or store.opened is None or store.opened.format != "precomputed":
         return None
-    store = node.store
-    if volume.box != store.spec.box or store.url.startswith(("http://", "https://")):
+    if store.url.startswith(("http://", "https://")):
         return None
     key = load_info(store.url)["scales"][store.mip]["key"]
     job = store.url if store.mip == 0 else f"{store.url}.mip{store.mip}"

@@ -12,7 +12,6 @@ from daskflow.jobs import Job
 from daskflow.jobs.sinks import NoteBackground, safe_name
 from daskflow.layers.provenance import WriteProvenance
 from daskflow.operators._cutout import cut
-from daskflow.operators._stored import fitting, stored_node
 from daskflow.operators.stores.downsample.kernels import Downsampling
 from daskflow.operators.stores.downsample.levels import MOST_LEVELS, NewLevels, chosen_method, sensible_levels
 from daskflow.operators.stores.downsample.passes import Pass, passes, unit_of_all
@@ -98,7 +97,7 @@ def downsample(
         layout=asked,
         otherwise=otherwise,
         shard_memory=budget if shard == "auto" else None,
-        drop=fitting(background, volume.dtype) if delete_background else None,
+        drop=volume.spec.held(background) if delete_background else None,
         overwrite=overwrite,
     )
     sinks = new.sinks(store.spec)
@@ -114,16 +113,15 @@ def downsample(
 
 
 def _stored(volume: Volume) -> Store:
-    node = stored_node(volume)
-    if node is None or node.store.opened is None:
+    store = volume.stored
+    if store is None or store.opened is None:
         raise ParameterError(
             "downsample writes into the layer that a volume was opened from, and this one is computed or an array; "
             "save it with levels=, or open what was saved"
         )
-    opened = node.store.opened
-    if format_named(opened.format).create is None:
-        raise ParameterError(f"{opened.format} files hold no levels; save the volume as a layer with levels=")
-    return node.store
+    if format_named(store.opened.format).create is None:
+        raise ParameterError(f"{store.opened.format} files hold no levels; save the volume as a layer with levels=")
+    return store
 
 
 def _region(box: BoundingBox, all_passes: Sequence[Pass]) -> BoundingBox:

@@ -18,7 +18,6 @@ from daskflow.jobs.finish import Finish
 from daskflow.jobs.merging import evaluate_stage, file_stages
 from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, safe_name
 from daskflow.layers.provenance import WriteProvenance, notes_in_sources
-from daskflow.operators._stored import fitting, stored_node
 from daskflow.operators.stores.downsample.kernels import Downsampling
 from daskflow.operators.stores.downsample.levels import NewLevels, chosen_method, effective_shard
 from daskflow.operators.stores.downsample.passes import passes, unit_of_all
@@ -152,7 +151,7 @@ def save(
         mip,
         target.name,
         _completed(asked, spec, location, target.name, mip, sharding),
-        drop=fitting(background, spec.dtype) if delete_background else None,
+        drop=spec.held(background) if delete_background else None,
         overwrite=overwrite,
         complete=complete,
         finer=finer_levels(volume, spec, as_zyx(factor, name="factor"), location, target.name, mip),
@@ -211,8 +210,7 @@ def _refuse_own_source(volume: Volume, location: str, mip: int) -> None:
 
 def _keeping(volume: Volume, asked: Layout, location: str, mip: int) -> Layout:
     """Return what is asked, with the encoding of the precomputed layer that is copied, if it loses nothing."""
-    node = stored_node(volume)
-    source = None if node is None else node.store
+    source = volume.stored
     if not isinstance(source, PrecomputedStore) or (asked.encoding, asked.quality, asked.effort) != (None, None, None):
         return asked
     kept = source.options
