@@ -25,7 +25,6 @@ from daskflow.jobs.finish import Finish
 from daskflow.jobs.report import Report
 from daskflow.jobs.taken import refuse_taken
 from daskflow.stores import Layout, Store, kvstore
-from daskflow.stores.contents import levels_of
 from daskflow.stores.opening import check_file, create_store, open_level, open_store
 from daskflow.stores.scratch import ScratchStore
 from daskflow.volume import BlockResult, Estimate
@@ -147,9 +146,9 @@ class LayerSink(Sink):
             return False
         if self.drop is not None or kvstore.local_path(self.url) is None:
             return True
-        level = levels_of(open_store(self.url, mip=self.mip, format=self.format))[self.mip]
+        level = open_store(self.url, mip=self.mip, format=self.format)
         try:
-            return next(level.objects(), None) is not None
+            return next(level.contents(), None) is not None
         except StoreAccessError:
             return True
 

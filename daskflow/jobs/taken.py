@@ -12,7 +12,7 @@ from daskflow.jobs.lock import Lease
 from daskflow.jobs.outputs import forget, jobs_of
 from daskflow.stores import kvstore
 from daskflow.stores.base import Store
-from daskflow.stores.provenance import notes_of
+from daskflow.stores.provenance import notes_at
 from daskflow.volume.output import Output, place_of
 
 _COUNTED = 20
@@ -67,8 +67,7 @@ def _writer(store: Store, url: str) -> str:
         if any(one.kind == "level" and (one.url, one.mip) == (place_of(url), store.mip) for one in job.outputs):
             command = f" ({' '.join(known['command'])})" if known.get("command") else ""
             return f"the job in {job.url}{command}"
-    inside = store.opened is not None and store.opened.format == "precomputed"
-    for note in reversed(notes_of(url, inside)):
+    for note in reversed(notes_at(store.provenance_url(url))):
         if store.mip in note.get("mips", [note.get("mip")]):
             told = [str(note[key]) for key in ("software", "task", "job", "user", "finished") if note.get(key)]
             return f"{', '.join(told) or 'unknown'}, as the provenance says"

@@ -6,7 +6,6 @@ Only metadata change. What they were is kept in the provenance of the layer, fro
 from __future__ import annotations
 
 import hashlib
-import json
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,14 +21,8 @@ from daskflow.jobs.outputs import jobs_of, leased
 from daskflow.jobs.shapes import fits, known
 from daskflow.layers.provenance import circumstances
 from daskflow.stores import Store, kvstore
-from daskflow.stores.ome_metadata import ome_of, parse_image, placed
 from daskflow.stores.opening import open_store
-from daskflow.stores.precomputed import PrecomputedStore
-from daskflow.stores.precomputed_info import corrected_info, info_url, load_info
-from daskflow.stores.provenance import add_note, notes_of
-from daskflow.stores.zarr_arrays import ZarrStore
-from daskflow.stores.zarr_attributes import OWN_KEY, corrected_attributes, own
-from daskflow.stores.zarr_nodes import Node, read_node
+from daskflow.stores.provenance import add_note, notes_at
 from daskflow.volume.output import Output
 
 _JOB, _UNDO = "set", "set --undo"
@@ -96,7 +89,7 @@ def correct(url: str, correction: Correction) -> list[str]:
     kvstore.refuse_http(store.url)
     with _leased(store.url):
         specs = correction.of(store.mips)
-        after = _files(store, specs, moved=correction.voxel_offset is not None)
+        after = store.corrected(specs, moved=correction.voxel_offset is not None)
         before: Files = {name: kvstore.read_bytes(name) for name in after}
         changed = {name: data for name, data in after.items() if data != before[name]}
         lines = _differences(store.mips, specs)
@@ -104,7 +97,7 @@ def correct(url: str, correction: Correction) -> list[str]:
             return ["nothing to change"]
         _record(store, _JOB, {"run": uuid.uuid4().hex, "changes": lines, **_kept(before, changed)})
         for name, data in changed.items():
-            kvstore.write_bytes(name, data or b"")
+            kvstore.write_bytes(name, data)
     return [*lines, *_stale(store, correction)]
 
 
@@ -119,7 +112,7 @@ def undo(url: str) -> list[str]:
     store = open_store(url)
     kvstore.refuse_http(store.url)
     with _leased(store.url):
-        records = notes_of(store.url, isinstance(store, PrecomputedStore))
+        records = notes_at(store.provenance_url(store.url))
         undone = [record.get("undoes") for record in records]
         made = [_Done(**known(_Done, record)) for record in records if record.get("job") == _JOB and _whole(record)]
         left = [one for one in made if one.run not in undone]
@@ -149,62 +142,6 @@ def _leased(url: str) -> Iterator[None]:
         yield
 
 
-def _files(store: Store, specs: list[VolumeSpec], *, moved: bool) -> Files:
-    """Return the metadata files of a layer, by URL, as they shall be."""
-    if isinstance(store, PrecomputedStore):
-        info = corrected_info(load_info(store.url), specs, store.url)
-        return {info_url(store.url): json.dumps(info, indent=2).encode()}
-    if not isinstance(store, ZarrStore):
-        assert store.opened is not None
-        raise ParameterError(
-            f"{store.opened.format} files are written whole: open it with what is right (--voxel-size, --voxel-offset,"
-            " --layer-type) and save it anew"
-        )
-    node = read_node(store.url)
-    assert node is not None
-    if node.kind == "array":
-        image = read_node(store.url.rpartition("/")[0])
-        if image is not None and parse_image(image.attributes, image.version, image.url) is not None:
-            name = kvstore.redact(image.url)
-            raise ParameterError(f"{kvstore.redact(store.url)} is a level of an image; name {name}")
-        return _attributes(node, corrected_attributes(node.attributes, specs[0], store.array.axes))
-    return _attributes(node, _image_attributes(node, specs, store, moved=moved))
-
-
-def _image_attributes(node: Node, specs: list[VolumeSpec], store: ZarrStore, *, moved: bool) -> dict[str, Any]:
-    image = parse_image(node.attributes, node.version, kvstore.redact(node.url))
-    assert image is not None
-    ome = dict(ome_of(node.attributes, node.version))
-    if moved or any(new.voxel_size != old.voxel_size for new, old in zip(specs, store.mips, strict=True)):
-        first, *others = ome["multiscales"]
-        starts = [spec.box.start for spec in specs] if moved else None
-        ome["multiscales"] = [placed(first, image, store.array.axes, [s.spacing for s in specs], starts), *others]
-    kind = specs[0].layer_type
-    if kind == "segmentation":
-        ome.setdefault("image-label", {"version": "0.4"} if node.version == 2 else {})
-    else:
-        ome.pop("image-label", None)
-    kept = {OWN_KEY: {**own(node.attributes), **({} if kind is None else {"layer_type": kind})}}
-    if node.version == 3:
-        return {**node.attributes, "ome": ome, **kept}
-    return {**ome, **kept}
-
-
-def _attributes(node: Node, attributes: dict[str, Any]) -> Files:
-    """Return the files that hold the attributes of a zarr node, with others in them."""
-    if node.version == 3:
-        whole = {**node.metadata, "attributes": attributes}
-        return {kvstore.join(node.url, "zarr.json"): json.dumps(whole, indent=2).encode()}
-    files: Files = {kvstore.join(node.url, ".zattrs"): json.dumps(attributes, indent=2).encode()}
-    name = kvstore.join(node.url, ".zmetadata")
-    consolidated = kvstore.read_bytes(name)
-    if consolidated is not None:
-        content = json.loads(consolidated)
-        content["metadata"][".zattrs"] = attributes
-        files[name] = json.dumps(content, indent=2).encode()
-    return files
-
-
 @dataclass(frozen=True)
 class _Done:
     """What is noted of a correction, as far as undoing reads it; files by their names."""
@@ -219,7 +156,7 @@ def _whole(record: dict[str, Any]) -> bool:
     return fits(record, _Done) and {*record["before"], *record["after"]} <= _FILES
 
 
-def _kept(before: Files, changed: Files) -> dict[str, Any]:
+def _kept(before: Files, changed: dict[str, bytes]) -> dict[str, Any]:
     """Return what undoing needs: the text of files before, and how to tell that they were not changed since."""
     names = {url: url.rpartition("/")[2] for url in changed}
     texts = {names[url]: None if (data := before[url]) is None else data.decode() for url in changed}
@@ -231,7 +168,7 @@ def _digest(data: bytes | None) -> str | None:
 
 
 def _record(store: Store, job: str, values: dict[str, Any]) -> None:
-    add_note(store.url, isinstance(store, PrecomputedStore), {**circumstances(), "job": job, "mip": None, **values})
+    add_note(store.provenance_url(store.url), {**circumstances(), "job": job, "mip": None, **values})
 
 
 def _differences(before: tuple[VolumeSpec, ...], after: list[VolumeSpec]) -> list[str]:
@@ -247,7 +184,7 @@ def _differences(before: tuple[VolumeSpec, ...], after: list[VolumeSpec]) -> lis
 
 def _stale(store: Store, correction: Correction) -> list[str]:
     """Return a warning for objects that were made of the layer as it was."""
-    if not isinstance(store, PrecomputedStore) or (correction.voxel_size is None and correction.voxel_offset is None):
+    if correction.voxel_size is None and correction.voxel_offset is None:
         return []
-    made = [key for key in ("mesh", "skeletons") if load_info(store.url).get(key)]
+    made = list(store.objects())
     return [f"its {' and '.join(made)} lie where the layer was: make them anew"] if made else []

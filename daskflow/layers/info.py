@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import html
 import math
 import os
@@ -17,17 +16,12 @@ from daskflow.errors import GeometryError, ParameterError, StoreAccessError, Sto
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.table import html_table, text_table
 from daskflow.stores import Store, kvstore
-from daskflow.stores.contents import LevelContents, levels_of
 from daskflow.stores.members import Member, members_of
 from daskflow.stores.objects.files import sized_names
 from daskflow.stores.objects.meshes import Meshes
 from daskflow.stores.objects.object_info import load_object_info, object_directory
 from daskflow.stores.objects.skeletons import Skeletons
-from daskflow.stores.opening import open_store, split_dataset, split_prefix
-from daskflow.stores.precomputed import PrecomputedStore
-from daskflow.stores.precomputed_info import load_info
-from daskflow.stores.stored_chunks import precomputed_objects
-from daskflow.stores.zarr_arrays import ZarrStore
+from daskflow.stores.opening import open_store, recognise, split_dataset, split_prefix
 
 _COUNTED_SHARDS = 1024  # in more of them labels are not counted, which reads every index
 _HEADER = ("mip", "voxel size (nm)", "size (voxels)", "chunk", "shard", "encoding", "stored", "empty", "on disk")
@@ -176,9 +170,8 @@ class LayerInfo:
         ]
 
     def _where(self, name: str, *, known: bool) -> str:
-        """Return in brackets where a value is stated; stores of precomputed layers leave it to their info."""
-        usual = "" if self.format != "precomputed" else "info"
-        where = self.sources.get(name) or (usual if known else "not stated")
+        """Return in brackets where a value is stated."""
+        where = self.sources.get(name) or ("" if known else "not stated")
         return f" ({where})" if where else ""
 
     @property
@@ -231,31 +224,26 @@ def layer_info(url: str | os.PathLike[str], *, scan: bool | None = None, **openi
             held = f"{len(members):,} array{'s' * (len(members) != 1)}, none opened"
             return LayerInfo(location, held, (), members=members, problem=str(error))
         refused = any(opening.get(name) is not None for name in _STATED)  # by a layer that may be whole
-        bounds = [] if refused else _chunk_bounds(location)
+        bounds = [] if refused else _remains(location)
         if bounds:
             raise type(error)("\n".join([str(error), *bounds])) from error
         raise
     look = scan if scan is not None else kvstore.local_path(store.url) is not None
     levels = _levels(store, look=look)
     listed = members if len(members) > 1 or any(one.name.startswith("labels/") for one in members) else ()
-    return LayerInfo(store.url, _format(store), levels, _objects(store, look=look), store.sources, listed)
+    return LayerInfo(store.url, store.family, levels, _objects(store, look=look), store.sources, listed)
 
 
-def _chunk_bounds(url: str) -> list[str]:
-    """Return, in words, where the chunks of a precomputed layer lie whose info makes no volume."""
-    lines = []
-    with contextlib.suppress(StoreError, AttributeError, KeyError, TypeError):
-        for mip, scale in enumerate(load_info(url)["scales"]):
-            boxes = [one.box for one in precomputed_objects(kvstore.join(url, scale["key"])) if one.box is not None]
-            if boxes:
-                bounds = functools.reduce(BoundingBox.union, boxes)
-                lines.append(f"mip {mip} has {len(boxes):,} chunks in {bounds} (z0-z1_y0-y1_x0-x1)")
-    return lines
+def _remains(url: str) -> list[str]:
+    """Return, in words, what there is of a layer whose metadata make no volume."""
+    with contextlib.suppress(StoreError):
+        return recognise(url).remains(url)
+    return []
 
 
 def _levels(store: Store, *, look: bool) -> tuple[LevelInfo, ...]:
-    if isinstance(store, PrecomputedStore | ZarrStore):
-        return tuple(_level(level, look=look) for level in levels_of(store))
+    if store.of_chunks:
+        return tuple(_level(level, look=look) for level in store.levels())
     path = kvstore.local_path(store.url)
     size = _bytes_of(path) if look and path is not None else None
     encoding = store.layout.encoding or "-"
@@ -269,13 +257,7 @@ def _bytes_of(path: Path) -> int:
     return path.stat().st_size
 
 
-def _format(store: Store) -> str:
-    if isinstance(store, PrecomputedStore | ZarrStore):
-        return "precomputed" if isinstance(store, PrecomputedStore) else "zarr"
-    return "file" if store.opened is None else store.opened.format
-
-
-def _level(level: LevelContents, *, look: bool) -> LevelInfo:
+def _level(level: Store, *, look: bool) -> LevelInfo:
     layout = level.layout
     names = [layout.encoding or "raw", "" if layout.compression in (None, "none") else str(layout.compression)]
     if level.background is not None:
@@ -285,12 +267,12 @@ def _level(level: LevelContents, *, look: bool) -> LevelInfo:
         return LevelInfo(level.spec, encoding, level.expected, None, None)
     stored = others = size = 0
     bounds: BoundingBox | None = None
-    for found in level.objects():
+    for found in level.contents():
         outside = found.box is not None and found.box not in level.spec.box
         once = not outside and not _other_name(found.url)
         stored, others, size = stored + once, others + outside, size + found.size
         bounds = found.box if bounds is None or found.box is None else bounds.union(found.box)
-    local = kvstore.local_path(level.url) is not None
+    local = kvstore.local_path(level.directory) is not None
     return LevelInfo(level.spec, encoding, level.expected, stored, size if local else None, bounds, others)
 
 
@@ -303,10 +285,7 @@ def _other_name(url: str) -> bool:
 
 
 def _objects(store: Store, *, look: bool) -> tuple[ObjectInfo, ...]:
-    if not isinstance(store, PrecomputedStore):
-        return ()
-    info = load_info(store.url)
-    return tuple(_object(store.url, kind, look=look) for kind in ("mesh", "skeletons") if info.get(kind))
+    return tuple(_object(store.url, kind, look=look) for kind in store.objects())
 
 
 def _object(layer: str, kind: str, *, look: bool) -> ObjectInfo:

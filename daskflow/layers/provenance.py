@@ -69,18 +69,15 @@ class WriteProvenance(Finish):
     """Writes what `provenance` returns with the data: the last thing that a finished job does.
 
     Precomputed layers have a file ``provenance`` in CloudVolume's form, to whose ``processing`` the job is added, other
-    data a file ``<name>.provenance.json`` beside them. A run whose last steps are repeated has one entry still. What is
-    there but has another form is kept as ``<file>.old``.
+    data a file ``<name>.provenance.json`` beside them. A run whose last steps are repeated has one entry still.
 
     Attributes:
-        url: the layer or file.
-        inside: whether it is a precomputed layer.
+        provenance: URL of the provenance of the layer or file.
         mip: the level that was written; what other levels are read for does not change with it.
         levels: how many levels were written, from `mip` on.
     """
 
-    url: str
-    inside: bool
+    provenance: str
     mip: int = 0
     levels: int = 1
 
@@ -88,7 +85,7 @@ class WriteProvenance(Finish):
         record = {**provenance(report), "mip": self.mip}
         if self.levels > 1:
             record["mips"] = list(range(self.mip, self.mip + self.levels))
-        add_note(self.url, self.inside, record)
+        add_note(self.provenance, record)
 
 
 @dataclass(frozen=True)
@@ -96,18 +93,16 @@ class NoteInSource(Finish):
     """Adds to the provenance of a layer what a finished job has made of it; what is read there does not change with it.
 
     Attributes:
-        url: the layer that was read.
-        inside: whether it is a precomputed layer.
+        provenance: URL of the provenance of the layer that was read.
         target: URL of what was written.
     """
 
-    url: str
-    inside: bool
+    provenance: str
     target: str
 
     def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002
         record = {**provenance(report), "mip": None, "written_to": kvstore.redact(self.target)}
-        add_note(self.url, self.inside, record)
+        add_note(self.provenance, record)
 
 
 def notes_in_sources(volume: Volume, target: str) -> tuple[NoteInSource, ...]:
@@ -117,10 +112,10 @@ def notes_in_sources(volume: Volume, target: str) -> tuple[NoteInSource, ...]:
         StoreAccessError: a layer is read over http.
     """
     stores = [node.store for node in sources(volume)]
-    layers = {store.opened.url: store.opened.format for store in stores if store.opened is not None}
+    layers = {store.opened.url: store for store in stores if store.opened is not None}
     for url in layers:
         kvstore.refuse_http(url)
-    return tuple(NoteInSource(url, format_name == "precomputed", target) for url, format_name in layers.items())
+    return tuple(NoteInSource(store.provenance_url(url), target) for url, store in layers.items())
 
 
 def _versions() -> dict[str, str]:

@@ -19,13 +19,10 @@ from daskflow.geometry import BoundingBox
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.lock import Lease
 from daskflow.jobs.outputs import forget, jobs_of, leased
-from daskflow.stores import kvstore
-from daskflow.stores.contents import LevelContents, levels_of
+from daskflow.stores import Store, kvstore
 from daskflow.stores.objects.files import sized_names
 from daskflow.stores.objects.object_info import object_directory
 from daskflow.stores.opening import open_store, split_prefix
-from daskflow.stores.precomputed import PrecomputedStore
-from daskflow.stores.precomputed_info import Info, edit_info, load_info
 from daskflow.volume.output import Output
 
 _THREADS = 16
@@ -116,7 +113,7 @@ class Removal:
 
     def _remove(self) -> int:
         if self.keys or self.mips:
-            edit_info(self.url, self._without)
+            open_store(self.url).forget(self.mips, self.keys)
         removed = 0
         with ThreadPoolExecutor(_THREADS) as pool:
             for part in self.parts:
@@ -125,10 +122,6 @@ class Removal:
                     removed += len(urls)
                 _drop_empty(part.directory)
         return removed
-
-    def _without(self, info: Info) -> Info:
-        scales = [scale for mip, scale in enumerate(info["scales"]) if mip not in self.mips]
-        return {k: v for k, v in info.items() if k not in self.keys} | {"scales": scales}
 
 
 def plan_removal(
@@ -160,7 +153,7 @@ def plan_removal(
     if not (mips or mesh or skeletons or forget or box is not None):
         return _plan_whole(place)
     store = open_store(place)
-    levels = _chosen(levels_of(store), sorted(set(mips)), store.url)
+    levels = _chosen(store.levels(), sorted(set(mips)), store.url)
     if (box is not None or forget) and not levels:
         raise ParameterError("a box, and what to forget, need the mips they are about")
     if forget:
@@ -169,9 +162,9 @@ def plan_removal(
     if box is not None:
         _check_box(levels[0], box)
     keys = [key for key, chosen in (("mesh", mesh), ("skeletons", skeletons)) if chosen]
-    if keys and not isinstance(store, PrecomputedStore):
+    if keys and not store.encloses:
         raise ParameterError(f"{kvstore.redact(store.url)} is no precomputed layer, and has no meshes or skeletons")
-    parts += [_directory_part(store.url, key) for key in keys]
+    parts += [_directory_part(store, key) for key in keys]
     forgotten = tuple(level.mip for level in levels) if forget else ()
     gone = [Output(store.url, "level", mip=level.mip).placed() for level in levels]
     gone += [Output(object_directory(store.url, key), key, layer=store.url).placed() for key in keys]
@@ -215,22 +208,22 @@ def _jobs(layer: str, gone: Sequence[Output]) -> tuple[tuple[str, ...], tuple[Ou
     return tuple(home.url for home in homes), tuple(gone)
 
 
-def _chosen(levels: list[LevelContents], mips: list[int], url: str) -> list[LevelContents]:
+def _chosen(levels: list[Store], mips: list[int], url: str) -> list[Store]:
     wrong = [mip for mip in mips if not 0 <= mip < len(levels)]
     if wrong:
         raise ParameterError(f"{kvstore.redact(url)} has mips 0 to {len(levels) - 1}, no mip {wrong[0]}")
     return [levels[mip] for mip in mips]
 
 
-def _check_forgettable(store: object, mips: list[int], *, whole: bool) -> None:
-    if not isinstance(store, PrecomputedStore):
+def _check_forgettable(store: Store, mips: list[int], *, whole: bool) -> None:
+    if not store.forgets:
         raise ParameterError("only levels of precomputed layers can be taken out of the metadata")
     count = len(store.mips)
     if not whole or mips[0] == 0 or mips != list(range(mips[0], count)):
         raise ParameterError(f"of mips 0 to {count - 1} only the coarsest can be forgotten, whole, and not mip 0")
 
 
-def _check_box(level: LevelContents, box: BoundingBox) -> None:
+def _check_box(level: Store, box: BoundingBox) -> None:
     spec = level.spec
     assert spec.chunk is not None
     aligned = box.align(spec.chunk, spec.box.start).clip(spec.box)
@@ -238,13 +231,13 @@ def _check_box(level: LevelContents, box: BoundingBox) -> None:
         raise AlignmentError(f"box {box} cuts chunks of {spec.chunk} voxels zyx; nearest is {aligned}")
 
 
-def _box_of(level: LevelContents, finest: LevelContents, box: BoundingBox) -> BoundingBox:
+def _box_of(level: Store, finest: Store, box: BoundingBox) -> BoundingBox:
     """Return a box of the finest level in voxels of another, those that are all inside.
 
     Raises:
         ParameterError: chunks that do not tell where they are, or a box outside the layer.
     """
-    if level.zarr or level.spec.shard is not None or level.spec.chunk is None:
+    if not level.names_tell:
         raise ParameterError(
             f"mip {level.mip} is not in chunk files whose names tell where they are: remove whole mips, or fill the box"
         )
@@ -260,22 +253,23 @@ def _box_of(level: LevelContents, finest: LevelContents, box: BoundingBox) -> Bo
     return BoundingBox((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
-def _level_part(level: LevelContents, box: BoundingBox | None) -> Part:
+def _level_part(level: Store, box: BoundingBox | None) -> Part:
     def inside() -> Iterator[tuple[str, int]]:
-        for found in level.objects():
+        for found in level.contents():
             if box is None or (found.box is not None and found.box.clip(box) == found.box):
                 yield found.url, found.size
 
-    return _part(f"mip {level.mip}" + ("" if box is None else f", {box}"), level.url, inside)
+    return _part(f"mip {level.mip}" + ("" if box is None else f", {box}"), level.directory, inside)
 
 
-def _directory_part(layer: str, key: str) -> Part:
-    directory = object_directory(layer, key)
+def _directory_part(store: Store, key: str) -> Part:
+    layer, directory = store.url, object_directory(store.url, key)
     path = kvstore.local_path(directory)
     if path is not None and path.is_symlink():
         raise StoreAccessError(f"{path} is a link to another place; remove that by itself")
     name = directory.removeprefix(f"{kvstore.normalise(layer)}/")
-    if name.split("/")[0] in {str(scale["key"]).split("/")[0] for scale in load_info(layer)["scales"]}:
+    inside = {level.directory.removeprefix(f"{kvstore.normalise(layer)}/").split("/")[0] for level in store.levels()}
+    if name.split("/")[0] in inside:
         raise ParameterError(
             f"the {key} of {kvstore.redact(layer)} are said to be in {name}, among chunks; not removed"
         )

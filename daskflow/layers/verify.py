@@ -27,10 +27,8 @@ from daskflow.jobs.sinks import safe_name
 from daskflow.jobs.stream import Policy, Stream
 from daskflow.stores import kvstore
 from daskflow.stores.base import Store
-from daskflow.stores.contents import chunks_of_two_names, levels_of
 from daskflow.stores.local_files import replacing, sweep
 from daskflow.stores.opening import open_store, split_prefix
-from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.volume.blocks import default_block
 from daskflow.volume.output import Output, place_of
 from daskflow.volume.stage import BlockResult, Estimate, Stage, Task
@@ -134,10 +132,8 @@ def _with_background(store: Store) -> Store:
 
 def _chunks_of_two_names(store: Store, mip: int | None) -> list[str]:
     """Return the chunks of a local layer that several files hold, by level and box."""
-    if not isinstance(store, PrecomputedStore) or kvstore.local_path(store.url) is None:
-        return []
-    files = (level for level in levels_of(store) if mip in (None, level.mip) and level.spec.shard is None)
-    return [f"mip {level.mip} {box}" for level in files for box in chunks_of_two_names(level.url)]
+    levels = store.levels() if store.of_chunks else []
+    return [f"mip {level.mip} {box}" for level in levels if mip in (None, level.mip) for box in level.twins()]
 
 
 class _Check:

@@ -2,119 +2,59 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import (
-    AlignmentError,
     BoundsError,
     CorruptChunkError,
-    GeometryError,
-    MetadataMismatchError,
     MissingChunkError,
     ParameterError,
+    StoreAccessError,
     StoreError,
-    StoreNotFoundError,
 )
-from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore
+from daskflow.stores.asked import Layout, Opened, Opening
+from daskflow.stores.refusals import check_aligned, check_mip
+
+if TYPE_CHECKING:
+    from daskflow.stores.stored_chunks import StoredObject
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How voxels are laid out and compressed in a new layer; None leaves the choice to the format.
-
-    Attributes:
-        chunk: voxels per chunk (zyx).
-        shard: voxels per shard (zyx), a multiple of `chunk`; None without shards.
-        encoding: precomputed: raw, png, jpeg, jxl, compressed_segmentation, compresso, crackle, fpzip, zfpc; zarr: a
-            codec, e.g. zstd, blosc, raw.
-        quality: of a lossy encoding (fpzip: bits kept of each number), or the level of a codec that has levels.
-        compression: second stage where the format has one: gzip, br, zstd or none.
-        effort: of an encoding that may search longer for fewer bytes.
-    """
-
-    chunk: Zyx | None = None
-    shard: Zyx | None = None
-    encoding: str | None = None
-    quality: int | None = None
-    compression: str | None = None
-    effort: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("chunk", "shard"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, as_zyx(getattr(self, name), name=name))
-                if min(getattr(self, name)) < 1:
-                    raise GeometryError(f"{name} {getattr(self, name)} zyx must be at least 1 on every axis")
-
-
-@dataclass(frozen=True)
-class Opening:
-    """How a caller wants a layer opened; what is given wins over what a file says, which is often wrong.
-
-    A precomputed layer, whose info is the format itself, refuses axes, a time, another voxel size or offset.
-
-    Attributes:
-        mip: level, 0 is the finest.
-        fill_missing: read missing chunks as zeros and count them.
-        dataset: name inside a file that holds several arrays.
-        voxel_size: nm (zyx).
-        voxel_offset: global coordinates of the first voxel (zyx).
-        layer_type: meaning of the voxels.
-        axes: names of the stored axes, e.g. ``zyxc``.
-        time: point of a time axis, from 0.
-    """
-
-    mip: int = 0
-    fill_missing: bool = False
-    dataset: str | None = None
-    voxel_size: tuple[float, float, float] | None = None
-    voxel_offset: Zyx | None = None
-    layer_type: LayerType | None = None
-    axes: str | None = None
-    time: int | None = None
-
-
-@dataclass(frozen=True)
-class Opened:
-    """How a store came to be.
-
-    Attributes:
-        format: name of the format.
-        url: what was opened (normalised); the store's own may lie below it.
-        opening: what the caller stated.
-    """
-
-    format: str
-    url: str
-    opening: Opening
 
 
 class Store(ABC):
     """The voxels of one mip at one location; cheap to build, small to pickle, safe to use from several threads.
 
-    Subclasses answer `_read`, `_write`, `fingerprint` and `check_writable`; handles are opened lazily.
+    Subclasses answer `_read`, `_write`, `fingerprint` and `check_writable`; handles are opened lazily. What else a
+    format can do, its stores say by the attributes and methods that have defaults here.
 
     Attributes:
+        of_chunks: whether it is a layer of levels, whose chunks are objects that can be listed and removed.
+        encloses: whether a layer holds its provenance, meshes, skeletons and statistics, which else lie beside it.
+        forgets: whether levels can be taken out of the metadata.
+        shown: whether Neuroglancer reads all mips by itself, as a precomputed layer.
         url: where it is, with a scheme.
         mips: the spec of every level, finest first.
         mip: the level that is read and written.
         fill_missing: read chunks that were never written as zeros (and count them) instead of raising.
         background: what chunks hold that were left out, as the metadata say; None where every chunk is stored.
         opened: how `open_store` or `create_store` was asked for it; None for a store that was made otherwise.
-        sources: where axes, voxel_size, voxel_offset, layer_type and channel_names come from, in words; empty when the
-            format itself says them.
+        sources: where axes, voxel_size, voxel_offset, layer_type and channel_names come from, in words.
     """
 
+    of_chunks: ClassVar[bool] = False
+    encloses: ClassVar[bool] = False
+    forgets: ClassVar[bool] = False
+    shown: bool = False
     opened: Opened | None = None
     background: float | None = None
     sources: Mapping[str, str] = MappingProxyType({})
@@ -138,6 +78,21 @@ class Store(ABC):
     def layout(self) -> Layout:
         """How the level is laid out and compressed, as far as it can be told; a new level can be made alike."""
         return Layout(chunk=self.spec.chunk, shard=self.spec.shard)
+
+    @property
+    def options(self) -> Layout:
+        """The encoding of chunks, its quality and effort, that a copy in the same format gets; none unless it has."""
+        return Layout()
+
+    @property
+    def lossy(self) -> bool:
+        """Whether voxels that are written may read as other values, so that copies of copies get worse."""
+        return False
+
+    @property
+    def family(self) -> str:
+        """Name of the format for people."""
+        return "file" if self.opened is None else self.opened.format
 
     @property
     def shared(self) -> bool:
@@ -249,6 +204,101 @@ class Store(ABC):
                 pass
             yield chunks[number]
 
+    def levels(self) -> list[Store]:
+        """Return the stores of all levels, finest first.
+
+        Raises:
+            ParameterError: it is no layer of chunks, but e.g. a TIFF file.
+        """
+        if not self.of_chunks:
+            raise ParameterError(f"{kvstore.redact(self.url)} is one file, no layer of chunks")
+        return [self.with_mip(mip) for mip in range(len(self.mips))]
+
+    @property
+    def directory(self) -> str:
+        """URL of the directory that the chunks of the level are in."""
+        return self.url
+
+    @property
+    def expected(self) -> int | None:
+        """How many objects the level has when none is missing; None for files."""
+        if not self.of_chunks:
+            return None
+        unit = self.spec.write_unit or self.spec.box.shape
+        return math.prod(-(-n // u) for n, u in zip(self.spec.box.shape, unit, strict=True))
+
+    @property
+    def names_tell(self) -> bool:
+        """Whether the names of chunks tell which voxels they hold, so that those in a box can be removed."""
+        return False
+
+    def contents(self) -> Iterator[StoredObject]:
+        """Yield what is stored of the level, in no order: objects named as the format names them; no link is followed.
+
+        Raises:
+            StoreAccessError: it cannot be listed, or the directory is a link.
+        """
+        path = kvstore.local_path(self.directory)
+        if path is not None and path.is_symlink():
+            raise StoreAccessError(f"{path} is a link to another place; name that layer instead")
+        yield from self._contents()
+
+    def _contents(self) -> Iterator[StoredObject]:
+        """Yield chunks and shards in `directory`."""
+        raise NotImplementedError
+
+    def twins(self) -> Iterator[BoundingBox]:
+        """Yield the chunks of the level that several objects hold, of which the newest counts."""
+        yield from ()
+
+    @property
+    def extensible(self) -> bool:
+        """Whether meshes, statistics and the like can be put into the layer."""
+        return self.encloses and not self.url.startswith(("http://", "https://"))
+
+    @classmethod
+    def provenance_url(cls, url: str) -> str:
+        """Return where the provenance of a layer or file at `url` is."""
+        return f"{url}/provenance" if cls.encloses else f"{url}.provenance.json"
+
+    def objects(self) -> dict[str, str]:
+        """Return the directories of the layer's meshes and skeletons, by kind (mesh, skeletons), as named in it."""
+        return {}
+
+    def corrected(self, specs: Sequence[VolumeSpec], *, moved: bool) -> dict[str, bytes]:  # noqa: ARG002
+        """Return the metadata files, by URL, that say of all levels what `specs` does.
+
+        Args:
+            specs: the levels with another kind, voxel size or offset.
+            moved: whether the offset is stated; otherwise it is left as it is.
+
+        Raises:
+            ParameterError: the format keeps no such metadata, or cannot say it without a loss.
+        """
+        raise ParameterError(
+            f"{self.family} files are written whole: open it with what is right (--voxel-size, --voxel-offset,"
+            " --layer-type) and save it anew"
+        )
+
+    def forget(self, mips: Sequence[int], objects: Sequence[str]) -> None:
+        """Take levels, and kinds of objects, out of the metadata."""
+        raise NotImplementedError
+
+    @classmethod
+    def check_layout(cls, spec: VolumeSpec, layout: Layout) -> None:  # noqa: ARG003
+        """Raise when chunks of the format cannot hold a volume in the encoding that a layout states.
+
+        Raises:
+            ParameterError: they cannot, or there is no such encoding or option.
+            MissingDependencyError: its library is not installed.
+        """
+        return
+
+    @classmethod
+    def effective_shard(cls, size: Zyx, chunk: Zyx, shard: Zyx) -> Zyx:  # noqa: ARG003
+        """Return the voxels (zyx) that one writer of a shard must own, in a volume of some size."""
+        return shard
+
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """Return, as JSON, what changes when other voxels would be read; reading changes nothing of it.
@@ -265,58 +315,7 @@ class Store(ABC):
         """Raise StoreAccessError, in less than a second, when the location refuses writes."""
 
 
-def check_mip(mip: int, levels: int, url: str) -> None:
-    """Raise unless level `mip` is one of the `levels` that `url` has.
-
-    Raises:
-        ParameterError: a negative mip.
-        StoreNotFoundError: there is no such level; the message says which there are.
-    """
-    if mip < 0:
-        raise ParameterError(f"mip {mip} must be at least 0 (the finest level)")
-    if mip >= levels:
-        there = "only mip 0" if levels == 1 else f"mips 0 to {levels - 1}" if levels else "no mip"
-        raise StoreNotFoundError(f"{url} has no mip {mip}; it has {there}")
-
-
-def check_aligned(box: BoundingBox, spec: VolumeSpec, url: str = "the volume") -> None:
-    """Raise unless one writer may own `box`: whole write units, or up to the volume's edge.
-
-    Raises:
-        BoundsError: the box reaches outside `spec.box`.
-        AlignmentError: it is not whole units; the message names the nearest box that is.
-    """
-    if box not in spec.box:
-        raise BoundsError(f"box {box} is not inside {spec.box} (z0-z1_y0-y1_x0-x1) of {url}")
-    unit = spec.write_unit
-    if unit is None or box.empty:
-        return
-    assert spec.chunk_origin is not None
-    nearest = box.align(unit, spec.chunk_origin).clip(spec.box)
-    if nearest != box:
-        kind = "shards" if spec.shard else "chunks"
-        raise AlignmentError(
-            f"box {box} (z0-z1_y0-y1_x0-x1) is not whole {kind} of {unit} voxels (zyx) from {spec.chunk_origin} "
-            f"in {url}; nearest is {nearest}"
-        )
-
-
 ReadBox = Callable[[BoundingBox], Array]
-
-
-def refuse_unknown_size(location: str, stored: VolumeSpec, spec: VolumeSpec) -> None:
-    """Raise when voxels of unknown size would go into a level whose voxels are not of 1 nm.
-
-    Raises:
-        MetadataMismatchError: the message says how to state the size.
-    """
-    if spec.voxel_size is None and stored.voxel_size is not None and stored.spacing != spec.spacing:
-        size = [f"{value:g}" for value in stored.voxel_size]
-        raise MetadataMismatchError(
-            f"{location} has voxels of {' x '.join(size)} nm (zyx), and the voxel size of what is written is unknown;"
-            f" if it is the same, state it where the volume is opened: --voxel-size {' '.join(size)}"
-            f" (voxel_size=({', '.join(size)}) in Python)"
-        )
 
 
 @dataclass(frozen=True)
@@ -339,6 +338,8 @@ class Format:
         datasets: whether ``file.suffix:dataset`` names an array inside the file.
         needs_voxel_size: whether its metadata cannot leave the voxel size open; an unknown one is written as 1 nm.
         levels: whether a layer of chunks can have several levels.
+        store: class of its stores, which says what a layer can do before there is one.
+        remains: (url) -> what can be said, a line each, of a layer whose metadata make no volume.
     """
 
     name: str
@@ -353,46 +354,8 @@ class Format:
     datasets: bool = False
     needs_voxel_size: bool = False
     levels: bool = True
+    store: type[Store] = Store  # type: ignore[type-abstract]
+    remains: Callable[[str], list[str]] = lambda _: []
 
 
-def refuse_cast(dtype: np.dtype[Any], allowed: Sequence[str], target: str) -> None:
-    """Raise when a format cannot hold a dtype, naming the cast to use.
-
-    Raises:
-        ParameterError: `dtype` is not among `allowed`.
-    """
-    if dtype.name in allowed:
-        return
-    wider = {"b": ("uint8",), "i": ("uint64", "uint32"), "u": ("uint32", "uint64"), "f": ("float32", "float64")}
-    cast = next((name for name in wider.get(dtype.kind, ()) if name in allowed), allowed[0])
-    raise ParameterError(
-        f"{target} cannot hold {dtype.name}; cast with astype({cast!r}) (astype -d {cast})."
-        f" It holds {', '.join(allowed)}"
-    )
-
-
-def refuse_mismatch(
-    location: str,
-    stored: Mapping[str, Any],
-    wanted: Mapping[str, Any],
-    *,
-    advice: str = "delete it or write elsewhere",
-) -> None:
-    """Raise when metadata that exist differ from what would be written, showing each difference.
-
-    Args:
-        location: what is compared, for the message.
-        stored: what is there, by name.
-        wanted: what would be written; names that are absent here are not compared.
-        advice: what to do then.
-
-    Raises:
-        MetadataMismatchError: a value differs.
-    """
-    lines = [
-        f"  {name}: stored {stored.get(name)!r}, wanted {value!r}"
-        for name, value in wanted.items()
-        if stored.get(name) != value
-    ]
-    if lines:
-        raise MetadataMismatchError("\n".join([f"{location} exists and differs; {advice}:", *lines]))
+__all__ = ["Array", "Format", "Layout", "Opened", "Opening", "ReadBox", "Store"]

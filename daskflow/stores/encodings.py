@@ -10,8 +10,9 @@ import numpy as np
 from daskflow.errors import DaskflowError, ParameterError
 from daskflow.geometry import VolumeSpec
 from daskflow.stores import codecs
-from daskflow.stores.base import Array, Layout, refuse_cast
+from daskflow.stores.base import Array, Layout
 from daskflow.stores.codecs import Codec, Scale, Shape
+from daskflow.stores.refusals import refuse_cast
 
 _UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 

@@ -23,7 +23,7 @@ from daskflow.errors import (
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes, find_axes
-from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip, refuse_cast
+from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store
 from daskflow.stores.counting import count
 from daskflow.stores.hdf5_attributes import as_written, image_shape, stated_by
 from daskflow.stores.hdf5_contents import (
@@ -47,6 +47,7 @@ from daskflow.stores.local_files import (
     replacing,
     slabs,
 )
+from daskflow.stores.refusals import check_mip, refuse_cast
 from daskflow.stores.stated import settle
 
 _SUFFIXES = (".h5", ".hdf5", ".hdf")

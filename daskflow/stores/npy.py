@@ -12,7 +12,7 @@ from daskflow.errors import CorruptChunkError, ParameterError, UnknownFormatErro
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes, find_axes
-from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip, refuse_cast
+from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store
 from daskflow.stores.local_files import (
     NUMBERS,
     FileStore,
@@ -23,6 +23,7 @@ from daskflow.stores.local_files import (
     replacing,
     slabs,
 )
+from daskflow.stores.refusals import check_mip, refuse_cast
 from daskflow.stores.stated import Stated, settle
 
 _MAGIC = b"\x93NUMPY"

@@ -12,7 +12,8 @@ from daskflow.errors import CorruptChunkError, MetadataMismatchError, ParameterE
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore
 from daskflow.stores.axes import SPATIAL, Axes, find_axes
-from daskflow.stores.base import Format, Layout, Opening, Store, check_mip
+from daskflow.stores.base import Format, Layout, Opening, Store
+from daskflow.stores.driven import BACKGROUND_KEY, check_same
 from daskflow.stores.ome_metadata import (
     VERSIONS,
     Image,
@@ -27,15 +28,9 @@ from daskflow.stores.ome_metadata import (
     scales_of,
 )
 from daskflow.stores.placement import whole_voxels
+from daskflow.stores.refusals import check_mip
 from daskflow.stores.stated import Stated, settle
-from daskflow.stores.zarr_arrays import (
-    BACKGROUND_KEY,
-    StoredArray,
-    ZarrStore,
-    check_same,
-    new_array,
-    open_zarr,
-)
+from daskflow.stores.zarr_arrays import ZarrStore, new_array, open_zarr, stored_array
 from daskflow.stores.zarr_attributes import OWN_KEY, own, own_attributes
 from daskflow.stores.zarr_metadata import array_shape
 from daskflow.stores.zarr_nodes import Node, arrays_below, new_group, read_node, write_node
@@ -199,7 +194,7 @@ def _open_image(node: Node, image: Image, opening: Opening) -> ZarrStore:
         )
         for level, start, scale in zip(shapes, starts, scales, strict=True)
     ]
-    stored = StoredArray.of(arrays[opening.mip], axes)
+    stored = stored_array(arrays[opening.mip], axes)
     store = ZarrStore(node.url, specs, stored, mip=opening.mip, fill_missing=opening.fill_missing)
     store.background = arrays[opening.mip].attributes.get(BACKGROUND_KEY)
     store.sources = sources
@@ -306,7 +301,7 @@ def _add_level(group: Node, image: Image | None, spec: VolumeSpec, layout: Layou
     count = len(image.levels) if image else 0
     path = f"s{count}" if image and image.levels[0].path == "s0" else str(count)
     array = new_array(kvstore.join(group.url, path), spec, layout, group.version, {})
-    StoredArray.of(array, Axes(tuple(range(spec.ndim)))).view()
+    stored_array(array, Axes(tuple(range(spec.ndim)))).view()
     attributes = _with_level(group, spec, level_json(path, spec, image, Axes(tuple(range(spec.ndim)))))
     write_node(array)
     write_node(Node(group.url, group.version, "group", _consolidated(group, path, array), attributes))
@@ -378,6 +373,7 @@ FORMATS = (
         suffixes=(".zarr",),
         rank=30,
         prefixes=("zarr",),
+        store=ZarrStore,
         create=functools.partial(create_ome, version=None),
         needs_voxel_size=True,
     ),
@@ -386,6 +382,7 @@ FORMATS = (
         open=open_ome,
         recognises=lambda _: False,
         rank=31,
+        store=ZarrStore,
         create=functools.partial(create_ome, version="0.4"),
         needs_voxel_size=True,
     ),

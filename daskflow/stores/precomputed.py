@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from daskflow.errors import MissingChunkError, ParameterError, StoreError, StoreNotFoundError
-from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import cloudvolume_files, kvstore, precomputed_shards, stamps
-from daskflow.stores.base import Array, Format, Layout, Opening, Store, check_mip
+from daskflow.stores.base import Array, Format, Layout, Opening, Store
 from daskflow.stores.chunk_objects import ChunkObjects, ChunkShards, ChunkSource
 from daskflow.stores.cloudvolume_files import ChunkFiles
 from daskflow.stores.counting import count
@@ -21,7 +22,10 @@ from daskflow.stores.encoded_chunks import EncodedChunks
 from daskflow.stores.encodings import ENCODINGS, Encoding
 from daskflow.stores.precomputed_driver import read_box, shared_view, write_box
 from daskflow.stores.precomputed_info import (
+    KINDS,
     add_scale,
+    check_layout,
+    corrected_info,
     driver_metadata,
     edit_info,
     info_stamp,
@@ -29,20 +33,24 @@ from daskflow.stores.precomputed_info import (
     load_info,
     save_info,
     specs_of,
+    without,
 )
-from daskflow.stores.stored_chunks import precomputed_units
+from daskflow.stores.refusals import check_mip
+from daskflow.stores.sharding import shard_shape, sharding_spec
+from daskflow.stores.stored_chunks import StoredObject, precomputed_objects, precomputed_units
+
+_STATED = {"axes", "voxel_size", "voxel_offset", "layer_type", "channel_names"}
 
 
 class PrecomputedStore(Store):
     """One mip of a precomputed volume.
 
     The layer's Fortran-ordered xyzc is C-ordered czyx, so voxels are read and written through a transposed view.
-
-    Attributes:
-        shown: whether Neuroglancer decodes the encodings of all mips.
     """
 
-    shown = True
+    of_chunks = True
+    encloses = True
+    forgets = True
 
     def __init__(
         self,
@@ -80,6 +88,7 @@ class PrecomputedStore(Store):
         store.background = background
         encodings = [ENCODINGS.get(scale["encoding"].lower()) for scale in info["scales"]]
         store.shown = all(encoding is not None and encoding.shown for encoding in encodings)
+        store.sources = dict.fromkeys(_STATED if mips[mip].layer_type else _STATED - {"layer_type"}, "info")
         return store
 
     @property
@@ -101,18 +110,20 @@ class PrecomputedStore(Store):
 
     @property
     def options(self) -> Layout:
-        """The encoding of chunks, its quality and effort, without the rest of `layout`."""
         return self.encoding.layout(self._scale)
 
     @property
     def lossy(self) -> bool:
-        """Whether voxels that are written may read as other values, so that copies of copies get worse."""
         return not self.encoding.written or self.encoding.lossy(self.options.quality)
 
     @property
     def encoding(self) -> Encoding:
         """How chunks are encoded."""
         return ENCODINGS[self._scale["encoding"]]
+
+    @property
+    def directory(self) -> str:
+        return kvstore.join(self.url, self._scale["key"])
 
     @functools.cached_property
     def _scale(self) -> dict[str, Any]:
@@ -126,6 +137,41 @@ class PrecomputedStore(Store):
         return None if path is None else path / self._scale["key"]
 
     @property
+    def names_tell(self) -> bool:
+        return self.spec.shard is None
+
+    def _contents(self) -> Iterator[StoredObject]:
+        return precomputed_objects(self.directory)
+
+    def twins(self) -> Iterator[BoundingBox]:
+        if self._directory is None or self.spec.shard is not None:
+            return
+        seen: set[BoundingBox | None] = set()
+        for one in self._contents():
+            if one.box is not None and one.box in seen:
+                yield one.box
+            seen.add(one.box)
+
+    def objects(self) -> dict[str, str]:
+        info = load_info(self.url)
+        return {kind: info[kind] for kind in KINDS if info.get(kind)}
+
+    def corrected(self, specs: Sequence[VolumeSpec], *, moved: bool) -> dict[str, bytes]:  # noqa: ARG002
+        info = corrected_info(load_info(self.url), specs, self.url)
+        return {info_url(self.url): json.dumps(info, indent=2).encode()}
+
+    def forget(self, mips: Sequence[int], objects: Sequence[str]) -> None:
+        edit_info(self.url, lambda info: without(info, mips, objects))
+
+    @classmethod
+    def check_layout(cls, spec: VolumeSpec, layout: Layout) -> None:
+        check_layout(spec, layout)
+
+    @classmethod
+    def effective_shard(cls, size: Zyx, chunk: Zyx, shard: Zyx) -> Zyx:
+        return shard_shape(size, chunk, sharding_spec(size, chunk, shard))
+
+    @property
     def _chunks(self) -> EncodedChunks:
         """The chunks as bytes, for what tensorstore's driver does not do."""
         source: ChunkSource
@@ -134,7 +180,7 @@ class PrecomputedStore(Store):
         elif self._directory is not None:
             source = ChunkFiles(self._directory, self._most, self.compression or "none")
         else:
-            self._objects = self._objects or ChunkObjects(kvstore.join(self.url, self._scale["key"]), self._most)
+            self._objects = self._objects or ChunkObjects(self.directory, self._most)
             source = self._objects
         return EncodedChunks(source, self.spec, self._metadata)
 
@@ -207,8 +253,7 @@ class PrecomputedStore(Store):
         self._chunks.write(box, array, drop=drop)
 
     def stored_chunks(self, box: BoundingBox) -> Iterator[BoundingBox]:
-        scale = self._scale
-        return precomputed_units(kvstore.join(self.url, scale["key"]), self.spec, scale["sharding"], box)
+        return precomputed_units(self.directory, self.spec, self._scale["sharding"], box)
 
     def note_background(self, value: float) -> None:
         def noted(info: dict[str, Any]) -> dict[str, Any]:
@@ -247,7 +292,7 @@ class PrecomputedStore(Store):
         ``info``, in which `create_precomputed` keeps how it looked before a mip was added.
         """
         key = json.loads(self._metadata)["scale_metadata"]["key"]
-        written = {"provenance": stamps.provenance_stamp(kvstore.join(self.url, "provenance"), self.mip)}
+        written = {"provenance": stamps.provenance_stamp(self.provenance_url(self.url), self.mip)}
         directory = kvstore.local_path(self.url)
         if directory is not None:
             written["chunks"] = stamps.directory_stamp(directory / key)
@@ -283,6 +328,7 @@ def open_precomputed(url: str, opening: Opening) -> Store:
     store = PrecomputedStore.from_info(url, load_info(url), mip=opening.mip, fill_missing=opening.fill_missing)
     if opening.layer_type is not None:
         store.mips = tuple(spec.replace(layer_type=opening.layer_type) for spec in store.mips)
+        store.sources = {**store.sources, "layer_type": "option --layer-type"}
     return store
 
 
@@ -298,6 +344,18 @@ def create_precomputed(url: str, spec: VolumeSpec, mip: int, layout: Layout) -> 
     return store
 
 
+def remains(url: str) -> list[str]:
+    """Return, a line each, where the chunks of every level lie, for a layer whose info makes no volume."""
+    lines = []
+    with contextlib.suppress(StoreError, AttributeError, KeyError, TypeError):
+        for mip, scale in enumerate(load_info(url)["scales"]):
+            boxes = [one.box for one in precomputed_objects(kvstore.join(url, scale["key"])) if one.box is not None]
+            if boxes:
+                bounds = functools.reduce(BoundingBox.union, boxes)
+                lines.append(f"mip {mip} has {len(boxes):,} chunks in {bounds} (z0-z1_y0-y1_x0-x1)")
+    return lines
+
+
 def is_precomputed(url: str) -> bool:
     """Return whether a volume's ``info`` is at `url`."""
     return kvstore.exists(info_url(url))
@@ -311,4 +369,6 @@ FORMAT = Format(
     rank=10,
     create=create_precomputed,
     needs_voxel_size=True,
+    store=PrecomputedStore,
+    remains=remains,
 )

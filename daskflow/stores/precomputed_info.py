@@ -18,13 +18,15 @@ import numpy as np
 from daskflow.errors import ParameterError, StoreError, StoreNotFoundError, UnknownFormatError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.stores import kvstore, stamps
-from daskflow.stores.base import Layout, refuse_cast, refuse_mismatch, refuse_unknown_size
+from daskflow.stores.base import Layout
 from daskflow.stores.encodings import ENCODINGS, WRITTEN, Encoding
 from daskflow.stores.precomputed_forms import parse_info
+from daskflow.stores.refusals import refuse_cast, refuse_mismatch, refuse_unknown_size
 from daskflow.stores.sharding import check_sharding, shard_shape, sharding_spec
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 FILE_COMPRESSIONS = ("gzip", "br")
+KINDS = ("mesh", "skeletons")  # of objects, whose directories the info names
 DEFAULT_CHUNK: Zyx = (64, 64, 64)
 Info = dict[str, Any]
 
@@ -263,6 +265,12 @@ def corrected_info(info: Info, specs: Sequence[VolumeSpec], url: str) -> Info:
     extra |= {k: v for k, v in shared.get("daskflow", {}).items() if k == "layer_type"}
     changed = {**info, "type": shared["type"], "scales": scales}
     return {**changed, "daskflow": extra} if extra or "daskflow" in info else changed
+
+
+def without(info: Info, mips: Sequence[int], keys: Sequence[str]) -> Info:
+    """Return the info without some levels and keys."""
+    scales = [scale for mip, scale in enumerate(info["scales"]) if mip not in mips]
+    return {k: v for k, v in info.items() if k not in keys} | {"scales": scales}
 
 
 def check_layout(spec: VolumeSpec, layout: Layout) -> None:

@@ -9,32 +9,22 @@ from daskflow.redaction import redacted
 from daskflow.stores import kvstore
 
 
-def add_note(url: str, inside: bool, record: dict[str, Any]) -> None:
-    """Add a record, in place of the one that the same run has added, to the provenance of a layer.
-
-    What is there but has another form is kept as ``<file>.old``.
-
-    Args:
-        url: of the layer.
-        inside: whether it is a precomputed layer.
-        record: JSON values, among them user, finished and run.
-    """
-    _append(_file_of(url, inside), record)
-
-
-def notes_of(url: str, inside: bool) -> list[dict[str, Any]]:
-    """Return the records in the provenance of a layer, the oldest first."""
-    known = _known(kvstore.read_bytes(_file_of(url, inside))) or {}
+def notes_at(target: str) -> list[dict[str, Any]]:
+    """Return the records in a provenance, as `Store.provenance_url` names it, the oldest first."""
+    known = _known(kvstore.read_bytes(target)) or {}
     methods = [entry.get("method") for entry in known.get("processing", []) if isinstance(entry, dict)]
     return [method for method in methods if isinstance(method, dict)]
 
 
-def _file_of(url: str, inside: bool) -> str:
-    return f"{url}/provenance" if inside else f"{url}.provenance.json"
+def add_note(target: str, record: dict[str, Any]) -> None:
+    """Add a record to a provenance, in place of the one that the same run has added.
 
+    What is there but has another form is kept as ``<file>.old``.
 
-def _append(target: str, record: dict[str, Any]) -> None:
-    """Add a record to the provenance in the file `target`, in place of the one that the same run has added."""
+    Args:
+        target: URL, as `Store.provenance_url` gives it.
+        record: JSON values, among them user, finished and run.
+    """
     data = kvstore.read_bytes(target)
     known = _known(data)
     if known is None:

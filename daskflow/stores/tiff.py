@@ -17,7 +17,7 @@ from daskflow.errors import GeometryError, MissingChunkError, ParameterError, St
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes
-from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store, check_mip
+from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store
 from daskflow.stores.counting import count
 from daskflow.stores.local_files import (
     FileStore,
@@ -32,6 +32,7 @@ from daskflow.stores.local_files import (
     slabs,
 )
 from daskflow.stores.numbered_files import with_skipped
+from daskflow.stores.refusals import check_mip
 from daskflow.stores.stated import settle
 from daskflow.stores.tiff_set import description_of, names_others, open_set
 from daskflow.stores.tiff_stack import TiffStack, stack_of

@@ -10,7 +10,8 @@ import numpy as np
 
 from daskflow.errors import CorruptChunkError, ParameterError, UnknownFormatError
 from daskflow.stores import kvstore
-from daskflow.stores.base import Layout, refuse_cast
+from daskflow.stores.base import Layout
+from daskflow.stores.refusals import refuse_cast
 from daskflow.stores.zarr_nodes import Node
 
 DTYPES = (

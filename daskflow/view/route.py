@@ -14,8 +14,6 @@ from daskflow.stores import kvstore
 from daskflow.stores.objects.mesh_files import LEGACY, MULTIRES
 from daskflow.stores.objects.object_info import load_object_info
 from daskflow.stores.objects.skeleton_files import SKELETONS
-from daskflow.stores.precomputed import PrecomputedStore
-from daskflow.stores.precomputed_info import load_info
 from daskflow.view.computed import ComputedLayer
 from daskflow.view.levels import levels_of
 from daskflow.view.server import Rule, computed_rule, folder_rule
@@ -61,14 +59,13 @@ def route_to(volume: Volume, path: str, executor: Executor, *, direct: bool) -> 
     store = volume.stored_whole
     beside: tuple[Rule, ...] = ()
     objects: dict[str, str] = {}
-    if isinstance(store, PrecomputedStore):
+    if store is not None and store.encloses:
         folder = kvstore.local_path(store.url)
         if folder is not None:
             if store.shown:
                 return Route(path, store.mips, (folder_rule(path, folder),))
             beside = (folder_rule(path, folder),)
-            info = load_info(store.url)
-            objects = {key: info[key] for key in ("mesh", "skeletons") if info.get(key)}
+            objects = store.objects()
         elif direct and store.shown and _reachable(store.url):
             return Route(store.url, store.mips, ())
     levels = levels_of(volume)
@@ -147,9 +144,7 @@ def layer_of(
 
 def _has_skeletons(volume: Volume) -> bool:
     store = volume.stored_whole
-    if not isinstance(store, PrecomputedStore) or kvstore.local_path(store.url) is None:
-        return False
-    return bool(load_info(store.url).get("skeletons"))
+    return store is not None and kvstore.local_path(store.url) is not None and "skeletons" in store.objects()
 
 
 def value_range(volume: Volume) -> tuple[float, float]:

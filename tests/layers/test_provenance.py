@@ -33,7 +33,7 @@ def recorded(path):
 
 def with_provenance(tmp_path, *more):
     files, _ = job(tmp_path)
-    finish = (WriteProvenance(str(tmp_path / "layer"), inside=True), *more)
+    finish = (WriteProvenance(str(tmp_path / "layer/provenance")), *more)
     return dataclasses.replace(files, finish=finish)
 
 
@@ -46,7 +46,7 @@ def test_run_whose_end_is_repeated_is_recorded_once(tmp_path, threads):
 
 
 def test_run_that_writes_two_mips_is_recorded_for_each(tmp_path, threads):
-    with_provenance(tmp_path, WriteProvenance(str(tmp_path / "layer"), inside=True, mip=1)).run(threads, progress=False)
+    with_provenance(tmp_path, WriteProvenance(str(tmp_path / "layer/provenance"), mip=1)).run(threads, progress=False)
     processing = json.loads((tmp_path / "layer" / "provenance").read_text())["processing"]
     assert [entry["method"]["mip"] for entry in processing] == [0, 1]
 
@@ -108,7 +108,7 @@ def test_note_in_the_source_says_what_was_made_of_it_and_changes_nothing_for_its
 
 
 def test_source_of_two_outputs_of_one_run_is_told_of_both(tmp_path, threads):
-    notes = [NoteInSource(str(tmp_path / "layer"), inside=True, target=name) for name in ("a", "b")]
+    notes = [NoteInSource(str(tmp_path / "layer/provenance"), target=name) for name in ("a", "b")]
     with_provenance(tmp_path, *notes).run(threads, progress=False)
     assert noted(tmp_path / "layer" / "provenance") == [None, "a", "b"]
 

@@ -15,9 +15,10 @@ from daskflow.errors import (
     StoreNotFoundError,
 )
 from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.stores.base import Layout, check_aligned, check_mip, refuse_cast, refuse_mismatch
+from daskflow.stores.base import Layout
 from daskflow.stores.memory import ArrayStore
 from daskflow.stores.opening import create_store, open_store
+from daskflow.stores.refusals import check_aligned, check_mip, refuse_cast, refuse_mismatch
 from daskflow.testing.stores import boxes_in, triples
 
 

@@ -36,8 +36,7 @@ def object_place(volume: Volume, output: str | None, *, kind: str, suffix: str =
         url = kvstore.normalise(os.fspath(output))
         kvstore.refuse_http(url)
         return layer_above(url), mip, url
-    precomputed = source is not None and source.opened is not None and source.opened.format == "precomputed"
-    if source is None or not precomputed or source.url.startswith(("http://", "https://")):
+    if source is None or not source.extensible:
         raise ParameterError(
             "the volume is not opened from a precomputed layer that can be written; give output=, a directory for the"
             f" {kind}"

@@ -18,11 +18,11 @@ from daskflow.jobs.fingerprint import token
 from daskflow.stores import kvstore
 from daskflow.stores.objects.mesh_files import Mesh
 from daskflow.stores.objects.meshes import Meshes
+from daskflow.stores.objects.object_info import made_from
 from daskflow.stores.objects.skeleton_files import Skeleton, to_swc
 from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.stores.objects.surface_files import SurfaceFormat, encode_surface
-from daskflow.stores.precomputed_info import load_info, specs_of
 from daskflow.volume import BlockResult, Stage, Task
 from daskflow.volume.output import Output
 
@@ -139,13 +139,13 @@ def download_job(
 
 def _labels_within(kind: Kind, layer: str, box: BoundingBox) -> tuple[int, ...]:
     objects = _opened(kind, layer, uuid.uuid4().hex)
-    levels = specs_of(load_info(layer), layer)
-    mip = int(objects.info.get("mip", 0))
-    index = SpatialIndex.of(objects.info, levels[mip].box) if mip < len(levels) else None
-    if index is None:
+    level = made_from(layer, objects.info)
+    index = None if level is None else SpatialIndex.of(objects.info, level.box)
+    if level is None or index is None:
         raise StoreNotFoundError(
             f"{kvstore.redact(objects.directory)} has no spatial index to find what is in {box}; name labels"
         )
-    if box.clip(levels[mip].box).empty:
-        raise ParameterError(f"box {box} is outside mip {mip} of {kvstore.redact(layer)}, {levels[mip].box}")
+    if box.clip(level.box).empty:
+        mip = objects.info.get("mip", 0)
+        raise ParameterError(f"box {box} is outside mip {mip} of {kvstore.redact(layer)}, {level.box}")
     return tuple(np.array(list(index.query(objects.directory, box)), np.uint64).tolist())

@@ -70,12 +70,11 @@ def fill(
     level = url if store.mip == 0 else f"{url}.mip{store.mip}"
     changed = token([str(box), number])[:8]
     what = f"voxels {box} (z0-z1_y0-y1_x0-x1) of mip {store.mip} of {kvstore.redact(url)}"
-    inside = store.opened is not None and store.opened.format == "precomputed"
     return Job(
         (Stage("fill", grid, FillBox(store, box, number)),),
         f"{level}.fill-{changed}.daskflow/",
         name="fill",
-        finish=(WriteProvenance(url, inside=inside, mip=store.mip), Remember(store)),
+        finish=(WriteProvenance(store.provenance_url(url), store.mip), Remember(store)),
         confirm=(f"overwrite {box.size:,} {what} with {number}",),
     )
 

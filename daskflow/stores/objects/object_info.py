@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from daskflow.errors import StoreNotFoundError
+from daskflow.geometry import VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.json_objects import (
     OBJECT,
@@ -19,7 +20,7 @@ from daskflow.stores.json_objects import (
 )
 from daskflow.stores.objects.files import read_file
 from daskflow.stores.objects.skeleton_files import ATTRIBUTE_TYPES
-from daskflow.stores.precomputed_info import load_info
+from daskflow.stores.precomputed_info import KINDS, load_info, specs_of
 
 _ATTRIBUTE = {"id": TEXT, "data_type": one_of(*ATTRIBUTE_TYPES), "num_components": whole(1, 2**16)}
 _SIZES = {"resolution": numbers(3, positive=True), "chunk_size": numbers(3, positive=True)}
@@ -50,6 +51,18 @@ def object_directory(layer: str, key: str, directory: str | None = None) -> str:
     if not isinstance(name, str) or not name:
         raise StoreNotFoundError(f"{kvstore.redact(layer)} has no {key}: its info names no such directory")
     return kvstore.join(layer, name)
+
+
+def kinds_of(layer: str) -> list[str]:
+    """Return which of mesh and skeletons a layer's info names."""
+    info = load_info(layer)
+    return [kind for kind in KINDS if info.get(kind)]
+
+
+def made_from(layer: str, info: dict[str, Any]) -> VolumeSpec | None:
+    """Return the level that objects were made of, as the ``info`` of their directory says; None if it is not there."""
+    levels, mip = specs_of(load_info(layer), layer), int(info.get("mip", 0))
+    return levels[mip] if mip < len(levels) else None
 
 
 def load_object_info(directory: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def known_place(volume: Volume) -> str:
         )
     opened, mip = store.opened, store.mip
     url = opened.url.rstrip("/")
-    return f"{url}/levels/{mip}" if opened.format == "precomputed" else f"{url}.levels/{mip}"
+    return f"{url}/levels/{mip}" if store.encloses else f"{url}.levels/{mip}"
 
 
 def with_few_sections(volume: Volume, per_section: int, most: int) -> Volume:

@@ -154,8 +154,4 @@ def _finest(volume: Volume) -> VolumeSpec:
 def _layer(volume: Volume) -> str | None:
     """Return the precomputed layer whose info can state the boxes."""
     store = volume.stored_whole
-    if store is None or store.opened is None:
-        return None
-    known = store.opened
-    writable = known.format == "precomputed" and not known.url.startswith(("http://", "https://"))
-    return known.url if writable else None
+    return store.url if store is not None and store.extensible else None

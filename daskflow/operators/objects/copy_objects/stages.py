@@ -21,10 +21,9 @@ from daskflow.stores.objects.files import read_file, sized_names, write_file, wr
 from daskflow.stores.objects.mesh_files import multires_info
 from daskflow.stores.objects.meshes import Meshes
 from daskflow.stores.objects.naming import name_objects
-from daskflow.stores.objects.object_info import load_object_info, object_directory
+from daskflow.stores.objects.object_info import kinds_of, load_object_info, made_from, object_directory
 from daskflow.stores.objects.shards import Object, Sharding, object_sharding, shard_numbers, write_shard
 from daskflow.stores.objects.skeletons import Skeletons
-from daskflow.stores.precomputed_info import load_info, specs_of
 from daskflow.volume import BlockResult, Stage, Task
 
 Key = Literal["mesh", "skeletons"]
@@ -68,8 +67,8 @@ class Transfer:
         Raises:
             StoreNotFoundError: it has none of them.
         """
-        info = load_info(self.source)
-        found = [key for key in self.keys if info.get(key)]
+        there = kinds_of(self.source)
+        found = [key for key in self.keys if key in there]
         if not found:
             raise StoreNotFoundError(f"{kvstore.redact(self.source)} has no {' or '.join(self.keys)} to copy")
         return found
@@ -100,10 +99,11 @@ class Transfer:
         Raises:
             ParameterError: the source has no such level.
         """
-        levels, mip = specs_of(load_info(self.source), self.source), int(objects.info.get("mip", 0))
-        if mip >= len(levels):
-            raise ParameterError(f"meshes of mip {mip} in {kvstore.redact(self.source)}, which has {len(levels)} mips")
-        z, y, x = levels[mip].spacing
+        level = made_from(self.source, objects.info)
+        if level is None:
+            mip = objects.info["mip"]
+            raise ParameterError(f"meshes of mip {mip} in {kvstore.redact(self.source)}, which has fewer levels")
+        z, y, x = level.spacing
         return x, y, z
 
     def info(self, key: Key, labels: int) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from daskflow.operators._halving import halved
 from daskflow.operators.segmentation.voxel_counts.files import WriteCounts, check_ending
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
 from daskflow.stores import kvstore
-from daskflow.stores.precomputed_info import load_info
 from daskflow.volume import Flag, Stage, Volume, operator
 from daskflow.volume.output import Output
 
@@ -98,10 +97,7 @@ class ReportCounts(Finish):
 def _layer_file(volume: Volume) -> tuple[str, str, str] | None:
     """Return where a job is kept and counts belong, and the layer, for a whole level of a precomputed one as stored."""
     store = volume.stored_whole
-    if store is None or store.opened is None or store.opened.format != "precomputed":
+    if store is None or not store.extensible:
         return None
-    if store.url.startswith(("http://", "https://")):
-        return None
-    key = load_info(store.url)["scales"][store.mip]["key"]
     job = store.url if store.mip == 0 else f"{store.url}.mip{store.mip}"
-    return job, kvstore.join(store.url, key, "stats", "voxel_counts.im"), store.url
+    return job, kvstore.join(store.directory, "stats", "voxel_counts.im"), store.url

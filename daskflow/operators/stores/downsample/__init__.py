@@ -105,7 +105,7 @@ def downsample(
     region = None if box == store.spec.box else _region(box, (first, *others))
     stages = (stage(first, store, store.spec.chunk or _CHUNK, region), *stages_after(first, others, region))
     name = f"mip{store.mip + 1}-{store.mip + count}" + (f".{region}" if region is not None else "")
-    finish = WriteProvenance(store.url, store.opened.format == "precomputed", store.mip + 1, count)
+    finish = WriteProvenance(store.provenance_url(store.url), store.mip + 1, count)
     noted = (NoteBackground(sinks),) if region is None else ()
     title = f"downsample-{safe_name(store.url)}"
     home = f"{store.url}.{name}.daskflow/"

@@ -12,7 +12,7 @@ from daskflow.jobs.sinks import LayerSink
 from daskflow.operators.stores.downsample.kernels import Downsampling, Method
 from daskflow.stores import Layout
 from daskflow.stores.opening import format_named, open_store
-from daskflow.stores.sharding import default_shard, shard_shape, sharding_spec
+from daskflow.stores.sharding import default_shard
 
 MOST_LEVELS = 30
 
@@ -159,12 +159,5 @@ class NewLevels:
             chunk = asked.chunk or stated.chunk or chunk
             shard = shard if asked.shard or self.shard_memory is not None else stated.shard
         if shard is not None:
-            shard = effective_shard(self.format, spec.box.shape, chunk, shard)
+            shard = format_named(self.format).store.effective_shard(spec.box.shape, chunk, shard)
         return dataclasses.replace(asked, chunk=chunk, shard=shard, **kept)
-
-
-def effective_shard(format_name: str, size: Zyx, chunk: Zyx, shard: Zyx) -> Zyx:
-    """Return the voxels (zyx) that one writer of a shard must own: in precomputed layers at most the volume."""
-    if format_named(format_name).name != "precomputed":
-        return shard
-    return shard_shape(size, chunk, sharding_spec(size, chunk, shard))

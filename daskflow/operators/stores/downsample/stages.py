@@ -224,7 +224,7 @@ class Downsample(Task):
         """Return what is to be removed before levels are made: all from there on, if voxels get other sizes."""
         factor = list(self.levels.how.factor)
         sized = any((one.how or {}).get("factor") != factor for one in made)
-        if isinstance(self.source, Store) and sized and self.levels.levels[0].format == "precomputed":
+        if isinstance(self.source, Store) and sized and self.source.forgets:
             return f"{','.join(map(str, range(mips[0], len(self.source.mips))))} --forget"
         return ",".join(map(str, mips))
 

@@ -19,14 +19,12 @@ from daskflow.jobs.merging import evaluate_stage, file_stages
 from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, safe_name
 from daskflow.layers.provenance import WriteProvenance, notes_in_sources
 from daskflow.operators.stores.downsample.kernels import Downsampling
-from daskflow.operators.stores.downsample.levels import NewLevels, chosen_method, effective_shard
+from daskflow.operators.stores.downsample.levels import NewLevels, chosen_method
 from daskflow.operators.stores.downsample.passes import passes, unit_of_all
 from daskflow.operators.stores.downsample.stages import PyramidSink, stages_after
 from daskflow.operators.stores.save.place import finer_levels, level_box, refuse_shared
 from daskflow.stores import Layout, kvstore
 from daskflow.stores.opening import format_named, open_store, split_dataset, target_format
-from daskflow.stores.precomputed import PrecomputedStore
-from daskflow.stores.precomputed_info import check_layout
 from daskflow.stores.sharding import default_shard
 from daskflow.volume import Flag, Volume, in_order, operator
 from daskflow.volume.kinds import without_negatives
@@ -123,7 +121,7 @@ def save(
     )
     work = None if block is None else as_zyx(block, name="block")
     leaf = safe_name(location)
-    written = WriteProvenance(location, inside=target.name == "precomputed", mip=mip, levels=1 + levels)
+    written = WriteProvenance(target.store.provenance_url(location), mip, 1 + levels)
     finish: tuple[Finish, ...] = (written, *(notes_in_sources(volume, location) if note_source else ()))
     if target.create is None:
         if mip or levels:
@@ -136,9 +134,8 @@ def save(
         return Job(
             stages, f"{location}.daskflow/", name=f"save-{leaf}", finish=finish, notes=notes, overwrite=overwrite
         )
-    if target.name == "precomputed":
-        check_layout(spec, asked)
-        asked = _keeping(volume, asked, location, mip)
+    target.store.check_layout(spec, asked)
+    asked = _keeping(volume, asked, location, target.name, mip)
     spec = spec.replace(box=level_box(volume, bounds, location, target.name, mip), chunk_origin=None)
     part = spec.box != volume.box
     named = [location, *([f"mip{mip}"] if mip else []), *([str(volume.box)] if part else []), "daskflow/"]
@@ -208,17 +205,19 @@ def _refuse_own_source(volume: Volume, location: str, mip: int) -> None:
             )
 
 
-def _keeping(volume: Volume, asked: Layout, location: str, mip: int) -> Layout:
-    """Return what is asked, with the encoding of the precomputed layer that is copied, if it loses nothing."""
+def _keeping(volume: Volume, asked: Layout, location: str, format_name: str, mip: int) -> Layout:
+    """Return what is asked, with the encoding of the layer of this format that is copied, if it loses nothing."""
     source = volume.stored
-    if not isinstance(source, PrecomputedStore) or (asked.encoding, asked.quality, asked.effort) != (None, None, None):
+    if source is None or source.opened is None or source.opened.format != format_name:
         return asked
     kept = source.options
+    if source.lossy or kept == Layout() or (asked.encoding, asked.quality, asked.effort) != (None, None, None):
+        return asked
     try:
-        there = open_store(location, mip=mip, format="precomputed")
+        there = open_store(location, mip=mip, format=format_name)
     except StoreNotFoundError:
         there = source
-    if source.lossy or not isinstance(there, PrecomputedStore) or there.options != kept:
+    if there.options != kept:
         return asked
     return dataclasses.replace(asked, encoding=kept.encoding, quality=kept.quality, effort=kept.effort)
 
@@ -239,7 +238,7 @@ def _completed(
     if shard_memory is not None:
         shard = default_shard(spec.box.shape, chunk, spec.dtype.itemsize * (spec.channels or 1), memory=shard_memory)
     if shard is not None:
-        shard = effective_shard(format_name, spec.box.shape, chunk, shard)
+        shard = format_named(format_name).store.effective_shard(spec.box.shape, chunk, shard)
     return dataclasses.replace(layout, chunk=chunk, shard=shard)
 
 
