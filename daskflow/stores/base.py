@@ -275,8 +275,9 @@ class Store(ABC):
         Raises:
             ParameterError: the format keeps no such metadata, or cannot say it without a loss.
         """
+        kind = "layers cannot be corrected" if self.of_chunks else "files are written whole"
         raise ParameterError(
-            f"{self.family} files are written whole: open it with what is right (--voxel-size, --voxel-offset,"
+            f"{self.family} {kind}: open it with what is right (--voxel-size, --voxel-offset,"
             " --layer-type) and save it anew"
         )
 

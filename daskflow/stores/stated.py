@@ -149,11 +149,17 @@ def _number(value: Any) -> float | None:
 
 def _per_axis(units: Any, axes: Axes) -> list[Any]:
     """Return the units of z, y and x, from one for all or one per axis."""
-    if units is None or isinstance(units, str | bytes) or np.size(units) == 1:
+    if units is None or isinstance(units, str | bytes) or _is_one(units):
         text = as_text(np.ravel(units)[0])
         several = [word.strip() for word in text.strip("()[]").replace(";", ",").split(",")]
         return (axes.pick(several) if len(several) > 1 else []) or [text] * 3
     return axes.pick(units) or [""] * 3
+
+
+def _is_one(units: Any) -> bool:
+    with contextlib.suppress(ValueError):  # of lists of several lengths
+        return np.size(units) == 1
+    return False
 
 
 def _start(stated: Stated, axes: Axes, size: VoxelSize | None, url: str) -> tuple[Zyx, str]:

@@ -130,7 +130,7 @@ class StoreSuite:
 
     def chunk_objects(self, path: Path) -> list[Path]:
         """Return the files of a local layer that hold voxels."""
-        metadata = {"info", "zarr.json", ".zarray", ".zattrs", ".zgroup"}
+        metadata = {"info", "zarr.json", ".zarray", ".zattrs", ".zgroup", "attributes.json"}
         files = (p for p in path.rglob("*") if p.is_file() and p.name not in metadata and not p.name.endswith("__lock"))
         return sorted(files)
 

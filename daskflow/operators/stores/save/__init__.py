@@ -69,7 +69,7 @@ def save(
         volume: what is written.
         url: path or URL of the layer or file; ``file.h5:dataset`` names a dataset.
         mip: pyramid level that is written, 0 is the finest.
-        format: precomputed, ome-zarr, ome-zarr-0.4, zarr3, zarr2, hdf5, npy or tiff, to override the ending.
+        format: precomputed, ome-zarr, ome-zarr-0.4, zarr3, zarr2, n5, hdf5, npy or tiff, to override the ending.
         chunk: voxels per chunk (zyx); by default as in the existing layer or the source, else 64 64 64.
         shard: voxels per shard (zyx), a multiple of the chunk, or auto for shards of about `memory` bytes.
         encoding: of chunks: raw, png, jpeg, jxl, compressed_segmentation, compresso, crackle, fpzip or zfpc in
