@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
+from daskflow.stores.answers import translated, wait
 from daskflow.stores.compressed import SUFFIXES, decompress
 from daskflow.stores.precomputed_driver import Load, Put, chunk_name
 from daskflow.stores.precomputed_shards import chunk_key, open_shards, zipped
@@ -59,11 +60,11 @@ class ChunkObjects:
 
     def _loader(self, store: Any, chunk: BoundingBox, begun: Any, first: str) -> Load:
         def load() -> bytes | None:
-            with kvstore.translated(self.where(chunk), "read"):
-                result, ending = kvstore.wait(begun, self.where(chunk)), first
+            with translated(self.where(chunk), "read"):
+                result, ending = wait(begun, self.where(chunk)), first
                 for ending in [first, *(e for e in self.endings if e != first)]:
                     if ending != first:
-                        result = kvstore.wait(store.read(f"{chunk_name(chunk)}{ending}"), self.where(chunk))
+                        result = wait(store.read(f"{chunk_name(chunk)}{ending}"), self.where(chunk))
                     if result.state == "value":
                         break
                 else:
@@ -80,12 +81,12 @@ class ChunkObjects:
     def writing(self) -> Iterator[Put]:
         kvstore.refuse_http(self.url)
         store, begun = self._open(), list[Any]()
-        with kvstore.translated(self.url, "write to"):
+        with translated(self.url, "write to"):
             yield lambda chunk, data: begun.append(
                 store.write(chunk_name(chunk), None if data is None else bytes(data))
             )
             for writing in begun:
-                kvstore.wait(writing, self.url)
+                wait(writing, self.url)
 
     def where(self, chunk: BoundingBox) -> str:
         return f"{self._shown}/{chunk_name(chunk)}"
@@ -126,8 +127,8 @@ class ChunkShards:
 
         def loader(chunk: BoundingBox, reading: Any) -> Load:
             def load() -> bytes | None:
-                with kvstore.translated(self.where(chunk), "read"):
-                    result = kvstore.wait(reading, self.url)
+                with translated(self.where(chunk), "read"):
+                    result = wait(reading, self.url)
                 if result.state != "value":
                     return None
                 return decompress(bytes(result.value), suffix, self.where(chunk), self.most)
@@ -143,7 +144,7 @@ class ChunkShards:
 
         kvstore.refuse_http(self.url)
         store = open_shards(self.url, self.metadata)
-        with kvstore.translated(self.url, "write to"), ts.Transaction() as transaction:
+        with translated(self.url, "write to"), ts.Transaction() as transaction:
             target = store.with_transaction(transaction)
 
             def put(chunk: BoundingBox, data: bytes | memoryview | None) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from daskflow.errors import CorruptChunkError, MissingChunkError, ParameterError, UnknownFormatError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx, as_zyx
 from daskflow.stores import kvstore, stamps
+from daskflow.stores.answers import translated, wait
 from daskflow.stores.axes import Axes
 from daskflow.stores.base import Array, Layout, Store
 from daskflow.stores.counting import count
@@ -74,8 +75,8 @@ def _view(array: StoredArray, background: float | None) -> Any:
         "store_data_equal_to_fill_value": background is None,
     }
     try:
-        with kvstore.translated(array.url, "open"):
-            opened = kvstore.wait(ts.open(spec, open=True, assume_metadata=True, context=kvstore.context()), array.url)
+        with translated(array.url, "open"):
+            opened = wait(ts.open(spec, open=True, assume_metadata=True, context=kvstore.context()), array.url)
     except (OSError, OverflowError, TypeError, ValueError) as error:
         raise UnknownFormatError(f"tensorstore cannot open the {array.driver.rstrip('3')} array: {error}") from error
     return array.axes.view(opened.T if array.fortran else opened)
@@ -100,8 +101,8 @@ class DrivenStore(Store):
     def _read(self, box: BoundingBox) -> Array:
         part = self.array.view(background=self.background)[(..., *box.slices(self.spec.box))]
         try:
-            with kvstore.translated(self.array.url, "read"):
-                voxels: Array = kvstore.wait(part.read(order="C"), self.array.url)
+            with translated(self.array.url, "read"):
+                voxels: Array = wait(part.read(order="C"), self.array.url)
         except MissingChunkError as error:
             if not self.fill_missing:
                 raise MissingChunkError(f"{error}; fill_missing reads such chunks as zeros") from error
@@ -125,8 +126,8 @@ class DrivenStore(Store):
         missing = 0
         for (c, piece), future in zip(pieces, futures, strict=True):
             try:
-                with kvstore.translated(self.array.url, "read"):
-                    voxels[(*c, *piece.slices(box))] = kvstore.wait(future, self.array.url)
+                with translated(self.array.url, "read"):
+                    voxels[(*c, *piece.slices(box))] = wait(future, self.array.url)
             except MissingChunkError:
                 missing += 1
         count("missing_chunks", missing)
@@ -190,16 +191,16 @@ class DrivenStore(Store):
     def _bare(self, box: BoundingBox) -> bool:
         """Return whether no chunk that shares a voxel with `box` is stored."""
         part = self.array.view()[(..., *box.slices(self.spec.box))]
-        with kvstore.translated(self.array.url, "list"):
-            return bool(kvstore.wait(part.storage_statistics(query_not_stored=True), self.array.url).not_stored)
+        with translated(self.array.url, "list"):
+            return bool(wait(part.storage_statistics(query_not_stored=True), self.array.url).not_stored)
 
     def _store(self, view: Any, box: BoundingBox, array: Array) -> None:
         kvstore.refuse_http(self.array.url)
         part = view[(..., *box.slices(self.spec.box))]
         while True:
             try:
-                with kvstore.translated(self.array.url, "write"):
-                    kvstore.wait(part.write(array), self.array.url)
+                with translated(self.array.url, "write"):
+                    wait(part.write(array), self.array.url)
             except CorruptChunkError as error:
                 self._delete_damaged(error)
             else:

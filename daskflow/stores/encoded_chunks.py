@@ -19,7 +19,7 @@ import numpy as np
 
 from daskflow.errors import CorruptChunkError, MissingChunkError
 from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.stores import kvstore
+from daskflow.stores.answers import plain_message
 from daskflow.stores.base import Array
 from daskflow.stores.chunk_objects import ChunkSource
 from daskflow.stores.counting import count
@@ -107,7 +107,7 @@ class EncodedChunks:
             except ValueError as error:
                 named = [chunk for chunk in chunks if f'/{chunk_name(chunk)}"' in str(error)]
                 where = self.source.where(named[0]) if named else f"a chunk of {box}"
-                reason = kvstore.plain_message(error).rpartition(": ")[2]
+                reason = plain_message(error).rpartition(": ")[2]
                 raise CorruptChunkError(f"cannot decode {where}: {reason}") from error
 
     def write(self, box: BoundingBox, array: Array, *, drop: float | None = None) -> None:

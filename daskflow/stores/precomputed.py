@@ -14,6 +14,7 @@ from typing import Any
 from daskflow.errors import MissingChunkError, ParameterError, StoreError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import cloudvolume_files, kvstore, precomputed_shards, stamps
+from daskflow.stores.answers import translated
 from daskflow.stores.base import Array, Format, Layout, Opening, Store
 from daskflow.stores.chunk_objects import ChunkObjects, ChunkShards, ChunkSource
 from daskflow.stores.cloudvolume_files import ChunkFiles
@@ -207,7 +208,7 @@ class PrecomputedStore(Store):
         if not self._driven or self._zipped or self._has_other_names(box):
             return self._chunks.read(box, fill_missing=self.fill_missing, background=self.background)
         try:
-            with kvstore.translated(self.url, f"read {box} of mip {self.mip} of"):
+            with translated(self.url, f"read {box} of mip {self.mip} of"):
                 array = read_box(self._view, self.spec, box, self.url)
                 if self.spec.shard is not None:
                     self._account_for_missing(box, array)
@@ -243,7 +244,7 @@ class PrecomputedStore(Store):
         if not self._driven:
             self._chunks.write(box, array)
             return
-        with kvstore.translated(self.url, f"write {box} of mip {self.mip} of"):
+        with translated(self.url, f"write {box} of mip {self.mip} of"):
             if self.spec.shard is not None and precomputed_shards.zero_chunks(self.spec, box, array):
                 precomputed_shards.write_every_chunk(self.url, self._metadata, self.spec, box, array)
             else:

@@ -16,6 +16,7 @@ from typing import Any
 from daskflow.errors import StoreError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
+from daskflow.stores.answers import plain_message, wait
 from daskflow.stores.base import Array
 
 Load = Callable[[], bytes | None]
@@ -48,7 +49,7 @@ def open_view(store: dict[str, Any], metadata: str, spec: VolumeSpec, *, strict:
     try:
         handle = ts.open(request, open=True, assume_metadata=True, context=kvstore.context()).result()
     except (ValueError, OverflowError) as error:
-        raise StoreError(f"cannot open {spec} as its info describes it: {kvstore.plain_message(error)}") from error
+        raise StoreError(f"cannot open {spec} as its info describes it: {plain_message(error)}") from error
     return handle[..., 0].T if spec.channels is None else handle.T
 
 
@@ -102,7 +103,7 @@ def part(view: Any, spec: VolumeSpec, box: BoundingBox) -> Any:
 
 def read_box(view: Any, spec: VolumeSpec, box: BoundingBox, url: str = "memory://") -> Array:
     """Return the voxels of `box`, of the layer at `url`, as a new C-ordered array."""
-    array: Array = kvstore.wait(part(view, spec, box).read(order="C"), url)
+    array: Array = wait(part(view, spec, box).read(order="C"), url)
     return array
 
 
@@ -111,4 +112,4 @@ def write_box(view: Any, spec: VolumeSpec, box: BoundingBox, array: Array, url: 
 
     The array is copied: tensorstore 0.1.86 told that it may keep it stores zeros in shards of several channels.
     """
-    kvstore.wait(part(view, spec, box).write(array), url)
+    wait(part(view, spec, box).write(array), url)

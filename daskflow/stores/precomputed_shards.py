@@ -14,6 +14,7 @@ from typing import Any
 
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
+from daskflow.stores.answers import wait
 from daskflow.stores.base import Array
 from daskflow.stores.precomputed_driver import chunk_name, chunks_of, view_in_memory, write_box
 from daskflow.stores.sharding import chunk_id
@@ -36,7 +37,7 @@ def missing_chunks(url: str, metadata: str, spec: VolumeSpec, pieces: list[Bound
     shards, batch = open_shards(url, metadata), ts.Batch()
     reads = [shards.read(chunk_key(spec, piece), batch=batch) for piece in pieces]
     batch.submit()
-    return [piece for piece, read in zip(pieces, reads, strict=True) if kvstore.wait(read, url).state == "missing"]
+    return [piece for piece, read in zip(pieces, reads, strict=True) if wait(read, url).state == "missing"]
 
 
 def write_every_chunk(url: str, metadata: str, spec: VolumeSpec, box: BoundingBox, array: Array) -> None:

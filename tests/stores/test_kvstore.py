@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import daskflow
 from daskflow.errors import CorruptChunkError, CredentialsError, JobError, ParameterError, StoreAccessError, StoreError
 from daskflow.stores import kvstore
+from daskflow.stores.answers import wait
 from daskflow.stores.credentials import credential_source
 
 
@@ -405,7 +406,7 @@ def test_what_is_waited_for_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pyt
         def done(self) -> bool:
             return False
 
-    assert kvstore.wait(Slow(), "s3://me:secret@bucket/x") == "after 20 s"
+    assert wait(Slow(), "s3://me:secret@bucket/x") == "after 20 s"
     assert caplog.messages == ["waiting for s3://bucket/x for 20 s", "waiting for s3://bucket/x for 40 s"]
 
 
