@@ -134,7 +134,7 @@ class Collecting(torch.nn.Module):
 @pytest.fixture(scope="module")
 def worker():
     """A Dask worker with four threads."""
-    with Client(n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None) as client:
+    with Client(n_workers=1, threads_per_worker=4, processes=False, dashboard_address="127.0.0.1:0") as client:
         yield client
 
 

@@ -96,7 +96,7 @@ def test_workers_share_what_one_of_them_found(voxels, labelled, temporary):
 
     with (
         dask.config.set({"temporary-directory": str(temporary)}),
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         found = client.compute(labelled.data).result(timeout=60)
