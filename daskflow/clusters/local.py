@@ -49,7 +49,7 @@ def start(*, workers: int | None, threads: int | None, memory: int | None) -> Cl
         "threads_per_worker": threads,
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0" if importlib.util.find_spec("bokeh") else None,
-        "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"},  # its port, 8787 unless said, is taken without one, too
+        "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"},  # without a page a port is taken, too
         "preload": [__name__],
     }
     if memory is not None:
