@@ -5,6 +5,7 @@ The directories of the jobs that wrote what is removed go as well: their ledgers
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -117,7 +118,8 @@ class Removal:
         removed = 0
         with ThreadPoolExecutor(_THREADS) as pool:
             for part in self.parts:
-                for urls in _batches(part.list()):
+                listed = part.list()
+                while urls := list(itertools.islice(listed, _AT_ONCE)):  # which go before the listing goes on
                     deque(pool.map(kvstore.delete, urls), maxlen=0)
                     removed += len(urls)
                 _drop_empty(part.directory)
@@ -286,18 +288,6 @@ def _part(name: str, directory: str, objects: Callable[[], Iterator[tuple[str, i
     for _, nbytes in objects():
         count, size = count + 1, size + nbytes
     return Part(name, directory, count, size, lambda: (url for url, _ in objects()))
-
-
-def _batches(urls: Iterator[str]) -> Iterator[list[str]]:
-    """Yield URLs many at a time; what is listed has gone before the listing goes on."""
-    batch: list[str] = []
-    for url in urls:
-        batch.append(url)
-        if len(batch) == _AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _drop_empty(directory: str) -> None:

@@ -91,7 +91,7 @@ def verify(
     found: list[StageReport] = []
     failures: list[Failure] = []
     results: dict[str, Any] = {}
-    set_back: dict[str, int] = {}
+    set_back: Counter[str] = Counter()
     try:
         with _listing(output) as write:
             for store in stores:
@@ -100,8 +100,7 @@ def verify(
                 check = _Check(store, executor, shown, write, stage)
                 found.append(check.run())
                 failures += check.failures[: _MOST_FAILURES - len(failures)]
-                for job, blocks in check.set_back().items():
-                    set_back[job] = set_back.get(job, 0) + blocks
+                set_back.update(check.set_back())
     finally:
         shown.close()
         executor.close()
@@ -111,11 +110,11 @@ def verify(
         boxes = [f"{one.stage} {one.box}" for one in failures if (one.exception == MISSING) == chosen]
         if boxes:
             results[found_bad] = boxes[:_SHOWN]
-    twins = [twin for store in opened for twin in _chunks_of_two_names(store, mip)]
+    twins = [f"mip {store.mip} {box}" for store in stores for box in store.twins()]
     if twins:
         results["chunks_of_two_names"] = twins[:_SHOWN]
     if set_back:
-        results["set_back"] = set_back
+        results["set_back"] = dict(set_back)
     bad = sum(stage.failed for stage in found)
     state: State = "failed" if bad else "finished"
     return Report(name or url, url, state, tuple(found), tuple(failures), results, verified="chunks")
@@ -128,12 +127,6 @@ def _with_background(store: Store) -> Store:
         store = copy.copy(store)
         store.background = left[0]
     return store
-
-
-def _chunks_of_two_names(store: Store, mip: int | None) -> list[str]:
-    """Return the chunks of a local layer that several files hold, by level and box."""
-    levels = store.levels() if store.of_chunks else []
-    return [f"mip {level.mip} {box}" for level in levels if mip in (None, level.mip) for box in level.twins()]
 
 
 class _Check:
@@ -213,7 +206,7 @@ class _Check:
 
 def _set_back(store: Store, boxes: list[BoundingBox]) -> dict[str, int]:
     """Mark the blocks of jobs in which some boxes of a volume lie as not done."""
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
     for home, one in _makers(store):
         with Lease(home.lock):
             assert one.grid is not None
@@ -230,7 +223,7 @@ def _set_back(store: Store, boxes: list[BoundingBox]) -> dict[str, int]:
             if settled:
                 ledger.mark(settled, PENDING)
                 ledger.save(url)
-                found[home.url] = found.get(home.url, 0) + len(settled)
+                found[home.url] += len(settled)
     return found
 
 

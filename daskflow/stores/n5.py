@@ -39,6 +39,7 @@ _FORMS = {
 }
 _C_ORDER = ("axis_names", "_ARRAY_DIMENSIONS")  # what Python programs write, which list everything from z to x
 _FACTORS = "downsamplingFactors"
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,12 @@ def open_n5(url: str, opening: Opening) -> Store:
     if not levels:
         if not is_n5(at):
             raise kvstore.missing(at)
-        raise ParameterError(f"{shown} is an N5 group; choose an array or image in it with dataset=")
+        path = kvstore.local_path(at)
+        inside = sorted(child.name for child in path.iterdir() if child.is_dir()) if path is not None else []
+        raise ParameterError(
+            f"{shown} is an N5 group; choose an array or image in it with dataset="
+            + (f", below {', '.join(inside[:_SHOWN])}" if inside else "")
+        )
     check_mip(opening.mip, len(levels), shown)
     if len({len(level.shape) for level in levels}) > 1:
         raise CorruptChunkError(f"the levels of {shown} have different numbers of axes")

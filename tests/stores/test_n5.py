@@ -128,7 +128,8 @@ def test_what_is_stated_holds_for_all_levels(tmp_path):
 
 def test_a_group_an_image_with_unnamed_channels_and_what_is_not_n5_are_refused_with_what_helps(tmp_path):
     put(tmp_path / "a.n5", n5="2.0.0")
-    with pytest.raises(ParameterError, match="dataset="):
+    array(tmp_path / "a.n5/volumes/raw")
+    with pytest.raises(ParameterError, match="dataset=, below volumes"):
         open_store(tmp_path / "a.n5")
     array(tmp_path / "b", (3, 6, 8, 10))
     with pytest.raises(GeometryError, match="--axes zyxc"):

@@ -6,11 +6,10 @@ import functools
 import re
 
 import numpy as np
-import numpy.typing as npt
 
 from daskflow.errors import ParameterError, StoreError
 from daskflow.stores import kvstore
-from daskflow.stores.objects.files import names_below, read_file, require_file
+from daskflow.stores.objects.files import read_file, require_file
 from daskflow.stores.objects.mesh_files import (
     LEGACY,
     MULTIRES,
@@ -23,33 +22,26 @@ from daskflow.stores.objects.mesh_files import (
     transformed,
     weld,
 )
-from daskflow.stores.objects.object_info import load_object_info, object_directory
+from daskflow.stores.objects.object_info import Objects
 from daskflow.stores.objects.shards import Shards
 
 _MANIFEST = re.compile(r"(\d+):0")
 _MULTIRES = re.compile(r"(\d+)\.index")
 
 
-class Meshes:
-    """Reads the meshes of a layer, in whichever of the formats: legacy, multi-resolution, sharded or not.
+class Meshes(Objects):
+    """Reads the meshes of a layer, in whichever of the formats: legacy, multi-resolution, sharded or not."""
 
-    Attributes:
-        directory: URL.
-        info: its JSON, {} where a directory of legacy meshes has none.
-
-    Raises:
-        StoreNotFoundError: the layer has no meshes, or there is no layer.
-        StoreError: a format that is not known.
-    """
+    key = "mesh"
 
     def __init__(self, layer: str, *, directory: str | None = None) -> None:
-        self.directory = object_directory(layer, "mesh", directory)
-        self.info = load_object_info(self.directory)
+        super().__init__(layer, directory=directory)
         self.kind = self.info.get("@type", LEGACY)
         if self.kind not in (LEGACY, MULTIRES):
             raise StoreError(f"{kvstore.redact(self.directory)} holds {self.kind}; known are {LEGACY} and {MULTIRES}")
         if self.multires and "vertex_quantization_bits" not in self.info:
             raise StoreError(f"{kvstore.redact(self.directory)}/info lacks vertex_quantization_bits; add it there")
+        self.names = _MULTIRES if self.multires else _MANIFEST
 
     @property
     def multires(self) -> bool:
@@ -58,22 +50,7 @@ class Meshes:
 
     @functools.cached_property
     def shards(self) -> Shards | None:
-        """The shards, None when each label has files of its own."""
-        sharding = self.info.get("sharding") if self.multires else None
-        return None if sharding is None else Shards(self.directory, sharding)
-
-    def labels(self) -> npt.NDArray[np.uint64]:
-        """Return the labels that have a mesh, ascending, by listing the directory.
-
-        Raises:
-            StoreAccessError: it cannot be listed, e.g. over http.
-        """
-        if self.shards is not None:
-            return self.shards.labels()
-        pattern = _MULTIRES if self.multires else _MANIFEST
-        found = (pattern.fullmatch(name) for name in names_below(self.directory))
-        labels = {int(match[1]) for match in found if match}
-        return np.array(sorted(label for label in labels if label < 2**64), np.uint64)
+        return super().shards if self.multires else None
 
     def read(self, label: int, *, lod: int = 0) -> Mesh | None:
         """Return the mesh of a label, None when it has none; vertices at one place are one.

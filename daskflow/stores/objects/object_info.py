@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from daskflow.errors import StoreNotFoundError
 from daskflow.geometry import VolumeSpec
@@ -18,7 +23,8 @@ from daskflow.stores.json_objects import (
     parse_object,
     whole,
 )
-from daskflow.stores.objects.files import read_file
+from daskflow.stores.objects.files import names_below, read_file
+from daskflow.stores.objects.shards import Shards
 from daskflow.stores.objects.skeleton_files import ATTRIBUTE_TYPES
 from daskflow.stores.precomputed_info import KINDS, load_info, specs_of
 
@@ -76,3 +82,43 @@ def load_object_info(directory: str) -> dict[str, Any]:
     info = {} if data is None else {k: v for k, v in parse_object(data, name).items() if v is not None}
     check_forms(info, _FORMS, name)
     return info
+
+
+class Objects:
+    """The meshes or skeletons of a layer.
+
+    Attributes:
+        key: of the layer's info.
+        names: of files, one for each label, which is their first group.
+        directory: URL.
+        info: its JSON, {} where a directory of legacy meshes has none.
+
+    Raises:
+        StoreNotFoundError: the layer has none, or there is no layer.
+        StoreError: a format that is not known.
+    """
+
+    key: str
+    names: re.Pattern[str]
+
+    def __init__(self, layer: str, *, directory: str | None = None) -> None:
+        self.directory = object_directory(layer, self.key, directory)
+        self.info = load_object_info(self.directory)
+
+    @functools.cached_property
+    def shards(self) -> Shards | None:
+        """The shards, None when each label has files of its own."""
+        sharding = self.info.get("sharding")
+        return None if sharding is None else Shards(self.directory, sharding)
+
+    def labels(self) -> npt.NDArray[np.uint64]:
+        """Return the labels that have one, ascending, by listing the directory.
+
+        Raises:
+            StoreAccessError: it cannot be listed, e.g. over http.
+        """
+        if self.shards is not None:
+            return self.shards.labels()
+        found = (self.names.fullmatch(name) for name in names_below(self.directory))
+        labels = {int(match[1]) for match in found if match}
+        return np.array(sorted(label for label in labels if label < 2**64), np.uint64)
