@@ -21,8 +21,9 @@ from daskflow.clusters import connect
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.executor import Workers, executor_of
 from daskflow.jobs.ledger import DONE, PENDING, Ledger
+from daskflow.jobs.passes import Pass, Policy
 from daskflow.jobs.plan import Plan
-from daskflow.jobs.stream import Policy, Stream
+from daskflow.jobs.stream import Stream
 from daskflow.volume.stage import BlockResult, Stage, Task
 
 PROCESS = psutil.Process()
@@ -67,12 +68,12 @@ def stream(client: Any, blocks: int, *, batched: bool) -> dict[str, float]:
     started, used, memory = time.perf_counter(), cpu(), most[0]
     next_look = [0.0]
 
-    def tick(_: Stream) -> None:
+    def tick(_: object) -> None:
         if time.monotonic() > next_look[0]:
             next_look[0] = time.monotonic() + 1
             most.append(PROCESS.memory_info().rss / 1e6)
 
-    Stream(stage, executor, ledger, Policy(batched=batched), Counter(), tick).run()
+    Stream(executor, [Pass(stage, ledger, Policy(batched=batched), Counter())], tick=tick).run()
     wall, used = time.perf_counter() - started, cpu() - used
     executor.close()
     if ledger.count(DONE) != blocks:

@@ -4,8 +4,8 @@
     save p                                                       ─►     ─► match seams ─► number ─►
     count voxels of s                                                   evaluate s: save s, count voxels
 
-A stage that names none before it, and evaluates nothing, comes after the one that is given before it. Of two stages of
-which one evaluates what the other writes, the one that is given first comes first.
+A stage that names none before it, and evaluates nothing, comes after all that are given before it. Of two stages of
+which one evaluates or writes what the other writes, the one that is given first comes first.
 
 Stages that evaluate volumes over one box become one where blocks can be joined without taking much more memory, if none
 waits for another, and if they wait for the same or evaluate the same.
@@ -72,9 +72,11 @@ class _Graph:
         self.before: dict[int, set[int]] = {}
         read, made = list(map(_read, stages)), list(map(_made, stages))
         for number, stage in self.stages.items():
-            implied = {number - 1} if number and not stage.after and not isinstance(stage.task, Evaluate) else set()
-            rivals = {n for n in range(number) if read[n] & made[number] or made[n] & read[number]}
-            self.before[number] = {places[id(one)] for one in stage.after} | implied | rivals
+            if stage.after or isinstance(stage.task, Evaluate):
+                rivals = {n for n in range(number) if read[n] & made[number] or made[n] & (read[number] | made[number])}
+                self.before[number] = {places[id(one)] for one in stage.after} | rivals
+            else:
+                self.before[number] = set(range(number))
         written = {n for n, stage in self.stages.items() if isinstance(stage.task, Evaluate | Assemble)}
         for number, stage in self.stages.items():
             if stage.task.reads_outputs:

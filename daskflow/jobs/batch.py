@@ -119,7 +119,7 @@ class PickledStage:
 _loading = threading.Lock()
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=16)  # stages that may run at the same time
 def _unpickled(pickled: PickledStage) -> Stage:
     stage: Stage = pickle.loads(pickled.data)
     return stage

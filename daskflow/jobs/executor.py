@@ -10,7 +10,7 @@ import queue
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _T = TypeVar("_T")
+Submit = Callable[[Sequence[Batch]], None]
 
 _INLINE = 64_000  # bytes of a pickled stage that travel with every task; larger ones are kept on the workers
 _WATCH = 1.0
@@ -66,7 +67,7 @@ class Workers:
 
 
 class Executor(ABC):
-    """Runs batches of one stage at a time."""
+    """Runs batches of stages."""
 
     @abstractmethod
     def count_lost(self) -> int:
@@ -78,19 +79,15 @@ class Executor(ABC):
         """What there is to run on; changes as workers come and go."""
 
     @abstractmethod
-    def open(self, stage: Stage, *, overlap: bool, verb: Verb) -> None:
-        """Take a stage whose batches are submitted from now on."""
-
-    @abstractmethod
-    def submit(self, batches: Sequence[Batch]) -> None:
-        """Queue batches."""
+    def open(self, stage: Stage, *, overlap: bool, verb: Verb) -> Submit:
+        """Take a stage, and return what queues batches of it; workers may forget it once that is gone."""
 
     @abstractmethod
     def collect(self, timeout: float) -> list[Settled]:
         """Return the batches that came back since the last call, after waiting up to `timeout` seconds for one.
 
         Raises:
-            JobError: the cluster is gone, or cannot run the stage at all.
+            JobError: the cluster is gone, or cannot run a stage at all.
         """
 
     def close(self) -> None:  # noqa: B027 (most have nothing to close)
@@ -131,12 +128,12 @@ class ThreadsExecutor(Executor):
     def workers(self) -> Workers:
         return Workers(1, self._pool.threads, self._pool.threads, self._pool.memory)
 
-    def open(self, stage: Stage, *, overlap: bool, verb: Verb) -> None:
-        self._call = functools.partial(run_batch, stage=stage, overlap=overlap, verb=verb)
+    def open(self, stage: Stage, *, overlap: bool, verb: Verb) -> Submit:
+        return functools.partial(self._submit, functools.partial(run_batch, stage=stage, overlap=overlap, verb=verb))
 
-    def submit(self, batches: Sequence[Batch]) -> None:
+    def _submit(self, call: Callable[[Batch], BatchResult], batches: Sequence[Batch]) -> None:
         for batch in batches:
-            future = self._futures[batch] = self._pool.submit(self._call, batch)
+            future = self._futures[batch] = self._pool.submit(call, batch)
             future.add_done_callback(functools.partial(self._done, batch))
 
     def _done(self, batch: Batch, future: Future[BatchResult]) -> None:
@@ -206,21 +203,21 @@ class DistributedExecutor(Executor):
             self._client.sync(self._look)
         return self._lost
 
-    def open(self, stage: Stage, *, overlap: bool, verb: Verb) -> None:
+    def open(self, stage: Stage, *, overlap: bool, verb: Verb) -> Submit:
         import dask
 
         pickled: Any = PickledStage.of(stage)
-        self._name = f"{stage.name}-{self._run}"
+        name = f"{stage.name}-{self._run}"
         if len(pickled.data) > _INLINE:
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PB"}):
-                pickled = self._client.submit(_same, pickled, key=f"stage-{self._name}", pure=False)
-        self._options = {"stage": pickled, "overlap": overlap, "verb": verb}
+                pickled = self._client.submit(_same, pickled, key=f"stage-{name}", pure=False)
+        return functools.partial(self._submit, name, {"stage": pickled, "overlap": overlap, "verb": verb})
 
-    def submit(self, batches: Sequence[Batch]) -> None:
+    def _submit(self, name: str, options: dict[str, Any], batches: Sequence[Batch]) -> None:
         if not batches:
             return
-        keys = [(self._name, next(self._numbers)) for _ in batches]
-        futures = self._client.map(run_batch, list(batches), key=keys, pure=False, **self._options)
+        keys = [(name, next(self._numbers)) for _ in batches]
+        futures = self._client.map(run_batch, list(batches), key=keys, pure=False, **options)
         self._futures.update(zip(batches, futures, strict=True))
         asyncio.run_coroutine_threadsafe(self._follow(dict(zip(batches, futures, strict=True))), self._loop)
 
@@ -290,7 +287,6 @@ class DistributedExecutor(Executor):
     def close(self) -> None:
         self._watch.cancel()
         self._futures.clear()
-        self._options = {}
 
 
 def _same(value: Any) -> Any:

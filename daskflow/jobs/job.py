@@ -35,12 +35,12 @@ _WORTH = 5.0  # seconds that must be saved where threads would take turns at Pyt
 
 @dataclass(frozen=True, repr=False)
 class Job:
-    """A durable run: stages, one after another, and a directory that remembers what is done.
+    """A durable run: stages, and a directory that remembers what is done.
 
     Running it again, after whatever ended the last run, goes on where that stopped, and gives the same result.
 
     Attributes:
-        stages: what is run, in this order; a stage begins when every block of the one before is done. They do what
+        stages: what is run; a stage begins when every block of those that it comes after is done. They do what
             those that were given do, see `arranged`. Those of the same name are numbered, e.g. label-components,
             label-components-2.
         directory: URL where the job keeps its ledger, failures, report and scratch data.

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from daskflow.errors import DaskflowError, JobError
 from daskflow.jobs.batch import Failure
@@ -20,11 +19,13 @@ _EVERY = 2.0
 _MOST_FAILURES = 10_000
 _MOST_TRACEBACKS = 100
 
+_Snapshot = tuple[dict[str, Ledger], list[Failure], dict[str, dict[str, int]]]
+
 
 class Journal:
     """Ledgers, failures and sums of counts of all stages of a job.
 
-    They are saved in the order failures, ledger, counts, once what the blocks wrote is on a local disk. A driver that
+    They are saved in the order failures, ledgers, counts, once what the blocks wrote is on a local disk. A driver that
     dies in between leaves failures that the ledger does not know, which are dropped, or counts that lack the last
     seconds; never a block taken for done that is not. Counts of a stage of which nothing is done are left from blocks
     that were set back, and dropped, too.
@@ -69,8 +70,8 @@ class Journal:
                 full = len(self.failures) < _MOST_TRACEBACKS
                 self.failures.append(failure if full else replace(failure, traceback=""))
 
-    def save_soon(self, stage: str) -> None:
-        """Save a stage in the background, when the last time is some seconds ago.
+    def save_soon(self, *stages: str) -> None:
+        """Save stages in the background, when the last time is some seconds ago.
 
         Raises:
             JobError: the last attempt to save failed.
@@ -80,33 +81,33 @@ class Journal:
         if (self._saving is not None and self._saving.is_alive()) or time.monotonic() < self._next:
             return
         self._saving = threading.Thread(
-            target=self._save_in_background, args=(stage, self._snapshot(stage)), name="daskflow-ledger", daemon=True
+            target=self._save_in_background, args=self._snapshot(stages), name="daskflow-ledger", daemon=True
         )
         self._saving.start()
 
-    def save(self, stage: str) -> None:
-        """Save a stage now."""
+    def save(self, *stages: str) -> None:
+        """Save stages now."""
         if self._saving is not None:
             self._saving.join()
-        self._write(stage, self._snapshot(stage))
+        self._write(*self._snapshot(stages))
 
-    def _snapshot(self, stage: str) -> tuple[Ledger, list[Failure], dict[str, Any]]:
+    def _snapshot(self, stages: Sequence[str]) -> _Snapshot:
         counts = {name: dict(counter) for name, counter in self.counts.items()}
-        return self.ledgers[stage].copy(), list(self.failures), counts
+        return {stage: self.ledgers[stage].copy() for stage in stages}, list(self.failures), counts
 
-    def _save_in_background(self, stage: str, snapshot: tuple[Ledger, list[Failure], dict[str, Any]]) -> None:
+    def _save_in_background(self, *snapshot: *_Snapshot) -> None:
         started = time.monotonic()
         try:
-            self._write(stage, snapshot)
+            self._write(*snapshot)
         except DaskflowError as error:
             self._error = error
         took = time.monotonic() - started
         self._next = time.monotonic() + max(_EVERY, 10 * took)
 
-    def _write(self, stage: str, snapshot: tuple[Ledger, list[Failure], dict[str, Any]]) -> None:
-        ledger, failures, counts = snapshot
+    def _write(self, ledgers: dict[str, Ledger], failures: list[Failure], counts: dict[str, dict[str, int]]) -> None:
         flush(self._places)
         if failures or self._directory.read("failures.json"):
             self._directory.save_failures(failures)
-        ledger.save(self._directory.ledger(stage))
+        for stage, ledger in ledgers.items():
+            ledger.save(self._directory.ledger(stage))
         self._directory.write("totals.json", counts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -136,6 +137,45 @@ class Ledger:
                 "states": list(STATES),
             },
         }
+
+
+class Remaining:
+    """The blocks of a ledger that are in some states and were not taken yet, found a part at a time."""
+
+    def __init__(self, ledger: Ledger, *states: int) -> None:
+        self.left = sum(ledger.count(state) for state in states)
+        self._parts = ledger.blocks(*states)
+        self._part: NDArray[np.int64] = np.empty(0, np.int64)
+        self._returned: deque[NDArray[np.int64]] = deque()
+        self._excluded: list[int] = []
+
+    def exclude(self, blocks: Sequence[int]) -> None:
+        """Leave out blocks that are run otherwise; before the first `take`."""
+        self._excluded = list(blocks)
+        self.left -= len(blocks)
+
+    def take(self, most: int) -> NDArray[np.int64]:
+        """Return the next blocks, at most `most`; none when all were taken."""
+        if self._returned:
+            blocks = self._returned.popleft()
+            if len(blocks) > most:
+                self._returned.appendleft(blocks[most:])
+            self.left -= min(most, len(blocks))
+            return blocks[:most]
+        while not len(self._part):
+            part = next(self._parts, None)
+            if part is None:
+                return self._part
+            self._part = part[~np.isin(part, self._excluded)] if self._excluded else part
+        blocks, self._part = self._part[:most], self._part[most:]
+        self.left -= len(blocks)
+        return blocks
+
+    def give_back(self, blocks: Sequence[int] | NDArray[np.int64]) -> None:
+        """Take blocks again that were not tried."""
+        if len(blocks):
+            self._returned.append(np.asarray(blocks, np.int64))
+            self.left += len(blocks)
 
 
 def _table(states: Sequence[int]) -> NDArray[np.bool_]:

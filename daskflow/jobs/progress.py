@@ -29,7 +29,7 @@ class Snapshot:
         failed: blocks that failed for good.
         ran: blocks that this run finished.
         voxels: voxels of those, 0 where a stage counts something else.
-        seconds: since this run began the stage.
+        seconds: in which blocks of the stage were in flight in this run.
         workers: worker processes at the moment.
     """
 
@@ -110,17 +110,19 @@ class Silent:
 
 
 class Lines:
-    """A line every ten seconds, for logs; nothing but what is said for a job that is over sooner."""
+    """A line every ten seconds for each stage that runs, for logs; only what is said for a job that is over sooner."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._next = clock() + _LINE_EVERY
+        self._begun = clock()
+        self._shown: dict[str, float] = {}
 
     def update(self, snapshot: Snapshot) -> None:
-        """Write a line when the last is ten seconds old."""
-        if self._clock() >= self._next:
-            self._next = self._clock() + _LINE_EVERY
+        """Write a line when the stage's last is ten seconds old."""
+        now = self._clock()
+        if now - self._shown.get(snapshot.stage, self._begun) >= _LINE_EVERY:
+            self._shown[snapshot.stage] = now
             self.say(str(snapshot))
 
     def say(self, line: str) -> None:

@@ -45,7 +45,7 @@ class StageReport:
         failed: blocks that failed for good.
         skipped: blocks among done and empty that an earlier run had computed.
         counts: sums of what blocks counted, e.g. missing chunks, over all runs.
-        seconds: wall time of this run.
+        seconds: wall time in which blocks of it were in flight in this run.
         voxels: voxels of the blocks that this run computed.
         bytes_read: what reading them took, uncompressed, as planned.
         bytes_written: likewise.
@@ -94,6 +94,7 @@ class Report:
         warnings: what was taken for granted, a line each.
         already_done: an earlier run had finished the job, and this one did nothing.
         verified: what was read back, where that was all that was done.
+        seconds: wall time of all stages, of which some may have run at the same time.
     """
 
     name: str
@@ -105,16 +106,12 @@ class Report:
     warnings: tuple[str, ...] = ()
     already_done: bool = False
     verified: Literal["", "blocks", "chunks"] = ""
+    seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
         """Whether every block of every stage is done."""
         return self.state == "finished"
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all stages."""
-        return sum(stage.seconds for stage in self.stages)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -248,6 +245,9 @@ def next_steps(state: State, stages: Sequence[StageReport], directory: str) -> l
         return []
     steps = []
     failed = sum(stage.failed for stage in stages)
+    waiting = [stage.name for stage in stages if stage.pending and not stage.failed]
+    if state == "failed" and failed and waiting:
+        steps.append(f"not run, because what it comes after failed: {', '.join(waiting)}")
     if failed:
         steps.append(
             f"to run the {failed:,} failed block{'s' * (failed != 1)} again: daskflow retry {directory} "

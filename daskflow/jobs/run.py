@@ -1,4 +1,4 @@
-"""One run of a job: lock, compare, check, stream each stage, journal, finish."""
+"""One run of a job: lock, compare, check, stream the stages, journal, finish."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from daskflow.clusters import Threads
-from daskflow.errors import DaskflowError, JobError, LockedJobError
+from daskflow.errors import DaskflowError, JobError
 from daskflow.jobs.assumed import warn
 from daskflow.jobs.batch import Failure, Verb
 from daskflow.jobs.directory import JobDirectory
@@ -22,10 +22,11 @@ from daskflow.jobs.journal import Journal
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED
 from daskflow.jobs.lock import Lease
 from daskflow.jobs.outputs import leased
-from daskflow.jobs.plan import Plan, StagePlan
+from daskflow.jobs.passes import Pass, Policy
+from daskflow.jobs.plan import Plan
 from daskflow.jobs.progress import Progress, Snapshot, progress_of
 from daskflow.jobs.report import Interrupted, Report, StageReport, State
-from daskflow.jobs.stream import Policy, Stream
+from daskflow.jobs.stream import Stream
 from daskflow.jobs.taken import forget_replaced
 from daskflow.stores import kvstore
 from daskflow.stores.local_files import sweep
@@ -165,7 +166,7 @@ def _reopen(job: Job, stages: list[Stage], journal: Journal, options: Options, *
     """Set back to pending, in storage too, what must run again although an earlier run had settled it.
 
     That is stored before any check makes an output anew, which would then be taken for what an earlier run made. Where
-    a complete run has deleted its scratch data, stages before one that runs again, or all if a finish function reads
+    a complete run has deleted its scratch data, those that such stages come after, or all if a finish function reads
     scratch data, run again, too. Return whether anything was set back.
     """
     again: set[str] = set()
@@ -174,15 +175,13 @@ def _reopen(job: Job, stages: list[Stage], journal: Journal, options: Options, *
             again.add(stage.name)
         if not stage.task.intact() and journal.forget(stage.name, DONE, EMPTY, FAILED):
             again.add(stage.name)
-    unfinished = [number for number, stage in enumerate(stages) if not journal.ledgers[stage.name].finished]
+    unfinished = [stage for stage in stages if not journal.ledgers[stage.name].finished]
     if complete and unfinished and options.verb == "run":
         reads = any(isinstance(finish, Finish) and finish.reads_scratch for finish in job.finish)
-        for stage in stages[: len(stages) if reads else unfinished[-1]]:
-            if journal.forget(stage.name, DONE, EMPTY, FAILED):
-                again.add(stage.name)
-    for stage in stages:
-        if stage.name in again:
-            journal.save(stage.name)
+        needed = set(journal.ledgers) if reads else set().union(*map(_all_before, unfinished))
+        again |= {name for name in needed if journal.forget(name, DONE, EMPTY, FAILED)}
+    if again:
+        journal.save(*again)
     return bool(again)
 
 
@@ -201,20 +200,19 @@ class _Run:
     def __post_init__(self) -> None:
         self.interrupts = Interrupts()
         self.reports = {stage.name: self._untouched(stage) for stage in self.stages}
+        self.plans = {plan.name: plan for plan in self.planned.stages}
         self.damaged: list[Failure] = []
+        self.seconds = 0.0
 
     def run(self) -> Report:
         """Run the stages, then the job's finish functions."""
         self.directory.forget_report()
-        state: State = "finished"
-        for stage, plan in zip(self.stages, self.planned.stages, strict=True):
-            ledger = self.journal.ledgers[stage.name]
-            if not ledger.finished:
-                self._stream(stage, plan)
-            if not ledger.finished:
-                state = "stopped" if self.options.fail_fast else "failed"
-                break
-        report = self._report(state)
+        passes: dict[str, Pass] = {}
+        for stage in self.stages:
+            passes[stage.name] = self._pass(stage, [passes[name] for name in _all_before(stage)])
+        self._stream([one for one in passes.values() if not one.ledger.finished])
+        whole = self.journal.finished
+        report = self._report("finished" if whole else "stopped" if self.options.fail_fast else "failed")
         if report.ok:
             for finish in self.job.finish:
                 finish(report, self.directory.url)
@@ -226,10 +224,8 @@ class _Run:
 
     def verify(self) -> Report:
         """Verify the done blocks of every stage that can be."""
-        for stage, plan in zip(self.stages, self.planned.stages, strict=True):
-            if stage.task.verifiable:
-                self._stream(stage, plan)
-        whole = all(ledger.finished for ledger in self.journal.ledgers.values()) and not self.damaged
+        self._stream([self._pass(stage) for stage in self.stages if stage.task.verifiable])
+        whole = self.journal.finished and not self.damaged
         report = self._report("finished" if whole else "failed")
         report = replace(report, failures=tuple(self.damaged), verified="blocks")
         self._say(report)
@@ -240,69 +236,76 @@ class _Run:
         for line in () if report.ok else report.notes:
             self.progress.say(line)
 
-    def _stream(self, stage: Stage, plan: StagePlan) -> None:
-        ledger = self.journal.ledgers[stage.name]
-        skipped = ledger.count(DONE) + ledger.count(EMPTY)
+    def _pass(self, stage: Stage, after: Sequence[Pass] = ()) -> Pass:
         policy = Policy(
             retries=self.options.retries,
             fail_fast=self.options.fail_fast,
-            overlap=self.planned.overlaps(plan),
+            overlap=self.planned.overlaps(self.plans[stage.name]),
             verb=self.options.verb,
         )
-        lost = self.executor.count_lost()
-        stream = Stream(stage, self.executor, ledger, policy, self.journal.counts[stage.name], self._tick)
+        return Pass(stage, self.journal.ledgers[stage.name], policy, self.journal.counts[stage.name], after)
+
+    def _stream(self, passes: Sequence[Pass]) -> None:
+        self.stream = Stream(self.executor, passes, tick=self._tick, ended=self._ended)
+        started = time.monotonic()
         try:
             with self.interrupts:
-                stream.run()
+                self.stream.run()
         except KeyboardInterrupt:
             self.executor.withdraw(running=True)
+            for one in self.stream.running:
+                self._ended(one)
         except BaseException as error:
-            with contextlib.suppress(DaskflowError):  # what stopped the stage tells more
-                self._save(stream)
+            with contextlib.suppress(DaskflowError):  # what stopped the stages tells more
+                self._save(self.stream.running)
             if not isinstance(error, JobError):
                 raise
             advice = f"What is done is recorded in {self.directory.url}; run the same again to go on."
             raise type(error)(f"{error}\n{advice}") from error
-        self._save(stream)
-        self.reports[stage.name] = self._reported(stream, plan, skipped, self.executor.count_lost() - lost)
+        finally:
+            self.seconds = time.monotonic() - started
         if self.interrupts.requested:
             report = self._report("interrupted")
             self.directory.save_report(report)
             self._say(report)
             raise Interrupted(report)
 
-    def _save(self, stream: Stream) -> None:
-        self._take_failures(stream)
-        self.journal.save(stream.stage.name)
+    def _ended(self, one: Pass) -> None:
+        self._save([one])
+        self.reports[one.stage.name] = self._reported(one)
 
-    def _take_failures(self, stream: Stream) -> None:
-        failures, stream.failures = stream.failures, []
-        if self.options.verb == "verify":
-            self.damaged += failures
-        else:
-            self.journal.add_failures(failures)
+    def _save(self, passes: Sequence[Pass]) -> None:
+        self._take_failures(passes)
+        self.journal.save(*(one.stage.name for one in passes))
 
-    def _tick(self, stream: Stream) -> None:
-        ledger = stream.ledger
-        self.progress.update(
-            Snapshot(
-                stage=stream.stage.name,
-                blocks=len(ledger),
-                done=ledger.count(DONE) + ledger.count(EMPTY),
-                failed=ledger.count(FAILED),
-                ran=stream.ran,
-                voxels=0 if stream.stage.numbered else stream.voxels,
-                seconds=stream.seconds,
-                workers=self.executor.workers.count,
+    def _take_failures(self, passes: Sequence[Pass]) -> None:
+        for one in passes:
+            failures, one.failures = one.failures, []
+            if self.options.verb == "verify":
+                self.damaged += failures
+            else:
+                self.journal.add_failures(failures)
+
+    def _tick(self, passes: Sequence[Pass]) -> None:
+        for one in passes:
+            ledger = one.ledger
+            self.progress.update(
+                Snapshot(
+                    stage=one.stage.name,
+                    blocks=len(ledger),
+                    done=ledger.count(DONE) + ledger.count(EMPTY),
+                    failed=ledger.count(FAILED),
+                    ran=one.ran,
+                    voxels=0 if one.stage.numbered else one.voxels,
+                    seconds=one.seconds,
+                    workers=self.executor.workers.count,
+                )
             )
-        )
-        self._take_failures(stream)
-        self.journal.save_soon(stream.stage.name)
-        if self.lease.lost is not None:
-            raise LockedJobError(f"{self.directory.url} was taken over by {self.lease.lost}")
-        if self.interrupts.requested and not stream.stopping:
+        self._take_failures(passes)
+        self.journal.save_soon(*(one.stage.name for one in passes))
+        if self.interrupts.requested and not self.stream.stopping:
             self.progress.say("stopping: blocks that run are finished first; interrupt again to stop at once")
-            stream.stop()
+            self.stream.stop()
 
     def _untouched(self, stage: Stage) -> StageReport:
         ledger = self.journal.ledgers[stage.name]
@@ -317,18 +320,19 @@ class _Run:
             counts=dict(self.journal.counts[stage.name]),
         )
 
-    def _reported(self, stream: Stream, plan: StagePlan, skipped: int, lost: int) -> StageReport:
-        part = stream.voxels / max(1, stream.stage.grid.box.size)
+    def _reported(self, one: Pass) -> StageReport:
+        plan = self.plans[one.stage.name]
+        part = one.voxels / max(1, one.stage.grid.box.size)
         return replace(
-            self._untouched(stream.stage),
-            skipped=skipped,
-            seconds=stream.seconds,
-            voxels=0 if stream.stage.numbered else stream.voxels,
+            self._untouched(one.stage),
+            skipped=one.skipped,
+            seconds=one.seconds,
+            voxels=0 if one.stage.numbered else one.voxels,
             bytes_read=round(plan.bytes_read * part),
             bytes_written=round(plan.bytes_written * part),
-            retries=stream.retried,
-            lost_workers=lost,
-            memory=stream.memory,
+            retries=one.retried,
+            lost_workers=one.lost_workers,
+            memory=one.memory,
         )
 
     def _report(self, state: State) -> Report:
@@ -339,4 +343,17 @@ class _Run:
             stages=tuple(self.reports.values()),
             failures=tuple(self.journal.failures),
             warnings=self.job.warnings,
+            seconds=self.seconds,
         )
+
+
+def _all_before(stage: Stage) -> set[str]:
+    """Return the names of the stages that one comes after, at once or by others."""
+    found: set[str] = set()
+    left = list(stage.after)
+    while left:
+        one = left.pop()
+        if one.name not in found:
+            found.add(one.name)
+            left += one.after
+    return found

@@ -21,10 +21,11 @@ from daskflow.jobs.executor import Executor, executor_of
 from daskflow.jobs.ledger import DONE, EMPTY, PENDING, Ledger
 from daskflow.jobs.lock import Lease, holder_of
 from daskflow.jobs.outputs import jobs_of
+from daskflow.jobs.passes import Pass, Policy
 from daskflow.jobs.progress import Progress, Snapshot, progress_of
 from daskflow.jobs.report import Report, StageReport, State
 from daskflow.jobs.sinks import safe_name
-from daskflow.jobs.stream import Policy, Stream
+from daskflow.jobs.stream import Stream
 from daskflow.stores import kvstore
 from daskflow.stores.base import Store
 from daskflow.stores.local_files import replacing, sweep
@@ -117,7 +118,8 @@ def verify(
         results["set_back"] = dict(set_back)
     bad = sum(stage.failed for stage in found)
     state: State = "failed" if bad else "finished"
-    return Report(name or url, url, state, tuple(found), tuple(failures), results, verified="chunks")
+    seconds = sum(stage.seconds for stage in found)
+    return Report(name or url, url, state, tuple(found), tuple(failures), results, verified="chunks", seconds=seconds)
 
 
 def _with_background(store: Store) -> Store:
@@ -182,26 +184,23 @@ class _Check:
         if len(self.failures) < _MOST_FAILURES:
             self.failures.append(failure)
 
-    def _stream(self, grid: BlockGrid, states: Any, take: Callable[[Failure], None]) -> Stream:
+    def _stream(self, grid: BlockGrid, states: Any, take: Callable[[Failure], None]) -> Pass:
         """Read the blocks that are marked as done (all without `states`), and hand on those that cannot be."""
         marked = np.full(len(grid), DONE, np.uint8) if states is None else states
         ledger = Ledger(grid, marked)
         whole = ledger.count(DONE)
+        stage = Stage(self._name, grid, _ReadBack(self.store))
+        one = Pass(stage, ledger, Policy(retries=0, verb="verify"), Counter())
 
-        def tick(stream: Stream) -> None:
-            failures, stream.failures = stream.failures, []
+        def tick(_: object) -> None:
+            failures, one.failures = one.failures, []
             for failure in failures:
                 take(failure)
             bad = whole - ledger.count(DONE)
-            self._shown.update(
-                Snapshot(self._name, whole, stream.ran, bad, stream.ran, stream.voxels, stream.seconds, 1)
-            )
+            self._shown.update(Snapshot(self._name, whole, one.ran, bad, one.ran, one.voxels, one.seconds, 1))
 
-        stage = Stage(self._name, grid, _ReadBack(self.store))
-        stream = Stream(stage, self._executor, ledger, Policy(retries=0, verb="verify"), Counter(), tick)
-        stream.run()
-        tick(stream)
-        return stream
+        Stream(self._executor, [one], tick=tick).run()
+        return one
 
 
 def _set_back(store: Store, boxes: list[BoundingBox]) -> dict[str, int]:

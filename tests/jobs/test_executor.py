@@ -29,14 +29,13 @@ def gather(executor, count, seconds=60):
 def opened(executor, folder, **options):
     task = WriteFiles(folder / "out", **options)
     task.check()
-    executor.open(Stage("files", grid(8), task), overlap=True, verb="run")
-    return task
+    return task, executor.open(Stage("files", grid(8), task), overlap=True, verb="run")
 
 
 def test_every_batch_comes_back(executor, tmp_path):
-    task = opened(executor, tmp_path)
+    task, submit = opened(executor, tmp_path)
     batches = [Batch(np.arange(first, first + 2)) for first in range(0, 8, 2)]
-    executor.submit(batches)
+    submit(batches)
     settled = gather(executor, 4)
     assert {one.batch for one in settled} == set(batches)
     assert all(one.deaths == 0 and len(one.result.states) == 2 for one in settled)
@@ -51,9 +50,9 @@ def test_workers_are_counted_and_limited(executor):
 
 
 def test_batches_nobody_began_can_be_withdrawn(executor, tmp_path):
-    task = opened(executor, tmp_path, seconds=0.5)
+    task, submit = opened(executor, tmp_path, seconds=0.5)
     batches = [Batch([block]) for block in range(8)]
-    executor.submit(batches)
+    submit(batches)
     end = time.monotonic() + 60
     while not task.calls():
         assert time.monotonic() < end
@@ -67,8 +66,8 @@ def test_batches_nobody_began_can_be_withdrawn(executor, tmp_path):
 
 
 def test_running_batches_can_be_let_go(executor, tmp_path):
-    opened(executor, tmp_path, seconds=0.3)
-    executor.submit([Batch([block]) for block in range(4)])
+    _, submit = opened(executor, tmp_path, seconds=0.3)
+    submit([Batch([block]) for block in range(4)])
     assert len(executor.withdraw(running=True)) == 4
     time.sleep(0.8)
     assert executor.collect(0) == []
@@ -77,8 +76,8 @@ def test_running_batches_can_be_let_go(executor, tmp_path):
 def test_large_stage_reaches_every_worker(client):
     heavy = Stage("files", grid(8), Heavy(np.zeros(10**6, np.uint8)))
     executor = executor_of(client)
-    executor.open(heavy, overlap=False, verb="run")
-    executor.submit([Batch([block]) for block in range(8)])
+    submit = executor.open(heavy, overlap=False, verb="run")
+    submit([Batch([block]) for block in range(8)])
     assert all(not one.result.failures for one in gather(executor, 8))
     executor.close()
 

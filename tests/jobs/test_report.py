@@ -10,7 +10,7 @@ from daskflow.jobs.report import Interrupted, Report, StageReport, causes
 
 STAGE = StageReport("copy", 10, 6, 1, 2, 3, {"missing_chunks": 4}, 2.5, 10**7, 100, 50, 2, 1, 10**8)
 FAILURE = Failure("copy", 3, "0-1_0-1_0-1", "ValueError", "no luck\nsecond line", "Traceback", 3, "node:1")
-REPORT = Report("job", "memory://job", "failed", (STAGE,), (FAILURE,), {"score": 0.5})
+REPORT = Report("job", "memory://job", "failed", (STAGE,), (FAILURE,), {"score": 0.5}, seconds=2.5)
 
 
 def test_report_survives_json():

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskflow.jobs.batch import Failure
-from daskflow.jobs.retry import Retries
+from daskflow.jobs.passes import Retries
 
 
 class Clock:
@@ -35,7 +35,8 @@ def test_block_is_tried_once_more_than_retries_then_failed(allowed, blocks):
         waiting = retries.due(100)
     assert tried == dict.fromkeys(blocks, allowed + 1)
     assert {index: final.attempts for index, final in finals.items()} == tried
-    assert not retries
+    assert not retries.waiting
+    assert not retries.suspected
     assert retries.count == allowed * len(blocks)
 
 
@@ -72,11 +73,12 @@ def test_suspect_is_blamed_once_its_deaths_exceed_the_retries(allowed, deaths, a
         assert retries.died_alone(7, deaths) is None
     assert retries.next_suspect() == 7
     assert retries.died_alone(7, deaths) == deaths * alone
-    assert retries.next_suspect() is None
+    assert not retries.suspected
 
 
 def test_suspects_that_live_are_not_asked_again():
     retries = Retries(2, Clock())
     retries.suspect([1, 2])
-    assert [retries.next_suspect(), retries.next_suspect(), retries.next_suspect()] == [1, 2, None]
-    assert not retries
+    assert [retries.next_suspect(), retries.next_suspect()] == [1, 2]
+    assert not retries.waiting
+    assert not retries.suspected

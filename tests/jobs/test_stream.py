@@ -10,7 +10,8 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.batch import BatchResult, Failure
 from daskflow.jobs.executor import Executor, Settled, Workers
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED, PENDING, Ledger
-from daskflow.jobs.stream import KILLED, Policy, Stream, rehearsal
+from daskflow.jobs.passes import KILLED, Pass, Policy, rehearsal
+from daskflow.jobs.stream import Stream
 from daskflow.volume.stage import Estimate, Stage
 
 
@@ -35,7 +36,7 @@ class Simulated(Executor):
         return Workers(self.threads, self.threads, 1, 10**9)
 
     def open(self, stage, *, overlap, verb):
-        self.stage = stage
+        return self.submit
 
     def submit(self, batches):
         self.flying += batches
@@ -61,26 +62,29 @@ class Simulated(Executor):
         return [Settled(batch, BatchResult(states, {"n": len(blocks)}, failures, len(blocks) * self.seconds, 0, 0, ""))]
 
 
-def stream(executor, blocks, tick=lambda _: None, **policy):
+def one_pass(blocks, name="stage", after=(), **policy):
     grid = BlockGrid(BoundingBox((0, 0, 0), (1, 1, blocks)), (1, 1, 1))
-    ledger = Ledger(grid)
-    counts = Counter()
-    return Stream(Stage("stage", grid, Task()), executor, ledger, Policy(**policy), counts, tick)
+    return Pass(Stage(name, grid, Task()), Ledger(grid), Policy(**policy), Counter(), after)
+
+
+def stream(executor, blocks, **policy):
+    one = one_pass(blocks, **policy)
+    return one, Stream(executor, [one])
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr("daskflow.jobs.retry._FIRST_DELAY", 0.0)
+    monkeypatch.setattr("daskflow.jobs.passes._FIRST_DELAY", 0.0)
 
 
 @given(st.integers(0, 3000), st.floats(1e-5, 50), st.integers(1, 40), st.one_of(st.none(), st.integers(1, 5)))
 def test_every_block_runs_once_through_a_bounded_window(blocks, seconds, threads, tried):
     executor = Simulated(seconds, threads, tried=tried)
-    run = stream(executor, blocks)
+    one, run = stream(executor, blocks)
     run.run()
-    assert run.ledger.count(DONE) == run.ran == blocks
+    assert one.ledger.count(DONE) == one.ran == blocks
     assert executor.runs == Counter(range(blocks))
-    assert run.counts["n"] == blocks
+    assert one.counts["n"] == blocks
     assert executor.most <= max(32, 2 * threads + 2)
 
 
@@ -89,7 +93,7 @@ def test_every_block_runs_once_through_a_bounded_window(blocks, seconds, threads
 )
 def test_task_lasts_about_a_second_or_has_blocks_enough_to_overlap(seconds, size):
     executor = Simulated(seconds)
-    stream(executor, 20 * 4 * size + 100).run()
+    stream(executor, 20 * 4 * size + 100)[1].run()
     usual = Counter(executor.sizes).most_common()
     assert max(executor.sizes) <= size
     assert any(abs(common - size) <= max(1, size // 20) for common, _ in usual[:3])
@@ -97,19 +101,19 @@ def test_task_lasts_about_a_second_or_has_blocks_enough_to_overlap(seconds, size
 
 def test_without_room_for_overlap_slow_blocks_travel_alone():
     executor = Simulated(2.0)
-    stream(executor, 200, overlap=False).run()
+    stream(executor, 200, overlap=False)[1].run()
     assert set(executor.sizes) == {1}
 
 
 def test_few_blocks_still_travel_together_so_that_they_overlap():
     executor = Simulated(seconds=5, threads=1)
-    stream(executor, 4, overlap=True).run()
+    stream(executor, 4, overlap=True)[1].run()
     assert executor.sizes == [1, 1, 2]
 
 
 def test_last_blocks_are_spread_over_the_threads():
     executor = Simulated(0.001, threads=8)
-    stream(executor, 10_000).run()
+    stream(executor, 10_000)[1].run()
     assert max(executor.sizes) <= 10_000 // 16
     assert executor.sizes[-1] == 1
 
@@ -120,17 +124,17 @@ def test_blame_falls_on_all_that_kill_their_worker_and_on_nobody_else(blocks, da
     raises = data.draw(st.sets(st.integers(0, blocks - 1), max_size=4)) - kills
     first = set(rehearsal(Ledger(BlockGrid(BoundingBox((0, 0, 0), (1, 1, blocks)), (1, 1, 1)))))
     executor = Simulated(0.001, kills=kills, raises=raises, deaths=data.draw(st.integers(1, 5)))
-    run = stream(executor, blocks, retries=2)
+    one, run = stream(executor, blocks, retries=2)
     if first <= kills or first <= raises:
         with pytest.raises(JobError, match="first two blocks"):
             run.run()
         return
     run.run()
-    assert {failure.index for failure in run.failures if failure.exception == KILLED} == kills
-    assert {failure.index for failure in run.failures if failure.exception == "ValueError"} == raises
-    assert all(run.ledger.state(block) == FAILED for block in kills | raises)
-    assert run.ledger.count(DONE) == blocks - len(kills | raises)
-    for failure in run.failures:
+    assert {failure.index for failure in one.failures if failure.exception == KILLED} == kills
+    assert {failure.index for failure in one.failures if failure.exception == "ValueError"} == raises
+    assert all(one.ledger.state(block) == FAILED for block in kills | raises)
+    assert one.ledger.count(DONE) == blocks - len(kills | raises)
+    for failure in one.failures:
         if failure.exception == KILLED:
             assert failure.attempts > 2
             assert failure.attempts - executor.deaths <= 2
@@ -138,15 +142,11 @@ def test_blame_falls_on_all_that_kill_their_worker_and_on_nobody_else(blocks, da
 
 def test_nothing_is_submitted_after_a_stop():
     executor = Simulated(0.01)
-
-    def tick(run):
-        if run.ran > 50:
-            run.stop()
-
-    run = stream(executor, 10_000, tick)
+    one = one_pass(10_000)
+    run = Stream(executor, [one], tick=lambda passes: run.stop() if passes[0].ran > 50 else None)
     run.run()
-    assert 50 < run.ran < 10_000
-    assert run.ledger.count(PENDING) == 10_000 - run.ran
+    assert 50 < one.ran < 10_000
+    assert one.ledger.count(PENDING) == 10_000 - one.ran
     submitted = sum(executor.sizes)
     run.stop()
     assert sum(executor.sizes) == submitted
@@ -154,31 +154,75 @@ def test_nothing_is_submitted_after_a_stop():
 
 def test_first_failure_stops_a_job_that_fails_fast():
     executor = Simulated(0.01, raises={3})
-    run = stream(executor, 10_000, retries=0, fail_fast=True)
+    one, run = stream(executor, 10_000, retries=0, fail_fast=True)
     run.run()
-    assert [failure.index for failure in run.failures] == [3]
-    assert run.ledger.count(PENDING) > 9000
+    assert [failure.index for failure in one.failures] == [3]
+    assert one.ledger.count(PENDING) > 9000
 
 
 def test_verify_reads_done_blocks_only_and_sets_damaged_ones_back():
     executor = Simulated(0.01, raises={1, 5})
-    run = stream(executor, 10, verb="verify")
-    run.ledger.mark([0, 1, 2], DONE)
-    run.ledger.mark([5, 6], EMPTY)
-    run = Stream(run.stage, executor, run.ledger, Policy(verb="verify"), Counter(), lambda _: None)
-    run.run()
+    ledger = one_pass(10).ledger
+    ledger.mark([0, 1, 2], DONE)
+    ledger.mark([5, 6], EMPTY)
+    Stream(executor, [Pass(Stage("stage", ledger.grid, Task()), ledger, Policy(verb="verify"), Counter())]).run()
     assert sorted(executor.runs) == [0, 1, 2, 5, 6]
-    assert [run.ledger.state(block) for block in (0, 1, 5, 6)] == [DONE, PENDING, PENDING, EMPTY]
+    assert [ledger.state(block) for block in (0, 1, 5, 6)] == [DONE, PENDING, PENDING, EMPTY]
 
 
 def test_done_and_failed_blocks_are_left_alone():
     executor = Simulated()
-    run = stream(executor, 20)
-    run.ledger.mark(np.arange(5), DONE)
-    run.ledger.mark([7], FAILED)
-    run = Stream(run.stage, executor, run.ledger, Policy(), Counter(), lambda _: None)
-    run.run()
+    ledger = one_pass(20).ledger
+    ledger.mark(np.arange(5), DONE)
+    ledger.mark([7], FAILED)
+    Stream(executor, [Pass(Stage("stage", ledger.grid, Task()), ledger, Policy(), Counter())]).run()
     assert sorted(executor.runs) == [5, 6, *range(8, 20)]
+
+
+def test_stages_share_the_window_and_those_that_wait_begin_when_all_before_them_are_finished():
+    executor = Simulated(0.01)
+    first, other = one_pass(500, "first"), one_pass(300, "other")
+    last = one_pass(200, "last", after=(first, other))
+    together, begun = 0, []
+
+    def tick(passes):
+        nonlocal together
+        together += first in passes and other in passes and bool(first.flying) and bool(other.flying)
+        if last in passes and not begun:
+            begun.append(first.ledger.finished and other.ledger.finished)
+
+    ended = []
+    Stream(executor, [first, other, last], tick=tick, ended=ended.append).run()
+    assert together
+    assert begun == [True]
+    assert ended == [first, other, last]
+    assert [one.ran for one in ended] == [500, 300, 200]
+    assert executor.most <= 32
+
+
+def test_a_stage_that_fails_holds_up_only_what_comes_after_it():
+    executor = Simulated(0.01, raises={3})
+    first = one_pass(4, "first", retries=0)
+    after, other = one_pass(3, "after", after=(first,)), one_pass(3, "other")
+    Stream(executor, [first, after, other]).run()
+    assert [one.ledger.count(DONE) for one in (first, after, other)] == [3, 0, 3]
+    assert first.ledger.count(FAILED) == 1
+
+
+def test_first_failure_of_one_stage_stops_the_others_too():
+    passes = [one_pass(10_000, name, retries=0, fail_fast=True) for name in ("first", "other")]
+    Stream(Simulated(0.01, raises={5}), passes).run()
+    assert passes[0].ledger.count(FAILED) == 1
+    assert all(one.ledger.count(PENDING) > 9000 for one in passes)
+
+
+def test_what_may_kill_its_worker_is_tried_with_no_block_of_any_stage_beside_it():
+    executor = Simulated(0.01, kills={7})
+    passes = [one_pass(50, "first"), one_pass(40, "other")]
+    Stream(executor, passes).run()
+    assert [[failure.index for failure in one.failures] for one in passes] == [[7], [7]]
+    assert executor.alone[7] == 4
+    assert sum(one.ledger.count(DONE) for one in passes) == 88
 
 
 @pytest.mark.parametrize(
