@@ -21,8 +21,8 @@ from daskflow.clusters import connect
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.executor import Workers, executor_of
 from daskflow.jobs.ledger import DONE, PENDING, Ledger
-from daskflow.jobs.passes import Pass, Policy
 from daskflow.jobs.plan import Plan
+from daskflow.jobs.stage_run import Policy, StageRun
 from daskflow.jobs.stream import Stream
 from daskflow.volume.stage import BlockResult, Stage, Task
 
@@ -73,7 +73,7 @@ def stream(client: Any, blocks: int, *, batched: bool) -> dict[str, float]:
             next_look[0] = time.monotonic() + 1
             most.append(PROCESS.memory_info().rss / 1e6)
 
-    Stream(executor, [Pass(stage, ledger, Policy(batched=batched), Counter())], tick=tick).run()
+    Stream(executor, [StageRun(stage, ledger, Policy(batched=batched), Counter())], tick=tick).run()
     wall, used = time.perf_counter() - started, cpu() - used
     executor.close()
     if ledger.count(DONE) != blocks:

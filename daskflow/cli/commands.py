@@ -78,7 +78,7 @@ def verify(ctx: click.Context, output: str, mip: int | None, fill_missing: bool,
     alone = mip is not None or fill_missing or listed is not None
     name, volumes = (output, (output,)) if alone else volumes_beside(output)
     report = read_volumes(*volumes, name=name, mip=mip, fill_missing=fill_missing, output=listed)
-    say(f"{report.headline}\n{report.unsaid}")
+    say(f"{report.headline}\n{report.details}")
     for name, chosen in (("missing", True), ("damaged", False)):
         total = report.counts.get(f"{name}_chunks", 0)
         bad = [one for one in report.failures if (one.exception == "MissingChunkError") == chosen]

@@ -96,7 +96,7 @@ def _run_job(job: Job, settings: Settings) -> int:
         )
     seen = not settings.quiet and sys.stdout.isatty() and sys.stderr.isatty()
     shown = replace(report, warnings=())  # the log has told them
-    say(shown.unsaid if seen else str(shown))
+    say(shown.details if seen else str(shown))
     for name, value in report.results.items():
         rows = value.items() if isinstance(value, dict) else [(name, value)]
         for label, found in rows:

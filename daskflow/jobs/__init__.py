@@ -1,10 +1,9 @@
 """Durable runs: plan, stages, the streaming loop, ledger, retries, report."""
 
-from daskflow.jobs.batch import Failure
 from daskflow.jobs.job import Job
 from daskflow.jobs.merging import merge
 from daskflow.jobs.plan import Plan
-from daskflow.jobs.report import Interrupted, Report
+from daskflow.jobs.report import Failure, Interrupted, Report
 from daskflow.jobs.status import Status, saved_command, status
 
 __all__ = [

@@ -17,7 +17,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import cloudpickle
@@ -28,7 +28,7 @@ from daskflow.clusters import Threads
 from daskflow.errors import CredentialsError, JobError, StoreAccessError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED
-from daskflow.jobs.shapes import known
+from daskflow.jobs.report import Failure
 from daskflow.redaction import redact
 from daskflow.volume.stage import BlockResult, Stage
 
@@ -37,42 +37,6 @@ Verb = Literal["run", "verify"]
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _LONGEST_TRACEBACK = 20_000
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A block that raised, or that ended its worker.
-
-    Attributes:
-        stage: name of the stage.
-        index: number of the block in the stage's grid.
-        box: its voxels, ``z0-z1_y0-y1_x0-x1``.
-        exception: type of what was raised, "KilledWorker" when the worker died.
-        message: its text.
-        traceback: where it was raised.
-        attempts: how often the block was tried.
-        worker: host and process of the last try.
-        systemic: whether other blocks would fail alike, e.g. for want of disk space.
-    """
-
-    stage: str
-    index: int
-    box: str
-    exception: str
-    message: str
-    traceback: str = ""
-    attempts: int = 1
-    worker: str = ""
-    systemic: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the failure as JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """Return the failure that `to_json` wrote."""
-        return cls(**known(cls, values))
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,16 @@ import getpass
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 import daskflow
-from daskflow.errors import ChangedJobError, JobError
+from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox, as_zyx
-from daskflow.jobs.batch import Failure
-from daskflow.jobs.fingerprint import changes, differences
-from daskflow.jobs.ledger import DONE, EMPTY, Ledger
-from daskflow.jobs.report import Report
+from daskflow.jobs.report import Failure, Report
 from daskflow.jobs.shapes import fits, known
 from daskflow.redaction import redact, redacted
 from daskflow.stores import kvstore
@@ -104,42 +101,6 @@ class JobDirectory:
         """Store JSON values as an object, atomically."""
         plain = redacted(json.loads(json.dumps(values, default=_plain)))
         kvstore.write_bytes(kvstore.join(self.url, name), json.dumps(plain, indent=1).encode())
-
-    def compare(
-        self,
-        description: dict[str, Any],
-        *,
-        renew: bool = False,
-        command: Sequence[str] | None = None,
-    ) -> bool:
-        """Return whether there is nothing to go on with; another job of which no block is done gives way.
-
-        Args:
-            description: of the stages.
-            renew: let a job that has finished give way, too.
-            command: the command line that makes this job.
-
-        Raises:
-            ChangedJobError: it belongs to a job with another description.
-        """
-        there = self.read("job.json")
-        differing = there is not None and bool(changes(there["stages"], description))
-        if there is not None and differing and not (renew and self._finished()) and self._any_done(there["stages"]):
-            lines = "\n".join(f"  {line}" for line in differences(there, description, command))
-            raise ChangedJobError(
-                f"{self.url} belongs to a job that differs from this one:\n{lines}\n"
-                "Write to another output, or start over with --overwrite before the first command (in Python:"
-                " overwrite=True)"
-            )
-        return there is None or differing
-
-    def _finished(self) -> bool:
-        report = self.load_report()
-        return report is not None and report.ok
-
-    def _any_done(self, stages: Mapping[str, Any]) -> bool:
-        ledgers = (Ledger.load(self.ledger(name), load_grid(stage["grid"])) for name, stage in stages.items())
-        return any(ledger.count(DONE) or ledger.count(EMPTY) for ledger in ledgers)
 
     def claim(
         self,

@@ -9,8 +9,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from daskflow.errors import JobError
+from daskflow.errors import ChangedJobError, JobError
 from daskflow.geometry import BlockGrid
+from daskflow.jobs.directory import JobDirectory, load_grid
+from daskflow.jobs.ledger import DONE, EMPTY, Ledger
 from daskflow.redaction import redact, redacted
 from daskflow.volume import has_operator
 from daskflow.volume.stage import Stage
@@ -52,6 +54,47 @@ def token(description: Any) -> str:
     """Return 16 hexadecimal digits that stand for a description made of JSON values."""
     text = json.dumps(description, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def starts_afresh(
+    directory: JobDirectory, description: dict[str, Any], *, renew: bool = False, command: Sequence[str] | None = None
+) -> bool:
+    """Return whether there is nothing to go on with; another job of which no block is done gives way.
+
+    Args:
+        directory: of the job.
+        description: of the stages.
+        renew: let a job that has finished give way, too.
+        command: the command line that makes this job.
+
+    Raises:
+        ChangedJobError: the directory belongs to a job with another description.
+    """
+    there = directory.read("job.json")
+    differing = there is not None and bool(changes(there["stages"], description))
+    if (
+        there is not None
+        and differing
+        and not (renew and _finished(directory))
+        and _any_done(directory, there["stages"])
+    ):
+        lines = "\n".join(f"  {line}" for line in differences(there, description, command))
+        raise ChangedJobError(
+            f"{directory.url} belongs to a job that differs from this one:\n{lines}\n"
+            "Write to another output, or start over with --overwrite before the first command (in Python:"
+            " overwrite=True)"
+        )
+    return there is None or differing
+
+
+def _finished(directory: JobDirectory) -> bool:
+    report = directory.load_report()
+    return report is not None and report.ok
+
+
+def _any_done(directory: JobDirectory, stages: Mapping[str, Any]) -> bool:
+    ledgers = (Ledger.load(directory.ledger(name), load_grid(stage["grid"])) for name, stage in stages.items())
+    return any(ledger.count(DONE) or ledger.count(EMPTY) for ledger in ledgers)
 
 
 def differences(known: Mapping[str, Any], description: Any, command: Sequence[str] | None) -> list[str]:

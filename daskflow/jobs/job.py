@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,11 +15,11 @@ from daskflow.errors import JobError, ParameterError
 from daskflow.jobs.arrange import arranged, notes_on
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.executor import Workers, executor_of
-from daskflow.jobs.finish import Finish
 from daskflow.jobs.outputs import stated
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.progress import Progress
-from daskflow.jobs.report import Report
+from daskflow.jobs.report import Finish, Report
+from daskflow.jobs.run import Options, check_job, run_job
 from daskflow.stores import kvstore
 from daskflow.volume.output import Output
 from daskflow.volume.stage import Stage
@@ -43,7 +45,8 @@ class Job:
         stages: what is run; a stage begins when every block of those that it comes after is done. They do what
             those that were given do, see `arranged`. Those of the same name are numbered, e.g. label-components,
             label-components-2.
-        directory: URL where the job keeps its ledger, failures, report and scratch data.
+        directory: URL where the job keeps its ledger, failures, report and scratch data. None for a job that leaves
+            nothing but its report: each run has a new private directory, and none goes on with another.
         name: shown to people.
         finish: called in this process when every block is done, with the report and the directory; what they add to
             `report.results` (JSON values) is stored with the report. The next run calls them again when this process
@@ -64,7 +67,7 @@ class Job:
     """
 
     stages: tuple[Stage, ...]
-    directory: str
+    directory: str | None
     name: str = dataclasses.field(kw_only=True)
     finish: tuple[Finishing, ...] = dataclasses.field(default=(), kw_only=True)
     command: tuple[str, ...] | None = dataclasses.field(default=None, kw_only=True)
@@ -82,7 +85,8 @@ class Job:
         put(self, "given", tuple(self.stages))
         put(self, "stages", _told_apart(arranged(self.stages)))
         put(self, "finish", tuple(self.finish))
-        put(self, "directory", kvstore.normalise(self.directory))
+        if self.directory is not None:
+            put(self, "directory", kvstore.normalise(self.directory))
         if not self.stages:
             raise ParameterError(f"job {self.name} has no stage")
         for stage in self.stages:
@@ -90,7 +94,7 @@ class Job:
 
     def __repr__(self) -> str:
         stages = ", ".join(stage.name for stage in self.stages)
-        return f"<Job {self.name} · {stages} · {self.directory}>"
+        return f"<Job {self.name} · {stages} · {self.directory or 'leaves nothing'}>"
 
     def _repr_html_(self) -> str:
         return self.plan()._repr_html_()
@@ -124,9 +128,8 @@ class Job:
             MetadataMismatchError: an output exists and differs.
             DaskflowError: a function knows that it would fail, e.g. a network that does not load.
         """
-        from daskflow.jobs.run import check_job
-
-        check_job(self, overwrite=overwrite)
+        with self._placed() as job:
+            check_job(job, overwrite=overwrite)
 
     def run(
         self,
@@ -157,9 +160,8 @@ class Job:
             JobError: the operator, the storage or the cluster failed, rather than single blocks.
             Interrupted: Ctrl-C or SIGTERM came, and what ran is finished and recorded.
         """
-        from daskflow.jobs.run import Options, run_job
-
-        return run_job(self, client, Options(progress, retries, fail_fast, overwrite, retry_failed))
+        with self._placed() as job:
+            return run_job(job, client, Options(progress, retries, fail_fast, overwrite, retry_failed))
 
     def verify(self, client: Client | Threads | None = None, *, progress: bool | Progress | None = None) -> Report:
         """Read back what done blocks stored, set the damaged ones to pending, and return a report that lists them.
@@ -171,11 +173,10 @@ class Job:
             LockedJobError: another driver runs this job.
             JobError: no stage can be verified, or the cluster failed.
         """
-        from daskflow.jobs.run import Options, run_job
-
         if not any(stage.task.verifiable for stage in self.stages):
             raise JobError(f"no stage of {self.name} can be verified")
-        return run_job(self, client, Options(progress, retries=0, verb="verify"))
+        with self._placed() as job:
+            return run_job(job, client, Options(progress, retries=0, verb="verify"))
 
     def connect(self, *, isolated: bool = False) -> Client | Threads:
         """Start what runs the job when nothing else is given: see `run`; `isolated` wants other processes."""
@@ -198,8 +199,25 @@ class Job:
 
     @property
     def home(self) -> JobDirectory:
-        """The job's directory."""
+        """The job's directory, where it has one."""
+        assert self.directory is not None
         return JobDirectory(self.directory)
+
+    @contextlib.contextmanager
+    def _placed(self) -> Iterator[Job]:
+        """Yield the job with a directory: one that only this user can read, and that is deleted, if it has none."""
+        if self.directory is not None:
+            yield self
+            return
+        with tempfile.TemporaryDirectory(prefix="daskflow-job-", ignore_cleanup_errors=True) as directory:
+            yield Job(
+                self.given,
+                directory,
+                name=self.name,
+                finish=self.finish,
+                command=self.command,
+                warnings=self.warnings,
+            )
 
 
 def _default_workers() -> Workers:

@@ -12,7 +12,6 @@ from daskflow.jobs.arrange import grid_of
 from daskflow.jobs.evaluate import Assemble, Evaluate
 from daskflow.jobs.fingerprint import describe_stages, token
 from daskflow.jobs.job import Job
-from daskflow.jobs.passing import PassingJob
 from daskflow.jobs.sinks import FileSink, Sink
 from daskflow.stores import kvstore
 from daskflow.volume import Stage, Task, Volume, in_order
@@ -60,13 +59,12 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
     if not jobs:
         raise ParameterError("no jobs to merge")
     stages = _without_repeats(jobs)
-    lasting = [job for job in jobs if not isinstance(job, PassingJob)]
+    lasting = [job for job in jobs if job.directory is not None]
     _refuse_rivals(lasting)
     _refuse_one_place(stages)
-    kind, directory = (Job, lasting[0].directory) if lasting else (PassingJob, jobs[0].directory)
-    return kind(
+    return Job(
         tuple(stages),
-        directory,
+        lasting[0].directory if lasting else None,
         name=" + ".join(dict.fromkeys(job.name for job in jobs)),
         finish=tuple(finish for job in jobs for finish in job.finish),
         command=command,
@@ -122,10 +120,14 @@ def _refuse_rivals(jobs: Sequence[Job]) -> None:
                 kind, keys = files.setdefault(one.url, (one.kind, _keys(job)))
                 if "table" in (kind, one.kind) and keys != _keys(job):
                     raise ParameterError(f"two steps would both write {one.url}; give one of them another output")
-        if job.renewable or any(isinstance(stage.task, Evaluate) and stage.task.sinks for stage in job.given):
+        if (
+            job.directory is None
+            or job.renewable
+            or any(isinstance(stage.task, Evaluate) and stage.task.sinks for stage in job.given)
+        ):
             continue
-        if seen.setdefault(job.directory, keys := _keys(job)) != keys:
-            place = kvstore.redact(job.directory.removesuffix("/").removesuffix(".daskflow"))
+        if seen.setdefault(job.home.url, keys := _keys(job)) != keys:
+            place = kvstore.redact(job.home.url.removesuffix("/").removesuffix(".daskflow"))
             raise ParameterError(
                 f"two steps named {job.name} would both write {place}, in different ways; give one of them another"
                 " output, or run them one after the other"

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from daskflow.config import format_bytes
 from daskflow.errors import PlanError
-from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.executor import Workers
-from daskflow.jobs.flows import flows
+from daskflow.jobs.sinks import FileSink, LayerSink
 from daskflow.jobs.table import html_table, text_table
+from daskflow.stores import Store, kvstore
+from daskflow.volume import Expression
+from daskflow.volume.node import Source, Stored, Waiting
 from daskflow.volume.stage import Estimate, Stage
 
 _MOST_BLOCKS = 1 << 30
+_LONGEST = 36
 _HEADER = ("stage", "blocks", "block zyx", "read", "written", "memory/worker", "recompute")
 
 
@@ -90,7 +95,7 @@ class Plan:
 
     Attributes:
         name: the job's.
-        directory: where it keeps its ledger.
+        directory: where it keeps its ledger; None for a job that leaves nothing but its report.
         stages: one plan each, in the order they run.
         workers: what they are planned for.
         notes: what was decided where nothing was said, a line each.
@@ -98,7 +103,7 @@ class Plan:
     """
 
     name: str
-    directory: str
+    directory: str | None
     stages: tuple[StagePlan, ...]
     workers: Workers
     notes: tuple[str, ...] = ()
@@ -106,7 +111,7 @@ class Plan:
 
     @classmethod
     def of(
-        cls, name: str, directory: str, stages: Sequence[Stage], workers: Workers, notes: tuple[str, ...] = ()
+        cls, name: str, directory: str | None, stages: Sequence[Stage], workers: Workers, notes: tuple[str, ...] = ()
     ) -> Self:
         """Estimate stages, for workers."""
         plans = tuple(StagePlan.of(stage, workers) for stage in stages)
@@ -174,7 +179,7 @@ class Plan:
         limit = "" if workers.memory is None else f", {format_bytes(workers.memory)} each"
         return (
             f"{workers.count} worker{'s' * (workers.count != 1)}, {workers.threads} "
-            f"thread{'s' * (workers.threads != 1)}{limit}; ledger in {self.directory}"
+            f"thread{'s' * (workers.threads != 1)}{limit}{f'; ledger in {self.directory}' if self.directory else ''}"
         )
 
     def _below(self) -> tuple[str, ...]:
@@ -245,3 +250,55 @@ def _smaller(stage: Stage, workers: Workers, scale: float = 1.0) -> tuple[Zyx, i
         if not _exceeds(scale * estimate.memory, workers):
             return (block[0], block[1], block[2]), estimate.memory
     return None, 0
+
+
+def flows(stages: Sequence[Stage]) -> tuple[str, ...]:
+    """Return a line for each volume that stages read, then for each that they write, of at most 80 characters or so."""
+    found = [one for stage in stages for one in _found(stage.task)]
+    inputs = [_line("in", *_input(one)) for one in found if isinstance(one, Store | Source)]
+    outputs = [
+        _line("out", _named(one.url, getattr(one, "mip", 0)), one.spec)
+        for one in found
+        if isinstance(one, LayerSink | FileSink) and "://" in one.url  # scratch data have no place yet
+    ]
+    return tuple(dict.fromkeys(inputs + outputs))
+
+
+def inside(value: object, *kinds: type[Any]) -> Iterator[Any]:
+    """Yield what is of some kinds among tasks and the dataclasses that they are made of."""
+    if isinstance(value, kinds):
+        yield value
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from inside(one, *kinds)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from inside(getattr(value, field.name), *kinds)
+
+
+def _found(task: object) -> Iterator[Store | Source | LayerSink | FileSink]:
+    """Yield the sources and the sinks that a task holds; no scratch data."""
+    for one in inside(task, Store, LayerSink, FileSink, Expression):
+        if isinstance(one, Expression):
+            yield from (node for node in one.nodes if isinstance(node, Source) and not isinstance(node, Waiting))
+        else:
+            yield one
+
+
+def _input(source: Store | Source) -> tuple[str, VolumeSpec]:
+    store = source.store if isinstance(source, Stored) else source
+    if isinstance(store, Store) and store.opened is not None:
+        return _named(store.url, store.mip), store.spec
+    return "array", store.spec
+
+
+def _named(url: str, mip: int) -> str:
+    name = kvstore.redact(url).rstrip("/")
+    name = name if len(name) <= _LONGEST else f"...{name[3 - _LONGEST :]}"
+    return f"{name} mip {mip}" if mip else name
+
+
+def _line(way: str, name: str, spec: VolumeSpec) -> str:
+    channels = "" if spec.channels is None else f" x {spec.channels}"
+    kind = "" if spec.layer_type is None else f" {spec.layer_type}"
+    return f"{way:<3} {name}: {spec.dtype}{channels}{kind}, {spec.size_text}"

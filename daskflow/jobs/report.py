@@ -1,15 +1,15 @@
-"""What came out of a run."""
+"""What came out of a run, and what is done with it in the end."""
 
 from __future__ import annotations
 
 import html
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from daskflow.config import format_bytes
-from daskflow.jobs.batch import Failure
 from daskflow.jobs.shapes import known
 from daskflow.jobs.table import format_count, format_seconds, html_table, text_table
 
@@ -31,6 +31,42 @@ _MOST_BAD = 5
 _REPAIR = "the blocks in which these lie are marked as not done: the same line, run again, makes only them anew"
 
 State = Literal["finished", "failed", "stopped", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A block that raised, or that ended its worker.
+
+    Attributes:
+        stage: name of the stage.
+        index: number of the block in the stage's grid.
+        box: its voxels, ``z0-z1_y0-y1_x0-x1``.
+        exception: type of what was raised, "KilledWorker" when the worker died.
+        message: its text.
+        traceback: where it was raised.
+        attempts: how often the block was tried.
+        worker: host and process of the last try.
+        systemic: whether other blocks would fail alike, e.g. for want of disk space.
+    """
+
+    stage: str
+    index: int
+    box: str
+    exception: str
+    message: str
+    traceback: str = ""
+    attempts: int = 1
+    worker: str = ""
+    systemic: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the failure as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Return the failure that `to_json` wrote."""
+        return cls(**known(cls, values))
 
 
 @dataclass(frozen=True)
@@ -177,7 +213,7 @@ class Report:
         return f"{self.name}: {self.state}, {done:,} of {blocks:,} blocks done{tail}, {format_seconds(self.seconds)}"
 
     @property
-    def unsaid(self) -> str:
+    def details(self) -> str:
         """What `str` has and the progress does not say when the job ends, for who sees both."""
         return "\n".join([text_table(_HEADER, self._rows()), *(self.notes if self.ok else ())])
 
@@ -256,3 +292,17 @@ def next_steps(state: State, stages: Sequence[StageReport], directory: str) -> l
     if state != "failed" or not failed:
         steps.append(f"to go on where it stopped, run the same again; see daskflow status {directory}")
     return steps
+
+
+class Finish(ABC):
+    """A last step, in the driver's process; the next run does it again when this one dies before the report is stored.
+
+    Attributes:
+        reads_scratch: whether it needs scratch data, which are gone once the job is complete.
+    """
+
+    reads_scratch: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, report: Report, directory: str) -> None:
+        """Do so for the job in `directory`, and add JSON values to `report.results`, which are stored with it."""

@@ -11,23 +11,19 @@ from typing import TYPE_CHECKING
 
 from daskflow.clusters import Threads
 from daskflow.errors import DaskflowError, JobError
-from daskflow.jobs.assumed import warn
-from daskflow.jobs.batch import Failure, Verb
+from daskflow.jobs.batch import Verb
 from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.evaluate import warn
 from daskflow.jobs.executor import Executor, executor_of
-from daskflow.jobs.fingerprint import changes, describe_stages
-from daskflow.jobs.finish import Finish
-from daskflow.jobs.interrupt import Interrupts
-from daskflow.jobs.journal import Journal
-from daskflow.jobs.ledger import DONE, EMPTY, FAILED
+from daskflow.jobs.fingerprint import changes, describe_stages, starts_afresh
+from daskflow.jobs.ledger import DONE, EMPTY, FAILED, Journal
 from daskflow.jobs.lock import Lease
-from daskflow.jobs.outputs import leased
-from daskflow.jobs.passes import Pass, Policy
+from daskflow.jobs.outputs import forget_replaced, leased
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.progress import Progress, Snapshot, progress_of
-from daskflow.jobs.report import Interrupted, Report, StageReport, State
-from daskflow.jobs.stream import Stream
-from daskflow.jobs.taken import forget_replaced
+from daskflow.jobs.report import Failure, Finish, Interrupted, Report, StageReport, State
+from daskflow.jobs.stage_run import Policy, StageRun
+from daskflow.jobs.stream import Interrupts, Stream
 from daskflow.stores import kvstore
 from daskflow.stores.local_files import sweep
 from daskflow.stores.rehearsal import rehearsing
@@ -67,7 +63,7 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
             _check_anew(job, directory)  # what is refused must not cost the record of what is there
         if options.overwrite:
             _delete_objects(directory, outputs)
-        fresh = replaced or directory.compare(description, renew=renew, command=job.command)
+        fresh = replaced or starts_afresh(directory, description, renew=renew, command=job.command)
         if fresh:
             directory.clear()
         made = directory.outputs if renew or not fresh else []
@@ -125,7 +121,7 @@ def check_job(job: Job, *, overwrite: bool) -> None:
     made = directory.outputs
     with rehearsing():
         if not overwrite and not _starts_over(job, directory):
-            other = directory.compare(describe_stages(job.stages), renew=job.renewable, command=job.command)
+            other = starts_afresh(directory, describe_stages(job.stages), renew=job.renewable, command=job.command)
             made = [] if other and not job.renewable else made
         stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
         if not overwrite:
@@ -207,7 +203,7 @@ class _Run:
     def run(self) -> Report:
         """Run the stages, then the job's finish functions."""
         self.directory.forget_report()
-        passes: dict[str, Pass] = {}
+        passes: dict[str, StageRun] = {}
         for stage in self.stages:
             passes[stage.name] = self._pass(stage, [passes[name] for name in _all_before(stage)])
         self._stream([one for one in passes.values() if not one.ledger.finished])
@@ -236,16 +232,16 @@ class _Run:
         for line in () if report.ok else report.notes:
             self.progress.say(line)
 
-    def _pass(self, stage: Stage, after: Sequence[Pass] = ()) -> Pass:
+    def _pass(self, stage: Stage, after: Sequence[StageRun] = ()) -> StageRun:
         policy = Policy(
             retries=self.options.retries,
             fail_fast=self.options.fail_fast,
             overlap=self.planned.overlaps(self.plans[stage.name]),
             verb=self.options.verb,
         )
-        return Pass(stage, self.journal.ledgers[stage.name], policy, self.journal.counts[stage.name], after)
+        return StageRun(stage, self.journal.ledgers[stage.name], policy, self.journal.counts[stage.name], after)
 
-    def _stream(self, passes: Sequence[Pass]) -> None:
+    def _stream(self, passes: Sequence[StageRun]) -> None:
         self.stream = Stream(self.executor, passes, tick=self._tick, ended=self._ended)
         started = time.monotonic()
         try:
@@ -270,15 +266,15 @@ class _Run:
             self._say(report)
             raise Interrupted(report)
 
-    def _ended(self, one: Pass) -> None:
+    def _ended(self, one: StageRun) -> None:
         self._save([one])
         self.reports[one.stage.name] = self._reported(one)
 
-    def _save(self, passes: Sequence[Pass]) -> None:
+    def _save(self, passes: Sequence[StageRun]) -> None:
         self._take_failures(passes)
         self.journal.save(*(one.stage.name for one in passes))
 
-    def _take_failures(self, passes: Sequence[Pass]) -> None:
+    def _take_failures(self, passes: Sequence[StageRun]) -> None:
         for one in passes:
             failures, one.failures = one.failures, []
             if self.options.verb == "verify":
@@ -286,7 +282,7 @@ class _Run:
             else:
                 self.journal.add_failures(failures)
 
-    def _tick(self, passes: Sequence[Pass]) -> None:
+    def _tick(self, passes: Sequence[StageRun]) -> None:
         for one in passes:
             ledger = one.ledger
             self.progress.update(
@@ -320,7 +316,7 @@ class _Run:
             counts=dict(self.journal.counts[stage.name]),
         )
 
-    def _reported(self, one: Pass) -> StageReport:
+    def _reported(self, one: StageRun) -> StageReport:
         plan = self.plans[one.stage.name]
         part = one.voxels / max(1, one.stage.grid.box.size)
         return replace(

@@ -21,9 +21,8 @@ from daskflow.errors import (
 )
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.consumer import Consumer
-from daskflow.jobs.finish import Finish
-from daskflow.jobs.report import Report
-from daskflow.jobs.taken import refuse_taken
+from daskflow.jobs.outputs import refuse_taken
+from daskflow.jobs.report import Finish, Report
 from daskflow.stores import Layout, Store, kvstore
 from daskflow.stores.opening import check_file, create_store, open_level, open_store
 from daskflow.stores.scratch import ScratchStore

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 from daskflow.errors import JobError
 from daskflow.jobs.executor import Executor
-from daskflow.jobs.passes import Pass
+from daskflow.jobs.stage_run import StageRun
 
 _SMALLEST_WINDOW = 32
 _TICK = 0.2
@@ -29,10 +33,10 @@ class Stream:
     def __init__(
         self,
         executor: Executor,
-        passes: Sequence[Pass],
+        passes: Sequence[StageRun],
         *,
-        tick: Callable[[Sequence[Pass]], None] = lambda _: None,
-        ended: Callable[[Pass], None] = lambda _: None,
+        tick: Callable[[Sequence[StageRun]], None] = lambda _: None,
+        ended: Callable[[StageRun], None] = lambda _: None,
     ) -> None:
         self.stopping = False
         self._executor = executor
@@ -43,7 +47,7 @@ class Stream:
         self._seen_at = time.monotonic()
 
     @property
-    def running(self) -> list[Pass]:
+    def running(self) -> list[StageRun]:
         """The passes that have begun and are not over."""
         return [one for one in self._left if one.running]
 
@@ -66,7 +70,7 @@ class Stream:
         if fatal is not None:
             raise JobError(fatal)
 
-    def _end(self, one: Pass) -> None:
+    def _end(self, one: StageRun) -> None:
         one.end()
         self._ended(one)
 
@@ -79,14 +83,14 @@ class Stream:
         for one in self.running:
             one.flying.difference_update(withdrawn)
 
-    def _begin(self) -> list[Pass]:
+    def _begin(self) -> list[StageRun]:
         """Begin the passes that are ready, and return those that run."""
         for one in self._left:
             if not self.stopping and not one.running and one.ready:
                 one.begin(self._executor)
         return self.running
 
-    def _fill(self, running: Sequence[Pass]) -> None:
+    def _fill(self, running: Sequence[StageRun]) -> None:
         """Submit what fits into the window; what must be tried alone, when nothing else is in flight."""
         flying = sum(len(one.flying) for one in running)
         if self.stopping or (self._alone and flying):
@@ -104,7 +108,7 @@ class Stream:
         for one in running:
             room -= one.submit(room)
 
-    def _collect(self, running: Sequence[Pass]) -> None:
+    def _collect(self, running: Sequence[StageRun]) -> None:
         flying = [one for one in running if one.flying]
         if any(not one.at_rest for one in running):
             for settled in self._executor.collect(_TICK):
@@ -116,3 +120,35 @@ class Stream:
         self._tick(running)
         if any(one.stops for one in running):
             self.stop()
+
+
+class Interrupts:
+    """While entered, counts Ctrl-C and SIGTERM: one is to let what runs finish, the second raises KeyboardInterrupt.
+
+    Does nothing outside the main thread, where signals cannot be handled.
+
+    Attributes:
+        requested: whether a signal came.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._before.clear()

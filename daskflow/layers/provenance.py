@@ -10,10 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import daskflow
-from daskflow.jobs.assumed import sources
 from daskflow.jobs.directory import JobDirectory, user
-from daskflow.jobs.finish import Finish
-from daskflow.jobs.report import Report
+from daskflow.jobs.evaluate import sources
+from daskflow.jobs.report import Finish, Report
 from daskflow.stores import kvstore
 from daskflow.stores.provenance import add_note
 from daskflow.volume import Volume

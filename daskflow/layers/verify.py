@@ -15,16 +15,15 @@ import numpy as np
 from daskflow.clusters import Threads
 from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.jobs.batch import Failure
 from daskflow.jobs.directory import JobDirectory, load_grid
 from daskflow.jobs.executor import Executor, executor_of
 from daskflow.jobs.ledger import DONE, EMPTY, PENDING, Ledger
 from daskflow.jobs.lock import Lease, holder_of
 from daskflow.jobs.outputs import jobs_of
-from daskflow.jobs.passes import Pass, Policy
 from daskflow.jobs.progress import Progress, Snapshot, progress_of
-from daskflow.jobs.report import Report, StageReport, State
+from daskflow.jobs.report import Failure, Report, StageReport, State
 from daskflow.jobs.sinks import safe_name
+from daskflow.jobs.stage_run import Policy, StageRun
 from daskflow.jobs.stream import Stream
 from daskflow.stores import kvstore
 from daskflow.stores.base import Store
@@ -184,13 +183,13 @@ class _Check:
         if len(self.failures) < _MOST_FAILURES:
             self.failures.append(failure)
 
-    def _stream(self, grid: BlockGrid, states: Any, take: Callable[[Failure], None]) -> Pass:
+    def _stream(self, grid: BlockGrid, states: Any, take: Callable[[Failure], None]) -> StageRun:
         """Read the blocks that are marked as done (all without `states`), and hand on those that cannot be."""
         marked = np.full(len(grid), DONE, np.uint8) if states is None else states
         ledger = Ledger(grid, marked)
         whole = ledger.count(DONE)
         stage = Stage(self._name, grid, _ReadBack(self.store))
-        one = Pass(stage, ledger, Policy(retries=0, verb="verify"), Counter())
+        one = StageRun(stage, ledger, Policy(retries=0, verb="verify"), Counter())
 
         def tick(_: object) -> None:
             failures, one.failures = one.failures, []

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from daskflow.errors import MissingDependencyError, ParameterError
-from daskflow.jobs.assumed import assumed_voxel_size, warn
+from daskflow.jobs.evaluate import assumed_voxel_size, warn
 from daskflow.view.route import layer_of, objects_at, route_to
 from daskflow.view.state import CLIENT, link, viewer_state
 from daskflow.volume import Expression, Volume

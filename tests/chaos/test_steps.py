@@ -10,7 +10,7 @@ import pytest
 import daskflow
 from daskflow.clusters import Threads
 from daskflow.jobs import status
-from daskflow.jobs.journal import Journal
+from daskflow.jobs.ledger import Journal
 from daskflow.stores import kvstore
 
 BOX = (8, 8, 12)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskflow.errors import StoreAccessError
-from daskflow.jobs.batch import Batch, Failure, PickledStage, run_batch
+from daskflow.jobs.batch import Batch, PickledStage, run_batch
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED
+from daskflow.jobs.report import Failure
 from daskflow.volume.stage import BlockResult, Stage
 
 place = contextvars.ContextVar("place", default=None)

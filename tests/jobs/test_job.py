@@ -14,8 +14,8 @@ from daskflow.errors import ChangedJobError, JobError, LockedJobError, Parameter
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job, status
 from daskflow.jobs.fingerprint import describe_stages
-from daskflow.jobs.finish import Finish
 from daskflow.jobs.lock import Lease
+from daskflow.jobs.report import Finish
 from daskflow.stores import kvstore
 from daskflow.volume.stage import Estimate, Stage, Task
 
@@ -368,7 +368,7 @@ def test_start_over_that_was_cut_short_leaves_nothing_for_done(tmp_path, threads
     job(tmp_path)[0].run(threads, progress=False)
     other, task = job(tmp_path, value=2)
     with monkeypatch.context() as patch:
-        patch.setattr("daskflow.jobs.journal.Journal.__init__", lambda *_: 1 / 0)
+        patch.setattr("daskflow.jobs.ledger.Journal.__init__", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             other.run(threads, progress=False, overwrite=True)
     report = other.run(threads, progress=False)
@@ -481,7 +481,7 @@ def test_job_directory_holds_no_pickles(tmp_path, threads):
 
 
 def test_ledger_is_saved_while_the_job_runs(tmp_path, monkeypatch, threads):
-    monkeypatch.setattr("daskflow.jobs.journal._EVERY", 0.01)
+    monkeypatch.setattr("daskflow.jobs.ledger._EVERY", 0.01)
     files, _ = job(tmp_path, seconds=0.02, blocks=40)
     seen = []
 

@@ -5,8 +5,7 @@ from types import SimpleNamespace
 import pytest
 from blockfiles import grid, job
 
-from daskflow.jobs.batch import Failure
-from daskflow.jobs.report import Interrupted, Report, StageReport, causes
+from daskflow.jobs.report import Failure, Interrupted, Report, StageReport, causes
 
 STAGE = StageReport("copy", 10, 6, 1, 2, 3, {"missing_chunks": 4}, 2.5, 10**7, 100, 50, 2, 1, 10**8)
 FAILURE = Failure("copy", 3, "0-1_0-1_0-1", "ValueError", "no luck\nsecond line", "Traceback", 3, "node:1")
@@ -36,7 +35,7 @@ def test_progress_and_what_it_leaves_unsaid_say_every_line_of_a_report_once(tmp_
         threads, progress=SimpleNamespace(update=lambda _: None, say=said.append, close=lambda: None), retries=0
     )
     assert report.state == state
-    assert sorted([*said, *report.unsaid.splitlines()]) == sorted(str(report).splitlines())
+    assert sorted([*said, *report.details.splitlines()]) == sorted(str(report).splitlines())
 
 
 @pytest.mark.parametrize("state", ["failed", "stopped", "interrupted"])

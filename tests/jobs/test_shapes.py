@@ -19,8 +19,7 @@ import daskflow
 from daskflow.clusters import Threads
 from daskflow.errors import DaskflowError
 from daskflow.jobs import Job, status
-from daskflow.jobs.batch import Failure
-from daskflow.jobs.report import Report
+from daskflow.jobs.report import Failure, Report
 from daskflow.jobs.shapes import fits
 from daskflow.layers.correct import Correction, correct, undo
 from daskflow.layers.remove import plan_removal

@@ -1,3 +1,6 @@
+import os
+import signal
+import threading
 from collections import Counter, deque
 
 import numpy as np
@@ -7,11 +10,12 @@ from hypothesis import strategies as st
 
 from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.jobs.batch import BatchResult, Failure
+from daskflow.jobs.batch import BatchResult
 from daskflow.jobs.executor import Executor, Settled, Workers
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED, PENDING, Ledger
-from daskflow.jobs.passes import KILLED, Pass, Policy, rehearsal
-from daskflow.jobs.stream import Stream
+from daskflow.jobs.report import Failure
+from daskflow.jobs.stage_run import KILLED, Policy, StageRun, rehearsal
+from daskflow.jobs.stream import Interrupts, Stream
 from daskflow.volume.stage import Estimate, Stage
 
 
@@ -64,7 +68,7 @@ class Simulated(Executor):
 
 def one_pass(blocks, name="stage", after=(), **policy):
     grid = BlockGrid(BoundingBox((0, 0, 0), (1, 1, blocks)), (1, 1, 1))
-    return Pass(Stage(name, grid, Task()), Ledger(grid), Policy(**policy), Counter(), after)
+    return StageRun(Stage(name, grid, Task()), Ledger(grid), Policy(**policy), Counter(), after)
 
 
 def stream(executor, blocks, **policy):
@@ -74,7 +78,7 @@ def stream(executor, blocks, **policy):
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr("daskflow.jobs.passes._FIRST_DELAY", 0.0)
+    monkeypatch.setattr("daskflow.jobs.stage_run._FIRST_DELAY", 0.0)
 
 
 @given(st.integers(0, 3000), st.floats(1e-5, 50), st.integers(1, 40), st.one_of(st.none(), st.integers(1, 5)))
@@ -165,7 +169,7 @@ def test_verify_reads_done_blocks_only_and_sets_damaged_ones_back():
     ledger = one_pass(10).ledger
     ledger.mark([0, 1, 2], DONE)
     ledger.mark([5, 6], EMPTY)
-    Stream(executor, [Pass(Stage("stage", ledger.grid, Task()), ledger, Policy(verb="verify"), Counter())]).run()
+    Stream(executor, [StageRun(Stage("stage", ledger.grid, Task()), ledger, Policy(verb="verify"), Counter())]).run()
     assert sorted(executor.runs) == [0, 1, 2, 5, 6]
     assert [ledger.state(block) for block in (0, 1, 5, 6)] == [DONE, PENDING, PENDING, EMPTY]
 
@@ -175,7 +179,7 @@ def test_done_and_failed_blocks_are_left_alone():
     ledger = one_pass(20).ledger
     ledger.mark(np.arange(5), DONE)
     ledger.mark([7], FAILED)
-    Stream(executor, [Pass(Stage("stage", ledger.grid, Task()), ledger, Policy(), Counter())]).run()
+    Stream(executor, [StageRun(Stage("stage", ledger.grid, Task()), ledger, Policy(), Counter())]).run()
     assert sorted(executor.runs) == [5, 6, *range(8, 20)]
 
 
@@ -233,3 +237,29 @@ def test_rehearsal_takes_an_inner_and_a_corner_block(shape, blocks):
     assert rehearsal(ledger) == blocks
     ledger.mark([0], DONE)
     assert rehearsal(ledger) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_is_noted_and_the_second_raises(number):
+    before = signal.getsignal(number)
+    with Interrupts() as interrupts:
+        assert not interrupts.requested
+        os.kill(os.getpid(), number)
+        assert interrupts.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+def test_other_threads_leave_signals_alone():
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def enter():
+        with Interrupts():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [before]

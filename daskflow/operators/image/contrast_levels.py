@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from daskflow.jobs import Job
-from daskflow.jobs.finish import Finish
-from daskflow.jobs.report import Report
+from daskflow.jobs.report import Finish, Report
 from daskflow.operators.image.contrast import counted_levels
 from daskflow.operators.image.contrast.counts import StoreLevels
 from daskflow.operators.image.contrast.levels import Levels

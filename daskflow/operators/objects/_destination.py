@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from daskflow.errors import MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Report
-from daskflow.jobs.assumed import warn
+from daskflow.jobs.evaluate import warn
 from daskflow.jobs.fragments import Shuffle
 from daskflow.stores import kvstore
 from daskflow.stores.objects.naming import layer_above

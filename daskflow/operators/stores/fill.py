@@ -15,7 +15,7 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job, Report
 from daskflow.jobs.fingerprint import token
-from daskflow.jobs.finish import Finish
+from daskflow.jobs.report import Finish
 from daskflow.layers.provenance import WriteProvenance
 from daskflow.operators._cutout import cut
 from daskflow.stores import Store, kvstore

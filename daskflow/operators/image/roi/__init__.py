@@ -11,8 +11,7 @@ from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs import Job, Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
-from daskflow.jobs.finish import Finish
-from daskflow.jobs.passing import PassingJob, private_directory
+from daskflow.jobs.report import Finish
 from daskflow.operators.image.roi.boxes import LabelBoxes
 from daskflow.operators.image.roi.tissue import tissue
 from daskflow.operators.segmentation.connected_components import connected_components
@@ -82,7 +81,7 @@ def roi(
     url = _layer(volume)
     found = StateBoxes(search, level.spec, _finest(volume), (1, window, window), url)
     if url is None:
-        return PassingJob(stages, private_directory(), name="regions of interest", finish=(found,))
+        return Job(stages, None, name="regions of interest", finish=(found,))
     makes = (Output(url, "regions of interest"),)
     directory = f"{url}.roi.daskflow/"
     return Job(stages, directory, name="regions of interest", finish=(found,), makes=makes, renewable=True)

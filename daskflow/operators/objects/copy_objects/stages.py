@@ -13,7 +13,7 @@ from daskflow.errors import MetadataMismatchError, MissingChunkError, ParameterE
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs import Report
 from daskflow.jobs.fingerprint import token
-from daskflow.jobs.finish import Finish
+from daskflow.jobs.report import Finish
 from daskflow.operators.objects.mesh.multires import Detail, multires
 from daskflow.scratch import read_record, write_record
 from daskflow.stores import kvstore

@@ -11,8 +11,7 @@ from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, as_zyx
 from daskflow.jobs import Job
-from daskflow.jobs.assumed import assumed_voxel_size
-from daskflow.jobs.evaluate import Evaluate
+from daskflow.jobs.evaluate import Evaluate, assumed_voxel_size
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
 from daskflow.operators.objects._destination import fits_float32, object_labels, object_place

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from daskflow.jobs import Report
 from daskflow.jobs.directory import JobDirectory
-from daskflow.jobs.finish import Finish
+from daskflow.jobs.report import Finish
 from daskflow.layers.provenance import provenance
 from daskflow.operators.objects._destination import report_absent
 from daskflow.operators.objects.mesh.join import check_counts

@@ -10,7 +10,7 @@ from daskflow import __version__
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
-from daskflow.jobs.assumed import assumed_voxel_size
+from daskflow.jobs.evaluate import assumed_voxel_size
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
 from daskflow.operators.objects._destination import object_labels, object_place

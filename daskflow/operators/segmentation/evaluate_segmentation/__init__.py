@@ -12,8 +12,7 @@ from daskflow.errors import GeometryError
 from daskflow.jobs import Job, Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
-from daskflow.jobs.finish import Finish
-from daskflow.jobs.passing import PassingJob, private_directory
+from daskflow.jobs.report import Finish
 from daskflow.operators.segmentation.evaluate_segmentation.stages import Evaluation
 from daskflow.stores import kvstore
 from daskflow.volume import Expression, Flag, Volume, operator
@@ -58,7 +57,7 @@ def evaluate_segmentation(
     evaluation = Evaluation(grid, key)
     stages, name = (*expression.stages, *evaluation.stages(expression)), "evaluate segmentation"
     if output is None:
-        return PassingJob(stages, private_directory(), name=name, finish=(Score(evaluation, None),))
+        return Job(stages, None, name=name, finish=(Score(evaluation, None),))
     location = kvstore.normalise(os.fspath(output))
     finish, makes = (Score(evaluation, location),), (Output(location, "table"),)
     return Job(stages, f"{location}.daskflow/", name=name, finish=finish, makes=makes)

@@ -11,8 +11,7 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job, Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
-from daskflow.jobs.finish import Finish
-from daskflow.jobs.passing import PassingJob, private_directory
+from daskflow.jobs.report import Finish
 from daskflow.operators._halving import halved
 from daskflow.operators.segmentation.voxel_counts.files import WriteCounts, check_ending
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
@@ -62,7 +61,7 @@ def voxel_counts(
     stages = (*expression.stages, *counting.stages(expression))
     finish = (ReportCounts(counting, outputs),)
     if not outputs:
-        return PassingJob(stages, private_directory(), name="voxel counts", finish=finish)
+        return Job(stages, None, name="voxel counts", finish=finish)
     once = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
     writing = Stage("write-counts", once, WriteCounts(counting, outputs, background), numbered=True, after=stages[-1:])
     directory = f"{layer[0]}.voxel-counts.daskflow/" if layer is not None else f"{outputs[0]}.daskflow/"

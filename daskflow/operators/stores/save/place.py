@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from daskflow.errors import AlignmentError, BoundsError, ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
-from daskflow.jobs.assumed import sources
+from daskflow.jobs.evaluate import sources
 from daskflow.stores.opening import format_named, open_store
 from daskflow.volume import Volume
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskflow.jobs.batch import Failure
-from daskflow.jobs.passes import Retries
+from daskflow.jobs.report import Failure
+from daskflow.jobs.stage_run import Retries
 
 
 class Clock:

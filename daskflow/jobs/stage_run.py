@@ -8,10 +8,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from daskflow.jobs.batch import Batch, BatchResult, Failure, Verb
+from daskflow.jobs.batch import Batch, BatchResult, Verb
 from daskflow.jobs.executor import Executor, Settled
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED, PENDING, Ledger, Remaining
 from daskflow.jobs.plan import outgrown
+from daskflow.jobs.report import Failure
 from daskflow.volume.stage import Stage
 
 _TASK_SECONDS = 1.0  # a task costs about 1.5 ms of scheduler and client, so it should last this long
@@ -44,7 +45,7 @@ class Policy:
     batched: bool = True
 
 
-class Pass:
+class StageRun:
     """One pass over one stage: hands its blocks to a `Stream` in batches, and records what comes back.
 
     An interior and a corner block run before the others; if both fail alike, twice, the operator is at fault.
@@ -71,7 +72,7 @@ class Pass:
     """
 
     def __init__(
-        self, stage: Stage, ledger: Ledger, policy: Policy, counts: Counter[str], after: Sequence[Pass] = ()
+        self, stage: Stage, ledger: Ledger, policy: Policy, counts: Counter[str], after: Sequence[StageRun] = ()
     ) -> None:
         self.stage = stage
         self.ledger = ledger
