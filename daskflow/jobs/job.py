@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -42,9 +43,7 @@ class Job:
     Running it again, after whatever ended the last run, goes on where that stopped, and gives the same result.
 
     Attributes:
-        stages: what is run; a stage begins when every block of those that it comes after is done. They do what
-            those that were given do, see `arranged`. Those of the same name are numbered, e.g. label-components,
-            label-components-2.
+        given: the stages that say what is done.
         directory: URL where the job keeps its ledger, failures, report and scratch data. None for a job that leaves
             nothing but its report: each run has a new private directory, and none goes on with another.
         name: shown to people.
@@ -60,13 +59,12 @@ class Job:
         warnings: what is taken for granted, a line each: logged once per run, and kept in report and provenance.
         overwrite: start over where the directory belongs to a job that differs.
         replaces: some of what it writes may replace what other jobs have stored, as all of it may with `overwrite`.
-        given: the stages as they were given.
 
     Raises:
         ParameterError: no stage, or names that are not safe in URLs.
     """
 
-    stages: tuple[Stage, ...]
+    given: tuple[Stage, ...]
     directory: str | None
     name: str = dataclasses.field(kw_only=True)
     finish: tuple[Finishing, ...] = dataclasses.field(default=(), kw_only=True)
@@ -78,19 +76,26 @@ class Job:
     warnings: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     overwrite: bool = dataclasses.field(default=False, kw_only=True)
     replaces: bool = dataclasses.field(default=False, kw_only=True)
-    given: tuple[Stage, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        put(self, "given", tuple(self.stages))
-        put(self, "stages", _told_apart(arranged(self.stages)))
+        put(self, "given", tuple(self.given))
         put(self, "finish", tuple(self.finish))
         if self.directory is not None:
             put(self, "directory", kvstore.normalise(self.directory))
-        if not self.stages:
+        if not self.given:
             raise ParameterError(f"job {self.name} has no stage")
-        for stage in self.stages:
+        for stage in self.given:
             kvstore.check_name(stage.name)
+
+    @functools.cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """What is run: does what the given stages do, see `arranged`.
+
+        A stage begins when every block of those that it comes after is done. Those of the same name are numbered, e.g.
+        label-components, label-components-2. Links in URLs are followed to see what reads what others write.
+        """
+        return _told_apart(arranged(self.given))
 
     def __repr__(self) -> str:
         stages = ", ".join(stage.name for stage in self.stages)

@@ -62,7 +62,7 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
     lasting = [job for job in jobs if job.directory is not None]
     _refuse_rivals(lasting)
     _refuse_one_place(stages)
-    return Job(
+    job = Job(
         tuple(stages),
         lasting[0].directory if lasting else None,
         name=" + ".join(dict.fromkeys(job.name for job in jobs)),
@@ -76,6 +76,8 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
         notes=tuple(dict.fromkeys(line for job in jobs for line in job.notes)),
         warnings=tuple(dict.fromkeys(line for job in jobs for line in job.warnings)),
     )
+    _ = job.stages  # what cannot be arranged is refused here
+    return job
 
 
 def _without_repeats(jobs: Sequence[Job]) -> list[Stage]:

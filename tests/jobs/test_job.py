@@ -327,7 +327,7 @@ def test_output_that_vanished_is_not_taken_for_done_after_a_run_that_was_refused
     files().run(threads, progress=False)
     shutil.rmtree(tmp_path / "out")
     later = Stage("later", grid(8), Refusing(tmp_path / "out"))
-    refused = dataclasses.replace(files(), stages=(*files().stages, later))
+    refused = dataclasses.replace(files(), given=(*files().stages, later))
     refused.home.claim("files", describe_stages(refused.stages), None)
     with pytest.raises(ParameterError, match="refused while planning"):
         refused.run(threads, progress=False)

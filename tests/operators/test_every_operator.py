@@ -1,5 +1,6 @@
 """What holds for every operator, by a table of example arguments; an operator that is missing from it fails a test."""
 
+import shutil
 import subprocess
 import sys
 from typing import ClassVar
@@ -119,6 +120,19 @@ def test_sinks_return_a_job_and_write_nothing(name, tmp_path):
     assert isinstance(job, Job)
     str(job.plan())
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", [*TRANSFORMS, *SINKS])
+def test_calling_an_operator_does_not_touch_what_it_reads(name, tmp_path, monkeypatch):
+    dtype, channels, arguments = TRANSFORMS.get(name, ("uint8", None, SINKS.get(name)))
+    array = np.ones(SHAPE if channels is None else (channels, *SHAPE), dtype)
+    Volume.from_array(array, voxel_size=(8, 8, 8)).save(tmp_path / "source.zarr").run(progress=False)
+    operator = load_operator(name)
+    volume = load_operator("open").function(tmp_path / "source.zarr")
+    shutil.rmtree(tmp_path / "source.zarr")
+    if not name.startswith("save"):  # which looks at where it writes to
+        monkeypatch.setattr("daskflow.stores.kvstore.resolved", lambda _: pytest.fail("a link was looked for"))
+    assert isinstance(operator.function(*[volume] * len(operator.inputs), **arguments), operator.returns)
 
 
 @pytest.mark.parametrize("name", INTO_LAYERS)
