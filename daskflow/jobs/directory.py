@@ -100,7 +100,11 @@ class JobDirectory:
     def write(self, name: str, values: Any) -> None:
         """Store JSON values as an object, atomically."""
         plain = redacted(json.loads(json.dumps(values, default=_plain)))
-        kvstore.write_bytes(kvstore.join(self.url, name), json.dumps(plain, indent=1).encode())
+        url = kvstore.join(self.url, name)
+        kvstore.write_bytes(url, json.dumps(plain, indent=1).encode())
+        path = kvstore.local_path(url)
+        if path is not None and name == "job.json":  # `retry` runs what it says if only its owner can have written it
+            path.chmod(path.stat().st_mode & ~0o022)
 
     def claim(
         self,

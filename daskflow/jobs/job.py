@@ -57,8 +57,6 @@ class Job:
         notes: what was decided where nothing was said, a line each, for the plan.
         makes: what the finish functions make, beside what the stages do.
         warnings: what is taken for granted, a line each: logged once per run, and kept in report and provenance.
-        overwrite: start over where the directory belongs to a job that differs.
-        replaces: some of what it writes may replace what other jobs have stored, as all of it may with `overwrite`.
 
     Raises:
         ParameterError: no stage, or names that are not safe in URLs.
@@ -74,8 +72,6 @@ class Job:
     notes: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     makes: tuple[Output, ...] = dataclasses.field(default=(), kw_only=True)
     warnings: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
-    overwrite: bool = dataclasses.field(default=False, kw_only=True)
-    replaces: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -199,7 +195,10 @@ class Job:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """What the job makes, where links lead, with the blocks in which it does."""
+        """What the job makes, where links lead, with the blocks in which it does.
+
+        If all of it may replace what others have stored, the job starts over where its directory belongs to another.
+        """
         return stated(self.stages, self.makes)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from daskflow.jobs.arrange import grid_of
 from daskflow.jobs.evaluate import Assemble, Evaluate
 from daskflow.jobs.fingerprint import describe_stages, token
 from daskflow.jobs.job import Job
+from daskflow.jobs.outputs import stated
 from daskflow.jobs.sinks import FileSink, Sink
 from daskflow.stores import kvstore
 from daskflow.volume import Stage, Task, Volume, in_order
@@ -70,8 +72,6 @@ def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job
         command=command,
         confirm=tuple(line for job in jobs for line in job.confirm),
         renewable=all(job.renewable for job in jobs),
-        overwrite=all(job.overwrite for job in lasting),
-        replaces=any(job.overwrite or job.replaces for job in lasting),
         makes=tuple(one for job in jobs for one in job.makes),
         notes=tuple(dict.fromkeys(line for job in jobs for line in job.notes)),
         warnings=tuple(dict.fromkeys(line for job in jobs for line in job.warnings)),
@@ -137,13 +137,8 @@ def _refuse_rivals(jobs: Sequence[Job]) -> None:
 
 
 def _refuse_one_place(stages: Sequence[Stage]) -> None:
-    """Raise where two volumes would be written to one level or file, of which either could be left in the end."""
-    seen: set[tuple[str, int | None, str | None]] = set()
-    for sink in (sink for stage in stages if isinstance(stage.task, Evaluate) for sink in stage.task.sinks):
-        for one in sink.makes() or (sink.output,):
-            place = (kvstore.resolved(one.url), one.mip, one.dataset)
-            if place in seen:
-                raise ParameterError(
-                    f"two volumes would be written to {kvstore.redact(sink.url)}; give one of them another output"
-                )
-            seen.add(place)
+    """Raise where two volumes would be written to one place, of which either could be left in the end."""
+    made = stated([stage for stage in stages if isinstance(stage.task, Evaluate | Assemble)])
+    for one, other in itertools.combinations(made, 2):
+        if one.clashes(other) and one.dataset == other.dataset:
+            raise ParameterError(f"two volumes would be written to {one}; give one of them another output")

@@ -160,11 +160,11 @@ def refuse_taken(store: Store, url: str, box: BoundingBox, found: Iterator[Bound
 
 
 def forget_replaced(outputs: Sequence[Output], own: JobDirectory) -> None:
-    """Delete the records of other jobs that wrote what a job is about to replace: they would say that it is done.
+    """Delete the records of other jobs on what a job is about to replace: they would say that it is done.
 
     Args:
-        outputs: of the job.
-        own: its directory.
+        outputs: what is replaced.
+        own: the directory of the job.
 
     Raises:
         LockedJobError: one of them is running.
@@ -173,8 +173,15 @@ def forget_replaced(outputs: Sequence[Output], own: JobDirectory) -> None:
     for url in {one.url for one in levels}:
         for job in jobs_of(url):
             theirs = job.outputs
-            if kvstore.resolved(job.url) != here and any(a.clashes(b) for a in levels for b in theirs):
-                with Lease(job.lock):
+            left = [one for one in theirs if not any(map(one.clashes, levels))]
+            if kvstore.resolved(job.url) == here or len(left) == len(theirs):
+                continue
+            with Lease(job.lock):
+                if left:
+                    pointers = _pointers(job, theirs)
+                    job.write("job.json", {**job.read("job.json"), "outputs": [one.to_json() for one in left]})
+                    _forget(set(pointers).difference(_pointers(job, left)))
+                else:
                     job.clear()
                     forget(job)
 

@@ -87,9 +87,8 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
             return report
         if options.verb == "run":
             warn(job.warnings)
-        replacing = job.overwrite or job.replaces or options.overwrite
-        if replacing and options.verb == "run":
-            forget_replaced(outputs, directory)
+        if options.verb == "run":
+            forget_replaced([one for one in outputs if one.overwrite or options.overwrite], directory)
         anew = complete or options.overwrite
         directory.claim(job.name, description, job.command, outputs=outputs, anew=anew)
         died = client is None and directory.died_in_process
@@ -140,7 +139,8 @@ def _check_anew(job: Job, directory: JobDirectory) -> None:
 def _starts_over(job: Job, directory: JobDirectory) -> bool:
     """Return whether the job replaces what another has made in its place."""
     known = directory.read("job.json")
-    return job.overwrite and known is not None and bool(changes(known["stages"], describe_stages(job.stages)))
+    replaces = bool(job.outputs) and all(one.overwrite for one in job.outputs)
+    return replaces and known is not None and bool(changes(known["stages"], describe_stages(job.stages)))
 
 
 def _refuse_to_replace(stages: Sequence[Stage], made: Sequence[Output]) -> None:

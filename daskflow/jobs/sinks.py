@@ -92,7 +92,7 @@ class LayerSink(Sink):
 
     @property
     def output(self) -> Output:
-        return Output(self.url, "level", mip=self.mip, base=self.mip, background=self.drop)
+        return Output(self.url, "level", mip=self.mip, base=self.mip, background=self.drop, overwrite=self.overwrite)
 
     def makes(self) -> tuple[Output, ...]:
         return (self.output,)
@@ -284,7 +284,7 @@ class FileSink(Sink):
 
     @property
     def output(self) -> Output:
-        return Output(self.url, dataset=self.dataset)
+        return Output(self.url, dataset=self.dataset, overwrite=self.overwrite)
 
     @property
     def gathered(self) -> ScratchSink:

@@ -21,6 +21,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.opening import split_dataset, split_prefix
 from daskflow.volume.output import Output
 
+_OF_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _HEADER = ("stage", "blocks", "done", "empty", "failed", "pending", "part")
 
 
@@ -187,7 +188,7 @@ def own_command(directory: str) -> list[str]:
     command, url = _command_of(home), kvstore.join(home.url, "job.json")
     path = kvstore.local_path(url)
     state = None if path is None else path.lstat()
-    if state is None or not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & stat.S_IWOTH:
+    if state is None or not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & _OF_OTHERS:
         line = shlex.join([*command[:1], "--retry-failed", *command[1:]])
         raise JobError(
             f"{url} is not a file that only you can have written on a disk of this machine, so its command is not run;"

@@ -25,6 +25,7 @@ class Output:
         how: what else the voxels of a level depend on.
         stage: the one in whose blocks it is made.
         grid: these blocks, as the description of the stage has them.
+        overwrite: whether what others have stored there may be replaced; not stated.
     """
 
     url: str
@@ -37,6 +38,7 @@ class Output:
     how: dict[str, Any] | None = None
     stage: str = ""
     grid: dict[str, Any] | None = None
+    overwrite: bool = False
 
     def placed(self) -> Output:
         """Return the same with links in its URLs resolved, and what people may not read left out."""
@@ -62,7 +64,8 @@ class Output:
 
     def to_json(self) -> dict[str, Any]:
         """Return what is known of it as JSON values."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value is not None and name != "overwrite"}
 
     def __str__(self) -> str:
         named = {"layer": "", "level": f" mip {self.mip}", "file": f":{self.dataset}" if self.dataset else ""}

@@ -147,13 +147,24 @@ def test_disjoint_parts_of_a_level_have_their_own_writers():
 
 def test_the_command_of_a_stranger_is_shown_and_not_run(line, tmp_path, monkeypatch):
     assert own_command(line.directory) == ["daskflow", "line"]
-    (tmp_path / "a.daskflow" / "job.json").chmod(0o666)
-    with pytest.raises(JobError, match="daskflow --retry-failed line"):
-        own_command(line.directory)
+    for mode in (0o666, 0o664):
+        (tmp_path / "a.daskflow" / "job.json").chmod(mode)
+        with pytest.raises(JobError, match="daskflow --retry-failed line"):
+            own_command(line.directory)
     (tmp_path / "a.daskflow" / "job.json").chmod(0o644)
     monkeypatch.setattr(os, "getuid", lambda: 1)
     with pytest.raises(JobError, match="type:\n  daskflow --retry-failed line"):
         own_command(str(tmp_path / "b"))
+
+
+def test_a_job_file_is_for_its_owner_to_write_whatever_the_umask(tmp_path, threads):
+    before = os.umask(0)
+    try:
+        line = save(tmp_path, "open")
+        assert line.run(threads, progress=False).ok
+    finally:
+        os.umask(before)
+    assert not (tmp_path / "open.daskflow" / "job.json").stat().st_mode & 0o022
 
 
 def test_what_a_strangers_files_hold_is_shown_and_not_sent(line, tmp_path):
@@ -310,6 +321,29 @@ def test_one_step_of_a_line_that_may_replace_forgets_what_it_replaced(tmp_path):
     quietly(part)
     quietly(daskflow.merge([opened(IMAGE + 1).save(tmp_path / "layer", overwrite=True), opened().save(tmp_path / "b")]))
     assert not part.home.outputs
+
+
+def test_what_is_replaced_of_one_output_leaves_the_record_of_the_others_of_its_line(tmp_path):
+    line = daskflow.merge([opened().save(tmp_path / "a", chunk=(8, 8, 8)), opened(IMAGE + 2).save(tmp_path / "b")])
+    quietly(line)
+    part = opened(IMAGE[:8] + 5).save(tmp_path / "a", overwrite=True)
+    quietly(part)
+    assert [one.url.rpartition("/")[2] for one in line.home.outputs] == ["b"]
+    assert find_all(str(tmp_path / "b"))[0].url == line.home.url
+    assert [job.url for job in find_all(str(tmp_path / "a"))] == [part.home.url]
+    with pytest.raises(AlreadyStoredError, match=r"by the job in \S+a\.0-8_0-16_0-16\.daskflow"):
+        line.run(progress=False)
+
+
+def test_disjoint_parts_of_one_layer_are_written_by_one_line(tmp_path):
+    bounds = (0, 0, 0, *IMAGE.shape)
+    parts = [daskflow.crop(opened(IMAGE), start=(low, 0, 0), size=(8, 16, 16)) for low in (0, 8)]
+    jobs = [part.save(tmp_path / "layer", bounds=bounds, chunk=(8, 8, 8)) for part in parts]
+    quietly(daskflow.merge(jobs))
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").read(), IMAGE)
+    again = daskflow.crop(opened(IMAGE + 1), start=(0, 0, 0), size=(16, 16, 8))
+    with pytest.raises(ParameterError, match="two volumes would be written"):
+        daskflow.merge([jobs[0], again.save(tmp_path / "layer", bounds=bounds, chunk=(8, 8, 8))])
 
 
 def test_a_job_behind_a_link_may_replace_what_it_wrote(tmp_path):

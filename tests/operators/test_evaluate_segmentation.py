@@ -92,7 +92,7 @@ def test_counts_in_temporary_files_are_private(tmp_path, monkeypatch):
 
     run(evaluate_segmentation(voxels, voxels))
 
-    assert len(seen) == 2
+    assert len(seen) == 1
     assert set(seen) == {0o700}
 
 

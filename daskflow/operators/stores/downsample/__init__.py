@@ -109,7 +109,7 @@ def downsample(
     noted = (NoteBackground(sinks),) if region is None else ()
     title = f"downsample-{safe_name(store.url)}"
     home = f"{store.url}.{name}.daskflow/"
-    return Job(stages, home, name=title, finish=(*noted, finish), overwrite=overwrite)
+    return Job(stages, home, name=title, finish=(*noted, finish))
 
 
 def _stored(volume: Volume) -> Store:

@@ -131,9 +131,7 @@ def save(
         gathered = FileSink(location, spec, target.name, asked, dataset, overwrite=overwrite)
         files = file_stages(leaf, volume, gathered, block=work)
         stages = (*volume.expression.stages, *files)
-        return Job(
-            stages, f"{location}.daskflow/", name=f"save-{leaf}", finish=finish, notes=notes, overwrite=overwrite
-        )
+        return Job(stages, f"{location}.daskflow/", name=f"save-{leaf}", finish=finish, notes=notes)
     target.store.check_layout(spec, asked)
     asked = _keeping(volume, asked, location, target.name, mip)
     spec = spec.replace(box=level_box(volume, bounds, location, target.name, mip), chunk_origin=None)
@@ -157,7 +155,7 @@ def save(
     if part:
         notes = (*notes, f"{volume.box} is written of the level {spec.box} (z0-z1_y0-y1_x0-x1)")
     warnings = assumed_voxel_size(volume) if target.needs_voxel_size else ()
-    said: dict[str, Any] = {"name": f"save-{leaf}", "notes": notes, "warnings": warnings, "overwrite": overwrite}
+    said: dict[str, Any] = {"name": f"save-{leaf}", "notes": notes, "warnings": warnings}
     if not levels:
         if not complete:
             refuse_shared(
