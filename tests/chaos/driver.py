@@ -21,9 +21,9 @@ def main():
     from blockfiles import job
 
     from daskflow.clusters import connect
-    from daskflow.jobs import Interrupted, journal
+    from daskflow.jobs import Interrupted, ledger
 
-    journal._EVERY = 0.02
+    ledger._EVERY = 0.02
     chosen = nullcontext() if words.cluster == "auto" else connect(words.cluster, workers=1)
     with chosen as client:
         try:
