@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from daskflow.clusters import Threads
-from daskflow.errors import DaskflowError, JobError
+from daskflow.errors import DaskflowError, JobError, LockedJobError
 from daskflow.jobs.batch import Verb
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.evaluate import warn
@@ -299,6 +299,8 @@ class _Run:
             )
         self._take_failures(passes)
         self.journal.save_soon(*(one.stage.name for one in passes))
+        if self.lease.lost is not None:
+            raise LockedJobError(f"{self.directory.url} was taken over by {self.lease.lost}")
         if self.interrupts.requested and not self.stream.stopping:
             self.progress.say("stopping: blocks that run are finished first; interrupt again to stop at once")
             self.stream.stop()

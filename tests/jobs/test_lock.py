@@ -7,10 +7,13 @@ import time
 
 import psutil
 import pytest
+from blockfiles import WriteFiles, grid
 
 from daskflow.errors import LockedJobError
+from daskflow.jobs import Job
 from daskflow.jobs.lock import Holder, Lease, holder_of
 from daskflow.stores import kvstore
+from daskflow.volume.stage import Stage
 
 
 @pytest.fixture
@@ -101,6 +104,27 @@ def test_holder_renews_and_notices_that_it_lost_the_lease(url):
         until(lambda: lease.lost is not None)
         assert "thief" in lease.lost
     assert holder_of(url).host == "thief"
+
+
+@dataclasses.dataclass(frozen=True)
+class Robbed(WriteFiles):
+    """Writes files until another driver has the lease of the job."""
+
+    lock: str = ""
+
+    def compute(self, box, inputs):
+        put(self.lock, dataclasses.replace(Holder.here(), host="thief"))
+        time.sleep(0.05)
+        return super().compute(box, inputs)
+
+
+def test_driver_that_lost_its_lease_stops(tmp_path, monkeypatch, threads):
+    monkeypatch.setitem(Lease.__init__.__kwdefaults__, "interval", 0.02)
+    home = str(tmp_path / "job.daskflow")
+    stage = Stage("robbed", grid(1000), Robbed(tmp_path / "out", lock=kvstore.join(home, "lock")))
+    with pytest.raises(LockedJobError, match="taken over by .*thief"):
+        Job((stage,), home, name="robbed").run(threads)
+    assert len(list((tmp_path / "out").glob("*.out"))) < 1000
 
 
 def test_damaged_lock_is_taken_over(url):
