@@ -31,14 +31,14 @@ _HOMES = {
     "view": "daskflow",
 }
 
-GROUPS: dict[str, str] = import_module("daskflow.operators").GROUPS  # the group of every operator by its name
+_operators: Any = import_module("daskflow.operators")
 
-__all__ = sorted(["__version__", *_HOMES, *GROUPS], key=str.casefold)  # noqa: PLE0605
+__all__ = sorted(["__version__", *_HOMES, *_operators.GROUPS], key=str.casefold)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:
-    if name in GROUPS:
-        value = getattr(import_module(f"daskflow.operators.{GROUPS[name]}.{name}"), name)
+    if name in _operators.GROUPS:
+        value = _operators.function(name)
     elif _HOMES.get(name) == "daskflow":
         value = import_module(f"daskflow.{name}")
     elif name in _HOMES:
@@ -57,7 +57,7 @@ class _Package(ModuleType):
     """The package, in which an operator's name is the operator also where a subpackage is called the same."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in GROUPS and isinstance(value, ModuleType)):
+        if not (name in _operators.GROUPS and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
 

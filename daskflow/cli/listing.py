@@ -7,12 +7,16 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from daskflow import operators
+from daskflow.operators.aliases import ALIASES
 
 
 def listed() -> dict[str, list[tuple[str, str]]]:
     """Return the operators by group: (command, summary), sorted; those of other packages are last."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for name, group in sorted(operators.GROUPS.items()):
+        if name in ALIASES:
+            groups.setdefault(group, []).append((name.replace("_", "-"), ALIASES[name].summary))
+            continue
         place = Path(operators.__file__).parent / group / name
         source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
         for node in ast.parse(source.read_text()).body:

@@ -1,7 +1,8 @@
 """Operators: found by file name, described by their signature.
 
-An operator is a function in a file or folder of its own name, ``daskflow/operators/<group>/<name>``, or in a plugin: a
-file given by path, or an entry point of the group ``daskflow.operators``. No list of them exists.
+An operator is a function in a file or folder of its own name, ``daskflow/operators/<group>/<name>``, an alias in the
+table ``daskflow/operators/aliases.py``, or in a plugin: a file given by path, or an entry point of the group
+``daskflow.operators``.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ def load_operator(name: str) -> Operator:
         ParameterError: there is no such operator.
     """
     if name in _groups():
-        return describe_operator(getattr(importlib.import_module(f"daskflow.operators.{_groups()[name]}.{name}"), name))
+        return describe_operator(importlib.import_module("daskflow.operators").function(name))
     for point in _entry_points():
         if point.name == name:
             return describe_operator(point.load())

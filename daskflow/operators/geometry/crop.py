@@ -17,6 +17,7 @@ def crop(
     start: Annotated[Sequence[int] | None, Flag("-s")] = None,
     stop: Annotated[Sequence[int] | None, Flag("-t")] = None,
     size: Annotated[Sequence[int] | None, Flag("-z")] = None,
+    margin: Sequence[int] | None = None,
     bounds_mip: int | None = None,
 ) -> Volume:
     """Cut a box out of a volume; what is left keeps its global coordinates.
@@ -26,6 +27,7 @@ def crop(
         start: first voxel of the box (zyx); the volume's corner unless given.
         stop: where the box ends (zyx), itself outside; the volume's far corner unless given.
         size: voxels of the box (zyx), instead of a stop.
+        margin: voxels added around the box (zyx), inside the volume.
         bounds_mip: pyramid level in whose voxels the numbers are given; that of the volume unless given. Voxels of the
             volume that lie in the box in part are kept.
 
@@ -47,12 +49,12 @@ def crop(
         box = BoundingBox.from_size(first, size)
     else:
         box = BoundingBox(first, whole.stop if stop is None else as_zyx(stop, name="stop"))
-    if bounds_mip is None:
-        return volume.crop(box)
-    if box not in whole:
-        raise BoundsError(f"box {box} reaches outside mip {bounds_mip}, which is {whole} (z0-z1_y0-y1_x0-x1)")
-    finer, coarser = _factors(volume, bounds_mip)
-    return volume.crop(box.refine(coarser).coarsen(finer).clip(volume.box))
+    if bounds_mip is not None:
+        if box not in whole:
+            raise BoundsError(f"box {box} reaches outside mip {bounds_mip}, which is {whole} (z0-z1_y0-y1_x0-x1)")
+        finer, coarser = _factors(volume, bounds_mip)
+        box = box.refine(coarser).coarsen(finer).clip(volume.box)
+    return volume.crop(box if margin is None else box.grow(as_zyx(margin, name="margin")))
 
 
 def _level(volume: Volume, mip: int) -> BoundingBox:

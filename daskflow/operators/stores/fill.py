@@ -17,7 +17,7 @@ from daskflow.jobs import Job, Report
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
 from daskflow.layers.provenance import WriteProvenance
-from daskflow.operators._cutout import cut
+from daskflow.operators.geometry.crop import crop
 from daskflow.stores import Store, kvstore
 from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Flag, Stage, Task, Volume, operator
@@ -57,7 +57,7 @@ def fill(
         BoundsError: the box reaches outside the volume.
     """
     store = _layer_of(volume)
-    box = cut(volume, start=start, size=size, stop=stop).box
+    box = crop(volume, start=start, size=size, stop=stop).box
     if size is None and stop is None:
         raise ParameterError(f"the box begins at {tuple(start)} zyx; say its size or its stop, too")
     number = volume.spec.held(value)

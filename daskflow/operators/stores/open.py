@@ -43,11 +43,11 @@ def open(  # noqa: A001
 ) -> Volume:
     """Open a stored volume lazily, whatever its format.
 
-    Precomputed, zarr, OME-Zarr, HDF5, TIFF and NPY are told apart by their content; a numpy or dask array is taken as
-    it is. The volume keeps global coordinates, voxel size, layer type, channel names and the list of mips.
+    Precomputed, zarr, OME-Zarr, HDF5, TIFF and NPY are recognised by their content; a numpy or dask array, zyx or czyx,
+    is taken as it is. The volume keeps global coordinates, voxel size, layer type, channel names and the list of mips.
 
     Args:
-        url: path or URL (file, gs, s3, http, memory); in Python also a numpy or dask array, zyx or czyx.
+        url: path or URL (file, gs, s3, http, memory).
         mip: pyramid level, 0 is the finest.
         fill_missing: read chunks that were never written as zeros, and count them, instead of failing.
         format: name of the format, to skip looking.

@@ -11,7 +11,7 @@ from daskflow.geometry import BoundingBox, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.sinks import NoteBackground, safe_name
 from daskflow.layers.provenance import WriteProvenance
-from daskflow.operators._cutout import cut
+from daskflow.operators.geometry.crop import crop
 from daskflow.operators.stores.downsample.kernels import Downsampling
 from daskflow.operators.stores.downsample.levels import MOST_LEVELS, NewLevels, chosen_method, sensible_levels
 from daskflow.operators.stores.downsample.passes import Pass, passes, unit_of_all
@@ -77,7 +77,7 @@ def downsample(
         AlreadyStoredError: then, too, if chunks that this job has not written lie where it writes.
     """
     store = _stored(volume)
-    box = cut(volume, start=start, stop=stop).box
+    box = (volume if start is None and stop is None else crop(volume, start=start, stop=stop)).box
     how = Downsampling(as_zyx(factor, name="factor"), chosen_method(volume.spec, method), sparse)
     how.check(volume.dtype)
     assert store.opened is not None

@@ -1,0 +1,79 @@
+"""The function of an alias, made of the operators that it calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from daskflow.operators.aliases import Alias
+from daskflow.stores import kvstore
+from daskflow.volume import Flag, Operator, Parameter, Volume, load_operator, operator
+
+
+def compose(name: str, alias: Alias) -> Callable[..., Any]:
+    """Return the function of an alias, with the signature and docstring that its operators give it."""
+    steps = [load_operator(step) for step in alias.steps]
+    main = next(step for step in steps if not _changes(step))
+    options = [_option(words, steps) for words in alias.options.split(", ")]
+    own = [parameter for parameter, _, _ in options]
+    hints = {one.name: Annotated[one.annotation, Flag(one.flag)] if one.flag else one.annotation for one in own}
+    kinds = {inspect.Parameter.POSITIONAL_OR_KEYWORD: main.inputs, inspect.Parameter.KEYWORD_ONLY: own}
+    signature = inspect.Signature(
+        [
+            inspect.Parameter(one.name, kind, default=one.default, annotation=one.annotation)
+            for kind, parameters in kinds.items()
+            for one in parameters
+        ],
+        return_annotation=main.returns,
+    )
+
+    def call(*args: Any, **given: Any) -> Any:
+        bound = signature.bind(*args, **given)
+        result = bound.args
+        for step in steps:
+            chosen: dict[str, Any] = {}
+            for parameter, home, target in options:
+                value = bound.kwargs.get(parameter.name)
+                if home is step and value is not None:
+                    path = target.endswith("/")
+                    at = target.rstrip("/")
+                    chosen[at] = kvstore.join(os.fspath(chosen[at]), *value.strip("/").split("/")) if path else value
+            if chosen or not _changes(step):
+                result = (step.function(*result, **chosen, **alias.steps[step.name]),)
+        return result[0]
+
+    lines = [f"    {one.name}: {one.help}" for one in (*main.inputs, *own)]
+    _, _, rest = (inspect.getdoc(main.function) or "").partition("\nReturns:\n")
+    call.__doc__ = "\n".join([alias.summary, "", "Args:", *lines, "", "Returns:", rest])
+    call.__name__ = call.__qualname__ = name
+    call.__module__ = "daskflow"
+    call.__signature__ = signature  # type: ignore[attr-defined]  # which inspect takes for the function's
+    call.__annotations__ = {**{one.name: Volume for one in main.inputs}, **hints, "return": main.returns}
+    return operator(group=alias.group)(call)
+
+
+def _option(words: str, steps: list[Operator]) -> tuple[Parameter, Operator, str]:
+    """Return an option as the table names it, the step that takes it, and what that calls it."""
+    *letter, said = words.split()
+    name, _, target = said.partition("=")
+    target = target or name
+    for step in steps:
+        for known in step.parameters:
+            if known.name == target.rstrip("/"):
+                option = dataclasses.replace(known, name=name, flag="".join(letter) or None, positional=False)
+                if known.positional:
+                    option = dataclasses.replace(option, annotation=str | os.PathLike[str])
+                if target.endswith("/"):
+                    option = dataclasses.replace(option, annotation=str | None, default=None, help="path inside it.")
+                elif known.required and _changes(step):
+                    option = dataclasses.replace(option, annotation=known.annotation | None, default=None)
+                return option, step, target
+    raise LookupError(f"none of {', '.join(step.command for step in steps)} has an option {target!r}")
+
+
+def _changes(step: Operator) -> bool:
+    """Return whether an operator makes a volume of a volume."""
+    return bool(step.inputs) and step.returns is Volume

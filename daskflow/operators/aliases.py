@@ -1,0 +1,81 @@
+"""Operators under the names and options of chunkflow: a table; nothing is imported to read it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Alias(NamedTuple):
+    """An operator that calls others, from which its options have their types, defaults and help.
+
+    Attributes:
+        summary: the first line of its docstring.
+        steps: the operators it calls, one after the other, each with the options that are fixed. One from volume to
+            volume is called only where an option of it is given.
+        options: its options, with commas. ``-f file_name=url`` is `file_name`, short ``-f``, for the option `url` of
+            the first step that has one; ``-p path=url/`` is joined to that, as a path; ``axes`` keeps its name.
+        group: the heading it is listed under.
+    """
+
+    summary: str
+    steps: dict[str, dict[str, Any]]
+    options: str
+    group: str = "stores"
+
+
+_CAST: dict[str, dict[str, Any]] = {"astype": {"overflow": "wrap"}}
+
+ALIASES = {
+    "load_h5": Alias(
+        "Open a dataset of an HDF5 file, or a part of it.",
+        {"open": {"format": "hdf5"}, **_CAST, "crop": {}},
+        "-f file_name=url, -d dataset_path=dataset, -e dtype, -l layer_type, -v voxel_offset, -x voxel_size,"
+        " -t cutout_start=start, -p cutout_stop=stop, -s cutout_size=size, axes, time",
+    ),
+    "load_npy": Alias(
+        "Open an NPY file.",
+        {"open": {"format": "npy"}},
+        "-f file_name=url, -t voxel_offset, -s voxel_size, axes, time",
+    ),
+    "load_precomputed": Alias(
+        "Open a Neuroglancer precomputed layer, or a part of it.",
+        {"open": {"format": "precomputed"}, "crop": {}},
+        "-v volume_path=url, -m mip, -s chunk_start=start, -z chunk_size=size, -e expand_margin_size=margin,"
+        " fill_missing",
+    ),
+    "load_tif": Alias(
+        "Open a TIFF stack: a file, or a directory with one file per section.",
+        {"open": {"format": "tiff"}, **_CAST},
+        "-f file_name=url, -v voxel_offset, -s voxel_size, -l layer_type, -d dtype, axes, time",
+    ),
+    "load_zarr": Alias(
+        "Open a zarr array or an OME-Zarr image, or a part of it.",
+        {"open": {}, "crop": {}},
+        "-f store=url, -p path=url/, -s chunk_start=start, -z chunk_size=size, -v voxel_size, fill_missing, axes, time",
+    ),
+    "save_h5": Alias(
+        "Write a volume to an HDF5 file with chunkflow's datasets main, voxel_offset and voxel_size.",
+        {**_CAST, "save": {"format": "hdf5"}},
+        "-f file_name=url, -d dtype, -s chunk_size=chunk, -c compression, overwrite",
+    ),
+    "save_npy": Alias(
+        "Write a volume to an NPY file; offset and voxel size are not kept by the format.",
+        {"save": {"format": "npy"}},
+        "-f file_name=url, overwrite",
+    ),
+    "save_precomputed": Alias(
+        "Write a volume to a Neuroglancer precomputed layer.",
+        {"save": {"format": "precomputed"}},
+        "-v volume_path=url, -m mip, -b block_size=chunk, -e encoding, overwrite",
+    ),
+    "save_tif": Alias(
+        "Write a volume to a TIFF stack with its voxel size.",
+        {**_CAST, "save": {"format": "tiff"}},
+        "-f file_name=url, -t dtype, -c compression, overwrite",
+    ),
+    "save_zarr": Alias(
+        "Write a volume to an OME-Zarr 0.5 image.",
+        {"save": {"format": "ome-zarr"}},
+        "-s store=url, -c chunk_size=chunk, shard, -m mip, overwrite",
+    ),
+}

@@ -1,0 +1,76 @@
+"""chunkflow's names for operators: what they do is what the operators do that they name."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import numpy as np
+import pytest
+import zarr
+
+import daskflow
+from daskflow.operators.aliases import ALIASES
+from daskflow.volume import load_operator
+
+SHAPE = (8, 24, 20)
+
+
+@pytest.fixture(scope="module")
+def image():
+    array = np.random.default_rng(1).integers(0, 250, SHAPE, np.uint8)
+    return daskflow.open(array, voxel_offset=(10, 0, 5), voxel_size=(40, 4, 4))
+
+
+def test_an_alias_is_a_function_with_the_signature_and_help_of_what_it_calls():
+    signature = inspect.signature(daskflow.load_h5)
+    assert list(signature.parameters)[:3] == ["file_name", "dataset_path", "dtype"]
+    assert signature.parameters["file_name"].default is inspect.Parameter.empty
+    assert signature.parameters["dtype"].default is None
+    assert "cutout_size: voxels of the box (zyx)" in inspect.getdoc(daskflow.load_h5)
+    assert pickle.loads(pickle.dumps(daskflow.load_h5)) is daskflow.load_h5
+    with pytest.raises(TypeError, match="cutout"):
+        daskflow.load_h5(file_name="a.h5", cutout=1)
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_options_of_an_alias_are_those_of_its_line_in_the_table(name):
+    said = [words.split()[-1].partition("=")[0] for words in ALIASES[name].options.split(", ")]
+    assert [one.name for one in load_operator(name).parameters] == said
+
+
+def test_a_part_of_a_file_is_cast_and_keeps_its_place(image, tmp_path):
+    pytest.importorskip("h5py")
+    daskflow.save_h5(image, file_name=tmp_path / "a.h5", dtype="uint16", chunk_size=(4, 8, 8)).run(progress=False)
+    stored = daskflow.open(tmp_path / "a.h5")
+    assert (stored.dtype, stored.spec.chunk) == (np.uint16, (4, 8, 8))
+    start, size = (12, 4, 6), (3, 10, 9)
+    part = daskflow.load_h5(file_name=tmp_path / "a.h5", cutout_start=start, cutout_size=size, dtype="float32")
+    expected = daskflow.crop(image, start=start, size=size)
+    assert (part.dtype, part.box) == (np.float32, expected.box)
+    np.testing.assert_array_equal(part.read(), expected.read())
+    assert daskflow.load_h5(file_name=tmp_path / "a.h5", cutout_stop=(12, 4, 6)).box.shape == (2, 4, 1)
+
+
+def test_a_part_of_a_layer_grows_by_a_margin_inside_it(image, tmp_path):
+    daskflow.save_precomputed(image, volume_path=tmp_path / "layer", block_size=(8, 8, 8)).run(progress=False)
+    options = {"chunk_start": (12, 4, 8), "chunk_size": (4, 8, 8)}
+    part = daskflow.load_precomputed(volume_path=str(tmp_path / "layer"), **options, expand_margin_size=(1, 2, 3))
+    assert (part.box.start, part.box.shape) == ((11, 2, 5), (6, 12, 14))
+    np.testing.assert_array_equal(part.read(), image.read(part.box))
+    with pytest.raises(daskflow.errors.BoundsError):
+        daskflow.load_precomputed(volume_path=tmp_path / "layer", **options, expand_margin_size=(3, 0, 0))
+
+
+def test_an_array_inside_a_zarr_is_named_by_its_path(image, tmp_path):
+    zarr.save_array(tmp_path / "x" / "a" / "b", image.read(), zarr_format=2)
+    volume = daskflow.load_zarr(store=tmp_path / "x", path="/a/b/", chunk_start=(1, 2, 3), voxel_size=(40, 4, 4))
+    np.testing.assert_array_equal(volume.read(), image.read()[1:, 2:, 3:])
+    daskflow.save_zarr(image, store=tmp_path / "y.zarr", chunk_size=(4, 8, 8), shard=(8, 16, 16)).run(progress=False)
+    np.testing.assert_array_equal(daskflow.load_zarr(store=tmp_path / "y.zarr").read(), image.read())
+
+
+def test_a_compression_that_a_file_cannot_have_is_refused(image, tmp_path):
+    for save, name in ((daskflow.save_h5, "a.h5"), (daskflow.save_tif, "a.tif")):
+        with pytest.raises(daskflow.errors.ParameterError, match="br"):
+            save(image, file_name=tmp_path / name, compression="br").check()
