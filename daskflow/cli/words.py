@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from daskflow.operators.aliases import FORMER
 from daskflow.redaction import redact
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
@@ -65,7 +66,11 @@ def gather_numbers(command: click.Command, args: Sequence[str]) -> list[str]:
     options: list[str] = []
     arguments: list[str] = []
     words = list(args)
+    former = FORMER.get(command.name or "", {})
     while words:
+        name, equals, value = words[0].partition("=")
+        if name in former:
+            words[:1] = [*former[name][:-1], former[name][-1] + equals + value]
         if not words[0].startswith("-"):
             if len(arguments) == missing:
                 break

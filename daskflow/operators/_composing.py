@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from daskflow.operators.aliases import Alias
 from daskflow.stores import kvstore
-from daskflow.volume import Flag, Operator, Parameter, Volume, load_operator, operator
+from daskflow.volume import Flag, Operator, Parameter, Volume, docstring, load_operator, operator
 
 
 def compose(name: str, alias: Alias) -> Callable[..., Any]:
@@ -45,9 +45,8 @@ def compose(name: str, alias: Alias) -> Callable[..., Any]:
                 result = (step.function(*result, **chosen, **alias.steps[step.name]),)
         return result[0]
 
-    lines = [f"    {one.name}: {one.help}" for one in (*main.inputs, *own)]
-    _, _, rest = (inspect.getdoc(main.function) or "").partition("\nReturns:\n")
-    call.__doc__ = "\n".join([alias.summary, "", "Args:", *lines, "", "Returns:", rest])
+    _, _, rest = docstring.split(inspect.getdoc(main.function) or "")
+    call.__doc__ = docstring.join(alias.summary, {one.name: one.help for one in (*main.inputs, *own)}, rest)
     call.__name__ = call.__qualname__ = name
     call.__module__ = "daskflow"
     call.__signature__ = signature  # type: ignore[attr-defined]  # which inspect takes for the function's

@@ -79,3 +79,11 @@ ALIASES = {
         "-s store=url, -c chunk_size=chunk, shard, -m mip, overwrite",
     ),
 }
+
+FORMER: dict[str, dict[str, tuple[str, ...]]] = {
+    "contrast-levels": {"--directory": ("--output",), "-d": ("--output",)},
+    "copy-objects": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "same")},
+    "mesh": {"--sharded": ("--format", "sharded")},
+    "skeletonize": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "files")},
+}
+"""Words of a command that are still understood, igneous's among them, and what they stand for."""

@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskflow.errors import ParameterError
+from daskflow.volume import docstring
 
 if TYPE_CHECKING:
     from daskflow.volume.kinds import Takes
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 _ATTRIBUTE = "__daskflow_operator__"
 
@@ -43,7 +45,7 @@ class Parameter:
 
     Attributes:
         name: in Python.
-        annotation: its type, without the flag.
+        annotation: its type, without what `Annotated` adds.
         default: its default; `inspect.Parameter.empty` when it is required.
         help: its line in the docstring.
         flag: its short option, or None.
@@ -98,11 +100,13 @@ class Operator:
     @property
     def description(self) -> str:
         """Its docstring up to the first section."""
-        return _sections(self.function)[0]
+        return docstring.split(inspect.getdoc(self.function) or "")[0]
 
 
 def operator(*, group: str = "plugins", takes: Takes | None = None) -> Callable[[F], F]:
     """Register a function as an operator.
+
+    The help of a parameter is its line in the docstring, or else a text in its type: ``Annotated[int, "voxels ..."]``.
 
     Args:
         group: the heading it is listed under; daskflow's own are listed under the name of their folder.
@@ -111,11 +115,25 @@ def operator(*, group: str = "plugins", takes: Takes | None = None) -> Callable[
     """
 
     def mark(function: F) -> F:
+        _complete(function)
         marked = function if takes is None else _taking(takes, function)
         setattr(marked, _ATTRIBUTE, group)
         return marked
 
     return mark
+
+
+def _complete(function: Callable[..., Any]) -> None:
+    """Put the help that types have into the docstring, where that says nothing of a parameter."""
+    text, args, rest = docstring.split(inspect.getdoc(function) or "")
+    names = list(inspect.signature(function).parameters)
+    if all(name in args for name in names):
+        return
+    hints = typing.get_type_hints(function, include_extras=True)
+    helps = {name: args.get(name) or _extra(str, hints.get(name)) for name in names}
+    described = {name: said for name, said in helps.items() if said}
+    if len(described) > len(args):
+        function.__doc__ = docstring.join(text, described, rest)
 
 
 def _taking(takes: Takes, function: F) -> F:
@@ -208,19 +226,19 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
     if not is_operator(function):
         raise ParameterError(f"{function.__qualname__} is no operator; mark it with @daskflow.operator()")
     hints = typing.get_type_hints(function, include_extras=True)
-    helps = _sections(function)[1]
+    helps = docstring.split(inspect.getdoc(function) or "")[1]
     inputs: list[Parameter] = []
     parameters: list[Parameter] = []
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue
-        annotation, flag = _unflagged(hints[name])
+        annotation, flag = _plain(hints[name]), _extra(Flag, hints[name])
         described = Parameter(
             name,
             annotation,
             parameter.default,
             helps.get(name, ""),
-            flag,
+            flag.letter if flag else None,
             positional=parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD,
             variadic=parameter.kind is inspect.Parameter.VAR_POSITIONAL,
         )
@@ -239,26 +257,19 @@ def _entry_points() -> Iterator[Any]:
     yield from entry_points(group="daskflow.operators")
 
 
-def _unflagged(annotation: Any) -> tuple[Any, str | None]:
-    if typing.get_origin(annotation) is not typing.Annotated:
-        return annotation, None
-    flags = [extra.letter for extra in annotation.__metadata__ if isinstance(extra, Flag)]
-    return annotation.__origin__, flags[0] if flags else None
+def _plain(annotation: Any) -> Any:
+    """Return a type without what `Annotated` adds to it, or to a member of a union."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _plain(annotation.__origin__)
+    if typing.get_origin(annotation) is typing.Union:
+        return typing.Union[tuple(_plain(member) for member in typing.get_args(annotation))]  # noqa: UP007
+    return annotation
 
 
-def _sections(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
-    """Return a Google-style docstring's text and the lines of its ``Args:``."""
-    text, _, rest = (inspect.getdoc(function) or "").partition("\nArgs:\n")
-    helps: dict[str, str] = {}
-    name = ""
-    for line in rest.splitlines():
-        if line and not line.startswith(" "):
-            break
-        if line.startswith("    ") and not line.startswith("     ") and ":" in line:
-            name, _, first = line.strip().partition(":")
-            helps[name.lstrip("*")] = first.strip()
-        elif name and line.strip():
-            helps[name.lstrip("*")] += " " + line.strip()
-    for heading in ("Returns:", "Raises:", "Example:", "Examples:"):
-        text = text.partition(f"\n{heading}\n")[0]
-    return text.strip(), helps
+def _extra(kind: type[T], annotation: Any) -> T | None:
+    """Return the first of a kind that `Annotated` adds to a type, or to a member of a union."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        found = [one for one in annotation.__metadata__ if isinstance(one, kind)]
+        return found[0] if found else _extra(kind, annotation.__origin__)
+    members = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Union else ()
+    return next((one for one in (_extra(kind, member) for member in members) if one is not None), None)

@@ -44,15 +44,15 @@ def test_levels_of_another_mip_are_kept_beside_those_of_the_first(tmp_path, thre
 @pytest.mark.parametrize("block", [(2, 7, 5), (1, 40, 40), (3, 16, 16)])
 def test_any_blocks_write_the_same_files(tmp_path, threads, block):
     volume = daskflow.open(image((3, 40, 40), "uint16"))
-    daskflow.contrast_levels(volume, directory=tmp_path / "whole").run(threads, progress=False)
-    daskflow.contrast_levels(volume.with_block(block), directory=tmp_path / "blocks").run(threads, progress=False)
+    daskflow.contrast_levels(volume, output=tmp_path / "whole").run(threads, progress=False)
+    daskflow.contrast_levels(volume.with_block(block), output=tmp_path / "blocks").run(threads, progress=False)
     for z in range(3):
         assert (tmp_path / "blocks" / str(z)).read_bytes() == (tmp_path / "whole" / str(z)).read_bytes()
 
 
 def test_levels_and_stretched_image_of_one_line_are_counted_once(tmp_path, threads):
     volume = daskflow.open(image((3, 40, 40)))
-    levels = daskflow.contrast_levels(volume, directory=tmp_path / "levels")
+    levels = daskflow.contrast_levels(volume, output=tmp_path / "levels")
     job = daskflow.merge([levels, daskflow.contrast(volume).save(tmp_path / "new")])
     assert [stage.name for stage in job.stages] == ["count-levels", "store-levels", "find-limits", "save-new"]
     assert job.run(threads, progress=False).ok
@@ -60,7 +60,7 @@ def test_levels_and_stretched_image_of_one_line_are_counted_once(tmp_path, threa
 
 
 def test_files_that_were_deleted_are_made_again(tmp_path, threads):
-    job = daskflow.contrast_levels(daskflow.open(image((3, 40, 40))), directory=tmp_path / "levels")
+    job = daskflow.contrast_levels(daskflow.open(image((3, 40, 40))), output=tmp_path / "levels")
     job.run(threads, progress=False)
     assert job.run(threads, progress=False).already_done
     (tmp_path / "levels" / "2").unlink()
@@ -79,7 +79,7 @@ def test_levels_are_drawn(tmp_path, threads):
     array = image((12, 30, 30))
     array[5] = 0
     volume = daskflow.open(array, voxel_offset=(-3, 0, 0))
-    daskflow.contrast_levels(volume, directory=tmp_path / "levels", plot=tmp_path / "levels.svg").run(
+    daskflow.contrast_levels(volume, output=tmp_path / "levels", plot=tmp_path / "levels.svg").run(
         threads, progress=False
     )
     picture = ET.fromstring((tmp_path / "levels.svg").read_text())
@@ -96,4 +96,4 @@ def test_computed_volumes_need_a_directory(tmp_path):
     with pytest.raises(ParameterError, match="name a directory"):
         daskflow.contrast_levels(volume)
     with pytest.raises(ParameterError, match="volume is a segmentation"):
-        daskflow.contrast_levels(daskflow.threshold(volume, threshold=9), directory=tmp_path)
+        daskflow.contrast_levels(daskflow.threshold(volume, threshold=9), output=tmp_path)

@@ -48,8 +48,8 @@ TRANSFORMS = {
 SOURCES = {"create_chunk": {"size": SHAPE, "pattern": "random", "dtype": "float32"}}
 NEEDS_FILES = {"load_h5", "load_npy", "load_precomputed", "load_tif", "load_zarr", "open"}
 SINKS = {
-    "contrast_levels": {"directory": "levels"},
-    "copy_objects": {"source": "labels", "destination": "copy"},
+    "contrast_levels": {"output": "levels"},
+    "copy_objects": {"source": "labels", "output": "copy"},
     "download_mesh": {"layer": "labels", "output": "meshes", "labels": (5,)},
     "download_skeleton": {"layer": "labels", "output": "skeletons", "labels": (5,)},
     "evaluate_segmentation": {},

@@ -53,7 +53,8 @@ def test_objects_of_every_level_lie_where_the_object_is(tmp_path, offset, factor
         volume = open_volume(url, mip=mip)
         coarse = np.array(volume.voxel_size[::-1])
         mesh(volume, max_error=0, format=format, spatial_index=mip == 1).run(progress=False)
-        skeletonize(volume, dust=0, scale=1, const=0, sharded=format == "sharded").run(progress=False)
+        traced = "sharded" if format == "sharded" else "files"
+        skeletonize(volume, dust=0, scale=1, const=0, format=traced).run(progress=False)
         vertices = Meshes(url).read(7).vertices
         np.testing.assert_array_less(np.abs(vertices.min(axis=0) - low), coarse / 2 + 0.01)
         np.testing.assert_array_less(np.abs(vertices.max(axis=0) - high), coarse / 2 + 0.01)

@@ -65,10 +65,10 @@ def layer(tmp_path):
     return layer_of(tmp_path / "layer", tubes())
 
 
-@pytest.mark.parametrize("sharded", [False, True])
-def test_skeletons_lie_in_the_layer_and_cloudvolume_reads_every_one(layer, sharded):
+@pytest.mark.parametrize("form", ["files", "sharded"])
+def test_skeletons_lie_in_the_layer_and_cloudvolume_reads_every_one(layer, form):
     cloudvolume = pytest.importorskip("cloudvolume")
-    report = run(skeletonize(daskflow.open(layer), sharded=sharded, shape=(16, 16, 16), **ALL))
+    report = run(skeletonize(daskflow.open(layer), format=form, shape=(16, 16, 16), **ALL))
     assert report.results["skeletons"]["skeletons"] == 3
     assert json.loads((layer / "info").read_text())["skeletons"] == "skeletons_mip_0"
     theirs = cloudvolume.CloudVolume(f"file://{layer}", progress=False)
@@ -115,13 +115,13 @@ def test_any_work_on_the_same_blocks_gives_the_same_bytes(tmp_path_factory, shap
         assert components(len(skeleton.vertices), skeleton.edges).max() == 0
 
 
-@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("form", ["files", "sharded"])
 @pytest.mark.parametrize("stage", ["trace-labels", "gather-pieces-1", "write-skeletons", "index-skeletons"])
-def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bytes(tmp_path, monkeypatch, stage, sharded):
+def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bytes(tmp_path, monkeypatch, stage, form):
     volume = Volume.from_array(tubes(), voxel_size=(10, 10, 10), layer_type="segmentation")
     whole, halted = tmp_path / "whole", tmp_path / "halted"
-    run(skeletonize(volume, output=str(whole), shape=(10, 12, 35), sharded=sharded, **ALL))
-    job = skeletonize(volume, output=str(halted), shape=(10, 12, 35), sharded=sharded, **ALL)
+    run(skeletonize(volume, output=str(whole), shape=(10, 12, 35), format=form, **ALL))
+    job = skeletonize(volume, output=str(halted), shape=(10, 12, 35), format=form, **ALL)
     task = type(next(one for one in job.stages if one.name == stage).task)
     write, calls = task.write, []
 
@@ -221,10 +221,10 @@ def test_what_is_left_out_is_counted(layer):
     assert Skeletons(str(layer)).labels().tolist() == []
 
 
-@pytest.mark.parametrize("sharded", [False, True])
-def test_a_volume_without_labels_has_no_skeletons(tmp_path, sharded):
+@pytest.mark.parametrize("form", ["files", "sharded"])
+def test_a_volume_without_labels_has_no_skeletons(tmp_path, form):
     layer = layer_of(tmp_path / "layer", np.zeros((20, 20, 40), np.uint32))
-    report = run(skeletonize(daskflow.open(layer), shape=(10, 10, 10), sharded=sharded))
+    report = run(skeletonize(daskflow.open(layer), shape=(10, 10, 10), format=form))
     assert report.results["skeletons"] == {"skeletons": 0, "vertices": 0, "cable_length_nm": 0.0}
     assert Skeletons(str(layer)).labels().tolist() == []
 
@@ -294,7 +294,7 @@ def test_what_is_computed_is_written_where_output_says(tmp_path):
 
 
 def test_cross_sections_are_an_attribute(layer):
-    run(skeletonize(daskflow.open(layer), cross_section=5, sharded=True, **ALL))
+    run(skeletonize(daskflow.open(layer), cross_section=5, format="sharded", **ALL))
     skeleton = read_skeleton(layer, 5)
     middle = (skeleton.vertices[:, 0] > 200) & (skeleton.vertices[:, 0] < 300)
     area = skeleton.attributes["cross_sectional_area"][middle]
@@ -314,7 +314,7 @@ def test_shards_are_as_many_as_labels_need(tmp_path):
     for x in range(1, 6):
         array[::3, ::4, x::16] = array[::3, ::4, ::16]
     volume = Volume.from_array(array, voxel_size=(10, 10, 10))
-    run(skeletonize(volume, output=str(tmp_path / "out"), sharded=True, max_labels_per_shard=20, **ALL))
+    run(skeletonize(volume, output=str(tmp_path / "out"), format="sharded", max_labels_per_shard=20, **ALL))
     assert len(list((tmp_path / "out").glob("*.shard"))) == 8
     found = Skeletons(str(tmp_path), directory="out")
     assert found.labels().tolist() == list(range(1, labels.size + 1))
@@ -378,7 +378,7 @@ def test_the_job_asks_for_processes_where_it_takes_long():
 def test_two_skeletonizations_in_one_job_are_what_they_are_alone(layer, tmp_path):
     def jobs(folder):
         volume = daskflow.open(layer)
-        every = {**ALL, "shape": (16, 16, 16), "sharded": True}
+        every = {**ALL, "shape": (16, 16, 16), "format": "sharded"}
         one = skeletonize(volume, output=str(folder / "one"), labels=[5], **every)
         return one, skeletonize(volume, output=str(folder / "two"), exclude_labels=[5], **every)
 
@@ -399,9 +399,13 @@ def test_a_second_run_in_one_process_indexes_its_own_skeletons(layer, tmp_path):
     assert {label for one in listed for label in one} == {"5", "8", str(LARGEST)}
 
 
-@pytest.mark.parametrize("sharded", [False, True])
-def test_labels_that_were_asked_for_and_are_not_there_are_named(sharded, layer, caplog):
-    asked = {"labels": [5, 8, 7777, *range(9000, 9012)], "exclude_labels": [9011], "sharded": sharded}
+@pytest.mark.parametrize("form", ["files", "sharded"])
+def test_labels_that_were_asked_for_and_are_not_there_are_named(form, layer, caplog):
+    asked = {
+        "labels": [5, 8, 7777, *range(9000, 9012)],
+        "exclude_labels": [9011],
+        "format": form,
+    }
     report = run(skeletonize(daskflow.open(layer), **asked, **ALL))
 
     assert report.results["labels_without_skeletons"] == ["7777", *map(str, range(9000, 9009)), "and 2 more"]

@@ -99,7 +99,7 @@ def test_copies_into_shards_are_read_by_cloudvolume(igneous, threads):
     mesh(igneous, source, "legacy")
     skeletonize(igneous, source, "files")
     packed = write(igneous, "packed")
-    job = daskflow.copy_objects(str(source), str(packed), sharded=True, min_chunk=(16, 16, 16), lods=1)
+    job = daskflow.copy_objects(str(source), str(packed), format="sharded", min_chunk=(16, 16, 16), lods=1)
     assert job.run(threads, progress=False).ok
     for label in LABELS:
         assert volume(**igneous.mesh(packed, label)) == pytest.approx(volume(**igneous.mesh(source, label)), rel=1e-3)

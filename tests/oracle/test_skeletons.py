@@ -50,7 +50,7 @@ def in_order(vertices):
 
 @pytest.mark.parametrize("sharded", [False, True])
 def test_tube_across_a_border_is_one_skeleton_with_the_same_vertices(igneous, threads, tube, sharded):
-    words = {"words": ("--sharded",), "merge": ("merge-sharded",), "sharded": True} if sharded else {}
+    words = {"words": ("--sharded",), "merge": ("merge-sharded",), "format": "sharded"} if sharded else {}
     ours, theirs = make(igneous, threads, tube, **words)
     found, expected = igneous.skeleton(ours, 7), igneous.skeleton(theirs, 7)
     assert components(found) == components(expected) == 1

@@ -16,7 +16,7 @@ from daskflow.volume import Volume, load_operator, operator_names
 IMAGES = {
     "clahe": {},
     "contrast": {},
-    "contrast_levels": {"directory": "levels"},
+    "contrast_levels": {"output": "levels"},
     "gaussian_filter": {},
     "inference": {"input_patch_size": (4, 4, 4), "output_patch_overlap": (1, 1, 1), "framework": "identity"},
     "normalize_intensity": {},

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 from daskflow.errors import BoundsError, GeometryError, ParameterError
 from daskflow.geometry import BoundingBox, Zyx, as_zyx
-from daskflow.volume import Flag, Volume, operator
+from daskflow.operators import options
+from daskflow.volume import Volume, operator
 
 
 @operator()
 def crop(
     volume: Volume,
     *,
-    start: Annotated[Sequence[int] | None, Flag("-s")] = None,
-    stop: Annotated[Sequence[int] | None, Flag("-t")] = None,
-    size: Annotated[Sequence[int] | None, Flag("-z")] = None,
+    start: options.Start | None = None,
+    stop: options.Stop | None = None,
+    size: options.Size | None = None,
     margin: Sequence[int] | None = None,
     bounds_mip: int | None = None,
 ) -> Volume:
@@ -24,9 +24,6 @@ def crop(
 
     Args:
         volume: the volume to cut.
-        start: first voxel of the box (zyx); the volume's corner unless given.
-        stop: where the box ends (zyx), itself outside; the volume's far corner unless given.
-        size: voxels of the box (zyx), instead of a stop.
         margin: voxels added around the box (zyx), inside the volume.
         bounds_mip: pyramid level in whose voxels the numbers are given; that of the volume unless given. Voxels of the
             volume that lie in the box in part are kept.
@@ -41,14 +38,8 @@ def crop(
     """
     if start is None and stop is None and size is None:
         raise ParameterError("crop needs the box: give start=, stop= or size= (zyx voxels)")
-    if stop is not None and size is not None:
-        raise ParameterError(f"both a stop {stop} and a size {size} are given; drop one of them")
     whole = volume.box if bounds_mip is None else _level(volume, bounds_mip)
-    first = whole.start if start is None else as_zyx(start, name="start")
-    if size is not None:
-        box = BoundingBox.from_size(first, size)
-    else:
-        box = BoundingBox(first, whole.stop if stop is None else as_zyx(stop, name="stop"))
+    box = options.part_of(whole, start, stop, size)
     if bounds_mip is not None:
         if box not in whole:
             raise BoundsError(f"box {box} reaches outside mip {bounds_mip}, which is {whole} (z0-z1_y0-y1_x0-x1)")

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import ParameterError
-from daskflow.operators._casting import Dtype
-from daskflow.volume import Flag, Volume, operator
+from daskflow.operators import options
+from daskflow.volume import Volume, operator
 
 Array = npt.NDArray[Any]
 Overflow = Literal["error", "clip", "wrap"]
 
 
 @operator()
-def astype(volume: Volume, *, dtype: Annotated[Dtype, Flag("-d")], overflow: Overflow = "error") -> Volume:
+def astype(volume: Volume, *, dtype: options.Dtype, overflow: Overflow = "error") -> Volume:
     """Cast a volume to another dtype, and refuse values that it cannot hold.
 
     Floats lose their fraction on the way to integers, as in numpy. A segmentation is refused where any value would
@@ -24,7 +24,6 @@ def astype(volume: Volume, *, dtype: Annotated[Dtype, Flag("-d")], overflow: Ove
 
     Args:
         volume: the volume to cast.
-        dtype: of the result.
         overflow: what becomes of values outside the range of the dtype, NaN included: error refuses them, clip takes
             the nearest value (0 for NaN), wrap does what numpy does.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from daskflow.jobs import Job
 from daskflow.jobs.report import Finish, Report
+from daskflow.operators import options
 from daskflow.operators.image.contrast import counted_levels
 from daskflow.operators.image.contrast.counts import StoreLevels
 from daskflow.operators.image.contrast.levels import Levels
@@ -24,7 +25,7 @@ def contrast_levels(
     *,
     coverage: Annotated[float, Flag("-c")] = 1.0,
     seed: int = 0,
-    directory: Annotated[str | os.PathLike[str] | None, Flag("-d")] = None,
+    output: options.Destination | None = None,
     plot: Annotated[str | os.PathLike[str] | None, Flag("-p")] = None,
 ) -> Job:
     """Count how often each grey value occurs in every section, and keep the counts as files.
@@ -37,7 +38,7 @@ def contrast_levels(
         volume: a uint8 or uint16 image with one channel.
         coverage: share of each section, in patches of 2048 x 2048 voxels, that is sampled.
         seed: draws other patches; the same seed draws the same ones, whatever the blocks.
-        directory: path or URL of a directory for the files, instead of the source layer.
+        output: path or URL of a directory for the files, instead of the source layer.
         plot: path or URL of an SVG picture of the levels.
 
     Returns:
@@ -45,16 +46,16 @@ def contrast_levels(
 
     Raises:
         ParameterError: a segmentation, another dtype, several channels, a coverage out of range; or a computed volume
-            without a directory.
+            without an output.
     """
     grey_image(volume, "contrast-levels")
-    target = known_place(volume) if directory is None else kvstore.normalise(directory)
+    target = known_place(volume) if output is None else kvstore.normalise(output)
     sampling = Sampling(volume.box, coverage, seed)
     slabs = counted_levels(volume, sampling)
     store = Stage("store-levels", slabs.grid, StoreLevels(slabs, sampling, target), after=slabs.stages[-1:])
     drawn = None if plot is None else kvstore.normalise(plot)
     finish = () if drawn is None else (_Draw(target, drawn),)
-    layer = None if directory is not None else _layer_of(target)
+    layer = None if output is not None else _layer_of(target)
     made = Output(target, "contrast levels", layer=layer)
     makes = (made, *(() if drawn is None else (Output(drawn, "picture"),)))
     home = target.removesuffix("/") if layer is None else f"{layer}.levels{target.rpartition('/')[2]}"

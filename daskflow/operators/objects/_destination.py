@@ -18,7 +18,7 @@ Place = tuple[str | None, int, str]
 _NAMED = 10
 
 
-def object_place(volume: Volume, output: str | None, *, kind: str, suffix: str = "") -> Place:
+def object_place(volume: Volume, output: str | os.PathLike[str] | None, *, kind: str, suffix: str = "") -> Place:
     """Return the layer that names the objects (or None), the mip, and the URL of their directory.
 
     Args:

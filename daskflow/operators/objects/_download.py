@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from daskflow.errors import ParameterError, StoreNotFoundError
-from daskflow.geometry import BlockGrid, BoundingBox, as_zyx
+from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job
 from daskflow.jobs.fingerprint import token
+from daskflow.operators import options
 from daskflow.stores import kvstore
 from daskflow.stores.objects.mesh_files import Mesh
 from daskflow.stores.objects.meshes import Meshes
@@ -108,6 +109,7 @@ def download_job(
     lod: int = 0,
     labels: Sequence[int] | None,
     start: Sequence[int] | None,
+    stop: Sequence[int] | None,
     size: Sequence[int] | None,
 ) -> Job:
     """Return the job that writes objects as files; arguments as of the operators.
@@ -117,15 +119,17 @@ def download_job(
         StoreNotFoundError: the layer has no such objects, or no spatial index by which to find those in a box.
     """
     layer, output = kvstore.normalise(layer), kvstore.normalise(output)
-    if (start is None) != (size is None) or (labels is not None and start is not None):
-        raise ParameterError("give labels, or start and size of a box, or neither for all objects")
+    boxed = start is not None and (stop is not None or size is not None)
+    if (not boxed and (start, stop, size) != (None, None, None)) or (labels is not None and boxed):
+        raise ParameterError("give labels, or the start and the stop or size of a box, or neither for all objects")
     if labels is not None:
         chosen = tuple(dict.fromkeys(map(operator.index, labels)))
         wrong = [label for label in chosen if not 0 <= label < 2**64]
         if wrong:
             raise ParameterError(f"label {wrong[0]} is no unsigned 64-bit integer")
-    elif start is not None and size is not None:
-        chosen = _labels_within(kind, layer, BoundingBox.from_size(as_zyx(start), as_zyx(size)))
+    elif start is not None:
+        box = options.part_of(BoundingBox.from_size(start, (1, 1, 1)), start, stop, size)
+        chosen = _labels_within(kind, layer, box)
     else:
         chosen = tuple(_opened(kind, layer, uuid.uuid4().hex).labels().tolist())
     if not chosen:

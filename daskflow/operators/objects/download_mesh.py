@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from daskflow.jobs import Job
+from daskflow.operators import options
 from daskflow.operators.objects._download import download_job
 from daskflow.volume import Flag, operator
 
@@ -15,9 +15,10 @@ def download_mesh(
     layer: str,
     output: str,
     *,
-    labels: Annotated[Sequence[int] | None, Flag("-l")] = None,
-    start: Sequence[int] | None = None,
-    size: Sequence[int] | None = None,
+    labels: options.Labels | None = None,
+    start: options.Start | None = None,
+    stop: options.Stop | None = None,
+    size: options.Size | None = None,
     format: Annotated[Literal["ply", "obj", "stl"], Flag("-f")] = "ply",  # noqa: A002 (the word people use)
     lod: int = 0,
 ) -> Job:
@@ -31,7 +32,6 @@ def download_mesh(
         output: path or URL of a directory, in which each label gets a file LABEL.ply.
         labels: only these, each of which must have a mesh; all that there are unless given.
         start: first voxel (zyx) of a box; meshes that reach into it are written. Needs the spatial index of the meshes.
-        size: voxels (zyx) of that box, in the level that was meshed.
         format: ply and stl are binary, obj is text.
         lod: level of detail of multi-resolution meshes, 0 the finest, -1 the coarsest of each.
 
@@ -42,4 +42,4 @@ def download_mesh(
         ParameterError: labels and a box, half a box, or no mesh to write.
         StoreNotFoundError: the layer has no meshes, or no spatial index.
     """
-    return download_job("mesh", layer, output, form=format, lod=lod, labels=labels, start=start, size=size)
+    return download_job("mesh", layer, output, form=format, lod=lod, labels=labels, start=start, stop=stop, size=size)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
-
 from daskflow.jobs import Job
+from daskflow.operators import options
 from daskflow.operators.objects._download import download_job
-from daskflow.volume import Flag, operator
+from daskflow.volume import operator
 
 
 @operator()
@@ -15,9 +13,10 @@ def download_skeleton(
     layer: str,
     output: str,
     *,
-    labels: Annotated[Sequence[int] | None, Flag("-l")] = None,
-    start: Sequence[int] | None = None,
-    size: Sequence[int] | None = None,
+    labels: options.Labels | None = None,
+    start: options.Start | None = None,
+    stop: options.Stop | None = None,
+    size: options.Size | None = None,
 ) -> Job:
     """Write skeletons of a precomputed layer as SWC files, in nm, xyz.
 
@@ -28,7 +27,6 @@ def download_skeleton(
         output: path or URL of a directory, in which each label gets a file LABEL.swc.
         labels: only these, each of which must have a skeleton; all that there are unless given.
         start: first voxel (zyx) of a box; skeletons that reach into it are written. Needs their spatial index.
-        size: voxels (zyx) of that box, in the level that was skeletonized.
 
     Returns:
         The job; its report counts files and bytes.
@@ -37,4 +35,4 @@ def download_skeleton(
         ParameterError: labels and a box, half a box, or no skeleton to write.
         StoreNotFoundError: the layer has no skeletons, or no spatial index.
     """
-    return download_job("skeleton", layer, output, form="swc", labels=labels, start=start, size=size)
+    return download_job("skeleton", layer, output, form="swc", labels=labels, start=start, stop=stop, size=size)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, as_voxel_size, as_zyx
-from daskflow.operators._casting import Dtype
+from daskflow.operators import options
 from daskflow.operators.segmentation.connected_components import connected_components
 from daskflow.volume import Flag, Volume, operator
 
@@ -20,7 +20,7 @@ _LABELS = ("uint16", "uint32", "uint64")
 def create_chunk(
     *,
     size: Annotated[Sequence[int], Flag("-s")] = (64, 64, 64),
-    dtype: Annotated[Dtype, Flag("-d")] = "uint8",
+    dtype: options.Dtype = "uint8",
     pattern: Annotated[Literal["sin", "zero", "random"], Flag("-p")] = "sin",
     voxel_offset: Annotated[Sequence[int], Flag("-t")] = (0, 0, 0),
     voxel_size: Annotated[Sequence[float] | None, Flag("-e")] = None,
@@ -35,7 +35,6 @@ def create_chunk(
 
     Args:
         size: voxels per axis (zyx).
-        dtype: of the voxels.
         pattern: sin, zero or random.
         voxel_offset: global coordinates of the first voxel (zyx).
         voxel_size: nm per voxel (zyx); unknown unless given.

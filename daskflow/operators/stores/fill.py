@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,6 +16,7 @@ from daskflow.jobs import Job, Report
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
 from daskflow.layers.provenance import WriteProvenance
+from daskflow.operators import options
 from daskflow.operators.geometry.crop import crop
 from daskflow.stores import Store, kvstore
 from daskflow.stores.counting import counting
@@ -31,9 +31,9 @@ _STATE = "layer.json"
 def fill(
     volume: Volume,
     *,
-    start: Annotated[Sequence[int], Flag("-s")],
-    size: Sequence[int] | None = None,
-    stop: Sequence[int] | None = None,
+    start: options.Start,
+    stop: options.Stop | None = None,
+    size: options.Size | None = None,
     value: Annotated[float, Flag("-v")] = 0,
 ) -> Job:
     """Set a box of a stored layer to one value, in place.
@@ -45,8 +45,6 @@ def fill(
     Args:
         volume: a layer of chunks, as it was opened.
         start: first voxel of the box (zyx, global).
-        size: voxels of the box (zyx).
-        stop: where the box ends (zyx, global), instead of a size.
         value: what every voxel and channel in the box is set to.
 
     Returns:

@@ -10,6 +10,7 @@ import numpy as np
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import LayerType
+from daskflow.operators import options
 from daskflow.stores.axes import find_axes
 from daskflow.stores.base import Opening
 from daskflow.stores.opening import open_store
@@ -31,7 +32,7 @@ class DaskArray(Protocol):
 def open(  # noqa: A001
     url: str | os.PathLike[str] | np.ndarray[Any, Any] | DaskArray,
     *,
-    mip: Annotated[int, Flag("-m")] = 0,
+    mip: options.Mip = 0,
     fill_missing: bool = False,
     format: str | None = None,  # noqa: A002
     dataset: Annotated[str | None, Flag("-d")] = None,
@@ -48,7 +49,6 @@ def open(  # noqa: A001
 
     Args:
         url: path or URL (file, gs, s3, http, memory).
-        mip: pyramid level, 0 is the finest.
         fill_missing: read chunks that were never written as zeros, and count them, instead of failing.
         format: name of the format, to skip looking.
         dataset: array inside a file that holds several.

@@ -87,6 +87,6 @@ def test_lost_records_are_named(tmp_path):
 
 def test_deep_blocks_of_sixteen_bits_are_counted_in_shallower_ones(tmp_path):
     volume = Volume.from_array(np.full((600, 4, 4), 65535, np.uint16)).with_block((512, 4, 4))
-    job = contrast_levels(volume, directory=tmp_path / "levels")
+    job = contrast_levels(volume, output=tmp_path / "levels")
     assert job.plan().stages[0].grid.block[0] * 65536 * 8 <= 2**25
     assert contrast(volume)[:1].read().max() == 65535

@@ -67,7 +67,9 @@ def test_files_are_copied_byte_by_byte_without_leftovers(request, which, target,
 def test_files_become_shards_that_cloudvolume_reads(layer, target, objects):
     from cloudvolume import CloudVolume
 
-    report = copy_objects(layer, target, sharded=True, max_labels_per_shard=1, min_chunk=(8, 8, 8)).run(progress=False)
+    report = copy_objects(layer, target, format="sharded", max_labels_per_shard=1, min_chunk=(8, 8, 8)).run(
+        progress=False
+    )
     assert report.ok
     check_objects(target, objects, close=1e-3)
     assert Meshes(target).shards is not None
@@ -83,7 +85,7 @@ def test_files_become_shards_that_cloudvolume_reads(layer, target, objects):
 
 def test_multires_meshes_in_files_are_put_into_shards_with_the_same_bytes(layer, target, objects, tmp_path):
     first = objects.bare_layer(f"file://{tmp_path}/first")
-    copy_objects(layer, first, sharded=True, skeletons=False).run(progress=False)
+    copy_objects(layer, first, format="sharded", skeletons=False).run(progress=False)
     packed = Meshes(first)
     unpacked = objects.bare_layer(f"file://{tmp_path}/unpacked")
     for label in objects.labels:
@@ -97,7 +99,7 @@ def test_multires_meshes_in_files_are_put_into_shards_with_the_same_bytes(layer,
     info = {key: value for key, value in packed.info.items() if key != "sharding"}
     write_file(f"{unpacked}/m", "info", json.dumps(info).encode())
     save_info(unpacked, load_info(unpacked) | {"mesh": "m"})
-    copy_objects(unpacked, target, sharded=True).run(progress=False)
+    copy_objects(unpacked, target, format="sharded").run(progress=False)
     assert Meshes(target).info == packed.info
     for number in packed.shards.numbers():
         name = f"m/{number:x}.shard"
@@ -119,7 +121,7 @@ def test_two_copies_in_one_job_do_not_mix(layer, sharded_layer, target, tmp_path
     other = objects.bare_layer(f"file://{tmp_path}/other")
     for label in objects.labels[1:]:
         kvstore.delete(f"{layer}/s/{label}.gz")
-    jobs = [copy_objects(layer, target, sharded=True), copy_objects(sharded_layer, other, sharded=True)]
+    jobs = [copy_objects(layer, target, format="sharded"), copy_objects(sharded_layer, other, format="sharded")]
     assert merge(jobs).run(progress=False).ok
     check_objects(other, objects, close=1e-3)
     assert Skeletons(target).labels().tolist() == [objects.labels[0]]
@@ -137,10 +139,10 @@ def test_running_again_goes_on_where_it_was_and_gives_the_same_bytes(layer, targ
     def state():
         return {p: p.read_bytes() for p in (tmp_path / "target").rglob("*") if p.is_file()}
 
-    copy_objects(layer, target, sharded=True).run(progress=False)
+    copy_objects(layer, target, format="sharded").run(progress=False)
     before = state()
-    assert copy_objects(layer, target, sharded=True).run(progress=False).ok
-    assert copy_objects(layer, target, sharded=True).run(progress=False, overwrite=True).ok
+    assert copy_objects(layer, target, format="sharded").run(progress=False).ok
+    assert copy_objects(layer, target, format="sharded").run(progress=False, overwrite=True).ok
     assert state() == before
 
 

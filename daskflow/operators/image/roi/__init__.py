@@ -12,6 +12,7 @@ from daskflow.jobs import Job, Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
+from daskflow.operators import options
 from daskflow.operators.image.roi.boxes import LabelBoxes
 from daskflow.operators.image.roi.tissue import tissue
 from daskflow.operators.segmentation.connected_components import connected_components
@@ -25,7 +26,7 @@ def roi(
     volume: Volume,
     *,
     suppress_faint: float = 0,
-    dust: int = 10,
+    dust: options.Dust = 10,
     z_step: int | None = None,
     max_axial_len: int = 512,
     mip: Annotated[int | None, Flag("-m")] = None,

@@ -2,46 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.fingerprint import token
+from daskflow.operators import options
 from daskflow.operators.objects.copy_objects.stages import Key, NameObjects, Transfer, copy_stages
 from daskflow.stores import kvstore
 from daskflow.stores.objects.shards import object_sharding
-from daskflow.volume import operator
+from daskflow.volume import Flag, operator
 from daskflow.volume.output import Output
 
 
 @operator()
 def copy_objects(
     source: str,
-    destination: str,
+    output: str,
     *,
     mesh: bool = True,
     skeletons: bool = True,
-    sharded: bool = False,
-    max_labels_per_shard: int = 1000,
-    lods: int = 2,
-    min_chunk: Sequence[int] = (256, 256, 256),
-    max_error: float = 40.0,
+    format: Annotated[Literal["same", "sharded"], Flag("-f")] = "same",  # noqa: A002
+    max_labels_per_shard: options.MaxLabelsPerShard = 1000,
+    lods: options.Lods = 2,
+    min_chunk: options.MinChunk = (256, 256, 256),
+    max_error: options.MaxError = 40.0,
 ) -> Job:
     """Copy the meshes and skeletons of a precomputed layer to another layer, as they are or into shards.
 
     Files are copied byte by byte, with their spatial index, but without what igneous leaves behind between its steps.
-    The destination's info names them once all are there.
+    The other layer's info names them once all are there.
 
     Args:
         source: path or URL of a precomputed layer.
-        destination: path or URL of another, which must be there when this ends.
+        output: path or URL of another, which must be there when this ends.
         mesh: copy the meshes, if there are any.
         skeletons: copy the skeletons, if there are any.
-        sharded: put what has files for each label into shards; legacy meshes become multi-resolution ones.
-        max_labels_per_shard: about how many objects a shard has at most.
-        lods: levels of detail, beside the finest, that legacy meshes get in shards, if they are large enough.
-        min_chunk: voxels (zyx) of the smallest cell of their finest level.
+        format: same as in the source; or sharded to put what has files for each label into shards, where legacy meshes
+            become multi-resolution ones.
+        lods: levels of detail that legacy meshes get in shards beside the finest, if they are large enough.
         max_error: nm that their finest level may differ by, about; each coarser one twice as much.
 
     Returns:
@@ -52,7 +52,7 @@ def copy_objects(
         StoreNotFoundError: when it is run, if the source has neither, or the destination is no layer.
         MetadataMismatchError: when it is run, if the destination has other objects in that directory.
     """
-    source, destination = kvstore.normalise(source), kvstore.normalise(destination)
+    source, destination = kvstore.normalise(source), kvstore.normalise(output)
     if source == destination:
         raise ParameterError(f"cannot copy objects of {kvstore.redact(source)} onto themselves")
     wanted: list[tuple[Key, bool]] = [("mesh", mesh), ("skeletons", skeletons)]
@@ -62,7 +62,7 @@ def copy_objects(
     object_sharding(1, max_labels_per_shard=max_labels_per_shard)
     if lods < 0 or max_error < 0:
         raise ParameterError(f"lods {lods} and max_error {max_error} must not be below 0")
-    sharding = (("max_labels_per_shard", max_labels_per_shard),) if sharded else None
+    sharding = (("max_labels_per_shard", max_labels_per_shard),) if format == "sharded" else None
     transfer = Transfer(source, destination, keys, sharding, lods, as_zyx(min_chunk, name="min_chunk"), max_error)
     return Job(
         copy_stages(transfer),

@@ -14,6 +14,7 @@ from daskflow.jobs import Job
 from daskflow.jobs.evaluate import Evaluate, assumed_voxel_size
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
+from daskflow.operators import options
 from daskflow.operators.objects._destination import fits_float32, object_labels, object_place
 from daskflow.operators.objects._holes import check_whole
 from daskflow.operators.objects.mesh.finish import FinishMeshes
@@ -31,23 +32,23 @@ from daskflow.volume.output import Output
 def mesh(
     volume: Volume,
     *,
-    output: Annotated[str | None, Flag("-o")] = None,
+    output: options.Destination | None = None,
     format: Annotated[Literal["sharded", "multires", "legacy"], Flag("-f")] = "sharded",  # noqa: A002
-    labels: Sequence[int] | None = None,
-    exclude_labels: Sequence[int] | None = None,
+    labels: options.Labels | None = None,
+    exclude_labels: options.ExcludeLabels | None = None,
     shape: Annotated[Sequence[int], Flag("-s")] = (448, 448, 448),
-    max_error: Annotated[float | None, Flag("-e")] = None,
-    dust: int = 0,
+    max_error: options.MaxError | None = None,
+    dust: options.Dust = 0,
     dust_within: Literal["volume", "block"] = "volume",
     fill_holes: bool = False,
     open_edge: bool = False,
-    lods: int = 2,
-    min_chunk: Sequence[int] = (256, 256, 256),
+    lods: options.Lods = 2,
+    min_chunk: options.MinChunk = (256, 256, 256),
     vertex_bits: Literal[10, 16] = 16,
-    max_labels_per_shard: int = 1000,
-    memory: str | int = "2GB",
+    max_labels_per_shard: options.MaxLabelsPerShard = 1000,
+    memory: options.Memory = "2GB",
     spatial_index: bool = True,
-    compression: Literal["none", "gzip", "br"] = "none",
+    compression: options.FileCompression = "none",
 ) -> Job:
     """Mesh all objects of a segmentation, and write the meshes where Neuroglancer finds them.
 
@@ -63,25 +64,17 @@ def mesh(
             in one it is mesh_mip_N_err_E unless given.
         format: sharded or multires for levels of detail in Draco, in shards or in two files for each label; legacy for
             a file for each label and block, not compressed.
-        labels: only these.
-        exclude_labels: not these.
         shape: voxels per block (zyx), counted from the volume's start.
         max_error: nm that simplification may move the surface, of which 99.9 % stays within; 0 does not simplify. By
             default as much as a voxel: the cube root of its volume.
-        dust: labels of fewer voxels get no mesh.
         dust_within: whether `dust` voxels are counted in the whole volume, or in each block, which depends on `shape`.
         fill_holes: what a label encloses belongs to it; labels in holes are meshed all the same. Takes the volume as
             one block.
         open_edge: leave surfaces open where the volume ends.
-        lods: levels of detail beside the finest, at most; each may differ by twice as much as the one before.
-        min_chunk: voxels of the smallest piece of the finest level (zyx); small objects have fewer levels.
         vertex_bits: to which positions are rounded within a piece.
-        max_labels_per_shard: about how many meshes a shard has at most.
         memory: that a task may take to write meshes. A label that would take more is divided in space, and its parts
             are made by many tasks; only its compressed mesh, of 2 to 3 bytes a triangle, is ever in one.
         spatial_index: write which labels are in every block.
-        compression: of legacy files and of the spatial index: none, gzip or br, which on a local disk get CloudVolume's
-            names (.gz, .br).
 
     Returns:
         The job; ``run().results["meshes"]`` has the number of meshes, of triangles, and their bytes.

@@ -13,6 +13,7 @@ from daskflow.jobs import Job
 from daskflow.jobs.evaluate import assumed_voxel_size
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.fragments import Shuffle, bucket_count
+from daskflow.operators import options
 from daskflow.operators.objects._destination import object_labels, object_place
 from daskflow.operators.objects._holes import check_whole
 from daskflow.operators.objects.skeletonize.finish import FinishSkeletons
@@ -31,11 +32,12 @@ from daskflow.volume.output import Output
 def skeletonize(
     volume: Volume,
     *,
-    output: Annotated[str | None, Flag("-o")] = None,
-    labels: Sequence[int] | None = None,
-    exclude_labels: Sequence[int] | None = None,
+    output: options.Destination | None = None,
+    format: Annotated[Literal["sharded", "files"], Flag("-f")] = "files",  # noqa: A002
+    labels: options.Labels | None = None,
+    exclude_labels: options.ExcludeLabels | None = None,
     shape: Annotated[Sequence[int], Flag("-s")] = (512, 512, 512),
-    dust: int = 1000,
+    dust: options.Dust = 1000,
     scale: float = 4.0,
     const: float = 10.0,
     soma_detection: float = 1100.0,
@@ -51,9 +53,8 @@ def skeletonize(
     min_cable_length: float = 1000.0,
     max_cable_length: float | None = None,
     tick_length: float = 0.0,
-    sharded: bool = False,
-    max_labels_per_shard: int = 2000,
-    compression: Literal["none", "gzip", "br"] = "none",
+    max_labels_per_shard: options.MaxLabelsPerShard = 2000,
+    compression: options.FileCompression = "none",
     table: str | None = None,
 ) -> Job:
     """Trace the skeletons of all objects of a segmentation, and write them where Neuroglancer finds them.
@@ -68,10 +69,8 @@ def skeletonize(
         volume: a segmentation, with one channel; a part of one gives skeletons of what is in that part.
         output: path or URL of the directory for skeletons, needed where the volume is not stored in a precomputed
             layer; in one it is skeletons_mip_N unless given.
-        labels: only these.
-        exclude_labels: not these.
         shape: voxels per block (zyx), counted from the volume's start; paths depend on it.
-        dust: labels of fewer voxels in the whole volume get no skeleton.
+        format: sharded for shards, files for a file for each label.
         scale: a path covers what lies within the distance to the surface times this ...
         const: ... plus this (nm); what is farther gets a path of its own.
         soma_detection: objects with points that are farther from the surface (nm) may have a soma.
@@ -89,10 +88,6 @@ def skeletonize(
         min_cable_length: components of a joined skeleton with less cable (nm) are left out.
         max_cable_length: skeletons with more cable (nm) are left out.
         tick_length: terminal branches shorter than this (nm) are cut, the shortest first.
-        sharded: write shards instead of a file for each label.
-        max_labels_per_shard: about how many skeletons a shard has at most.
-        compression: of unsharded files: none, gzip or br, which on a local disk get CloudVolume's names (.gz, .br);
-            shards are compressed by gzip.
         table: path or URL of a CSV file for label, cable length (nm) and vertices of every skeleton.
 
     Returns:
@@ -122,7 +117,7 @@ def skeletonize(
     selection = Selection(None if labels is None else object_labels(labels), object_labels(exclude_labels or ()), dust)
     pruning = Pruning(min_cable_length, max_cable_length, tick_length)
     _check_numbers(tracing, selection, pruning)
-    sharding = {"max_labels_per_shard": max_labels_per_shard, "data_encoding": "gzip"} if sharded else None
+    sharding = {"max_labels_per_shard": max_labels_per_shard, "data_encoding": "gzip"} if format == "sharded" else None
     source = f"pieces-{token(url)[:8]}"
     plan = _planned(volume, as_zyx(shape, name="shape"), tracing, selection, sharding, source)
     target = Target(url, compression)

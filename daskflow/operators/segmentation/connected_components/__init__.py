@@ -12,12 +12,13 @@ from daskflow import __version__
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid
 from daskflow.jobs.fingerprint import token
-from daskflow.operators._halving import halved
+from daskflow.operators import options
 from daskflow.operators.segmentation.connected_components.blocks import Connectivity, Foreground
 from daskflow.operators.segmentation.connected_components.scratch import Labelling
 from daskflow.operators.segmentation.connected_components.stages import labelling_stages
 from daskflow.operators.segmentation.connected_components.store import LabelledStore
 from daskflow.volume import Flag, Volume, operator
+from daskflow.volume.blocks import smaller_block
 from daskflow.volume.kinds import without_negatives
 
 _BLOCK_VOXELS = 2**21
@@ -31,7 +32,7 @@ def connected_components(
     threshold_gte: float | None = None,
     threshold_lte: float | None = None,
     connectivity: Annotated[Connectivity, Flag("-c")] = 6,
-    dust: int = 0,
+    dust: options.Dust = 0,
     dtype: Literal["uint16", "uint32", "uint64", "smallest"] | None = None,
 ) -> Volume:
     """Label connected components across the whole volume, the same for any blocks.
@@ -65,7 +66,7 @@ def connected_components(
     _check(volume, foreground, connectivity)
     if dust < 0:
         raise ParameterError(f"dust {dust} must be at least 0 voxels")
-    grid = BlockGrid(volume.box, halved(volume, _BLOCK_VOXELS), volume.spec.chunk_origin)
+    grid = BlockGrid(volume.box, smaller_block(volume, _BLOCK_VOXELS), volume.spec.chunk_origin)
     numbers = _dtype(volume, foreground, connectivity, dust, dtype)
     spec = volume.spec.replace(
         dtype=numbers, channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None

@@ -13,6 +13,7 @@ from daskflow.jobs import Job, Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
+from daskflow.operators import options
 from daskflow.operators.segmentation.evaluate_segmentation.stages import Evaluation
 from daskflow.stores import kvstore
 from daskflow.volume import Expression, Flag, Volume, operator
@@ -24,7 +25,7 @@ def evaluate_segmentation(
     segmentation: Annotated[Volume, Flag("-s")],
     groundtruth: Annotated[Volume, Flag("-g")],
     *,
-    output: Annotated[str | None, Flag("-o")] = None,
+    output: options.Destination | None = None,
 ) -> Job:
     """Score a segmentation against the truth: Rand, variation of information, Fowlkes-Mallows, edits.
 

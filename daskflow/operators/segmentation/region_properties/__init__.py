@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from daskflow import __version__
 from daskflow.errors import GeometryError, ParameterError
@@ -13,6 +13,7 @@ from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.jobs import Job
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.tabulate import Tabulate
+from daskflow.operators import options
 from daskflow.operators.segmentation.region_properties.properties import load_pyarrow, properties, write_parquet
 from daskflow.operators.segmentation.region_properties.sums import COLUMNS, IMAGE_COLUMNS, check_size, sums_of
 from daskflow.operators.segmentation.voxel_counts.files import write_csv
@@ -20,13 +21,13 @@ from daskflow.scratch.records import Arrays
 from daskflow.scratch.tables import Table
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import writing
-from daskflow.volume import BlockResult, Expression, Flag, Stage, Task, Volume, operator
+from daskflow.volume import BlockResult, Expression, Stage, Task, Volume, operator
 from daskflow.volume.kinds import taken
 from daskflow.volume.output import Output
 
 
 @operator()
-def region_properties(volume: Volume, image: Volume | None = None, *, output: Annotated[str, Flag("-o")]) -> Job:
+def region_properties(volume: Volume, image: Volume | None = None, *, output: options.Destination) -> Job:
     """Measure every label: size, box, centroid, axes, orientation, and how bright an image is there.
 
     Labels are measured over the whole volume. A row for each but 0, sorted: `label`, `voxels`, `start_z` to `stop_x`

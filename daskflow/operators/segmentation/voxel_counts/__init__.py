@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Annotated
 
 from daskflow import __version__
 from daskflow.geometry import BlockGrid, BoundingBox
@@ -12,11 +11,12 @@ from daskflow.jobs import Job, Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
-from daskflow.operators._halving import halved
+from daskflow.operators import options
 from daskflow.operators.segmentation.voxel_counts.files import WriteCounts, check_ending
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
 from daskflow.stores import kvstore
-from daskflow.volume import Flag, Stage, Volume, operator
+from daskflow.volume import Stage, Volume, operator
+from daskflow.volume.blocks import smaller_block
 from daskflow.volume.output import Output
 
 _BLOCK_VOXELS = 2**20  # memory of this size is taken anew without a visit to the kernel
@@ -26,7 +26,7 @@ _BLOCK_VOXELS = 2**20  # memory of this size is taken anew without a visit to th
 def voxel_counts(
     volume: Volume,
     *,
-    output: Annotated[str | None, Flag("-o")] = None,
+    output: options.Destination | None = None,
     background: bool = True,
 ) -> Job:
     """Count the voxels of every label over the whole volume, as meshing and others look for them.
@@ -49,7 +49,7 @@ def voxel_counts(
         ParameterError: the volume holds no labels, or the output has another ending.
     """
     expression = volume.expression
-    grid = BlockGrid(volume.box, halved(volume, _BLOCK_VOXELS), volume.spec.chunk_origin)
+    grid = BlockGrid(volume.box, smaller_block(volume, _BLOCK_VOXELS), volume.spec.chunk_origin)
     key = token([__version__, expression.describe(), grid.block])[:8]
     counting = LabelCounts(grid, key)
     layer = _layer_file(volume)

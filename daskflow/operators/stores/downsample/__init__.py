@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from daskflow.config import parse_bytes
 from daskflow.errors import BoundsError, ParameterError
@@ -11,6 +11,7 @@ from daskflow.geometry import BoundingBox, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.sinks import NoteBackground, safe_name
 from daskflow.layers.provenance import WriteProvenance
+from daskflow.operators import options
 from daskflow.operators.geometry.crop import crop
 from daskflow.operators.stores.downsample.kernels import Downsampling
 from daskflow.operators.stores.downsample.levels import MOST_LEVELS, NewLevels, chosen_method, sensible_levels
@@ -28,45 +29,33 @@ def downsample(
     volume: Volume,
     *,
     levels: Annotated[int | None, Flag("-l")] = None,
-    factor: Annotated[Sequence[int], Flag("-f")] = (1, 2, 2),
-    method: Literal["auto", "mean", "mode", "min", "max", "stride"] = "auto",
-    sparse: bool = False,
-    start: Sequence[int] | None = None,
-    stop: Sequence[int] | None = None,
-    chunk: Annotated[Sequence[int] | None, Flag("-c")] = None,
-    shard: Sequence[int] | Literal["auto"] | None = None,
-    encoding: Annotated[str | None, Flag("-e")] = None,
-    quality: int | None = None,
-    compression: str | None = None,
-    delete_background: bool = False,
-    background: float = 0,
-    overwrite: bool = False,
-    memory: str = "512MB",
+    factor: options.Factor = (1, 2, 2),
+    method: options.Method = "auto",
+    sparse: options.Sparse = False,
+    start: options.Start | None = None,
+    stop: options.Stop | None = None,
+    size: options.Size | None = None,
+    chunk: options.Chunk | None = None,
+    shard: options.Shard | None = None,
+    encoding: options.Encoding | None = None,
+    quality: options.Quality | None = None,
+    effort: options.Effort | None = None,
+    compression: options.Compression | None = None,
+    delete_background: options.DeleteBackground = False,
+    background: options.Background = 0,
+    overwrite: options.Overwrite = False,
+    memory: options.Memory = "512MB",
 ) -> Job:
     """Write pyramid levels above a stored volume, into the layer it was opened from.
 
     One pass writes as many levels as blocks of `memory` bytes allow, the next goes on from the last of them, and the
     result is the same for any: means of integers are exact over all levels, floor(sum / count). A level that exists and
     agrees is written into, where it has no chunks yet; one that differs is refused. Levels above are left as they are.
+    What no option says is as in the level below. Of a box, grown to whole chunks of every level, only that is made.
 
     Args:
         volume: the stored volume, opened at the mip to start from.
         levels: how many; by default until a chunk holds the volume along the axes that shrink.
-        factor: voxels per window (zyx), e.g. 2 2 2.
-        method: what becomes of a window; auto is the mean of images and the mode of segmentations.
-        sparse: leave zeros out of means and modes wherever there is something else.
-        start: corner of the box to work on (zyx), grown to whole chunks of every level; by default the volume's.
-        stop: end of that box (zyx).
-        chunk: voxels per chunk of the levels (zyx); by default as below.
-        shard: voxels per shard (zyx), or auto for shards of about `memory` bytes; by default as below.
-        encoding: of chunks; by default as below.
-        quality: of a lossy encoding, or level of a codec.
-        compression: second stage, e.g. gzip; by default as below.
-        delete_background: leave out chunks that hold nothing but background; where whole levels are written, their
-            metadata say what these hold, so that daskflow reads them as that.
-        background: the value that such chunks hold.
-        overwrite: replace levels that another job or program has written, and start over a job that differs.
-        memory: what the voxels of a block may take, e.g. 2GB; one level is written at least.
 
     Returns:
         The job; nothing has been written.
@@ -77,12 +66,14 @@ def downsample(
         AlreadyStoredError: then, too, if chunks that this job has not written lie where it writes.
     """
     store = _stored(volume)
-    box = (volume if start is None and stop is None else crop(volume, start=start, stop=stop)).box
+    box = volume.box
+    if not start is stop is size is None:
+        box = crop(volume, start=start, stop=stop, size=size).box
     how = Downsampling(as_zyx(factor, name="factor"), chosen_method(volume.spec, method), sparse)
     how.check(volume.dtype)
     assert store.opened is not None
     budget = parse_bytes(memory)
-    asked = Layout(chunk, None if shard == "auto" else shard, encoding, quality, compression)  # type: ignore[arg-type]
+    asked = Layout(chunk, None if shard == "auto" else shard, encoding, quality, compression, effort)  # type: ignore[arg-type]
     otherwise = store.layout if store.spec.chunk else Layout(chunk=_CHUNK)
     above = asked.chunk or otherwise.chunk or _CHUNK
     count = sensible_levels(store.spec.box.shape, above, how.factor) if levels is None else levels

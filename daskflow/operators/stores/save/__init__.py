@@ -18,6 +18,7 @@ from daskflow.jobs.merging import evaluate_stage, file_stages
 from daskflow.jobs.report import Finish
 from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, safe_name
 from daskflow.layers.provenance import WriteProvenance, notes_in_sources
+from daskflow.operators import options
 from daskflow.operators.stores.downsample.kernels import Downsampling
 from daskflow.operators.stores.downsample.levels import NewLevels, chosen_method
 from daskflow.operators.stores.downsample.passes import passes, unit_of_all
@@ -37,25 +38,25 @@ def save(
     volume: Volume,
     url: str | os.PathLike[str],
     *,
-    mip: Annotated[int, Flag("-m")] = 0,
+    mip: options.Mip = 0,
     format: str | None = None,  # noqa: A002
-    chunk: Annotated[Sequence[int] | None, Flag("-c")] = None,
-    shard: Sequence[int] | Literal["auto"] | None = None,
-    encoding: Annotated[str | None, Flag("-e")] = None,
-    quality: int | None = None,
-    effort: int | None = None,
-    compression: str | None = None,
+    chunk: options.Chunk | None = None,
+    shard: options.Shard | None = None,
+    encoding: options.Encoding | None = None,
+    quality: options.Quality | None = None,
+    effort: options.Effort | None = None,
+    compression: options.Compression | None = None,
     block: Annotated[Sequence[int] | None, Flag("-b")] = None,
     levels: int = 0,
-    factor: Sequence[int] = (1, 2, 2),
-    method: Literal["auto", "mean", "mode", "min", "max", "stride"] = "auto",
-    sparse: bool = False,
-    delete_background: bool = False,
-    background: float = 0,
-    overwrite: bool = False,
+    factor: options.Factor = (1, 2, 2),
+    method: options.Method = "auto",
+    sparse: options.Sparse = False,
+    delete_background: options.DeleteBackground = False,
+    background: options.Background = 0,
+    overwrite: options.Overwrite = False,
     bounds: Sequence[int] | Literal["source"] | None = None,
     complete: bool = False,
-    memory: str = "512MB",
+    memory: options.Memory = "512MB",
     note_source: bool = False,
 ) -> Job:
     """Write a volume to a store, as a job that can be stopped and resumed.
@@ -68,30 +69,13 @@ def save(
     Args:
         volume: what is written.
         url: path or URL of the layer or file; ``file.h5:dataset`` names a dataset.
-        mip: pyramid level that is written, 0 is the finest.
         format: precomputed, ome-zarr, ome-zarr-0.4, zarr3, zarr2, n5, hdf5, npy or tiff, to override the ending.
-        chunk: voxels per chunk (zyx); by default as in the existing layer or the source, else 64 64 64.
-        shard: voxels per shard (zyx), a multiple of the chunk, or auto for shards of about `memory` bytes.
-        encoding: of chunks: raw, png, jpeg, jxl, compressed_segmentation, compresso, crackle, fpzip or zfpc in
-            precomputed; a codec in zarr. By default that of the precomputed layer that is copied, if it loses nothing.
-        quality: of jpeg or jxl (100 loses nothing), bits kept by fpzip, or level of png or a codec of zarr.
-        effort: of jxl, 1 to 10.
-        compression: second stage: gzip, br, zstd or none, where the format has one. Precomputed layers on local disk
-            get CloudVolume's names (.gz, .br), which CloudVolume and daskflow read and tensorstore alone does not.
         block: voxels per block of work (zyx), whole chunks and shards.
         levels: how many coarser levels to write in the same pass, as `downsample` makes them.
-        factor: voxels per window of a level (zyx).
-        method: what becomes of a window; auto is the mean of images and the mode of segmentations.
-        sparse: leave zeros out of means and modes wherever there is something else.
-        delete_background: leave out chunks that hold nothing but background; the metadata say what they hold, so that
-            daskflow reads them as that.
-        background: the value that such chunks hold.
-        overwrite: replace what is stored there by another job or program, and start over a job that differs.
         bounds: of the level in a new layer, start and stop as z y x each, where the volume is a part of it; source for
             those of the whole layer that the volume is read from. By default the volume's, or those of the layer.
         complete: let chunks that the volume fills in part keep what else they hold, instead of refusing them. Jobs that
             share a chunk must run one after the other.
-        memory: what the voxels of a block may take for a further level to be written in the same pass.
         note_source: note in the provenance of the layers that are read what was made of them.
 
     Returns:

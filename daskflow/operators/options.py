@@ -1,0 +1,95 @@
+"""Options that several operators have, declared once: type, short option and help; a docstring may say more of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from daskflow.errors import ParameterError
+from daskflow.geometry import BoundingBox, as_zyx
+from daskflow.volume import Flag
+
+Destination = Annotated[str | os.PathLike[str], Flag("-o"), "path or URL of what is written."]
+Dtype = Annotated[Literal["uint8", "uint16", "uint32", "uint64", "float32", "float64"], Flag("-d"), "of the result."]
+Mip = Annotated[int, Flag("-m"), "pyramid level, 0 is the finest."]
+Overwrite = Annotated[bool, "replace what another job or program has stored there, and start over a job that differs."]
+
+# a region of a volume
+Start = Annotated[Sequence[int], Flag("-s"), "first voxel of the box (zyx); the volume's corner unless given."]
+Stop = Annotated[
+    Sequence[int], Flag("-t"), "where the box ends (zyx), itself outside; the volume's far corner unless given."
+]
+Size = Annotated[Sequence[int], Flag("-z"), "voxels of the box (zyx), instead of a stop."]
+
+# how voxels are stored
+Chunk = Annotated[
+    Sequence[int],
+    Flag("-c"),
+    "voxels per chunk (zyx); by default as in the existing layer or the source, else 64 64 64.",
+]
+Shard = Annotated[
+    Sequence[int] | Literal["auto"],
+    "voxels per shard (zyx), a multiple of the chunk, or auto for shards of about `memory` bytes.",
+]
+Encoding = Annotated[
+    str,
+    Flag("-e"),
+    "of chunks: raw, png, jpeg, jxl, compressed_segmentation, compresso, crackle, fpzip or zfpc in precomputed; a codec"
+    " in zarr. By default that of the precomputed layer that is read, if it loses nothing.",
+]
+Quality = Annotated[int, "of jpeg or jxl (100 loses nothing), bits kept by fpzip, or level of png or a codec of zarr."]
+Effort = Annotated[int, "of jxl, 1 to 10."]
+Compression = Annotated[
+    str,
+    "second stage: gzip, br, zstd or none, where the format has one. Precomputed layers on local disk get CloudVolume's"
+    " names (.gz, .br), which CloudVolume and daskflow read and tensorstore alone does not.",
+]
+DeleteBackground = Annotated[
+    bool,
+    "leave out chunks that hold nothing but background; where whole levels are written, their metadata say what these"
+    " hold, so that daskflow reads them as that.",
+]
+Background = Annotated[float, "the value that such chunks hold."]
+
+# how levels are made
+Factor = Annotated[Sequence[int], Flag("-f"), "voxels per window of a level (zyx), e.g. 2 2 2."]
+Method = Annotated[
+    Literal["auto", "mean", "mode", "min", "max", "stride"],
+    "what becomes of a window; auto is the mean of images and the mode of segmentations.",
+]
+Sparse = Annotated[bool, "leave zeros out of means and modes wherever there is something else."]
+Memory = Annotated[
+    str | int, "what the voxels of a block may take, e.g. 2GB, to write a further level in the same pass."
+]
+
+# objects of labels, and which labels
+Labels = Annotated[Sequence[int], Flag("-l"), "only these labels; all unless given."]
+ExcludeLabels = Annotated[Sequence[int], "not these labels."]
+Dust = Annotated[int, "labels of fewer voxels in the whole volume are left out."]
+Lods = Annotated[int, "levels of detail beside the finest, at most; each may differ twice as much as the last."]
+MaxError = Annotated[float, Flag("-e"), "nm that simplification may move the surface."]
+MaxLabelsPerShard = Annotated[int, "about how many objects a shard has at most."]
+MinChunk = Annotated[
+    Sequence[int], "voxels (zyx) of the smallest piece of the finest level; small objects have fewer levels."
+]
+FileCompression = Annotated[
+    Literal["none", "gzip", "br"],
+    "of files that are not shards: none, gzip or br, which on a local disk get CloudVolume's names (.gz, .br).",
+]
+
+
+def part_of(
+    whole: BoundingBox, start: Sequence[int] | None, stop: Sequence[int] | None, size: Sequence[int] | None
+) -> BoundingBox:
+    """Return the box that the options of a region name, which may reach outside `whole`.
+
+    Raises:
+        ParameterError: both a stop and a size.
+    """
+    if stop is not None and size is not None:
+        raise ParameterError(f"both a stop {stop} and a size {size} are given; drop one of them")
+    first = whole.start if start is None else as_zyx(start, name="start")
+    if size is not None:
+        return BoundingBox.from_size(first, size)
+    return BoundingBox(first, whole.stop if stop is None else as_zyx(stop, name="stop"))
