@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from daskflow.operators.aliases import FORMER
+from daskflow.operators.aliases import FORMER_OPTIONS
 from daskflow.redaction import redact
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
@@ -66,7 +66,7 @@ def gather_numbers(command: click.Command, args: Sequence[str]) -> list[str]:
     options: list[str] = []
     arguments: list[str] = []
     words = list(args)
-    former = FORMER.get(command.name or "", {})
+    former = FORMER_OPTIONS.get(command.name or "", {})
     while words:
         name, equals, value = words[0].partition("=")
         if name in former:

@@ -80,7 +80,7 @@ ALIASES = {
     ),
 }
 
-FORMER: dict[str, dict[str, tuple[str, ...]]] = {
+FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "contrast-levels": {"--directory": ("--output",), "-d": ("--output",)},
     "copy-objects": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "same")},
     "mesh": {"--sharded": ("--format", "sharded")},

@@ -10,7 +10,7 @@ import pytest
 
 from daskflow.geometry import BoundingBox
 from daskflow.operators import options
-from daskflow.operators.aliases import ALIASES, FORMER
+from daskflow.operators.aliases import ALIASES, FORMER_OPTIONS
 from daskflow.volume import Flag, Volume, describe_operator, load_operator, operator, operator_names
 
 OWN = [name for name in operator_names() if name not in ALIASES and name != "create_chunk"]  # it is chunkflow's
@@ -83,7 +83,9 @@ def test_a_region_is_a_corner_and_a_stop_or_a_size():
     assert options.part_of(whole, None, (5, 6, 7), None) == BoundingBox((1, 2, 3), (5, 6, 7))
 
 
-@pytest.mark.parametrize(("command", "word"), [(command, word) for command, words in FORMER.items() for word in words])
+@pytest.mark.parametrize(
+    ("command", "word"), [(command, word) for command, words in FORMER_OPTIONS.items() for word in words]
+)
 def test_former_words_of_a_command_are_understood(command, word):
     from daskflow.cli.derive import command as derive
     from daskflow.cli.words import gather_numbers
@@ -91,7 +93,7 @@ def test_former_words_of_a_command_are_understood(command, word):
     derived = derive(load_operator(command.replace("-", "_")))
     known = {name for parameter in derived.params for name in parameter.opts}
     assert word not in known
-    first, *rest = FORMER[command][word]
+    first, *rest = FORMER_OPTIONS[command][word]
     assert first in known
     value, places = rest or ["x"], ["a"] * sum(parameter.param_type_name == "argument" for parameter in derived.params)
     typed = [word, *([] if rest else value), *places, "save", word]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import operator
+import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +16,7 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job
 from daskflow.jobs.fingerprint import token
 from daskflow.operators import options
+from daskflow.operators.objects._destination import object_labels
 from daskflow.stores import kvstore
 from daskflow.stores.objects.mesh_files import Mesh
 from daskflow.stores.objects.meshes import Meshes
@@ -103,7 +104,7 @@ def _opened(kind: Kind, layer: str, run: str) -> Meshes | Skeletons:  # noqa: AR
 def download_job(
     kind: Kind,
     layer: str,
-    output: str,
+    output: str | os.PathLike[str],
     *,
     form: str,
     lod: int = 0,
@@ -123,10 +124,7 @@ def download_job(
     if (not boxed and (start, stop, size) != (None, None, None)) or (labels is not None and boxed):
         raise ParameterError("give labels, or the start and the stop or size of a box, or neither for all objects")
     if labels is not None:
-        chosen = tuple(dict.fromkeys(map(operator.index, labels)))
-        wrong = [label for label in chosen if not 0 <= label < 2**64]
-        if wrong:
-            raise ParameterError(f"label {wrong[0]} is no unsigned 64-bit integer")
+        chosen = object_labels(labels)
     elif start is not None:
         box = options.part_of(BoundingBox.from_size(start, (1, 1, 1)), start, stop, size)
         chosen = _labels_within(kind, layer, box)

@@ -13,7 +13,7 @@ from daskflow.volume import Flag, operator
 @operator()
 def download_mesh(
     layer: str,
-    output: str,
+    output: options.Destination,
     *,
     labels: options.Labels | None = None,
     start: options.Start | None = None,

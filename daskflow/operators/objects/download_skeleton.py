@@ -11,7 +11,7 @@ from daskflow.volume import operator
 @operator()
 def download_skeleton(
     layer: str,
-    output: str,
+    output: options.Destination,
     *,
     labels: options.Labels | None = None,
     start: options.Start | None = None,

@@ -19,7 +19,7 @@ from daskflow.volume.output import Output
 @operator()
 def copy_objects(
     source: str,
-    output: str,
+    output: options.Destination,
     *,
     mesh: bool = True,
     skeletons: bool = True,
