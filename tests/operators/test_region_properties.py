@@ -10,7 +10,8 @@ from daskflow.clusters import Threads
 from daskflow.errors import GeometryError, JobError, MissingDependencyError, ParameterError
 from daskflow.jobs.tabulate import Tabulate
 from daskflow.layers.remove import plan_removal
-from daskflow.operators.segmentation.region_properties import properties, region_properties
+from daskflow.operators.segmentation.region_properties import region_properties
+from daskflow.operators.segmentation.region_properties.properties import _PAIRS, properties
 from daskflow.scratch.tables import Merge
 from daskflow.volume import Volume
 
@@ -141,7 +142,7 @@ def test_a_label_larger_than_64_bits_of_sums_is_measured_exactly():
     side, count = 2**21, 2**60
     middle = count * (side - 1) // 2
     squares = count * (side - 1) * (2 * side - 1) // 6
-    sums = [middle] * 3 + [squares if i == j else middle**2 // count for i, j in properties._PAIRS]
+    sums = [middle] * 3 + [squares if i == j else middle**2 // count for i, j in _PAIRS]
     rows = {
         "labels": np.array([7], np.uint64),
         "voxels": np.array([count]),
@@ -151,7 +152,7 @@ def test_a_label_larger_than_64_bits_of_sums_is_measured_exactly():
         "high": np.array([[value >> 32 for value in sums]]),
     }
 
-    (found,) = properties.properties(rows, (5, 0, 0), None)
+    (found,) = properties(rows, (5, 0, 0), None)
 
     assert found["centroid_z"] == [(side - 1) / 2 + 5]
     assert found["axis_minor_length"] == pytest.approx((20 * (side**2 - 1) / 12) ** 0.5, rel=1e-12)
