@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import os
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from daskflow.operators.aliases import Alias
 from daskflow.stores import kvstore
@@ -57,19 +57,26 @@ def compose(name: str, alias: Alias) -> Callable[..., Any]:
 def _option(words: str, steps: list[Operator]) -> tuple[Parameter, Operator, str]:
     """Return an option as the table names it, the step that takes it, and what that calls it."""
     *letter, said = words.split()
+    said, *choices = said.split("|")
     name, _, target = said.partition("=")
     target = target or name
     for step in steps:
         for known in step.parameters:
             if known.name == target.rstrip("/"):
-                option = dataclasses.replace(known, name=name, flag="".join(letter) or None, positional=False)
-                if known.positional:
-                    option = dataclasses.replace(option, annotation=str | os.PathLike[str])
+                own: dict[str, Any] = {"name": name, "flag": "".join(letter) or None, "positional": False}
                 if target.endswith("/"):
-                    option = dataclasses.replace(option, annotation=str | None, default=None, help="path inside it.")
+                    own |= {"annotation": str | None, "default": None, "help": "path inside it."}
+                elif choices:
+                    own |= {
+                        "annotation": Literal[tuple(choices)],
+                        "default": choices[0],
+                        "help": " or ".join(choices) + ".",
+                    }
+                elif known.positional:
+                    own["annotation"] = str | os.PathLike[str]
                 elif known.required and _changes(step):
-                    option = dataclasses.replace(option, annotation=known.annotation | None, default=None)
-                return option, step, target
+                    own |= {"annotation": known.annotation | None, "default": None}
+                return dataclasses.replace(known, **own), step, target
     raise LookupError(f"none of {', '.join(step.command for step in steps)} has an option {target!r}")
 
 

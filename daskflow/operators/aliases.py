@@ -13,7 +13,8 @@ class Alias(NamedTuple):
         steps: the operators it calls, one after the other, each with the options that are fixed. One from volume to
             volume is called only where an option of it is given.
         options: its options, with commas. ``-f file_name=url`` is `file_name`, short ``-f``, for the option `url` of
-            the first step that has one; ``-p path=url/`` is joined to that, as a path; ``axes`` keeps its name.
+            the first step that has one; ``-p path=url/`` is joined to that, as a path; ``axes`` keeps its name;
+            ``compression|gzip|none`` has a choice, first its default.
         group: the heading it is listed under.
     """
 
@@ -54,9 +55,9 @@ ALIASES = {
         "-f store=url, -p path=url/, -s chunk_start=start, -z chunk_size=size, -v voxel_size, fill_missing, axes, time",
     ),
     "save_h5": Alias(
-        "Write a volume to an HDF5 file with chunkflow's datasets main, voxel_offset and voxel_size.",
+        "Write a volume to an HDF5 file, with its offset and voxel size, as chunkflow does.",
         {**_CAST, "save": {"format": "hdf5"}},
-        "-f file_name=url, -d dtype, -s chunk_size=chunk, -c compression, overwrite",
+        "-f file_name=url, -d dtype, -s chunk_size=chunk, -c compression|gzip|none, overwrite",
     ),
     "save_npy": Alias(
         "Write a volume to an NPY file; offset and voxel size are not kept by the format.",
@@ -71,7 +72,7 @@ ALIASES = {
     "save_tif": Alias(
         "Write a volume to a TIFF stack with its voxel size.",
         {**_CAST, "save": {"format": "tiff"}},
-        "-f file_name=url, -t dtype, -c compression, overwrite",
+        "-f file_name=url, -t dtype, -c compression|zlib|none, overwrite",
     ),
     "save_zarr": Alias(
         "Write a volume to an OME-Zarr 0.5 image.",

@@ -11,7 +11,9 @@ from daskflow.geometry import BoundingBox, as_zyx
 from daskflow.volume import Flag
 
 Destination = Annotated[str | os.PathLike[str], Flag("-o"), "path or URL of what is written."]
-Dtype = Annotated[Literal["uint8", "uint16", "uint32", "uint64", "float32", "float64"], Flag("-d"), "of the result."]
+Dtype = Annotated[
+    Literal["uint8", "uint16", "uint32", "uint64", "float32", "float64"], Flag("-d"), "dtype of the result."
+]
 Mip = Annotated[int, Flag("-m"), "pyramid level, 0 is the finest."]
 Overwrite = Annotated[bool, "replace what another job or program has stored there, and start over a job that differs."]
 
