@@ -122,7 +122,7 @@ def test_driver_that_lost_its_lease_stops(tmp_path, monkeypatch, threads):
     monkeypatch.setitem(Lease.__init__.__kwdefaults__, "interval", 0.02)
     home = str(tmp_path / "job.daskflow")
     stage = Stage("robbed", grid(1000), Robbed(tmp_path / "out", lock=kvstore.join(home, "lock")))
-    with pytest.raises(LockedJobError, match="taken over by .*thief"):
+    with pytest.raises(LockedJobError, match=r"taken over by .*thief"):
         Job((stage,), home, name="robbed").run(threads)
     assert len(list((tmp_path / "out").glob("*.out"))) < 1000
 
