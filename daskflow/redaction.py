@@ -45,8 +45,12 @@ def redact(text: str) -> str:
     Local paths stay as they are, but what a terminal would obey or not show is written out, e.g. as ``\x1b``. What is
     left is not changed by another pass.
     """
+    return _redact(text, _secrets())
+
+
+def _redact(text: str, secrets: set[str]) -> str:
     text = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-    for secret in _secrets():
+    for secret in secrets:
         if secret in text:
             text = text.replace(secret, "...")
     if _HINT.search(text) is None:
@@ -61,12 +65,16 @@ def redact(text: str) -> str:
 
 def redacted(value: Any) -> Any:
     """Return JSON values with every text in them redacted."""
+    return _redacted(value, _secrets())
+
+
+def _redacted(value: Any, secrets: set[str]) -> Any:
     if isinstance(value, str):
-        return redact(value)
+        return _redact(value, secrets)
     if isinstance(value, dict):
-        return {redacted(key): redacted(inner) for key, inner in value.items()}
+        return {_redacted(key, secrets): _redacted(inner, secrets) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [redacted(inner) for inner in value]
+        return [_redacted(inner, secrets) for inner in value]
     return value
 
 

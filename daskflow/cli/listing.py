@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from daskflow import operators
 from daskflow.operators.aliases import ALIASES
+from daskflow.plugins import entry_points
 
 
 def listed() -> dict[str, list[tuple[str, str]]]:
@@ -24,7 +24,7 @@ def listed() -> dict[str, list[tuple[str, str]]]:
                 summary = (ast.get_docstring(node) or "").partition("\n")[0]
                 groups.setdefault(group, []).append((name.replace("_", "-"), summary))
     groups = dict(sorted(groups.items()))
-    theirs = sorted({point.name for point in entry_points(group="daskflow.operators")})
+    theirs = sorted({point.name for point in entry_points("daskflow.operators")})
     if theirs:
         groups["plugins"] = [(name.replace("_", "-"), "(plugin)") for name in theirs]
     return groups

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 FORMER = {
@@ -34,5 +33,7 @@ def hint(word: str, known: Iterable[str]) -> str:
     """Return what to type instead of an unknown command."""
     if word in FORMER:
         return f"it is {FORMER[word]!r} here"
+    import difflib
+
     near = difflib.get_close_matches(word, list(known), n=2)
     return f"did you mean {' or '.join(map(repr, near))}?" if near else "see daskflow --help"

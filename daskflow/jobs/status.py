@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import shlex
 import stat
@@ -85,6 +84,8 @@ class Status:
         return "\n".join([f"{self.name}: {self.state}", text_table(_HEADER, self._rows()), *self._notes()])
 
     def _repr_html_(self) -> str:
+        import html
+
         notes = "".join(f"<div>{html.escape(note)}</div>" for note in self._notes())
         return f"<b>{html.escape(self.name)}: {self.state}</b>{html_table(_HEADER, self._rows())}{notes}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import socket
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import daskflow
 from daskflow.jobs.directory import JobDirectory, user
 from daskflow.jobs.evaluate import sources
 from daskflow.jobs.report import Finish, Report
+from daskflow.plugins import versions
 from daskflow.stores import kvstore
 from daskflow.stores.provenance import add_note
 from daskflow.volume import Volume
@@ -54,7 +54,7 @@ def circumstances() -> dict[str, Any]:
     return {
         "software": "daskflow",
         "version": daskflow.__version__,
-        "packages": _versions(),
+        "packages": versions(_PACKAGES),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "user": user(),
@@ -115,13 +115,3 @@ def notes_in_sources(volume: Volume, target: str) -> tuple[NoteInSource, ...]:
     for url in layers:
         kvstore.refuse_http(url)
     return tuple(NoteInSource(store.provenance_url(url), target) for url, store in layers.items())
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions

@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import numpy as np
 
@@ -203,6 +202,8 @@ def _bdv(dataset: Any, file: Path) -> Found:
     parts = _bdv_level(dataset)
     if not parts:
         return {}
+    from xml.etree import ElementTree as ET
+
     axes: Found = {"axes": (tuple("zyx"), "BigDataViewer")}
     factors = np.asarray(dataset.file[f"{parts[1]}/resolutions"])[int(parts[2])][::-1]
     xml = file.with_suffix(".xml")
@@ -219,5 +220,5 @@ def _bdv(dataset: Any, file: Path) -> Found:
     return axes
 
 
-def _setup(setups: Iterable[ET.Element], number: int) -> Any:
+def _setup(setups: Iterable[Any], number: int) -> Any:
     return next((setup for setup in setups if (setup.findtext("id") or "").strip() == str(number)), None)

@@ -9,11 +9,11 @@ import os
 import pkgutil
 import re
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 
 import daskflow.stores
 from daskflow.errors import ParameterError, UnknownFormatError
 from daskflow.geometry import LayerType, VolumeSpec, as_voxel_size, as_zyx
+from daskflow.plugins import entry_points
 from daskflow.stores import kvstore
 from daskflow.stores.base import Format, Layout, Opened, Opening, ReadBox, Store
 
@@ -28,7 +28,7 @@ def formats() -> tuple[Format, ...]:
     )
     declared = (getattr(m, "FORMATS", (m.FORMAT,) if hasattr(m, "FORMAT") else ()) for m in modules)
     found = list(itertools.chain.from_iterable(declared))
-    found += [point.load() for point in entry_points(group="daskflow.stores")]
+    found += [point.load() for point in entry_points("daskflow.stores")]
     return tuple(sorted(found, key=lambda f: (f.rank, f.name)))
 
 

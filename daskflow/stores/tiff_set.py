@@ -7,8 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree as ET
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +19,10 @@ from daskflow.stores.counting import count
 from daskflow.stores.local_files import FileStore, file_state
 from daskflow.stores.stated import settle
 from daskflow.stores.tiff_stack import TiffStack, stack_of
-from daskflow.stores.tiff_tags import ome_tags
+from daskflow.stores.tiff_tags import ome_tags, parsed
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 _NAMED = 10
 
@@ -111,7 +113,7 @@ def missing_planes(url: str, lacking: Sequence[str]) -> MissingChunkError:
     )
 
 
-def description_of(path: Path) -> ET.Element | None:
+def description_of(path: Path) -> Element | None:
     """Return the OME description of a file, None of other TIFF files and of damaged ones.
 
     Raises:
@@ -138,14 +140,14 @@ def description_of(path: Path) -> ET.Element | None:
     return _parsed(companion.read_text(encoding="utf-8"))
 
 
-def _parsed(text: str) -> ET.Element | None:
+def _parsed(text: str) -> Element | None:
     try:
-        return ET.fromstring(text)  # noqa: S314 (expat bounds the expansion of entities)
-    except ET.ParseError:
+        return parsed(text)
+    except SyntaxError:
         return None
 
 
-def names_others(root: ET.Element | None, path: Path) -> bool:
+def names_others(root: Element | None, path: Path) -> bool:
     """Return whether a description names other files than `path`, which may have been renamed since."""
     if root is None:
         return False
@@ -155,13 +157,13 @@ def names_others(root: ET.Element | None, path: Path) -> bool:
     return len(_named(root)) > 1 and bool(others - {path.name})
 
 
-def _named(root: ET.Element) -> list[str]:
+def _named(root: Element) -> list[str]:
     pixels = root.find(".//{*}Pixels")
     found = [] if pixels is None else pixels.findall("{*}TiffData/{*}UUID")
     return list(dict.fromkeys(Path(uuid.get("FileName", "")).name for uuid in found if uuid.get("FileName")))
 
 
-def open_set(url: str, path: Path, root: ET.Element, opening: Opening, listed: Sequence[Path]) -> TiffSetStore:
+def open_set(url: str, path: Path, root: Element, opening: Opening, listed: Sequence[Path]) -> TiffSetStore:
     """Open the image of several files that the description of one of them, at `path`, tells of.
 
     Args:
@@ -212,7 +214,7 @@ def _lack(plane: Plane | None, z: int) -> str:
     return "" if plane.file.is_file() else plane.file.name
 
 
-def _by_uuid(root: ET.Element, path: Path, listed: Sequence[Path]) -> dict[str, Path]:
+def _by_uuid(root: Element, path: Path, listed: Sequence[Path]) -> dict[str, Path]:
     """Return the files that were renamed, by the UUID that each has in its own description."""
     wanted = {(uuid.text or "").strip() for uuid in root.iter() if uuid.tag.endswith("}UUID")}
     found = {}
@@ -223,7 +225,7 @@ def _by_uuid(root: ET.Element, path: Path, listed: Sequence[Path]) -> dict[str, 
     return {**found, root.get("UUID", ""): path}
 
 
-def _table(pixels: ET.Element, path: Path, moved: dict[str, Path]) -> Any:
+def _table(pixels: Element, path: Path, moved: dict[str, Path]) -> Any:
     """Return the planes as an array of time points, channels and sections; None where no file is named."""
     order = pixels.get("DimensionOrder", "XYZCT").upper()[2:]
     channels = pixels.findall("{*}Channel")
@@ -249,7 +251,7 @@ def _table(pixels: ET.Element, path: Path, moved: dict[str, Path]) -> Any:
     return table
 
 
-def _pages_of(data: ET.Element, file: Path) -> Iterator[int]:
+def _pages_of(data: Element, file: Path) -> Iterator[int]:
     """Yield the pages that an entry tells of: from IFD on, PlaneCount of them, or all."""
     first = int(data.get("IFD", 0))
     planes = data.get("PlaneCount", "1" if "IFD" in data.attrib else None)
@@ -258,7 +260,7 @@ def _pages_of(data: ET.Element, file: Path) -> Iterator[int]:
     yield from range(first, first + int(planes))
 
 
-def _file_of(data: ET.Element, path: Path, moved: dict[str, Path]) -> Path:
+def _file_of(data: Element, path: Path, moved: dict[str, Path]) -> Path:
     uuid = data.find("{*}UUID")
     if uuid is None:
         return path

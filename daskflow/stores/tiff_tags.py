@@ -6,13 +6,15 @@ import json
 import logging
 import uuid
 from dataclasses import dataclass, replace
-from typing import Any
-from xml.etree import ElementTree as ET
+from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import VolumeSpec
 from daskflow.stores.stated import Stated
 from daskflow.stores.units import as_text, nm_per
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class Tags:
 def read_tags(tif: Any) -> Tags:
     """Return what an open tifffile.TiffFile says of its voxels."""
     if tif.is_ome:
-        return ome_tags(ET.fromstring(tif.ome_metadata))  # noqa: S314 (expat bounds the expansion of entities)
+        return ome_tags(parsed(tif.ome_metadata))
     if tif.is_imagej:
         return _imagej(tif)
     description = tif.pages[0].description
@@ -56,7 +58,14 @@ def read_tags(tif: Any) -> Tags:
     return Tags(Stated(sources={"voxel_size": _plain(tif.pages[0])}))
 
 
-def ome_tags(root: ET.Element) -> Tags:
+def parsed(text: str) -> Element:
+    """Return the root of OME's XML; ElementTree.ParseError is a SyntaxError."""
+    from xml.etree import ElementTree as ET
+
+    return ET.fromstring(text)  # noqa: S314 (expat bounds the expansion of entities)
+
+
+def ome_tags(root: Element) -> Tags:
     """Return what the XML of an OME-TIFF says of its first image."""
     pixels = root.find(".//{*}Pixels")
     if pixels is None:

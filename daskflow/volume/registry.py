@@ -14,13 +14,13 @@ import importlib.util
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskflow.errors import ParameterError
+from daskflow.plugins import entry_points
 from daskflow.volume import docstring
 
 if TYPE_CHECKING:
@@ -157,12 +157,12 @@ def _taking(takes: Takes, function: F) -> F:
 
 def operator_names() -> list[str]:
     """Return the names of all operators, sorted; nothing is imported."""
-    return sorted({*_groups(), *(point.name for point in _entry_points())})
+    return sorted({*_groups(), *(point.name for point in entry_points("daskflow.operators"))})
 
 
 def has_operator(name: str) -> bool:
     """Return whether there is an operator of this name; plugins are looked through only where no own one has it."""
-    return name in _groups() or any(point.name == name for point in _entry_points())
+    return name in _groups() or any(point.name == name for point in entry_points("daskflow.operators"))
 
 
 @functools.cache
@@ -174,7 +174,7 @@ def load_operator(name: str) -> Operator:
     """
     if name in _groups():
         return describe_operator(importlib.import_module("daskflow.operators").function(name))
-    for point in _entry_points():
+    for point in entry_points("daskflow.operators"):
         if point.name == name:
             return describe_operator(point.load())
     raise ParameterError(f"there is no operator {name!r}; there are {', '.join(operator_names())}")
@@ -251,10 +251,6 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
 
 def _groups() -> dict[str, str]:
     return importlib.import_module("daskflow.operators").GROUPS  # type: ignore[no-any-return]
-
-
-def _entry_points() -> Iterator[Any]:
-    yield from entry_points(group="daskflow.operators")
 
 
 def _plain(annotation: Any) -> Any:

@@ -1,0 +1,50 @@
+"""What other packages add to daskflow, and which versions are installed, read from what pip wrote beside them.
+
+`importlib.metadata` knows the same, but importing it and asking it takes as long as a small job.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+
+def entry_points(group: str) -> tuple[EntryPoint, ...]:
+    """Return the entry points of a group, of all packages."""
+    if not any(group in _text(place / "entry_points.txt") for place in _installed()):
+        return ()
+    import importlib.metadata
+
+    return tuple(importlib.metadata.entry_points(group=group))
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    found: dict[str, str] = {}
+    for place in _installed():
+        name, _, version = place.stem.partition("-")
+        found.setdefault(_normalised(name), version)
+    return {package: found[_normalised(package)] for package in packages if found.get(_normalised(package))}
+
+
+def _installed() -> Iterator[Path]:
+    """Yield the directory of every installed package's metadata."""
+    for folder in sys.path:
+        yield from Path(folder or ".").glob("*-info")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "_", name).lower()
