@@ -14,12 +14,17 @@ Zyx = tuple[int, int, int]
 _STRING = re.compile(r"(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)(?:\.(?:gz|br|h5|json|npy|tif|csv|png|jpg))?$")
 
 
+_THREE_INTEGERS = [int] * 3
+
+
 def as_zyx(value: int | Iterable[int], *, name: str = "value") -> Zyx:
     """Return three integers zyx; a single integer, also alone in a sequence, stands for all three axes.
 
     Raises:
         GeometryError: not one or three integers.
     """
+    if type(value) is tuple and [*map(type, value)] == _THREE_INTEGERS:
+        return value  # type: ignore[return-value]  # of three
     try:
         values = list(map(operator.index, value)) if isinstance(value, Iterable) else [operator.index(value)] * 3
     except TypeError:
@@ -47,7 +52,7 @@ class BoundingBox:
     def __post_init__(self) -> None:
         object.__setattr__(self, "start", as_zyx(self.start, name="start"))
         object.__setattr__(self, "stop", as_zyx(self.stop, name="stop"))
-        if any(b < a for a, b in zip(self.start, self.stop, strict=True)):
+        if any(map(operator.lt, self.stop, self.start)):
             raise GeometryError(f"box is inverted: start {self.start} zyx lies after stop {self.stop}")
 
     @classmethod
@@ -89,9 +94,7 @@ class BoundingBox:
         return self.size == 0
 
     def __contains__(self, other: BoundingBox) -> bool:
-        return all(a <= b for a, b in zip(self.start, other.start, strict=True)) and all(
-            b <= a for a, b in zip(self.stop, other.stop, strict=True)
-        )
+        return all(map(operator.le, self.start, other.start)) and all(map(operator.ge, self.stop, other.stop))
 
     def grow(self, before: int | Sequence[int], after: int | Sequence[int] | None = None) -> BoundingBox:
         """Return the box with `before` voxels more on the low sides and `after` (default: the same) on the high sides.

@@ -1,7 +1,9 @@
 """Chunk files as CloudVolume names them on local disk: ``0-64_0-64_0-64.gz``, ``.br``, or plain.
 
-tensorstore knows the plain names alone.
+tensorstore knows the plain names alone. A chunk's path is text: making it a `Path` takes as long as reading the file.
 """
+
+# ruff: noqa: PTH105, PTH107, PTH116, PTH123
 
 from __future__ import annotations
 
@@ -106,20 +108,21 @@ def _load(directory: Path, name: str, suffixes: Sequence[str], most: int) -> byt
     found: list[tuple[int, int, str]] = []
     for suffix in suffixes:
         with contextlib.suppress(FileNotFoundError):
-            found.append((-(directory / f"{name}{suffix}").stat().st_mtime_ns, len(found), suffix))
+            found.append((-os.stat(f"{directory}/{name}{suffix}").st_mtime_ns, len(found), suffix))
     for _, _, suffix in sorted(found):
-        path = directory / f"{name}{suffix}"
+        path = f"{directory}/{name}{suffix}"
         try:
-            data = path.read_bytes()
+            with open(path, "rb", buffering=0) as file:
+                data = file.read()
         except FileNotFoundError:
             continue
         except OSError as error:
             raise _refusal("read", path, error) from error
-        return decompress(data, suffix, str(path), most)
+        return decompress(data, suffix, path, most)
     return None
 
 
-def _refusal(verb: str, path: Path, error: OSError) -> StoreError:
+def _refusal(verb: str, path: Path | str, error: OSError) -> StoreError:
     """Build the error for what the operating system refused: an access error, or another such as a full disk."""
     refused = isinstance(error, PermissionError | NotADirectoryError | FileExistsError) or error.errno == errno.EROFS
     return (StoreAccessError if refused else StoreError)(f"cannot {verb} {path}: {error}")
@@ -127,17 +130,20 @@ def _refusal(verb: str, path: Path, error: OSError) -> StoreError:
 
 def _replace(directory: Path, name: str, suffix: str, data: bytes | memoryview) -> None:
     """Put a chunk in place atomically, and away with the same chunk under its other names."""
-    path = directory / f"{name}{suffix}"
-    temporary = directory / f".{path.name}.{uuid.uuid4().hex}"
+    path = f"{directory}/{name}{suffix}"
+    temporary = f"{directory}/.{name}{suffix}.{uuid.uuid4().hex}"
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        with open(temporary, "wb", buffering=0) as file:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+        os.replace(temporary, path)
         for other in SUFFIXES.values():
             if other != suffix:
-                (directory / f"{name}{other}").unlink(missing_ok=True)
+                _remove(f"{directory}/{name}{other}")
     except BaseException as error:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            os.remove(temporary)
         raise (_refusal("write", path, error) if isinstance(error, OSError) else error) from error
 
 
@@ -145,6 +151,11 @@ def _delete(directory: Path, name: str) -> None:
     """Delete a chunk under all its names."""
     try:
         for suffix in SUFFIXES.values():
-            (directory / f"{name}{suffix}").unlink(missing_ok=True)
+            _remove(f"{directory}/{name}{suffix}")
     except OSError as error:
         raise _refusal("delete", directory / name, error) from error
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
