@@ -24,7 +24,7 @@ def as_zyx(value: int | Iterable[int], *, name: str = "value") -> Zyx:
         GeometryError: not one or three integers.
     """
     if type(value) is tuple and [*map(type, value)] == _THREE_INTEGERS:
-        return value  # type: ignore[return-value]  # of three
+        return value
     try:
         values = list(map(operator.index, value)) if isinstance(value, Iterable) else [operator.index(value)] * 3
     except TypeError:
