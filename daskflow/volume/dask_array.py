@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import shutil
 import sys
 import tempfile
@@ -54,29 +55,24 @@ def dask_array(expression: Expression, grid: BlockGrid) -> da.Array:
 class _Resolved:
     """An expression after its stages ran in this process, with the directory of what they left.
 
-    The directory goes with this object or, once that has travelled to other processes, when this process ends.
+    The directory goes with this object or, once that has travelled to other processes, when this process ends; those
+    leave it alone.
     """
 
-    def __init__(self, expression: Expression, directory: str) -> None:
+    def __init__(self, expression: Expression, directory: str, *, travelled: bool = False) -> None:
         self.expression = expression
         self.directory = directory
         self._removed = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        if travelled:
+            self._removed.detach()
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._removed.detach() is not None:
             atexit.register(shutil.rmtree, self.directory, ignore_errors=True)
-        return (_Travelled, (self.expression, self.directory))
+        return (functools.partial(_Resolved, travelled=True), (self.expression, self.directory))
 
 
-class _Travelled:
-    """What a `_Resolved` is in other processes, which leave its directory alone."""
-
-    def __init__(self, expression: Expression, directory: str) -> None:
-        self.expression = expression
-        self.directory = directory
-
-
-_Ready = Expression | _Resolved | _Travelled
+_Ready = Expression | _Resolved
 
 
 def _ready(expression: Expression) -> Any:

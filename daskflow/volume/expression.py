@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -58,16 +58,12 @@ class Expression(Bound):
     def bind(self, directory: str) -> Expression:
         """Return the expression that reads what its stages left below the URL `directory`."""
         fresh: dict[int, Node] = {}
-        for node in self.nodes:
+        for index, node in enumerate(self.nodes):
             if isinstance(node, Waiting):
-                fresh[id(node)] = node.bound(directory)
+                fresh[index] = node.bound(directory)
             elif isinstance(node, Stored) and isinstance(node.store, ArrayStore):
-                fresh[id(node)] = Stored(node.spec, node.store.with_scratch(directory))
-            else:
-                inputs = tuple(fresh[id(i)] for i in node.inputs)
-                changed = any(new is not old for new, old in zip(inputs, node.inputs, strict=True))
-                fresh[id(node)] = node.with_inputs(inputs) if changed else node
-        return Expression([fresh[id(node)] for node in self.outputs])
+                fresh[index] = Stored(node.spec, node.store.with_scratch(directory))
+        return self._replaced(fresh)
 
     def resolved(self, directory: str) -> Expression:
         """Return the expression after running, in this process, the stages it waits for."""
@@ -162,7 +158,8 @@ class Expression(Bound):
         steps = ((node, needed[i]) for i, node in enumerate(self.nodes) if i in needed and isinstance(node, Step))
         working = max((node.working(box) for node, box in steps), default=0.0)
         sources = {i: box for i, box in needed.items() if isinstance(self.nodes[i], Stored | DaskSource | Waiting)}
-        gathered = [_estimate_of_parts(n, needed[i]) for i, n in enumerate(self.nodes) if i in needed and _gathers(n)]
+        parted = [(n, needed[i]) for i, n in enumerate(self.nodes) if i in needed and isinstance(n, Gathered)]
+        gathered = [_estimate_of_parts(node, box) for node, box in parted]
         return Estimate(
             bytes_read=sum(self.nodes[i].spec.nbytes_of(box) for i, box in sources.items())
             + sum(estimate.bytes_read for estimate in gathered),
@@ -205,7 +202,7 @@ class Expression(Bound):
         """Return the expression with other nodes in place of some."""
         return self._replaced({self[node]: new for node, new in fresh.items()})
 
-    def _replaced(self, fresh: dict[int, Any]) -> Expression:
+    def _replaced(self, fresh: Mapping[int, Node]) -> Expression:
         nodes: list[Node] = []
         for index, node in enumerate(self.nodes):
             inputs = tuple(nodes[self[i]] for i in node.inputs)
@@ -227,10 +224,6 @@ def _gather(node: Gathered, box: BoundingBox) -> Array:
         values = below.compute(needed, below.fetch(needed))
         result[(..., *place.slices(box))] = values[below[node.input]]
     return result
-
-
-def _gathers(node: Node) -> TypeGuard[Gathered]:
-    return isinstance(node, Gathered)
 
 
 def _estimate_of_parts(node: Gathered, box: BoundingBox) -> Estimate:

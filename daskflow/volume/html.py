@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from daskflow.config import format_bytes
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
-from daskflow.volume.expression import Expression
 from daskflow.volume.node import MappedBoxes
 from daskflow.volume.picture import section_png
 
@@ -55,7 +54,7 @@ def _picture(volume: Volume) -> str:
     low, high = volume.box.start, volume.box.stop
     section = BoundingBox((z, low[1], low[2]), (z + 1, high[1], high[2]))
     expression = volume.expression
-    if expression.stages or _has_network(expression):
+    if expression.stages or any(isinstance(node, MappedBoxes) and node.dear for node in expression.nodes):
         return ""
     try:
         if expression.estimate([section]).memory > _CHEAP_BYTES:
@@ -65,11 +64,6 @@ def _picture(volume: Volume) -> str:
         return ""
     data = base64.b64encode(png).decode()
     return f"<figure style='margin:0'><img src='data:image/png;base64,{data}'><figcaption>z = {z}</figcaption></figure>"
-
-
-def _has_network(expression: Expression) -> bool:
-    """Return whether a step is dear to compute, as the answer of a network is."""
-    return any(isinstance(node, MappedBoxes) and node.dear for node in expression.nodes)
 
 
 def _sized(spec: VolumeSpec, shape: Zyx) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -32,8 +31,12 @@ def taken(volume: Volume, takes: Takes, command: str, name: str) -> Volume:
     Raises:
         ParameterError: the volume is of another kind; while it is read, a negative label.
     """
-    _CHECKS[takes](volume, command, name if name != "volume" else "the volume")
-    return volume if takes == "image" else without_negatives(volume)
+    shown = name if name != "volume" else "the volume"
+    if takes == "image":
+        _check_image(volume, command, shown)
+        return volume
+    _check_labels(volume, command, shown)
+    return without_negatives(volume)
 
 
 def without_negatives(volume: Volume) -> Volume:
@@ -48,9 +51,6 @@ def without_negatives(volume: Volume) -> Volume:
 @dataclass(frozen=True, eq=False)
 class Names(Crop):
     """Its input, of which no value is negative."""
-
-    def with_inputs(self, inputs: Sequence[Any]) -> Names:
-        return dataclasses.replace(self, input=inputs[0])
 
     def compute(self, box: BoundingBox, arrays: Sequence[Array]) -> Array:
         (array,) = arrays
@@ -99,6 +99,3 @@ def _remedy(kind: str) -> str:
         f"open it with layer_type='{kind}' (--layer-type {kind}), or correct a layer with"
         f" daskflow set LAYER --layer-type {kind}"
     )
-
-
-_CHECKS: dict[Takes, Callable[[Volume, str, str], None]] = {"image": _check_image, "labels": _check_labels}

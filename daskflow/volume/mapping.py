@@ -66,7 +66,7 @@ def map_overlap(
         channel_names=first.channel_names if kept == first.channels else (),
         chunk_origin=first.chunk_origin if factor == (1, 1, 1) else None,
     )
-    return Mapped(spec, function, tuple(nodes), tuple(readings), trim, dict(options), _box_names(function), memory)
+    return Mapped(spec, function, tuple(nodes), dict(options), memory, tuple(readings), trim, _box_names(function))
 
 
 def map_boxes(
@@ -83,7 +83,7 @@ def map_boxes(
     boxes = {node.spec.box for node in nodes}
     if len(boxes) > 1:
         raise GeometryError(f"volumes over different boxes: {', '.join(map(str, sorted(boxes)))}; crop them to one")
-    return MappedBoxes(spec, function, tuple(nodes), reads, dict(options), memory, dear)
+    return MappedBoxes(spec, function, tuple(nodes), dict(options), memory, reads, dear)
 
 
 def _relation(first: VolumeSpec, other: VolumeSpec, factor: Zyx) -> tuple[Zyx, Zyx]:

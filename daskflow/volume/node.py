@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -268,34 +268,51 @@ class Reading:
 
 
 @dataclass(frozen=True, eq=False)
-class Mapped(Step, Calling):
-    """A function over blocks of its inputs, with context around them.
+class _OfVolumes(Step, Calling):
+    """A function over its inputs.
 
     Attributes:
-        function: gets one array per input, and `box=` (the output's) and `read_box=` (of the first array) if it
-            has parameters of these names.
+        function: gets one array per input.
         volumes: the inputs.
-        readings: how each input is seen.
-        trim: whether the function's result still holds the halo of the first input.
         options: further keyword arguments of the function.
-        box_names: which of `box` and `read_box` the function asks for.
         memory: what it takes while it runs; see `Volume.map_overlap`.
     """
 
     function: Callable[..., Any]
     volumes: tuple[Node, ...]
-    readings: tuple[Reading, ...]
-    trim: bool
     options: dict[str, Any]
-    box_names: frozenset[str]
-    memory: Memory = None
+    memory: Memory
 
     @property
     def inputs(self) -> tuple[Node, ...]:
         return self.volumes
 
-    def with_inputs(self, inputs: tuple[Node, ...]) -> Mapped:
+    def with_inputs(self, inputs: tuple[Node, ...]) -> Self:
         return dataclasses.replace(self, volumes=inputs)
+
+    def working(self, box: BoundingBox) -> float:
+        read = self.needs(box)
+        if self.memory is None:
+            inputs = sum(node.spec.nbytes_of(part) for node, part in zip(self.inputs, read, strict=True))
+            return inputs + self.spec.nbytes_of(box)
+        return self.memory(box) if callable(self.memory) else self.memory * read[0].size
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped(_OfVolumes):
+    """A function over blocks of its inputs, with context around them.
+
+    Attributes:
+        function: also gets `box=` (the output's) and `read_box=` (of the first array) if it has parameters of these
+            names.
+        readings: how each input is seen.
+        trim: whether the function's result still holds the halo of the first input.
+        box_names: which of `box` and `read_box` the function asks for.
+    """
+
+    readings: tuple[Reading, ...]
+    trim: bool
+    box_names: frozenset[str]
 
     def needs(self, box: BoundingBox) -> tuple[BoundingBox, ...]:
         return tuple(
@@ -314,9 +331,6 @@ class Mapped(Step, Calling):
         places = {"box": box, "read_box": wanted[0]}
         result = self.function(*seen, **self.options, **{name: places[name] for name in self.box_names})
         return checked(self._trimmed(np.asarray(result), box, wanted[0]), box, self.spec, self.function)
-
-    def working(self, box: BoundingBox) -> float:
-        return _working(self, self.memory, box)
 
     def _trimmed(self, result: Array, box: BoundingBox, wanted: BoundingBox) -> Array:
         if not self.trim:
@@ -339,31 +353,17 @@ class Mapped(Step, Calling):
 
 
 @dataclass(frozen=True, eq=False)
-class MappedBoxes(Step, Calling):
-    """A function over boxes that reads a box of its own choosing around each.
+class MappedBoxes(_OfVolumes):
+    """A function over boxes of inputs over one box, that reads a box of its own choosing around each.
 
     Attributes:
-        function: called with one array per input and `box=`, `read_box=`.
-        volumes: the inputs, all of the same box.
+        function: also gets `box=` and `read_box=`.
         reads: the inputs' box needed for an output box.
-        options: further keyword arguments of the function.
-        memory: what it takes while it runs; see `Volume.map_overlap`.
         dear: evaluating it twice costs more than keeping its voxels.
     """
 
-    function: Callable[..., Any]
-    volumes: tuple[Node, ...]
     reads: Callable[[BoundingBox], BoundingBox]
-    options: dict[str, Any]
-    memory: Memory = None
     dear: bool = False
-
-    @property
-    def inputs(self) -> tuple[Node, ...]:
-        return self.volumes
-
-    def with_inputs(self, inputs: tuple[Node, ...]) -> MappedBoxes:
-        return dataclasses.replace(self, volumes=inputs)
 
     def _read_box(self, box: BoundingBox) -> BoundingBox:
         return self.reads(box).clip(self.volumes[0].spec.box)
@@ -375,9 +375,6 @@ class MappedBoxes(Step, Calling):
         result = np.asarray(self.function(*arrays, box=box, read_box=self._read_box(box), **self.options))
         return checked(result, box, self.spec, self.function)
 
-    def working(self, box: BoundingBox) -> float:
-        return _working(self, self.memory, box)
-
     def describe(self) -> dict[str, Any]:
         return {
             "function": describe_function(self.function),
@@ -385,14 +382,6 @@ class MappedBoxes(Step, Calling):
             "options": describe(self.options),
             "output": f"{self.spec.dtype} {self.spec.channels} {self.spec.box}",
         }
-
-
-def _working(step: Step, memory: Memory, box: BoundingBox) -> float:
-    read = step.needs(box)
-    if memory is None:
-        inputs = sum(node.spec.nbytes_of(part) for node, part in zip(step.inputs, read, strict=True))
-        return inputs + step.spec.nbytes_of(box)
-    return memory(box) if callable(memory) else memory * read[0].size
 
 
 def checked(result: Array, box: BoundingBox, spec: VolumeSpec, function: Callable[..., Any]) -> Array:
