@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from daskflow.errors import ModelError
 from daskflow.geometry import Zyx
 from daskflow.inference.patches import Patch
 from daskflow.inference.weights import Shares
+
+if TYPE_CHECKING:
+    from daskflow.inference.network import Network
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Slices = tuple[slice, slice, slice]
@@ -127,3 +130,21 @@ class HostAccumulator:
 
     def result(self) -> Array:
         return self._sum
+
+
+class HostEngine:
+    """What engines have in common whose outputs are ndarrays."""
+
+    guard: AbstractContextManager[Any] = nullcontext()
+
+    def __init__(self, network: Network) -> None:
+        self.name = network.name
+        self.batch_size = network.batch_size
+        self._network = network
+        self._shares = Shares(network.output_patch, np.asarray)
+
+    def accumulator(self, channels: int, shape: Zyx) -> HostAccumulator:
+        return HostAccumulator(channels, shape, self._shares)
+
+    def release(self) -> None:
+        pass

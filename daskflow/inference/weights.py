@@ -38,18 +38,10 @@ def share(patch: Zyx, neighbours: tuple[Offsets, Offsets, Offsets]) -> Array:
     scale, constant = _rescaling(exponentials)
     sums = [_summed(e, offsets) for e, offsets in zip(exponentials, neighbours, strict=True)]
     counts = [_summed(np.ones(n), offsets) for n, offsets in zip(patch, neighbours, strict=True)]
-    own, all_, flat = _Outer(exponentials, scale), _Outer(sums, scale), _Outer(counts, constant)
-    result = np.empty(patch, np.float32)
     # float64: on small patches the constant is near the negative of the product
-    weight, total, floor = np.empty((3, *patch[1:]))
-    for z, section in enumerate(result):
-        own.section(z, weight)
-        weight += constant
-        all_.section(z, total)
-        flat.section(z, floor)
-        total += floor
-        np.divide(weight, total, out=section, casting="same_kind")
-    return result
+    weight = _outer(exponentials, scale) + constant
+    weight /= _outer(sums, scale) + _outer(counts, constant)
+    return weight.astype(np.float32)
 
 
 class Shares(Generic[T]):
@@ -96,16 +88,11 @@ def _rescaling(exponentials: list[Array]) -> tuple[float, float]:
     return scale, 1 - scale * least
 
 
-class _Outer:
-    """The product of one vector per axis and a factor, a section at a time to stay in the cache."""
-
-    def __init__(self, axes: list[Array], factor: float) -> None:
-        z, y, x = axes
-        self._columns = (factor * z[:, None] * y)[:, :, None]
-        self._rows = x
-
-    def section(self, z: int, out: Array) -> None:
-        np.multiply(self._columns[z], self._rows, out=out)
+def _outer(axes: list[Array], factor: float) -> Array:
+    """Return the product of one vector per axis and a factor."""
+    z, y, x = axes
+    product: Array = (factor * z[:, None] * y)[:, :, None] * x
+    return product
 
 
 def _summed(values: Array, offsets: Offsets) -> Array:

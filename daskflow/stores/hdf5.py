@@ -41,7 +41,9 @@ from daskflow.stores.local_files import (
     FileStore,
     check_place,
     deflate,
+    deflate_level,
     file_state,
+    first_of,
     local_file,
     refuse_layout,
     replacing,
@@ -54,7 +56,6 @@ _SUFFIXES = (".h5", ".hdf5", ".hdf")
 _MAIN = "main"
 _BESIDE = ("voxel_offset", "voxel_size", "unique_nonzeros")
 _DEFAULT_CHUNK: Zyx = (64, 64, 64)
-_NAMED = 10
 
 
 def _h5py() -> Any:
@@ -148,9 +149,9 @@ class Hdf5Store(FileStore):
 
 
 def _gone(where: str, gaps: Sequence[str]) -> MissingChunkError:
-    shown = "; ".join(gaps[:_NAMED]) + (f"; and {len(gaps) - _NAMED} more" if len(gaps) > _NAMED else "")
     return MissingChunkError(
-        f"{where} is a virtual dataset, and {shown}; fill_missing reads what is missing as the fill value"
+        f"{where} is a virtual dataset, and {first_of(gaps, '; ')}; fill_missing reads what is missing as the fill"
+        " value"
     )
 
 
@@ -245,9 +246,7 @@ def check_hdf5(url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) 
     """
     _h5py()
     refuse_layout(layout, ("shard",), "HDF5")
-    level = _gzip_level(layout)
-    if level is not None:
-        deflate(level)
+    deflate_level(layout, ("gzip",), "HDF5")
     refuse_cast(spec.dtype, NUMBERS, "an HDF5 file")
     next(slabs(spec))
     check_place(url)
@@ -286,19 +285,17 @@ def write_hdf5(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, datase
     """
     check_hdf5(url, spec, layout, dataset)
     name = (dataset or _MAIN).strip("/")
-    level = _gzip_level(layout)
+    level = deflate_level(layout, ("gzip",), "HDF5")
     compress = None if level is None else deflate(level)
     z, y, x = (min(c, s) for c, s in zip(layout.chunk or spec.chunk or _DEFAULT_CHUNK, spec.box.shape, strict=True))
     ids = np.zeros(0, spec.dtype) if spec.layer_type == "segmentation" and name == _MAIN else None
-    parts = slabs(spec, z or 1)
-    first = next(parts)
     h5py = _h5py()
     with replacing(local_file(url)) as path, _new_file(h5py, url, path, name) as file:
         chunk = (*(() if spec.channels is None else (1,)), z, y, x)
         options = {} if level is None else {"compression": "gzip", "compression_opts": level}
         made = file.create_dataset(name, spec.shape, spec.dtype, chunks=chunk, **options)
         _describe(made, spec)
-        for box in itertools.chain([first], parts):
+        for box in slabs(spec, z or 1):
             voxels = read(box)
             _write_slab(made, voxels, box.start[0] - spec.box.start[0], compress)
             ids = None if ids is None else _merged(ids, voxels)
@@ -317,15 +314,6 @@ def _new_file(h5py: Any, url: str, path: Path, name: str) -> Iterator[Any]:
             if old in file:
                 del file[old]
         yield file
-
-
-def _gzip_level(layout: Layout) -> int | None:
-    name = layout.compression or layout.encoding or "gzip"
-    if name in ("none", "raw"):
-        return None
-    if name != "gzip":
-        raise ParameterError(f"HDF5 files are compressed by gzip or none; got {name!r}")
-    return 1 if layout.quality is None else layout.quality
 
 
 def _describe(dataset: Any, spec: VolumeSpec) -> None:

@@ -26,6 +26,7 @@ NUMBERS = (
 )
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}(?:\.partial)?")
 _SLAB_SECTIONS = 64
+_NAMED = 10
 _SLAB_BYTES = 256 * 2**20
 
 
@@ -175,6 +176,28 @@ def refuse_layout(layout: Layout, names: Sequence[str], kind: str) -> None:
             raise ParameterError(f"{kind} files have no {name}s; drop {name}={value}")
 
 
+def deflate_level(layout: Layout, names: Sequence[str], kind: str) -> int | None:
+    """Return the level at which a layout asks to compress, 1 unless it says one; None for none.
+
+    Args:
+        layout: what is asked.
+        names: what the format calls its compression; the first is shown.
+        kind: the files, for the message.
+
+    Raises:
+        ParameterError: another compression, or a level outside 0 to 9.
+    """
+    name = layout.compression or layout.encoding or names[0]
+    if name in ("none", "raw"):
+        return None
+    if name not in names:
+        raise ParameterError(f"{kind} files are compressed by {names[0]} or none; got {name!r}")
+    level = 1 if layout.quality is None else layout.quality
+    if not 0 <= level <= zlib.Z_BEST_COMPRESSION:
+        raise ParameterError(f"level {level} of zlib must be 0 to {zlib.Z_BEST_COMPRESSION}")
+    return level
+
+
 def slabs(spec: VolumeSpec, unit: int = 1) -> Iterator[BoundingBox]:
     """Yield whole sections of a volume in order, `unit` of them or a multiple, as many as take little memory.
 
@@ -190,20 +213,20 @@ def slabs(spec: VolumeSpec, unit: int = 1) -> Iterator[BoundingBox]:
         yield BoundingBox((z, *box.start[1:]), (min(z + depth, box.stop[0]), *box.stop[1:]))
 
 
+def first_of(names: Sequence[str], separator: str = ", ") -> str:
+    """Return the first ten names for a message, and how many more there are."""
+    more = len(names) - _NAMED
+    return separator.join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def natural_order(name: str) -> list[tuple[str, int]]:
     """Return a key that sorts names as people count: ``z2`` before ``z10``."""
     return [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def deflate(level: int) -> Callable[[Any], bytes]:
-    """Return a function that compresses a buffer to zlib's format: by ISA-L up to level 3, which is much faster.
-
-    Raises:
-        ParameterError: a level outside 0 to 9.
-    """
+    """Return a function that compresses a buffer to zlib's format: by ISA-L up to level 3, which is much faster."""
     from isal import isal_zlib
 
-    if not 0 <= level <= zlib.Z_BEST_COMPRESSION:
-        raise ParameterError(f"level {level} of zlib must be 0 to {zlib.Z_BEST_COMPRESSION}")
     compress = isal_zlib.compress if level <= isal_zlib.Z_BEST_COMPRESSION else zlib.compress
     return lambda data: bytes(compress(data, level))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from typing import Any
 
 import numpy as np
@@ -115,13 +114,11 @@ def write_npy(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset
         StoreAccessError: the place cannot be written.
     """
     check_npy(url, spec, layout, dataset)
-    parts = slabs(spec)
-    first = next(parts)
     with replacing(local_file(url)) as path, path.open("wb") as file:
         header = {"descr": np.lib.format.dtype_to_descr(spec.dtype), "fortran_order": False, "shape": spec.shape}
         np.lib.format.write_array_header_1_0(file, header)
         start = file.tell()
-        for box in itertools.chain([first], parts):
+        for box in slabs(spec):
             voxels = np.ascontiguousarray(read(box), spec.dtype).reshape(spec.channels or 1, -1)
             section = BoundingBox((box.start[0], *spec.box.start[1:]), spec.box.stop)
             for channel, part in enumerate(voxels):

@@ -27,9 +27,8 @@ from daskflow.stores.ome_metadata import (
     scaled_by,
     scales_of,
 )
-from daskflow.stores.placement import whole_voxels
 from daskflow.stores.refusals import check_mip
-from daskflow.stores.stated import Stated, settle
+from daskflow.stores.stated import Stated, settle, whole_voxels
 from daskflow.stores.zarr_arrays import ZarrStore, new_array, open_zarr, stored_array
 from daskflow.stores.zarr_attributes import OWN_KEY, own, own_attributes
 from daskflow.stores.zarr_metadata import array_shape

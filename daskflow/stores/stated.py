@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.geometry import LAYER_TYPES, BoundingBox, LayerType, VolumeSpec, Zyx
+from daskflow.geometry import LAYER_TYPES, BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.geometry.spec import VoxelSize
 from daskflow.stores.axes import SPATIAL, Axes
 from daskflow.stores.base import Opening
-from daskflow.stores.placement import whole_voxels
 from daskflow.stores.units import as_text, in_nm, is_no_length, nm_per
 
 logger = logging.getLogger(__name__)
 
 NOT_STATED = "not stated"
+_TOLERANCE = 1e-3  # of a voxel
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,22 @@ def _start(stated: Stated, axes: Axes, size: VoxelSize | None, url: str) -> tupl
         lacks = "a voxel size" if size is None else "a known unit of length"
         return (0, 0, 0), f"{NOT_STATED} in voxels ({said}: {', '.join(map(str, position))} without {lacks})"
     return whole_voxels([float(p) * (f or 1) / s for p, f, s in zip(position, factors, size, strict=True)], url), said
+
+
+def is_whole(voxels: float) -> bool:
+    """Return whether a position, in voxels, is on the corner of a voxel but for rounding."""
+    return abs(voxels - round(voxels)) <= _TOLERANCE
+
+
+def whole_voxels(position: Sequence[float], url: str) -> Zyx:
+    """Return the nearest whole voxel to a position given in voxels (zyx); a part left over is warned of in the log."""
+    whole = as_zyx([math.floor(p + 0.5) for p in position])
+    if not all(map(is_whole, position)):
+        left = tuple(round(p - w, 6) for p, w in zip(position, whole, strict=True))
+        logger.warning(
+            "%s begins between voxels: voxel_offset is %s zyx, and %s voxels are left over", url, whole, left
+        )
+    return whole
 
 
 def _finite(values: Sequence[Any]) -> Sequence[Any]:

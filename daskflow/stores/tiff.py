@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,7 +23,9 @@ from daskflow.stores.local_files import (
     begins_with,
     check_place,
     deflate,
+    deflate_level,
     file_state,
+    first_of,
     local_file,
     natural_order,
     refuse_layout,
@@ -40,8 +41,8 @@ from daskflow.stores.tiff_tags import is_ome, write_options
 
 _SUFFIXES = (".tif", ".tiff")
 _MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ZLIB = ("zlib", "deflate", "gzip")
 _STRIP_BYTES = 2**20
-_NAMED = 10
 _BIG = 2**32 - 2**25
 
 
@@ -163,9 +164,8 @@ def open_tiff(url: str, opening: Opening) -> Store:
         return open_set(url, there[0], description, opening, there if path.is_dir() else ())
     skipped = [file.name for file in files if file not in there]
     if skipped and not opening.fill_missing:
-        more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
         raise MissingChunkError(
-            f"{url} has {len(there)} TIFF files, and by their numbers lacks {', '.join(skipped[:_NAMED])}{more}; "
+            f"{url} has {len(there)} TIFF files, and by their numbers lacks {first_of(skipped)}; "
             "fill_missing reads their sections as zeros"
         )
     try:
@@ -200,9 +200,7 @@ def check_tiff(url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) 
         StoreAccessError: the place cannot be written.
     """
     refuse_layout(layout, ("chunk", "shard"), "TIFF")
-    level = _zlib_level(layout)
-    if level is not None:
-        deflate(level)
+    deflate_level(layout, _ZLIB, "TIFF")
     write_options(spec)
     next(slabs(spec))
     check_place(url)
@@ -223,16 +221,14 @@ def write_tiff(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, datase
 
     check_tiff(url, spec, layout, dataset)
     options = write_options(spec)
-    level = _zlib_level(layout)
+    level = deflate_level(layout, _ZLIB, "TIFF")
     rows = max(1, min(spec.box.shape[1], _STRIP_BYTES // (spec.box.shape[2] * spec.dtype.itemsize or 1)))
-    parts = slabs(spec)
-    first = next(parts)
     shape = (spec.box.shape[0], *(() if spec.channels is None else (spec.channels,)), *spec.box.shape[1:])
     with (
         replacing(local_file(url)) as path,
         tifffile.TiffWriter(path, bigtiff=spec.nbytes > _BIG, ome=is_ome(spec), byteorder="<") as writer,
     ):
-        pages = _pages(read, itertools.chain([first], parts), spec)
+        pages = _pages(read, spec)
         writer.write(
             pages if level is None else _strips(pages, rows, level),
             shape=shape,
@@ -243,18 +239,9 @@ def write_tiff(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, datase
         )
 
 
-def _zlib_level(layout: Layout) -> int | None:
-    name = layout.compression or layout.encoding or "zlib"
-    if name in ("none", "raw"):
-        return None
-    if name not in ("zlib", "deflate", "gzip"):
-        raise ParameterError(f"TIFF files are compressed by zlib or none; got {name!r}")
-    return 1 if layout.quality is None else layout.quality
-
-
-def _pages(read: ReadBox, parts: Iterator[BoundingBox], spec: VolumeSpec) -> Iterator[Array]:
+def _pages(read: ReadBox, spec: VolumeSpec) -> Iterator[Array]:
     dtype = spec.dtype.newbyteorder("<")
-    for box in parts:
+    for box in slabs(spec):
         voxels = read(box).reshape(spec.channels or 1, *box.shape)
         for section in range(box.shape[0]):
             for channel in voxels:

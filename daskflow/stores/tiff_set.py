@@ -16,15 +16,13 @@ from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores.axes import Axes, find_axes
 from daskflow.stores.base import Array, Opening
 from daskflow.stores.counting import count
-from daskflow.stores.local_files import FileStore, file_state
+from daskflow.stores.local_files import FileStore, file_state, first_of
 from daskflow.stores.stated import settle
 from daskflow.stores.tiff_stack import TiffStack, stack_of
 from daskflow.stores.tiff_tags import ome_tags, parsed
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
-
-_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -105,11 +103,9 @@ def pages_of(path: Path) -> TiffStack:
 
 def missing_planes(url: str, lacking: Sequence[str]) -> MissingChunkError:
     """Return the error that names files or sections that are not there."""
-    unique = list(dict.fromkeys(lacking))
-    more = f" and {len(unique) - _NAMED} more" if len(unique) > _NAMED else ""
     return MissingChunkError(
-        f"{url} is an OME-TIFF image of several files and lacks {', '.join(unique[:_NAMED])}{more}; fill_missing reads "
-        "their sections as zeros"
+        f"{url} is an OME-TIFF image of several files and lacks {first_of(list(dict.fromkeys(lacking)))}; "
+        "fill_missing reads their sections as zeros"
     )
 
 
@@ -184,7 +180,7 @@ def open_set(url: str, path: Path, root: Element, opening: Opening, listed: Sequ
     others = [name for name in others if name not in {file.name for file in moved.values()}]
     if others:
         raise GeometryError(
-            f"{url} holds {', '.join(others[:_NAMED])}, which the image of {path.name} does not name; move them away, "
+            f"{url} holds {first_of(others)}, which the image of {path.name} does not name; move them away, "
             "or open one of its files"
         )
     table = _table(pixels, path, moved)

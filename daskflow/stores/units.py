@@ -7,35 +7,17 @@ import unicodedata
 from typing import Any
 
 _METRE = 1e9
+_METRES = ("meter", "metre")
 _INCH = 2.54e7
-_PREFIXES = {
-    "yotta": ("Y", 1e24),
-    "zetta": ("Z", 1e21),
-    "exa": ("E", 1e18),
-    "peta": ("P", 1e15),
-    "tera": ("T", 1e12),
-    "giga": ("G", 1e9),
-    "mega": ("M", 1e6),
-    "kilo": ("k", 1e3),
-    "hecto": ("h", 1e2),
-    "deca": ("da", 1e1),
-    "": ("", 1.0),
-    "deci": ("d", 1e-1),
-    "centi": ("c", 1e-2),
-    "milli": ("m", 1e-3),
-    "micro": ("u", 1e-6),
-    "nano": ("n", 1e-9),
-    "pico": ("p", 1e-12),
-    "femto": ("f", 1e-15),
-    "atto": ("a", 1e-18),
-    "zepto": ("z", 1e-21),
-    "yocto": ("y", 1e-24),
-}
-_SYMBOLS = {f"{symbol}m": float(f"{factor * _METRE:.12g}") for symbol, factor in _PREFIXES.values()}
+_PREFIXES = """
+Y yotta 24, Z zetta 21, E exa 18, P peta 15, T tera 12, G giga 9, M mega 6, k kilo 3, h hecto 2, da deca 1, d deci -1,
+c centi -2, m milli -3, u micro -6, n nano -9, p pico -12, f femto -15, a atto -18, z zepto -21, y yocto -24
+"""
+_POWERS = {prefix: (symbol, power) for symbol, prefix, power in map(str.split, _PREFIXES.split(","))} | {"": ("", 0)}
+_SYMBOLS = {f"{symbol}m": float(f"1e{int(power) + 9}") for symbol, power in _POWERS.values()}
 _NAMES = {
-    **{f"{prefix}meter": _SYMBOLS[f"{symbol}m"] for prefix, (symbol, _) in _PREFIXES.items()},
-    **{f"{prefix}metre": _SYMBOLS[f"{symbol}m"] for prefix, (symbol, _) in _PREFIXES.items()},
-    **dict.fromkeys(("decameter", "decametre", "dekameter", "dekametre"), 1e10),
+    **{f"{prefix}{metre}": _SYMBOLS[f"{symbol}m"] for prefix, (symbol, _) in _POWERS.items() for metre in _METRES},
+    **dict.fromkeys(("dekameter", "dekametre"), 1e10),
     **dict.fromkeys(("micron", "u", "micro-meter"), 1e3),
     **dict.fromkeys(("angstrom", "ångström", "angström", "ångstrom", "å", "a"), 0.1),
     **dict.fromkeys(("inch", "inche", "in", '"'), _INCH),

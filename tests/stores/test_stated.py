@@ -4,10 +4,12 @@ import logging
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daskflow.stores.axes import Axes
 from daskflow.stores.base import Opening
-from daskflow.stores.stated import Stated, settle, voxel_size_of
+from daskflow.stores.stated import Stated, is_whole, settle, voxel_size_of, whole_voxels
 
 ZYX = Axes((0, 1, 2))
 XYZ = Axes((2, 1, 0))
@@ -84,3 +86,14 @@ def test_nothing_stated_is_said_to_be_so():
     assert spec.dtype == np.dtype("u2")
     assert spec.voxel_size is None
     assert spec.dtype.isnative
+
+
+@given(offset=st.integers(-(10**9), 10**9), size=st.floats(0.01, 1e5))
+def test_a_physical_position_of_a_whole_voxel_is_that_voxel(offset, size):
+    position = offset * size / size
+    assert is_whole(position)
+    assert whole_voxels((position, 0.0, 0.0), "here") == (offset, 0, 0)
+
+
+def test_half_a_voxel_goes_up():
+    assert whole_voxels((0.5, -0.5, 1.4), "here") == (1, 0, 1)

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import inspect
 import threading
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from daskflow.errors import ModelError
-from daskflow.geometry import Zyx
 from daskflow.inference.answers import check_dtype, check_shape, chosen
-from daskflow.inference.engine import Array, HostAccumulator
+from daskflow.inference.engine import Array, HostEngine
 from daskflow.inference.engines.python_file import run_model_file
-from daskflow.inference.weights import Shares
 
 if TYPE_CHECKING:
     from daskflow.inference.network import Network
 
 
-class UniversalEngine:
+class UniversalEngine(HostEngine):
     """Runs ``PatchInferencer(weight_path, output_patch_mask)`` of a model file.
 
     Such a file crops its outputs to the output patch and multiplies them by the mask; the mask it gets is all ones,
@@ -29,8 +26,6 @@ class UniversalEngine:
     Raises:
         ModelError: the file does not run or defines no `PatchInferencer`.
     """
-
-    guard: AbstractContextManager[Any] = nullcontext()
 
     def __init__(self, network: Network) -> None:
         if network.model is None:
@@ -41,11 +36,8 @@ class UniversalEngine:
                 f"model file {network.name} defines no class PatchInferencer(weight_path, output_patch_mask);"
                 " for a file with InstantiatedModel or load_model, pass framework='pytorch'"
             )
-        self.name = network.name
-        self.batch_size = network.batch_size
-        self._network = network
+        super().__init__(network)
         self._turn = threading.Lock()
-        self._shares = Shares(network.output_patch, np.asarray)
         self._inferencer = _construct(kind, network)
 
     def __call__(self, patches: Array) -> Any:
@@ -61,12 +53,6 @@ class UniversalEngine:
             check_shape(outputs.shape, len(patches), self._network, croppable=False)
             # a copy: the inferencer may answer in the same buffer each time
             return np.array(outputs, np.float32 if self._network.blend == "bump" else None)
-
-    def accumulator(self, channels: int, shape: Zyx) -> HostAccumulator:
-        return HostAccumulator(channels, shape, self._shares)
-
-    def release(self) -> None:
-        pass
 
 
 def _construct(kind: Any, network: Network) -> Any:
