@@ -75,8 +75,8 @@ def infer(
             for patch, output in zip(batch, engine(inputs), strict=True):
                 inside = (patch.output if network.blend == "bump" else patch.owned).clip(box)
                 total.add(inside.slices(box), output, inside.slices(patch.output), patch)
-        result = total.result()
-        suspects = total.suspects() if nan != "keep" else []
+        result = total.result
+        suspects = total.suspects if nan != "keep" else []
     bad = ~np.isfinite(result) if suspects else np.zeros((), bool)
     if nan == "error" and bad.any():
         for patch in suspects:

@@ -20,7 +20,18 @@ Slices = tuple[slice, slice, slice]
 
 
 class Accumulator(Protocol):
-    """The sum of weighted patches over one box, held where the network's outputs are."""
+    """The sum of weighted patches over one box, held where the network's outputs are.
+
+    Attributes:
+        suspects: the patches whose added part may hold a NaN or an infinity; the others hold none.
+        result: the sum, czyx, on the host.
+    """
+
+    @property
+    def suspects(self) -> list[Patch]: ...
+
+    @property
+    def result(self) -> Array: ...
 
     def add(self, at: Slices, output: Any, part: Slices, patch: Patch) -> None:
         """Add the share of a patch that falls into the box.
@@ -31,12 +42,6 @@ class Accumulator(Protocol):
             part: the part of `output` that falls into the box.
             patch: which patch it is.
         """
-
-    def suspects(self) -> list[Patch]:
-        """Return the patches whose added part may hold a NaN or an infinity; the others hold none."""
-
-    def result(self) -> Array:
-        """Return the sum, czyx, on the host."""
 
 
 class Engine(Protocol):
@@ -84,52 +89,40 @@ class Mosaic:
     """
 
     def __init__(self, channels: int, shape: Zyx, dtype: np.dtype[Any], name: str) -> None:
-        self._result = np.zeros((channels, *shape), dtype)
+        self.result = np.zeros((channels, *shape), dtype)
         self._name = name
-        self._suspects: list[Patch] = []
+        self.suspects: list[Patch] = []
 
     def add(self, at: Slices, output: Any, part: Slices, patch: Patch) -> None:
         values = output[(slice(None), *part)]
-        if values.dtype != self._result.dtype:
+        if values.dtype != self.result.dtype:
             raise ModelError(
-                f"network {self._name} answered {values.dtype} for patch {patch.output}, and {self._result.dtype} when"
+                f"network {self._name} answered {values.dtype} for patch {patch.output}, and {self.result.dtype} when"
                 " it was tried; make it answer one type"
             )
-        self._result[(slice(None), *at)] = values
+        self.result[(slice(None), *at)] = values
         if not np.isfinite(values).all():
-            self._suspects.append(patch)
-
-    def suspects(self) -> list[Patch]:
-        return self._suspects
-
-    def result(self) -> Array:
-        return self._result
+            self.suspects.append(patch)
 
 
 class HostAccumulator:
     """The sum of outputs that are ndarrays."""
 
     def __init__(self, channels: int, shape: Zyx, shares: Shares[Array]) -> None:
-        self._sum = np.zeros((channels, *shape), np.float32)
+        self.result = np.zeros((channels, *shape), np.float32)
         self._shares = shares
-        self._suspects: list[Patch] = []
+        self.suspects: list[Patch] = []
 
     def add(self, at: Slices, output: Any, part: Slices, patch: Patch) -> None:
         share = self._shares(patch.neighbours)[part]
         weighted = np.empty(share.shape, np.float32)
         finite = True
-        for total, values in zip(self._sum[(slice(None), *at)], output[(slice(None), *part)], strict=True):
+        for total, values in zip(self.result[(slice(None), *at)], output[(slice(None), *part)], strict=True):
             np.multiply(values, share, out=weighted)
             finite = finite and bool(np.isfinite(weighted).all())
             total += weighted
         if not finite:
-            self._suspects.append(patch)
-
-    def suspects(self) -> list[Patch]:
-        return self._suspects
-
-    def result(self) -> Array:
-        return self._sum
+            self.suspects.append(patch)
 
 
 class HostEngine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 import threading
 from collections import OrderedDict
@@ -22,6 +23,7 @@ Framework = Literal["universal", "identity", "pytorch"]
 Precision = Literal["float32", "float16", "bfloat16"]
 Blend = Literal["bump", "none"]
 
+_ENGINES = {"universal": "UniversalEngine", "identity": "IdentityEngine", "pytorch": "TorchEngine"}
 _KEPT = 4
 _FEATURES = 64
 _engines: OrderedDict[Network, Engine] = OrderedDict()
@@ -137,12 +139,9 @@ class Network(Option):
     net_output: str | None = None
 
     def __post_init__(self) -> None:
-        if self.framework not in get_args(Framework):
-            raise ParameterError(f"framework {self.framework!r} is none of {', '.join(get_args(Framework))}")
-        if self.dtype not in get_args(Precision):
-            raise ParameterError(f"dtype {self.dtype!r} is none of {', '.join(get_args(Precision))}")
-        if self.blend not in get_args(Blend):
-            raise ParameterError(f"blend {self.blend!r} is none of {', '.join(get_args(Blend))}")
+        for name, known in (("framework", Framework), ("dtype", Precision), ("blend", Blend)):
+            if getattr(self, name) not in get_args(known):
+                raise ParameterError(f"{name} {getattr(self, name)!r} is none of {', '.join(get_args(known))}")
         if self.framework != "identity" and self.model is None:
             raise ParameterError(f"framework {self.framework!r} needs a model file: give convnet_model (-m)")
         for name in ("channels", "input_channels", "batch_size"):
@@ -171,7 +170,8 @@ class Network(Option):
         """
         with _loading:
             if self not in _engines:
-                _engines[self] = self._load()
+                module = importlib.import_module(f"daskflow.inference.engines.{self.framework}")
+                _engines[self] = getattr(module, _ENGINES[self.framework])(self)
             _engines.move_to_end(self)
             if len(_engines) > _KEPT:
                 _engines.popitem(last=False)
@@ -216,19 +216,6 @@ class Network(Option):
         files = {"model": self.model, "weights": self.weights}
         described |= {name: file.describe() for name, file in files.items() if file is not None}
         return described | {"input_patch": list(self.input_patch), "output_patch": list(self.output_patch)}
-
-    def _load(self) -> Engine:
-        if self.framework == "identity":
-            from daskflow.inference.engines.identity import IdentityEngine
-
-            return IdentityEngine(self)
-        if self.framework == "universal":
-            from daskflow.inference.engines.universal import UniversalEngine
-
-            return UniversalEngine(self)
-        from daskflow.inference.engines.pytorch import TorchEngine
-
-        return TorchEngine(self)
 
 
 def _sha256(path: Path) -> str:

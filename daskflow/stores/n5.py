@@ -21,9 +21,8 @@ from daskflow.stores.axes import Axes, find_axes
 from daskflow.stores.base import Array, Format, Layout, Opening, Store
 from daskflow.stores.driven import BACKGROUND_KEY, DrivenStore, StoredArray, check_same, chosen_chunks
 from daskflow.stores.json_objects import OBJECT, check_forms, list_of, numbers, one_of, parse_object, whole
-from daskflow.stores.placement import whole_voxels
 from daskflow.stores.refusals import check_mip, refuse_cast
-from daskflow.stores.stated import settle
+from daskflow.stores.stated import settle, whole_voxels
 from daskflow.stores.zarr_attributes import OWN_KEY, own, own_attributes, stated_axes, stated_of
 from daskflow.stores.zarr_nodes import Node
 

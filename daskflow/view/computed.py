@@ -11,7 +11,7 @@ import numpy as np
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.view.levels import Level, chunk_of
+from daskflow.view.levels import ShownLevel, chunk_of
 
 _CHUNK = re.compile(r"(\d+)/(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)")
 _IMAGE_DTYPES = {"bool": "uint8", "int64": "float32", "uint64": "float32", "float16": "float32", "float64": "float32"}
@@ -32,7 +32,7 @@ class ComputedLayer:
         ParameterError: labels that are no integers.
     """
 
-    def __init__(self, levels: Sequence[Level], objects: Mapping[str, str] | None = None) -> None:
+    def __init__(self, levels: Sequence[ShownLevel], objects: Mapping[str, str] | None = None) -> None:
         self.levels = tuple(levels)
         self.objects = dict(objects or {})
         self._dtype = served_dtype(self.levels[0].spec)

@@ -22,7 +22,7 @@ _LONGEST = 128
 
 
 @dataclass(frozen=True)
-class Level:
+class ShownLevel:
     """One mip as it is shown.
 
     Attributes:
@@ -34,16 +34,16 @@ class Level:
     read: Callable[[BoundingBox], Array]
 
 
-def levels_of(volume: Volume) -> list[Level]:
+def levels_of(volume: Volume) -> list[ShownLevel]:
     """Return the levels of a volume, finest first: those it is stored at, else its own and coarser ones made of it."""
     finest = volume.stored_whole
     if finest is not None and finest.mip + 1 < len(finest.mips):
         stores = (finest.with_mip(mip) for mip in range(finest.mip, len(finest.mips)))
-        return [Level(store.spec, store.read) for store in stores]
-    return coarsened(Level(volume.spec, volume.read))
+        return [ShownLevel(store.spec, store.read) for store in stores]
+    return coarsened(ShownLevel(volume.spec, volume.read))
 
 
-def coarsened(finest: Level) -> list[Level]:
+def coarsened(finest: ShownLevel) -> list[ShownLevel]:
     """Return the level and coarser ones, until a chunk holds the volume or would need more than 64 MB of it.
 
     The axes with the smallest voxels double first, until voxels are about cubes.
@@ -68,13 +68,13 @@ def chunk_of(spec: VolumeSpec) -> Zyx:
     return z, y, x
 
 
-def _coarser(finest: Level, factor: Zyx) -> Level:
+def _coarser(finest: ShownLevel, factor: Zyx) -> ShownLevel:
     spec = finest.spec
     coarse = spec.coarsened(factor, box=spec.box.coarsen(factor), chunk=chunk_of(spec), shard=None, chunk_origin=None)
-    return Level(coarse, functools.partial(_read_coarse, finest, factor))
+    return ShownLevel(coarse, functools.partial(_read_coarse, finest, factor))
 
 
-def _read_coarse(finest: Level, factor: Zyx, box: BoundingBox) -> Array:
+def _read_coarse(finest: ShownLevel, factor: Zyx, box: BoundingBox) -> Array:
     """Return the means (images) or first voxels (labels) of windows counted from the origin, cut at the edge."""
     fine = box.refine(factor).clip(finest.spec.box)
     values = finest.read(fine)

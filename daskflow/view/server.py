@@ -33,19 +33,30 @@ def computed_rule(prefix: str, layer: ComputedLayer, executor: Executor) -> Rule
     return rf"{prefix}/(info|\d+/[^/]*)", ComputedHandler, {"layer": layer, "executor": executor}
 
 
-class FolderHandler(tornado.web.StaticFileHandler):
-    """Files of one folder: GET, HEAD, byte ranges, any origin; nothing outside the folder.
-
-    A chunk that CloudVolume compressed as ``name.gz`` or ``name.br`` is found under its plain name.
-    """
+class SharedHandler(tornado.web.RequestHandler):
+    """What pages of any origin may read: the path holds a secret."""
 
     def set_default_headers(self) -> None:
-        """Let pages of any origin read: the path holds a secret."""
-        _share(self)
+        """Let those pages read, and keep nothing."""
+        self.set_header("Access-Control-Allow-Origin", "*")
+        self.set_header("Access-Control-Allow-Headers", "range, content-type")
+        self.set_header("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
+        self.set_header("Access-Control-Expose-Headers", "content-range, content-length, content-encoding")
+        self.set_header("Cache-Control", "no-store")
 
     def options(self, path: str) -> None:  # noqa: ARG002
         """Answer a preflight request."""
         self.set_status(204)
+
+    def compute_etag(self) -> None:
+        """Skip hashing what is sent: shards are large."""
+
+
+class FolderHandler(SharedHandler, tornado.web.StaticFileHandler):
+    """Files of one folder: GET, HEAD, byte ranges; nothing outside the folder.
+
+    A chunk that CloudVolume compressed as ``name.gz`` or ``name.br`` is found under its plain name.
+    """
 
     def validate_absolute_path(self, root: str, absolute_path: str) -> str:
         """Return the file to send; links that lead out of the folder are not followed."""
@@ -59,9 +70,6 @@ class FolderHandler(tornado.web.StaticFileHandler):
                 return str(path)
         raise tornado.web.HTTPError(404)
 
-    def compute_etag(self) -> None:
-        """Skip hashing the file: shards are large."""
-
     def should_return_304(self) -> bool:
         """Send the file each time: it may have been written again within the same second."""
         return False
@@ -71,7 +79,7 @@ class FolderHandler(tornado.web.StaticFileHandler):
         return "application/octet-stream"
 
 
-class ComputedHandler(tornado.web.RequestHandler):
+class ComputedHandler(SharedHandler):
     """The ``info`` and chunks of a computed layer; a request that the viewer gives up is not begun."""
 
     def initialize(self, layer: ComputedLayer, executor: Executor) -> None:
@@ -79,17 +87,6 @@ class ComputedHandler(tornado.web.RequestHandler):
         self.layer = layer
         self.executor = executor
         self.pending: Future[bytes | None] | None = None
-
-    def set_default_headers(self) -> None:
-        """Let pages of any origin read: the path holds a secret."""
-        _share(self)
-
-    def options(self, path: str) -> None:  # noqa: ARG002
-        """Answer a preflight request."""
-        self.set_status(204)
-
-    def compute_etag(self) -> None:
-        """Skip hashing the answer."""
 
     async def get(self, path: str) -> None:
         """Send ``info`` or a chunk; 404 where there is none, 500 with the error where it cannot be computed."""
@@ -123,11 +120,3 @@ class ComputedHandler(tornado.web.RequestHandler):
     def _body(self, path: str, zipped: bool) -> bytes | None:
         body = self.layer.info() if path == "info" else self.layer.chunk(path)
         return igzip.compress(body, 1) if zipped and body is not None else body
-
-
-def _share(handler: Any) -> None:
-    handler.set_header("Access-Control-Allow-Origin", "*")
-    handler.set_header("Access-Control-Allow-Headers", "range, content-type")
-    handler.set_header("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
-    handler.set_header("Access-Control-Expose-Headers", "content-range, content-length, content-encoding")
-    handler.set_header("Cache-Control", "no-store")

@@ -184,12 +184,14 @@ class TorchAccumulator:
         self._sum[(slice(None), *at)].addcmul_(values, self._shares(patch.neighbours)[part])
         self._added.append((patch, values.sum()))
 
+    @property
     def suspects(self) -> list[Patch]:
         if not self._added:
             return []
         finite = torch.stack([total for _, total in self._added]).isfinite().tolist()
         return [patch for (patch, _), good in zip(self._added, finite, strict=True) if not good]
 
+    @property
     def result(self) -> Array:
         result: Array = self._sum.cpu().numpy()
         return result
