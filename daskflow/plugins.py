@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
+import os
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def entry_points(group: str) -> tuple[EntryPoint, ...]:
     """Return the entry points of a group, of all packages."""
-    if not any(group in _text(place / "entry_points.txt") for place in _installed()):
+    if not any(group in _text(f"{place}/entry_points.txt") for place in _installed()):
         return ()
     import importlib.metadata
 
@@ -28,23 +28,24 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     """Return the versions of those packages that are installed."""
     found: dict[str, str] = {}
     for place in _installed():
-        name, _, version = place.stem.partition("-")
+        name, _, version = place.rpartition("/")[2].removesuffix(".dist-info").partition("-")
         found.setdefault(_normalised(name), version)
     return {package: found[_normalised(package)] for package in packages if found.get(_normalised(package))}
 
 
-def _installed() -> Iterator[Path]:
+def _installed() -> Iterator[str]:
     """Yield the directory of every installed package's metadata."""
     for folder in sys.path:
-        yield from Path(folder or ".").glob("*-info")
+        with contextlib.suppress(OSError):
+            names = os.listdir(folder or ".")  # noqa: PTH208 (a `Path` for each costs more than all the rest)
+            yield from (f"{folder or '.'}/{name}" for name in names if name.endswith("-info"))
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+def _text(path: str) -> str:
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        return file.read()
+    return ""
 
 
 def _normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "_", name).lower()
+    return name.lower().replace("-", "_").replace(".", "_")

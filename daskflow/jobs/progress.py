@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import sys
 import time
 from collections.abc import Callable
@@ -203,6 +202,8 @@ class Notebook:
             self._handle.update(element)
 
     def _html(self) -> str:
+        import html
+
         rows = [
             f'<div><progress value="{snapshot.done + snapshot.failed}" max="{max(1, snapshot.blocks)}"></progress> '
             f"{html.escape(str(snapshot))}</div>"
