@@ -128,9 +128,11 @@ def _batches(
     batch: list[Patch] = []
     for patch in patches:
         voxels = _cut(array, read_box, patch.input, grid.box)
-        if _is_zero(voxels):
+        if not any(section.any() for channel in voxels for section in channel):
             continue
-        _scale(voxels, buffer[len(batch)])
+        buffer[len(batch)] = voxels
+        if np.issubdtype(voxels.dtype, np.integer):
+            buffer[len(batch)] /= np.float32(np.iinfo(voxels.dtype).max)
         batch.append(patch)
         if len(batch) >= engine.batch_size:
             yield batch, buffer[: len(batch)]
@@ -149,13 +151,3 @@ def _cut(array: Array, read_box: BoundingBox, patch: BoundingBox, volume: Boundi
             index = np.pad(np.arange(inside.shape[axis]), (before, after), mode="reflect")
             voxels = voxels.take(index, axis=axis + 1)
     return voxels
-
-
-def _is_zero(voxels: Array) -> bool:
-    return not any(section.any() for channel in voxels for section in channel)
-
-
-def _scale(voxels: Array, out: Array) -> None:
-    out[...] = voxels
-    if np.issubdtype(voxels.dtype, np.integer):
-        out /= np.float32(np.iinfo(voxels.dtype).max)

@@ -17,7 +17,7 @@ import numpy as np
 
 from daskflow.errors import CorruptChunkError, MissingChunkError, ParameterError, UnknownFormatError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx, as_zyx
-from daskflow.stores import kvstore, stamps
+from daskflow.stores import kvstore, states
 from daskflow.stores.answers import translated, wait
 from daskflow.stores.axes import Axes
 from daskflow.stores.base import Array, Layout, Store
@@ -218,13 +218,13 @@ class DrivenStore(Store):
         """Return the location, the level, a hash of what the metadata say, and what changes when it is rewritten."""
         name, depth = self._metadata_file
         written = {
-            "metadata": stamps.object_stamp(kvstore.join(self.array.url, name)),
-            "provenance": stamps.provenance_stamp(self.provenance_url(self.url), self.mip),
+            "metadata": states.object_state(kvstore.join(self.array.url, name)),
+            "provenance": states.provenance_state(self.provenance_url(self.url), self.mip),
         }
         directory = kvstore.local_path(self.array.url)
         if directory is not None:
-            written["chunks"] = stamps.directory_stamp(directory, depth)
-        digest = stamps.digest(f"{self.array}{self.spec}")
+            written["chunks"] = states.directory_state(directory, depth)
+        digest = states.digest(f"{self.array}{self.spec}")
         return {"url": kvstore.redact(self.url), "mip": self.mip, "metadata": digest, "written": written}
 
     @property

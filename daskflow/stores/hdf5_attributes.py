@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,14 +211,12 @@ def _bdv(dataset: Any, file: Path) -> Found:
         return {**axes, "voxel_size": (None, f"BigDataViewer keeps it in {xml.name}, which is not beside the file")}
     with contextlib.suppress(ET.ParseError, ValueError):
         root = ET.parse(xml).getroot()  # noqa: S314 (expat bounds the expansion of entities)
-        setup = _setup(root.iter("ViewSetup"), int(parts[1].removeprefix("s")))
-        size = [float(n) for n in (setup or root).findtext("voxelSize/size", "").split()][::-1]
-        unit = (setup or root).findtext("voxelSize/unit", "")
+        number = str(int(parts[1].removeprefix("s")))
+        setups = (one for one in root.iter("ViewSetup") if one.findtext("id", "").strip() == number)
+        setup = next(setups, root)
+        size = [float(n) for n in setup.findtext("voxelSize/size", "").split()][::-1]
+        unit = setup.findtext("voxelSize/unit", "")
         if len(size) == 3:
             stated = [s * f for s, f in zip(size, factors.tolist(), strict=True)]
             return {**axes, "voxel_size": (stated, f"voxelSize in {xml.name}"), "units": (unit, "")}
     return axes
-
-
-def _setup(setups: Iterable[Any], number: int) -> Any:
-    return next((setup for setup in setups if (setup.findtext("id") or "").strip() == str(number)), None)

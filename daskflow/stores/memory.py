@@ -80,7 +80,7 @@ class ArrayStore(Store):
         """
         if self._digest is None:
             assert self.array is not None
-            self._digest = _digest_of(self.array)
+            self._digest = hashlib.sha256(np.ascontiguousarray(self.array).data).hexdigest()
         return {"array": self._digest, "dtype": self.spec.dtype.name, "box": str(self.spec.box)}
 
     def check_writable(self) -> None:
@@ -88,7 +88,3 @@ class ArrayStore(Store):
             raise StoreAccessError("the array is in another process; write it there, or into a layer")
         if not self.array.flags.writeable:
             raise StoreAccessError("the array is read-only; write into a copy")
-
-
-def _digest_of(array: Array) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()

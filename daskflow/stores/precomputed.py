@@ -13,7 +13,7 @@ from typing import Any
 
 from daskflow.errors import MissingChunkError, ParameterError, StoreError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
-from daskflow.stores import cloudvolume_files, kvstore, precomputed_shards, stamps
+from daskflow.stores import cloudvolume_files, kvstore, precomputed_shards, states
 from daskflow.stores.answers import translated
 from daskflow.stores.base import Array, Format, Layout, Opening, Store
 from daskflow.stores.chunk_objects import ChunkObjects, ChunkShards, ChunkSource
@@ -29,7 +29,7 @@ from daskflow.stores.precomputed_info import (
     corrected_info,
     driver_metadata,
     edit_info,
-    info_stamp,
+    info_state,
     info_url,
     load_info,
     save_info,
@@ -293,17 +293,17 @@ class PrecomputedStore(Store):
         ``info``, in which `create_precomputed` keeps how it looked before a mip was added.
         """
         key = json.loads(self._metadata)["scale_metadata"]["key"]
-        written = {"provenance": stamps.provenance_stamp(self.provenance_url(self.url), self.mip)}
+        written = {"provenance": states.provenance_state(self.provenance_url(self.url), self.mip)}
         directory = kvstore.local_path(self.url)
         if directory is not None:
-            written["chunks"] = stamps.directory_stamp(directory / key)
+            written["chunks"] = states.directory_state(directory / key)
         else:
-            written["info"] = info_stamp(self.url, key)
+            written["info"] = info_state(self.url, key)
         return {
             "format": "precomputed",
             "url": kvstore.redact(self.url),
             "mip": self.mip,
-            "metadata": stamps.digest(f"{self._metadata}{self.spec}"),
+            "metadata": states.digest(f"{self._metadata}{self.spec}"),
             "written": written,
         }
 

@@ -2,7 +2,7 @@
 
 The JSON is xyz and this module is where it turns into zyx. What precomputed has no word for is kept under the key
 ``daskflow``: ``layer_type``, ``channel_names``, ``channel_axis``; for chunk files with CloudVolume's names
-``compression`` by scale key; and in buckets ``stamps`` by scale key, what `info_stamp` was before a mip was added.
+``compression`` by scale key; and in buckets ``stamps`` by scale key, what `info_state` was before a mip was added.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from daskflow.errors import ParameterError, StoreError, StoreNotFoundError, UnknownFormatError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
-from daskflow.stores import kvstore, stamps
+from daskflow.stores import kvstore, states
 from daskflow.stores.base import Layout
 from daskflow.stores.encodings import ENCODINGS, WRITTEN, Encoding
 from daskflow.stores.precomputed_forms import parse_info
@@ -89,7 +89,7 @@ def edit_info(url: str, edit: Callable[[Info], Info]) -> None:
         changed = edit(info)
         if changed == info:
             return
-        save_info(url, changed if kvstore.local_path(url) is not None else _with_stamps(changed, info, url))
+        save_info(url, changed if kvstore.local_path(url) is not None else _with_states(changed, info, url))
 
 
 def info_url(url: str) -> str:
@@ -97,17 +97,17 @@ def info_url(url: str) -> str:
     return kvstore.join(url, "info")
 
 
-def info_stamp(url: str, key: str) -> str | None:
+def info_state(url: str, key: str) -> str | None:
     """Return what changes when a layer's ``info`` is rewritten, but not when a mip is added beside the scale `key`."""
     extra = load_info(url).get("daskflow", {})
     kept: str | None = extra.get("stamps", {}).get(key)
-    return kept or stamps.object_stamp(info_url(url))
+    return kept or states.object_state(info_url(url))
 
 
-def _with_stamps(info: Info, before: Info, url: str) -> Info:
-    """Return the info with what `info_stamp` shall go on to say of the scales that were there before."""
+def _with_states(info: Info, before: Info, url: str) -> Info:
+    """Return the info with what `info_state` shall go on to say of the scales that were there before."""
     left = {scale["key"] for scale in info["scales"]}
-    kept = {scale["key"]: info_stamp(url, scale["key"]) for scale in before["scales"] if scale["key"] in left}
+    kept = {scale["key"]: info_state(url, scale["key"]) for scale in before["scales"] if scale["key"] in left}
     return {**info, "daskflow": {**info.get("daskflow", {}), "stamps": kept}}
 
 

@@ -123,11 +123,6 @@ def _from_pieces(expression: Expression, grid: BlockGrid) -> da.Array:
     ready = _ready(bare) if bare.stages else dask.delayed(bare, pure=False)
     blocks = np.empty(grid.shape, dtype=object)
     for index, box in enumerate(grid):
-        places, arrays = zip(*expression.pieces([box]), strict=True)
-        task = dask.delayed(_piecewise, pure=False)(ready, box, places, list(arrays))
+        task = dask.delayed(_evaluated, pure=False)(ready, box, expression.pieces([box]))
         blocks[grid.position(index)] = da.from_delayed(task, spec.shape_of(box), dtype=spec.dtype)
     return da.block(blocks.tolist())
-
-
-def _piecewise(ready: _Ready, box: BoundingBox, places: Sequence[int], arrays: Sequence[Array]) -> Array:
-    return _evaluated(ready, box, list(zip(places, arrays, strict=True)))

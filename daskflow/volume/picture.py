@@ -1,9 +1,10 @@
-"""A section of a volume as a PNG, with numpy and zlib alone."""
+"""Sections of volumes as a PNG, with numpy and zlib alone."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ Pixels = npt.NDArray[np.uint8]
 SIDE = 256
 _STRETCH = (0.5, 99.5)
 _LARGEST = 1e300
+_GAP = 8
 
 
 def section_png(section: Array, layer_type: LayerType = "image", *, side: int = SIDE) -> bytes:
@@ -55,6 +57,31 @@ def section_pixels(section: Array, layer_type: LayerType = "image", *, side: int
     if len(grey) == 1:
         grey *= 3
     return np.stack([*grey, *[np.zeros_like(grey[0])] * (3 - len(grey))], axis=-1)
+
+
+def side_by_side(sections: Sequence[tuple[Array, LayerType]], *, side: int = SIDE) -> bytes:
+    """Return a PNG of sections in a row on white, e.g. image, affinities and segmentation.
+
+    Args:
+        sections: each yx, zyx or czyx (of several the middle one is shown), with its layer type.
+        side: pixels of the longer side of each; smaller ones are enlarged by whole factors.
+
+    Raises:
+        ParameterError: no sections.
+    """
+    if not sections:
+        raise ParameterError("no sections to draw; give at least one")
+    panels = []
+    for section, kind in sections:
+        pixels = section_pixels(section, kind, side=side)
+        factor = max(1, side // max(pixels.shape[:2]))
+        panels.append(pixels.repeat(factor, axis=0).repeat(factor, axis=1))
+    height = max(len(panel) for panel in panels)
+    row: list[Pixels] = []
+    for panel in panels:
+        below = np.full((height - len(panel), panel.shape[1], 3), 255, np.uint8)
+        row += [np.full((height, _GAP, 3), 255, np.uint8), np.concatenate([panel, below])]
+    return encode_png(np.concatenate(row[1:], axis=1))
 
 
 def label_colors(labels: Array) -> Pixels:

@@ -76,7 +76,8 @@ def fill(net: torch.nn.Module, tensors: State, model: str, weights: Path) -> Non
             if all(state[name].shape == expected[names[name]].shape for name in wanted)
         }
         chosen = _distinct(shaped)
-        trained = {prefix: state for prefix, state in chosen.items() if not _is_average(prefix)}
+        averages = {prefix for prefix in chosen if _AVERAGES & set(re.split(r"[._-]", prefix.lower()))}
+        trained = {prefix: state for prefix, state in chosen.items() if prefix not in averages}
         if len(chosen) > 1 and len(trained) == 1:
             (used,), left = trained, ", ".join(repr(prefix) for prefix in chosen if prefix not in trained)
             logger.warning("weights %s: %r is used, not the running average under %s", weights, used, left)
@@ -158,10 +159,6 @@ def _distinct(states: dict[str, State]) -> dict[str, State]:
         if not any(all(torch.equal(state[name], other[name]) for name in state) for other in kept.values()):
             kept[prefix] = state
     return kept
-
-
-def _is_average(prefix: str) -> bool:
-    return not _AVERAGES.isdisjoint(re.split(r"[._-]", prefix.lower()))
 
 
 def _load(net: torch.nn.Module, state: State, model: str, weights: Path) -> None:

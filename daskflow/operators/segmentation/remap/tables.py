@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import ParameterError, StoreNotFoundError
-from daskflow.stores import kvstore, stamps
+from daskflow.stores import kvstore, states
 
 Labels = npt.NDArray[np.uint64]
 Source = str | os.PathLike[str] | Mapping[int, int] | npt.NDArray[Any]
@@ -75,13 +75,13 @@ class FileTable:
     url: str
 
     def rows(self) -> Rows:
-        return _loaded(self.url, stamps.object_stamp(self.url))
+        return _loaded(self.url, states.object_state(self.url))
 
     def check(self) -> None:
         self.rows()
 
     def describe(self) -> Any:
-        return {"table": kvstore.redact(self.url), "written": stamps.object_stamp(self.url)}
+        return {"table": kvstore.redact(self.url), "written": states.object_state(self.url)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ class ArrayTable:
 
     def describe(self) -> Any:
         keys = b"" if self.held.keys is None else np.ascontiguousarray(self.held.keys).tobytes()
-        return {"table": stamps.digest(keys + b"|" + np.ascontiguousarray(self.held.values).tobytes())}
+        return {"table": states.digest(keys + b"|" + np.ascontiguousarray(self.held.values).tobytes())}
 
 
 def table_of(source: Source) -> Table:

@@ -1,4 +1,4 @@
-"""What changes when stored voxels are rewritten: states of metadata, provenance, and directories of chunks.
+"""What changes when stored voxels are rewritten: the states of metadata, provenance, and directories of chunks.
 
 Nothing here lists a bucket or reads a voxel, so a rewrite that touches none of the three goes unnoticed.
 """
@@ -23,7 +23,7 @@ def digest(content: bytes | str) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def object_stamp(url: str) -> str | None:
+def object_state(url: str) -> str | None:
     """Return what changes when the object at `url` is written; None without one.
 
     That is size and time on a local disk, the generation in GCS and memory, and the ETag, which follows the content,
@@ -40,7 +40,7 @@ def object_stamp(url: str) -> str | None:
     return f"{state.st_size} bytes, {state.st_mtime_ns} ns"
 
 
-def provenance_stamp(url: str, mip: int) -> str | None:
+def provenance_state(url: str, mip: int) -> str | None:
     """Return what changes when the provenance at `url` does; None without one.
 
     Entries of its ``processing`` whose `method` names another `mip`, or other `mips`, are passed over.
@@ -66,7 +66,7 @@ def _mips_of(entry: Any, otherwise: int) -> Any:
     return method.get("mips", [method.get("mip", otherwise)]) if isinstance(method, dict) else [otherwise]
 
 
-def directory_stamp(top: Path, depth: int = 0) -> str | None:
+def directory_state(top: Path, depth: int = 0) -> str | None:
     """Return what changes when a chunk is renamed into a directory, as every chunk written is; None without it.
 
     Args:
