@@ -41,13 +41,9 @@ def write_record(directory: str, stage: str, index: int, arrays: Mapping[str, ND
         index: number of the block.
         arrays: of any shape and of a dtype that is no Python object.
     """
-    ordered = {name: np.asarray(array, order="C") for name, array in sorted(arrays.items())}
-    if any(array.dtype.hasobject for array in ordered.values()):
-        raise ValueError("records hold no Python objects, as these would have to be pickled")
-    head = json.dumps([(name, array.dtype.str, array.shape) for name, array in ordered.items()]).encode()
-    body = b"".join([len(head).to_bytes(8, "little"), head, *(array.tobytes() for array in ordered.values())])
-    kvstore.write_bytes(record_url(directory, stage, index), _CHECK.pack(_MAGIC, zlib.crc32(body)) + body)
-    return _CHECK.size + len(body)
+    data = encode(arrays)
+    kvstore.write_bytes(record_url(directory, stage, index), data)
+    return len(data)
 
 
 def read_record(directory: str, stage: str, index: int) -> Arrays | None:
@@ -58,14 +54,31 @@ def read_record(directory: str, stage: str, index: int) -> Arrays | None:
     """
     url = record_url(directory, stage, index)
     data = kvstore.read_bytes(url)
-    if data is None:
-        return None
+    return None if data is None else decode(data, url)
+
+
+def encode(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return arrays as bytes that `decode` takes; see `write_record`."""
+    ordered = {name: np.asarray(array, order="C") for name, array in sorted(arrays.items())}
+    if any(array.dtype.hasobject for array in ordered.values()):
+        raise ValueError("records hold no Python objects, as these would have to be pickled")
+    head = json.dumps([(name, array.dtype.str, array.shape) for name, array in ordered.items()]).encode()
+    body = b"".join([len(head).to_bytes(8, "little"), head, *(array.tobytes() for array in ordered.values())])
+    return _CHECK.pack(_MAGIC, zlib.crc32(body)) + body
+
+
+def decode(data: bytes | memoryview, url: str) -> Arrays:
+    """Return the arrays that `encode` got; `url` is for the message.
+
+    Raises:
+        CorruptChunkError: the bytes are damaged.
+    """
     if len(data) < _CHECK.size or _CHECK.unpack_from(data) != (_MAGIC, zlib.crc32(memoryview(data)[_CHECK.size :])):
         raise CorruptChunkError(f"the record {url} is damaged; delete the job's directory and run it again")
     start = _CHECK.size + 8
     at = start + int.from_bytes(data[_CHECK.size : start], "little")
     arrays = {}
-    for name, dtype, shape in json.loads(data[start:at]):
+    for name, dtype, shape in json.loads(bytes(data[start:at])):
         count = math.prod(shape)
         arrays[name] = np.frombuffer(data, dtype, count, at).reshape(shape).copy()
         at += arrays[name].nbytes

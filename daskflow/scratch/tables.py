@@ -1,20 +1,19 @@
 r"""Tables by key: written block by block, merged as a tree, read in ranges of the keys.
 
-    blocks       0 1 ... 63   64 ... 127   128 ...            a table each
+    blocks       0 1 ... 63   64 ... 127   128 ...            a record each
                   \ | /          |           |
-    merging 1     group 0       group 1     group 2  ...      each cut into ranges of keys
+    merging 1     group 0       group 1     group 2  ...      each a run, sorted by key
                      |\    ____/ |     ____/ |
-    merging 2      0-99       100-249     250-   ...          of 64 groups each, cut again
+    merging 2      0-99       100-249     250-   ...          ranges of keys of 64 groups each, again runs
                      :            :         :
 
 Every task of every pass merges at most 64 pieces and so holds about as much as the tables of 64 blocks, however many
-keys there are. Where the ranges begin follows from a sample of the keys of every block.
+keys there are. Where the ranges begin follows from a sample of the keys of the first runs.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -22,16 +21,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.scratch.records import Arrays, Reduce, read_record, read_records, write_record
+from daskflow.scratch.runs import Keys, index_of, present, read_runs, write_run
 from daskflow.volume.stage import BlockResult, Stage, Task
 
 How = Literal["key", "sum", "min", "max", "first"]
-Keys = npt.NDArray[np.uint64]
-
 _COMBINE: dict[How, np.ufunc] = {"sum": np.add, "min": np.minimum, "max": np.maximum}
-_SAMPLE = 256  # keys of a block by which ranges are chosen
+_SAMPLES = 2**14  # keys by which ranges are chosen
+_SAMPLED = 16  # runs or samples at once, as the samples of 64 would take more than the rows
 _CACHED = 16
 
 
@@ -84,29 +82,25 @@ class Table:
     def write(self, directory: str, index: int, rows: Mapping[str, npt.NDArray[Any]]) -> None:
         """Store the rows of a block, each key once and sorted by key, in the scratch data at the URL `directory`."""
         write_record(directory, self.record(0), index, rows)
-        if self.ranges > 1:
-            write_record(directory, self.sampling.source, index, _sample(self._keys_of(rows)))
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the passes that merge what the blocks wrote, and then those of what takes the result; in order."""
         merging = [
             Stage(self.record(level), _numbers(groups, buckets), Merge(self, level), numbered=True)
-            for level, (groups, buckets, _) in enumerate(self.levels, 1)
+            for level, (groups, buckets) in enumerate(self.levels, 1)
         ]
-        sampling = self.sampling.stages() if self.ranges > 1 else ()
-        return (*sampling, *merging, *(stage for _, target in self.then for stage in target.stages()))
+        if self.ranges > 1:
+            merging[1:1] = self.sampling.stages()
+        return (*merging, *(stage for _, target in self.then for stage in target.stages()))
 
     @functools.cached_property
-    def levels(self) -> tuple[tuple[int, int, int], ...]:
-        """Groups, ranges of keys and pieces that each range is cut into, for every pass of merging."""
-        found = []
-        groups, buckets = -(-self.blocks // self.fan_in), 1
-        while True:
-            pieces = min(self.fan_in, groups)
-            found.append((groups, buckets, pieces))
-            if groups == 1:
-                return tuple(found)
-            groups, buckets = -(-groups // self.fan_in), buckets * pieces
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        """Groups, and ranges of keys that each is cut into, for every pass of merging."""
+        found = [(-(-self.blocks // self.fan_in), 1)]
+        while found[-1][0] > 1:
+            groups, buckets = found[-1]
+            found.append((-(-groups // self.fan_in), buckets * min(self.fan_in, groups)))
+        return tuple(found)
 
     @property
     def ranges(self) -> int:
@@ -116,8 +110,9 @@ class Table:
     @property
     def sampling(self) -> Reduce:
         """The passes that choose where ranges begin."""
-        name = f"choose-ranges-{self.name}"
-        return Reduce(name, f"samples-{self.name}", self.blocks, merge_samples, fan_in=self.fan_in)
+        runs = index_of(self.record(1))
+        fan_in = min(self.fan_in, _SAMPLED)
+        return Reduce(f"choose-ranges-{self.name}", runs, self.levels[0][0], merge_samples, fan_in=fan_in)
 
     def record(self, level: int) -> str:
         """Return the name of the pass, and of the records, of a level of merging; 0 is that of the blocks."""
@@ -163,13 +158,19 @@ class Table:
             return np.empty((0, len(_keys(self.columns))), np.uint64)
         return _splitters(directory, self.sampling.name, self.ranges)
 
+    def between(self, directory: str, bucket: int, buckets: int) -> tuple[Keys | None, Keys | None]:
+        """Return where one of so many ranges of keys begins and where it ends; None for the first and the last."""
+        splitters, step = self.splitters(directory), self.ranges // buckets
+        low = splitters[bucket * step - 1] if bucket else None
+        return low, splitters[(bucket + 1) * step - 1] if bucket + 1 < buckets else None
+
     def _keys_of(self, rows: Mapping[str, npt.NDArray[Any]]) -> list[Keys]:
         return [rows[name] for name in _keys(self.columns)]
 
 
 @dataclass(frozen=True)
 class Merge(Task):
-    """Merge the pieces that the tables of some groups have in one range of keys, and cut the result into pieces.
+    """Merge the rows that some groups have in one range of keys.
 
     Attributes:
         table: what is merged.
@@ -188,34 +189,29 @@ class Merge(Task):
     def read(self, box: BoundingBox) -> list[Arrays]:
         table, source = self.table, self.table.record(self.level - 1)
         group, bucket = box.start[0], box.start[1]
-        buckets = table.levels[self.level - 1][1]
-        below = table.blocks if self.level == 1 else table.levels[self.level - 2][0]
         first = group * table.fan_in
-        members = range(first, min(first + table.fan_in, below))
-        records = read_records(self.directory, source, [member * buckets + bucket for member in members])
-        return [_present(record, self.directory, source) for record in records]
+        if self.level == 1:
+            records = read_records(self.directory, source, range(first, min(first + table.fan_in, table.blocks)))
+            return [present(record, self.directory, source) for record in records]
+        (below, wider), (_, buckets) = table.levels[self.level - 2 : self.level]
+        around = bucket // (buckets // wider)
+        runs = [member * wider + around for member in range(first, min(first + table.fan_in, below))]
+        low, high = table.between(self.directory, bucket, buckets)
+        return read_runs(self.directory, source, runs, _keys(table.columns), low, high)
 
-    def compute(self, box: BoundingBox, inputs: list[Arrays]) -> list[Arrays]:
-        table, rows = self.table, merged(self.table.columns, inputs)
+    def compute(self, box: BoundingBox, inputs: list[Arrays]) -> Arrays:  # noqa: ARG002
+        return merged(self.table.columns, inputs)
+
+    def write(self, box: BoundingBox, outputs: Arrays) -> BlockResult:
+        table, keys = self.table, _keys(self.table.columns)
+        number = box.start[0] * table.levels[self.level - 1][1] + box.start[1]
         if self._last:
-            return [rows]
-        _, buckets, pieces = table.levels[self.level - 1]
-        step = table.ranges // (buckets * pieces)
-        first = box.start[1] * pieces
-        splitters = table.splitters(self.directory)[(np.arange(first + 1, first + pieces) * step) - 1]
-        keys = table._keys_of(rows)
-        cuts = [0, *(_place(keys, splitter) for splitter in splitters), len(keys[0])]
-        return [{name: column[start:stop] for name, column in rows.items()} for start, stop in itertools.pairwise(cuts)]
-
-    def write(self, box: BoundingBox, outputs: list[Arrays]) -> BlockResult:
-        table = self.table
-        _, buckets, _ = table.levels[self.level - 1]
-        number = box.start[0] * buckets + box.start[1]
-        for piece, rows in enumerate(outputs):
-            write_record(self.directory, table.record(self.level), number * len(outputs) + piece, rows)
-        for function, target in table.then if self._last else ():
-            target.write(self.directory, number, function(outputs[0]))
-        return BlockResult(empty=not any(len(table._keys_of(rows)[0]) for rows in outputs))
+            write_record(self.directory, table.record(self.level), number, outputs)
+            for function, target in table.then:
+                target.write(self.directory, number, function(outputs))
+        else:
+            write_run(self.directory, table.record(self.level), number, keys, outputs)
+        return BlockResult(empty=not len(outputs[keys[0]]))
 
     def describe(self) -> dict[str, Any]:
         table = self.table
@@ -225,31 +221,15 @@ class Merge(Task):
 
 
 def merge_samples(records: list[Arrays]) -> Arrays:
-    """Return a sample of the keys of all blocks, each standing for `weights` of theirs."""
+    """Return a sample of the keys of all runs, each standing for `weights` of theirs."""
     keys, weights = (np.concatenate([record[name] for record in records]) for name in ("keys", "weights"))
     order = np.lexsort(keys.T[::-1])
     keys, weights = keys[order], weights[order]
-    most = _SAMPLE * 64
-    if len(keys) <= most:
+    if len(keys) <= _SAMPLES:
         return {"keys": keys, "weights": weights}
     total = np.cumsum(weights)
-    at = np.unique(np.searchsorted(total, (np.arange(most) + 0.5) * total[-1] / most))
-    return {"keys": keys[at], "weights": np.diff(total[at], prepend=0.0)}
-
-
-def _sample(keys: list[Keys]) -> Arrays:
-    count = len(keys[0])
-    at = np.linspace(0, count - 1, min(count, _SAMPLE)).round().astype(np.int64)
-    return {"keys": np.stack(keys, axis=1)[at], "weights": np.full(len(at), count / max(1, len(at)))}
-
-
-def _place(keys: list[Keys], splitter: Keys) -> int:
-    """Return the first row that does not come before a splitter."""
-    low, high = 0, len(keys[0])
-    for column, value in zip(keys, splitter, strict=True):
-        first, last = (int(np.searchsorted(column[low:high], value, side=side)) for side in ("left", "right"))
-        low, high = low + first, low + last
-    return low
+    at = np.unique(np.searchsorted(total, (np.arange(_SAMPLES) + 0.5) * total[-1] / _SAMPLES))
+    return {"keys": keys[at], "weights": np.diff(total[at], prepend=0)}
 
 
 def _keys(columns: Mapping[str, How]) -> list[str]:
@@ -262,13 +242,7 @@ def _numbers(groups: int, buckets: int) -> BlockGrid:
 
 @functools.lru_cache(maxsize=_CACHED)
 def _kept(directory: str, stage: str, number: int) -> Arrays:
-    return _present(read_record(directory, stage, number), directory, stage)
-
-
-def _present(record: Arrays | None, directory: str, stage: str) -> Arrays:
-    if record is None:
-        raise JobError(f"records of {stage} in {directory} are missing; delete the job's directory and run it again")
-    return record
+    return present(read_record(directory, stage, number), directory, stage)
 
 
 @functools.lru_cache(maxsize=8)
@@ -278,6 +252,6 @@ def _splitters(directory: str, stage: str, ranges: int) -> Keys:
     if not len(total):
         return np.zeros((ranges - 1, record["keys"].shape[1]), np.uint64)
     wanted = np.arange(1, ranges) * (total[-1] / ranges)
-    at = np.minimum(np.searchsorted(total, wanted), len(total) - 1)
+    at = np.minimum(np.searchsorted(total - record["weights"] / 2, wanted), len(total) - 1)
     splitters: Keys = record["keys"][at]
     return splitters
