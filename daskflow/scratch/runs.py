@@ -1,7 +1,7 @@
 """Rows sorted by key in one object, of which those between two keys are read alone.
 
-    object     rows 0-499 | rows 500-999 | rows 1000-1499 | ...     each a record by itself
-    index      of each the first key, a sample with the rows it stands for, and the end in bytes
+object     rows 0-499 | rows 500-999 | rows 1000-1499 | ...     each a record by itself
+index      of each the first key, a sample with the rows it stands for, and the end in bytes
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _ROWS = 64
 _SHIFT = (5**0.5 - 1) / 2
 
 
-def write_run(directory: str, stage: str, number: int, keys: Sequence[str], rows: Mapping[str, npt.NDArray[Any]]) -> None:
+def write_run(
+    directory: str, stage: str, number: int, keys: Sequence[str], rows: Mapping[str, npt.NDArray[Any]]
+) -> None:
     """Store rows, sorted by the columns that `keys` names; other arguments as for `write_record`."""
     count = len(rows[keys[0]])
     step = max(_ROWS, -(-count // _PARTS))
@@ -61,9 +63,7 @@ def read_runs(
     return at_once(lambda number: _read(directory, stage, number, keys, low, high), numbers)
 
 
-def _read(
-    directory: str, stage: str, number: int, keys: Sequence[str], low: Keys | None, high: Keys | None
-) -> Arrays:
+def _read(directory: str, stage: str, number: int, keys: Sequence[str], low: Keys | None, high: Keys | None) -> Arrays:
     index = present(read_record(directory, index_of(stage), number), directory, stage)
     first, ends = list(index["first"].T), [0, *index["ends"].tolist()]
     begin = 0 if low is None else max(0, place(first, low) - 1)

@@ -87,7 +87,8 @@ class Table:
         """Return the passes that merge what the blocks wrote, and then those of what takes the result; in order."""
         merging = [
             Stage(self.record(level), _numbers(groups, buckets), Merge(self, level), numbered=True)
-            for level, (groups, buckets) in enumerate(self.levels, 1)
+            for level, (groups, buckets) in enumerate(self.levels)
+            if level
         ]
         if self.ranges > 1:
             merging[1:1] = self.sampling.stages()
@@ -95,11 +96,12 @@ class Table:
 
     @functools.cached_property
     def levels(self) -> tuple[tuple[int, int], ...]:
-        """Groups, and ranges of keys that each is cut into, for every pass of merging."""
-        found = [(-(-self.blocks // self.fan_in), 1)]
-        while found[-1][0] > 1:
+        """Groups, and the ranges of keys that each is cut into: the blocks, and what every pass of merging leaves."""
+        found = [(self.blocks, 1)]
+        while found[-1][0] > 1 or (self.then and len(found) == 1):
             groups, buckets = found[-1]
-            found.append((-(-groups // self.fan_in), buckets * min(self.fan_in, groups)))
+            pieces = min(self.fan_in, groups) if len(found) > 1 else 1
+            found.append((-(-groups // self.fan_in), buckets * pieces))
         return tuple(found)
 
     @property
@@ -112,7 +114,7 @@ class Table:
         """The passes that choose where ranges begin."""
         runs = index_of(self.record(1))
         fan_in = min(self.fan_in, _SAMPLED)
-        return Reduce(f"choose-ranges-{self.name}", runs, self.levels[0][0], merge_samples, fan_in=fan_in)
+        return Reduce(f"choose-ranges-{self.name}", runs, self.levels[1][0], merge_samples, fan_in=fan_in)
 
     def record(self, level: int) -> str:
         """Return the name of the pass, and of the records, of a level of merging; 0 is that of the blocks."""
@@ -125,7 +127,7 @@ class Table:
             directory: URL of the job's scratch data, in which the passes ran.
             number: of the range; keys rise from range to range.
         """
-        return _kept(directory, self.record(len(self.levels)), number)
+        return _record(directory, self._merged, number)
 
     def tables(self, directory: str) -> Iterator[Arrays]:
         """Yield the rows of every range."""
@@ -140,8 +142,12 @@ class Table:
         parts = [self._found(directory, number, wanted[numbers == number]) for number in asked]
         return {name: np.concatenate([part[name] for part in parts])[places] for name in parts[0]}
 
+    @property
+    def _merged(self) -> str:
+        return self.record(len(self.levels) - 1)
+
     def _found(self, directory: str, number: int, keys: Keys) -> Arrays:
-        rows = self.table(directory, number)
+        rows = _kept(directory, self._merged, number)
         (known,) = self._keys_of(rows)
         at = np.searchsorted(known, keys)
         there = at < len(known)
@@ -184,18 +190,18 @@ class Merge(Task):
 
     @property
     def _last(self) -> bool:
-        return self.level == len(self.table.levels)
+        return self.level == len(self.table.levels) - 1
 
     def read(self, box: BoundingBox) -> list[Arrays]:
         table, source = self.table, self.table.record(self.level - 1)
         group, bucket = box.start[0], box.start[1]
-        first = group * table.fan_in
+        (below, wider), (_, buckets) = table.levels[self.level - 1 : self.level + 1]
+        members = range(group * table.fan_in, min((group + 1) * table.fan_in, below))
         if self.level == 1:
-            records = read_records(self.directory, source, range(first, min(first + table.fan_in, table.blocks)))
+            records = read_records(self.directory, source, members)
             return [present(record, self.directory, source) for record in records]
-        (below, wider), (_, buckets) = table.levels[self.level - 2 : self.level]
         around = bucket // (buckets // wider)
-        runs = [member * wider + around for member in range(first, min(first + table.fan_in, below))]
+        runs = [member * wider + around for member in members]
         low, high = table.between(self.directory, bucket, buckets)
         return read_runs(self.directory, source, runs, _keys(table.columns), low, high)
 
@@ -204,7 +210,7 @@ class Merge(Task):
 
     def write(self, box: BoundingBox, outputs: Arrays) -> BlockResult:
         table, keys = self.table, _keys(self.table.columns)
-        number = box.start[0] * table.levels[self.level - 1][1] + box.start[1]
+        number = box.start[0] * table.levels[self.level][1] + box.start[1]
         if self._last:
             write_record(self.directory, table.record(self.level), number, outputs)
             for function, target in table.then:
@@ -240,14 +246,16 @@ def _numbers(groups: int, buckets: int) -> BlockGrid:
     return BlockGrid(BoundingBox((0, 0, 0), (groups, buckets, 1)), (1, 1, 1))
 
 
-@functools.lru_cache(maxsize=_CACHED)
-def _kept(directory: str, stage: str, number: int) -> Arrays:
+def _record(directory: str, stage: str, number: int) -> Arrays:
     return present(read_record(directory, stage, number), directory, stage)
+
+
+_kept = functools.lru_cache(maxsize=_CACHED)(_record)
 
 
 @functools.lru_cache(maxsize=8)
 def _splitters(directory: str, stage: str, ranges: int) -> Keys:
-    record = _kept(directory, stage, 0)
+    record = _record(directory, stage, 0)
     total = np.cumsum(record["weights"])
     if not len(total):
         return np.zeros((ranges - 1, record["keys"].shape[1]), np.uint64)

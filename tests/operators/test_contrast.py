@@ -107,12 +107,9 @@ def test_stretched_layer_is_written_by_one_job_that_reads_each_block_twice(tmp_p
     daskflow.open(array, voxel_offset=(3, 0, -5)).save(tmp_path / name, chunk=(4, 8, 8)).run(threads, progress=False)
     volume = daskflow.open(tmp_path / name).with_block((4, 8, 8))
     job = daskflow.contrast(volume, clip_fraction=0.02).save(tmp_path / f"new-{name}", block=(4, 8, 8))
-    assert [stage.name for stage in job.stages] == [
-        "count-levels",
-        "merge-levels-1",
-        "find-limits",
-        f"save-new-{name}",
-    ]
+    names = [stage.name for stage in job.stages]
+    assert names.pop(1).startswith("merge-levels-")
+    assert names == ["count-levels", "find-limits", f"save-new-{name}"]
     plan = job.plan()
     assert plan.stages[0].bytes_read == array.nbytes
     report = job.run(threads, progress=False)
@@ -127,7 +124,7 @@ def test_many_blocks_across_a_section_are_merged_in_several_steps(tmp_path, thre
     array = image((2, 1, 300))
     volume = daskflow.open(array).with_block((1, 1, 1))
     job = daskflow.contrast(volume).save(tmp_path / "new", block=(64, 64, 64))
-    assert [len(stage.grid) for stage in job.stages] == [600, 38, 4, 2, 2, 5]
+    assert [len(stage.grid) for stage in job.stages] == [600, 10, 1, 10, 2, 5]
     job.run(threads, progress=False)
     np.testing.assert_array_equal(daskflow.open(tmp_path / "new").read(), expected(array, 0.01, 0.01))
 

@@ -10,7 +10,7 @@ from daskflow.jobs import Job
 from daskflow.jobs.report import Finish, Report
 from daskflow.operators import options
 from daskflow.operators.image.contrast import counted_levels
-from daskflow.operators.image.contrast.counts import StoreLevels
+from daskflow.operators.image.contrast.counts import StoreLevels, counted_levels
 from daskflow.operators.image.contrast.levels import Levels
 from daskflow.operators.image.contrast.patches import Sampling
 from daskflow.operators.image.contrast.place import grey_image, known_place
@@ -51,15 +51,15 @@ def contrast_levels(
     grey_image(volume, "contrast-levels")
     target = known_place(volume) if output is None else kvstore.normalise(output)
     sampling = Sampling(volume.box, coverage, seed)
-    slabs = counted_levels(volume, sampling)
-    store = Stage("store-levels", slabs.grid, StoreLevels(slabs, sampling, target), after=slabs.stages[-1:])
+    levels, counting = counted_levels(volume, sampling)
+    store = Stage("store-levels", levels.grid, StoreLevels(levels, sampling, target), after=counting[-1:])
     drawn = None if plot is None else kvstore.normalise(plot)
     finish = () if drawn is None else (_Draw(target, drawn),)
     layer = None if output is not None else _layer_of(target)
     made = Output(target, "contrast levels", layer=layer)
     makes = (made, *(() if drawn is None else (Output(drawn, "picture"),)))
     home = target.removesuffix("/") if layer is None else f"{layer}.levels{target.rpartition('/')[2]}"
-    stages = (*volume.expression.stages, *slabs.stages, store)
+    stages = (*volume.expression.stages, *counting, store)
     return Job(stages, f"{home}.daskflow/", name="contrast-levels", finish=finish, makes=makes)
 
 

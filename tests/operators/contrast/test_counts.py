@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskflow.errors import MissingChunkError
+from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid
 from daskflow.jobs.evaluate import Evaluate
 from daskflow.operators.image.contrast import contrast
-from daskflow.operators.image.contrast.counts import CountLevels, count_levels
+from daskflow.operators.image.contrast.counts import CountLevels, counted_levels
 from daskflow.operators.image.contrast.patches import Sampling
 from daskflow.operators.image.contrast_levels import contrast_levels
 from daskflow.stores.memory import ArrayStore
@@ -32,12 +32,11 @@ class Watched(ArrayStore):
         return super()._read(box)
 
 
-def counted(volume, block, coverage, directory, bins=256):
-    grid = BlockGrid(volume.box, block, (0, 0, 0))
+def counted(volume, block, coverage, directory):
     sampling = Sampling(volume.box, coverage, 3, patch=(5, 6))
-    slabs = count_levels(volume.expression, grid, sampling, bins, "key")
-    run_here(slabs.stages, str(directory))
-    return np.concatenate([slabs.read(str(directory), slab) for slab in range(len(slabs.grid))]), sampling
+    levels, stages = counted_levels(volume.with_block(block), sampling)
+    run_here(stages, str(directory))
+    return levels.bind(str(directory)).read(volume.box), sampling
 
 
 @settings(max_examples=40)
@@ -51,7 +50,7 @@ def test_sampled_voxels_are_counted_once_in_any_blocks(tmp_path_factory, shape, 
     dtype, bins = kind
     array = np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
     volume = Volume.from_array(array, voxel_offset=OFFSET)
-    levels, sampling = counted(volume, block, coverage, tmp_path_factory.mktemp("scratch"), bins)
+    levels, sampling = counted(volume, block, coverage, tmp_path_factory.mktemp("scratch"))
     for z, found in enumerate(levels):
         parts = sampling.within(volume.box)[z + OFFSET[0]]
         sampled = np.concatenate([array[part.slices(volume.box)].ravel() for part in parts])
@@ -70,9 +69,9 @@ def test_every_voxel_is_read_once_and_what_is_not_sampled_as_little_as_may_be(tm
 
 def test_block_without_a_sample_reads_nothing(tmp_path):
     volume = Volume.from_array(np.ones((1, 10, 12), np.uint8))
-    grid = BlockGrid(volume.box, (1, 5, 6))
-    counting = CountLevels(grid, Sampling(volume.box, 0.25, 0, patch=(5, 6)), 256, "name")
-    task = Evaluate.into(volume.expression, counting).bind(str(tmp_path))
+    grid, sampling = BlockGrid(volume.box, (1, 5, 6)), Sampling(volume.box, 0.25, 0, patch=(5, 6))
+    levels, _ = counted_levels(volume, sampling)
+    task = Evaluate.into(volume.expression, CountLevels(levels, grid, sampling)).bind(str(tmp_path))
     read = [bool(task.read(box)[0]) for box in grid]
     assert read.count(True) == 1
     assert [task.estimate(box).bytes_read for box in grid] == [30 * found for found in read]
@@ -80,9 +79,9 @@ def test_block_without_a_sample_reads_nothing(tmp_path):
 
 def test_lost_records_are_named(tmp_path):
     volume = Volume.from_array(np.ones((1, 10, 12), np.uint8))
-    slabs = count_levels(volume.expression, volume.grid, Sampling(volume.box, 1, 0), 256, "key")
-    with pytest.raises(MissingChunkError, match="gone; delete the job's directory"):
-        slabs.read(str(tmp_path), 0)
+    levels, _ = counted_levels(volume, Sampling(volume.box, 1, 0))
+    with pytest.raises(JobError, match="missing; delete the job's directory"):
+        levels.bind(str(tmp_path)).read(volume.box)
 
 
 def test_deep_blocks_of_sixteen_bits_are_counted_in_shallower_ones(tmp_path):

@@ -12,16 +12,13 @@ from daskflow import __version__
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.fingerprint import token
-from daskflow.operators.image.contrast.counts import Slabs, count_levels, read_levels
-from daskflow.operators.image.contrast.levels import BINS
+from daskflow.operators.image.contrast.counts import CountedLevels, StoredLevels, counted_levels, stored_levels
 from daskflow.operators.image.contrast.patches import Sampling
-from daskflow.operators.image.contrast.place import grey_image, known_place, with_few_sections
-from daskflow.operators.image.contrast.stretch import limits_stage, limits_tables, stretch
+from daskflow.operators.image.contrast.place import grey_image, known_place
+from daskflow.operators.image.contrast.stretch import FindLimits, limits_tables, stretch
 from daskflow.operators.image.contrast.tables import look_up
 from daskflow.stores import kvstore
-from daskflow.volume import Flag, Volume, operator
-
-_LEVEL_BYTES = 2**25  # of the levels of a block
+from daskflow.volume import Flag, Stage, Volume, operator
 
 
 @operator(takes="image")
@@ -62,32 +59,19 @@ def contrast(
     clip = _fractions(clip_fraction)
     low, high = _range(volume, minval, maxval)
     sampling = Sampling(volume.box, coverage, seed)
-    slabs = _slabs(volume, sampling, levels)
-    key = token([__version__, slabs.name, clip])[:8]
-    tables = limits_tables(slabs, key)
-    stages = (*slabs.stages, limits_stage(slabs, tables, clip))
-    waiting = tables.waiting((*volume.expression.stages, *stages))
+    found, stages = _levels(volume, sampling, levels)
+    tables = limits_tables(found.grid, token([__version__, str(volume.grid), found.describe(), clip])[:8])
+    finding = Stage("find-limits", tables.grid, FindLimits(found, tables, clip), after=stages[-1:])
+    waiting = tables.waiting((*volume.expression.stages, *stages, finding))
     return look_up(volume, waiting, stretch, where=_limits_of, memory=_working, low=low, high=high)
 
 
-def _slabs(volume: Volume, sampling: Sampling, levels: str | os.PathLike[str] | None) -> Slabs:
-    bins = BINS[volume.dtype.name]
-    if levels is not None:
-        place = known_place(volume) if levels == "source" else kvstore.normalise(levels)
-        return read_levels(place, _in_blocks(volume).grid, bins, token([place, str(volume.grid)])[:8])
-    return counted_levels(volume, sampling)
-
-
-def counted_levels(volume: Volume, sampling: Sampling) -> Slabs:
-    """Return the stages that count the levels of a volume: the same ones for all that need the same levels."""
-    grid, expression = _in_blocks(volume).grid, volume.expression
-    key = token([__version__, expression.describe(), repr(sampling), grid.block, grid.origin])[:8]
-    return count_levels(expression, grid, sampling, BINS[volume.dtype.name], key)
-
-
-def _in_blocks(volume: Volume) -> Volume:
-    """Return the volume in the blocks whose levels are counted."""
-    return with_few_sections(volume, 8 * BINS[volume.dtype.name], _LEVEL_BYTES)
+def _levels(
+    volume: Volume, sampling: Sampling, levels: str | os.PathLike[str] | None
+) -> tuple[CountedLevels | StoredLevels, tuple[Stage, ...]]:
+    if levels is None:
+        return counted_levels(volume, sampling)
+    return stored_levels(volume, known_place(volume) if levels == "source" else kvstore.normalise(levels)), ()
 
 
 def _limits_of(box: BoundingBox) -> BoundingBox:

@@ -44,6 +44,10 @@ class Sampling:
         return BlockGrid(flat, (1, *self.patch))
 
     @property
+    def _whole(self) -> bool:
+        return self.count >= len(self._patches)
+
+    @property
     def count(self) -> int:
         """Patches drawn in each section."""
         return math.ceil(len(self._patches) * self.coverage - 1e-9)
@@ -66,9 +70,16 @@ class Sampling:
         """Return how many voxels of the section at z are sampled."""
         return sum(self._patches[patch].size for patch in self.patches(z))
 
+    def hull(self, box: BoundingBox) -> BoundingBox | None:
+        """Return the box around what is sampled of another; None when nothing is."""
+        if self._whole:
+            return box
+        parts = [part for section in self.within(box).values() for part in section]
+        return functools.reduce(BoundingBox.union, parts) if parts else None
+
     def within(self, box: BoundingBox) -> dict[int, list[BoundingBox]]:
         """Return the parts of `box` that are sampled, by section."""
-        if self.count >= len(self._patches):
+        if self._whole:
             return {z: [_section(box, z)] for z in range(box.start[0], box.stop[0])}
         (_, y0, x0), (_, y1, x1) = box.start, box.stop
         near = set(self._patches.touching(BoundingBox((0, y0, x0), (1, y1, x1))))

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.operators.image.contrast.counts import Slabs
+from daskflow.operators.image.contrast.counts import CountedLevels, StoredLevels
 from daskflow.operators.image.contrast.levels import Counts
 from daskflow.operators.image.contrast.tables import Tables
-from daskflow.volume import BlockResult, Estimate, Stage, Task
+from daskflow.stores import kvstore
+from daskflow.volume import BlockResult, Estimate, Task
 
 Array = npt.NDArray[Any]
 
@@ -75,30 +76,32 @@ def stretch(
     return result.reshape(array.shape)
 
 
-def limits_tables(slabs: Slabs, key: str) -> Tables:
-    """Return the tables in which limits are kept: shape (z, 1, 2), lower and upper."""
-    (first, _, _), (last, _, _) = slabs.grid.box.start, slabs.grid.box.stop
-    assert slabs.grid.origin is not None
-    box = BoundingBox((first, 0, 0), (last, 1, 2))
-    grid = BlockGrid(box, (slabs.grid.block[0], 1, 2), (slabs.grid.origin[0], 0, 0))
+def limits_tables(slabs: BlockGrid, key: str) -> Tables:
+    """Return the tables in which the limits of slabs of sections are kept: shape (z, 1, 2), lower and upper."""
+    assert slabs.origin is not None
+    box = BoundingBox((slabs.box.start[0], 0, 0), (slabs.box.stop[0], 1, 2))
+    grid = BlockGrid(box, (slabs.block[0], 1, 2), (slabs.origin[0], 0, 0))
     return Tables(f"limits-{key}", grid, np.dtype(np.int32))
 
 
-def limits_stage(slabs: Slabs, tables: Tables, clip: tuple[float, float]) -> Stage:
-    """Return the stage that finds the limits of every section from its levels."""
-    return Stage("find-limits", tables.grid, _FindLimits(slabs, tables, clip), after=slabs.stages[-1:])
-
-
 @dataclass(frozen=True)
-class _FindLimits(Task):
-    slabs: Slabs
+class FindLimits(Task):
+    """Find the limits of every section from its levels.
+
+    Attributes:
+        levels: of all sections.
+        tables: take the limits.
+        clip: fractions cut off at the dark and at the bright end.
+        directory: URL of the scratch directory, once bound.
+    """
+
+    levels: CountedLevels | StoredLevels
     tables: Tables
     clip: tuple[float, float]
     directory: str = ""
 
     def read(self, box: BoundingBox) -> Counts:
-        (slab,) = self.tables.grid.touching(box)
-        return self.slabs.read(self.directory, slab)
+        return self.levels.read(box)
 
     def compute(self, box: BoundingBox, inputs: Counts) -> Array:
         return np.array([limits(counts, self.clip) for counts in inputs], np.int32).reshape(box.shape)
@@ -108,7 +111,11 @@ class _FindLimits(Task):
         return BlockResult()
 
     def estimate(self, box: BoundingBox) -> Estimate:
-        return Estimate(memory=2 * 8 * self.slabs.bins * box.shape[0])
+        return Estimate(memory=2 * 8 * self.levels.bins * box.shape[0])
+
+    def check(self) -> None:
+        self.levels.check()
+        kvstore.check_writable(self.directory)
 
     def describe(self) -> dict[str, Any]:
-        return {"levels": self.slabs.name, "clip": list(self.clip)}
+        return {**self.levels.describe(), "clip": list(self.clip)}
