@@ -34,8 +34,6 @@ def test_pieces_of_an_axis_hold_every_member_of_every_tile_as_often_as_it_occurs
             assert part.size == 0 or first <= tile < last
             found += part.tolist()
         assert sorted(found) == expected
-        low, high = axis.voxels_of(tile, tile + 1)
-        assert (low, high) == (min(expected), max(expected) + 1)
 
 
 @given(AXES)
@@ -59,16 +57,12 @@ def test_counts_of_a_whole_section_are_the_histograms_of_its_padded_tiles(size, 
     section = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
     box = BoundingBox((3, -4, 5), (4, -4 + size[0], 5 + size[1]))
     tiles = Tiles(box, count)
-    record = count_tiles(section[None], box, tiles)
+    numbers, counts = count_tiles(section[None], box, tiles)
+    assert numbers.tolist() == list(range(count[0] * count[1]))
     rows, columns = (padded(axis) if axis.padded else np.arange(axis.length) for axis in tiles.axes)
     whole = section[np.ix_(rows, columns)]
-    start = 0
     for i in range(count[0]):
         for j in range(count[1]):
             high, wide = tiles.axes[0].size, tiles.axes[1].size
             tile = whole[i * high : (i + 1) * high, j * wide : (j + 1) * wide]
-            stop = record["ends"][0, i, j]
-            found = np.zeros(256, int)
-            found[record["values"][start:stop]] = record["counts"][start:stop]
-            np.testing.assert_array_equal(found, np.bincount(tile.ravel(), minlength=256))
-            start = stop
+            np.testing.assert_array_equal(counts[0, i, j], np.bincount(tile.ravel(), minlength=256))

@@ -14,7 +14,7 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.fingerprint import token
 from daskflow.operators.image.clahe.equalize import equalize
-from daskflow.operators.image.clahe.stages import Equalizing
+from daskflow.operators.image.clahe.stages import equalizing
 from daskflow.operators.image.clahe.tiles import Tiles
 from daskflow.operators.image.contrast.place import grey_image, with_few_sections
 from daskflow.operators.image.contrast.tables import look_up
@@ -55,9 +55,9 @@ def clahe(
     volume = with_few_sections(volume, _table_bytes(volume, tiles), _TABLE_BYTES)
     expression, grid = volume.expression, volume.grid
     key = token([__version__, expression.describe(), grid.block, grid.origin, tiles.describe(), clip_limit])[:8]
-    equalizing = Equalizing(grid, volume.dtype, tiles, float(clip_limit), key)
-    waiting = equalizing.tables.waiting((*expression.stages, *equalizing.stages(expression)))
-    where = functools.partial(_tables_of, tiles=tiles, bins=equalizing.bins)
+    tables, stages = equalizing(volume, tiles, float(clip_limit), key)
+    where = functools.partial(_tables_of, tiles=tiles, bins=int(np.iinfo(volume.dtype).max) + 1)
+    waiting = tables.waiting((*expression.stages, *stages))
     return look_up(volume, waiting, equalize, where=where, memory=_working, tiles=tiles)
 
 
@@ -70,9 +70,7 @@ def _grid(tile_grid: Sequence[int]) -> tuple[int, int]:
 
 def _table_bytes(volume: Volume, tiles: Tiles) -> int:
     """Return the bytes of the tables that one section of a block may be looked up in."""
-    _, *block = volume.block
-    near = [min(count, size // axis.size + 2) for count, size, axis in zip(tiles.count, block, tiles.axes, strict=True)]
-    return math.prod(near) * (int(np.iinfo(volume.dtype).max) + 1) * volume.dtype.itemsize
+    return tiles.near(volume.block) * (int(np.iinfo(volume.dtype).max) + 1) * volume.dtype.itemsize
 
 
 def _tables_of(box: BoundingBox, tiles: Tiles, bins: int) -> BoundingBox:

@@ -11,13 +11,14 @@ mirroring without the edge voxel, up to the next multiple (and by a whole multip
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.geometry import BoundingBox
+from daskflow.geometry import BoundingBox, Zyx
 from daskflow.volume.option import Option
 
 Indices = npt.NDArray[np.int64]
@@ -52,6 +53,24 @@ class Tiles(Option):
         """Return where a box begins and ends along y and along x, counted from the section's corner."""
         (_, y0, x0), (_, y1, x1), (_, y, x) = box.start, box.stop, self.box.start
         return (y0 - y, y1 - y), (x0 - x, x1 - x)
+
+    def touched(self, box: BoundingBox) -> BoundingBox:
+        """Return the sections of a box and the tiles that have voxels in it (z, tiles along y, tiles along x)."""
+        (top, bottom), (left, right) = (
+            axis.touched(*ends) for axis, ends in zip(self.axes, self.local(box), strict=True)
+        )
+        return BoundingBox((box.start[0], top, left), (box.stop[0], bottom, right))
+
+    def numbers(self, tiles: BoundingBox) -> Indices:
+        """Return the numbers of some tiles of some sections, in their order."""
+        (z0, y0, x0), (z1, y1, x1) = tiles.start, tiles.stop
+        z, y, x = np.ogrid[z0 - self.box.start[0] : z1 - self.box.start[0], y0:y1, x0:x1]
+        return ((z * self.count[0] + y) * self.count[1] + x).ravel()
+
+    def near(self, block: Zyx) -> int:
+        """Return how many tiles of a section the voxels of a block may be interpolated from, at most."""
+        sides = zip(self.axes, block[1:], strict=True)
+        return math.prod(min(axis.count, size // axis.size + 2) for axis, size in sides)
 
     def describe(self) -> Any:
         """Return what the tiles are, as JSON."""
@@ -108,11 +127,6 @@ class TileAxis:
     @staticmethod
     def _within(places: Indices, start: int, stop: int) -> npt.NDArray[np.bool_]:
         return (start <= places) & (places < stop)
-
-    def voxels_of(self, first: int, last: int) -> tuple[int, int]:
-        """Return the range of voxels that hold all members of the tiles from `first` up to `last`, itself outside."""
-        sources = self._sources(first * self.size, last * self.size)
-        return int(sources.min()), int(sources.max()) + 1
 
     def between(self, start: int, stop: int) -> tuple[Indices, Indices, Weights, Weights]:
         """Return, for the voxels from `start` to `stop`, the tiles whose centres they lie between, and their weights.

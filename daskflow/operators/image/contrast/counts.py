@@ -1,7 +1,4 @@
-"""Stages that count the grey levels of every section: each block is read once, and a table adds the counts up.
-
-A row of the table is a page: how often 256 neighbouring grey values occur in one section.
-"""
+"""Stages that count the grey levels of every section: each block is read once, and a table adds the counts up."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import Evaluate
 from daskflow.jobs.fingerprint import token
+from daskflow.operators.image.contrast.histograms import Histograms
 from daskflow.operators.image.contrast.levels import (
     BINS,
     Counts,
@@ -26,15 +24,12 @@ from daskflow.operators.image.contrast.levels import (
 from daskflow.operators.image.contrast.patches import Sampling
 from daskflow.operators.image.contrast.place import with_few_sections
 from daskflow.scratch.records import Arrays
-from daskflow.scratch.tables import Table
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Stage, Task, Volume, in_order
 from daskflow.volume.node import Array
 from daskflow.volume.stage import Bound
 
-PAGE = 256
 _LEVEL_BYTES = 2**25  # of the levels of a block
-_MERGED_BYTES = 2**27  # of the levels of blocks that are merged at once
 
 
 @dataclass(frozen=True)
@@ -71,43 +66,32 @@ class CountedLevels(Bound):
     """The levels of all sections, which stages count.
 
     Attributes:
-        table: the pages.
+        histograms: of the sections, numbered from the first one.
         grid: as in `StoredLevels`.
-        bins: grey values that the dtype has.
-        directory: URL of the scratch directory, once bound.
     """
 
-    table: Table
+    histograms: Histograms
     grid: BlockGrid
-    bins: int
-    directory: str = ""
 
-    def _pages(self, box: BoundingBox) -> Array:
-        """Return the keys of all pages of the sections of a box."""
-        first, last = (z - self.grid.box.start[0] for z in (box.start[0], box.stop[0]))
-        return np.arange(first * (self.bins // PAGE), last * (self.bins // PAGE), dtype=np.uint64)
+    @property
+    def bins(self) -> int:
+        """Grey values that the dtype has."""
+        return self.histograms.bins
 
-    def rows(self, box: BoundingBox, counts: Counts) -> Arrays:
-        """Return the rows of counts of the sections of a box, shape (sections, bins)."""
-        pages = counts.reshape(-1, PAGE)
-        present = pages.any(axis=1)
-        return {"pages": self._pages(box)[present], "counts": pages[present]}
+    def numbers(self, box: BoundingBox) -> range:
+        """Return the numbers of the sections of a box."""
+        return range(box.start[0] - self.grid.box.start[0], box.stop[0] - self.grid.box.start[0])
 
     def read(self, box: BoundingBox) -> Counts:
-        """Return the counts of the sections of a box after the stages ran, shape (sections, bins).
-
-        Raises:
-            JobError: they are gone.
-        """
-        counts: Counts = self.table.of(self.directory, self._pages(box))["counts"]
-        return counts.reshape(-1, self.bins)
+        """Return the counts of the sections of a box after the stages ran, shape (sections, bins)."""
+        return self.histograms.read(self.numbers(box))
 
     def check(self) -> None:
         """Nothing can be known to fail."""
 
     def describe(self) -> dict[str, Any]:
         """Return which count it is."""
-        return {"levels": self.table.name}
+        return {"levels": self.histograms.table.name}
 
 
 def stored_levels(volume: Volume, source: str) -> StoredLevels:
@@ -119,11 +103,10 @@ def counted_levels(volume: Volume, sampling: Sampling) -> tuple[CountedLevels, t
     """Return the levels of a volume and the stages that count them: the same for all that need the same levels."""
     grid, expression, bins = _in_blocks(volume).grid, volume.expression, BINS[volume.dtype.name]
     key = token([__version__, expression.describe(), repr(sampling), grid.block, grid.origin])[:8]
-    fan_in = max(2, min(64, _MERGED_BYTES // (8 * bins * grid.block[0])))
-    table = Table(f"levels-{key}", len(grid), {"pages": "key", "counts": "sum"}, fan_in=fan_in)
-    levels = CountedLevels(table, _slabs_of(grid), bins)
+    histograms = Histograms.named(f"levels-{key}", len(grid), bins, grid.block[0])
+    levels = CountedLevels(histograms, _slabs_of(grid))
     counting = Stage("count-levels", grid, Evaluate.into(expression, CountLevels(levels, grid, sampling)))
-    return levels, in_order((counting, *table.stages()), after=expression.stages)
+    return levels, in_order((counting, *histograms.table.stages()), after=expression.stages)
 
 
 def _in_blocks(volume: Volume) -> Volume:
@@ -168,11 +151,12 @@ class CountLevels(Consumer):
                 for part in parts:
                     values = array[part.slices(hull)].ravel()
                     counts[z - box.start[0]] += np.bincount(values, minlength=self.levels.bins)
-        return self.levels.rows(box, counts)
+        return self.levels.histograms.rows(self.levels.numbers(box), counts)
 
     def write(self, box: BoundingBox, outputs: Arrays) -> BlockResult:
         (index,) = self.grid.touching(box)
-        self.levels.table.write(self.levels.directory, index, outputs)
+        histograms = self.levels.histograms
+        histograms.table.write(histograms.directory, index, outputs)
         return BlockResult()
 
     def further(self, box: BoundingBox) -> Estimate:
@@ -183,7 +167,7 @@ class CountLevels(Consumer):
         return Estimate(memory=section + 2 * 8 * self.levels.bins * box.shape[0])
 
     def check(self) -> None:
-        kvstore.check_writable(self.levels.directory)
+        kvstore.check_writable(self.levels.histograms.directory)
 
     def describe(self) -> dict[str, Any]:
         sampling = self.sampling
@@ -229,4 +213,4 @@ class StoreLevels(Task):
         return all(kvstore.exists(levels_url(self.target, z)) for z in sections)
 
     def describe(self) -> dict[str, Any]:
-        return {"store": self.levels.table.name, "in": kvstore.redact(self.target)}
+        return {"store": self.levels.histograms.table.name, "in": kvstore.redact(self.target)}
