@@ -1,7 +1,7 @@
 """Rows sorted by key in one object, of which those between two keys are read alone.
 
 object     rows 0-499 | rows 500-999 | rows 1000-1499 | ...     each a record by itself
-index      of each the first key, a sample with the rows it stands for, and the end in bytes
+index      of each the first key and the end in bytes; a sample of all keys
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from daskflow.stores import kvstore
 
 Keys = npt.NDArray[np.uint64]
 
-_PARTS = 256  # of a run, unless they would have fewer rows than this:
+_PARTS = 256  # that a run is written in, if they have as many rows as the next number; also keys of its sample
 _ROWS = 64
 _SHIFT = (5**0.5 - 1) / 2
 
@@ -28,21 +28,19 @@ def write_run(
     directory: str, stage: str, number: int, keys: Sequence[str], rows: Mapping[str, npt.NDArray[Any]]
 ) -> None:
     """Store rows, sorted by the columns that `keys` names; other arguments as for `write_record`."""
-    count = len(rows[keys[0]])
+    names = np.stack([rows[name] for name in keys], axis=1)
+    count = len(names)
     step = max(_ROWS, -(-count // _PARTS))
-    shift = int(number * _SHIFT % 1 * step)  # so that the samples of runs that are alike are not
-    starts = np.unique([0, *range(shift, count, step)])
-    parts = [
-        encode({name: column[at:end] for name, column in rows.items()})
-        for at, end in itertools.pairwise([*starts.tolist(), count])
-    ]
+    starts = range(0, max(1, count), step)
+    parts = [encode({name: column[at : at + step] for name, column in rows.items()}) for at in starts]
     kvstore.write_bytes(record_url(directory, stage, number), b"".join(parts))
-    names, weights = np.stack([rows[name] for name in keys], axis=1), np.diff(starts, append=count)[:count]
+    samples = min(count, _PARTS)
+    shift = number * _SHIFT % 1  # so that the samples of runs that are alike are not
     index = {
-        "first": names[starts[:count]],
-        "keys": names[starts[:count] + weights // 2],
-        "weights": weights,
+        "first": names[::step],
         "ends": np.cumsum([len(part) for part in parts]),
+        "keys": names[((np.arange(samples) + shift) * count / max(1, samples)).astype(np.int64)],
+        "weights": np.full(samples, count / max(1, samples)),
     }
     write_record(directory, index_of(stage), number, index)
 

@@ -69,8 +69,8 @@ def test_ten_million_blocks_take_a_tree_of_four():
 
     one = LabelCounts(BlockGrid(box, (512, 512, 512)), "key")
 
-    assert len(one.table.levels) == 4
-    tasks = [groups * buckets for groups, buckets, _ in one.table.levels]
+    tasks = [groups * buckets for groups, buckets in one.table.levels[1:]]
+    assert len(tasks) == 4
     assert max(tasks) <= 2 * len(one.grid) / 64
 
 
