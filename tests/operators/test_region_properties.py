@@ -1,5 +1,3 @@
-import contextlib
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +5,7 @@ from hypothesis import strategies as st
 from skimage.measure import regionprops_table
 
 from daskflow.clusters import Threads
-from daskflow.errors import GeometryError, JobError, MissingDependencyError, ParameterError
+from daskflow.errors import GeometryError, MissingDependencyError, ParameterError
 from daskflow.jobs.tabulate import Tabulate
 from daskflow.layers.remove import plan_removal
 from daskflow.operators.segmentation.region_properties import region_properties
@@ -114,25 +112,14 @@ def test_orientation_is_that_of_a_rod(tmp_path):
 
 @settings(max_examples=6, deadline=None)
 @given(BLOCKS, st.integers(0, 99), st.sampled_from([Tabulate, Merge]))
-def test_an_interrupted_run_goes_on(tmp_path_factory, block, seed, broken):
+def test_an_interrupted_run_goes_on(tmp_path_factory, run_twice, block, seed, broken):
     directory, arrays = tmp_path_factory.mktemp("regions"), blobs((9, 9, 9), seed)
     whole, _ = measured(directory / "whole.csv", *arrays)
-    write, left = broken.write, [seed % 3]
-
-    def fail(task, box, outputs):
-        left[0] -= 1
-        if left[0] < 0:
-            raise RuntimeError("a block is lost")
-        return write(task, box, outputs)
 
     job = region_properties(
         *(Volume.from_array(a, voxel_size=SIZE).with_block(block) for a in arrays), output=directory / "cut.csv"
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(broken, "write", fail)
-        with contextlib.suppress(JobError):
-            job.run(Threads(1), progress=False, retries=0, fail_fast=True)
-    assert job.run(Threads(1), progress=False, retry_failed=True).ok
+    run_twice(job, broken, seed % 3)
 
     assert (directory / "cut.csv").read_text() == whole
     assert job.run(Threads(1), progress=False).already_done

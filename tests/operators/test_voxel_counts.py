@@ -1,4 +1,3 @@
-import contextlib
 import json
 
 import numpy as np
@@ -7,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskflow.clusters import Threads
-from daskflow.errors import JobError, ParameterError
+from daskflow.errors import ParameterError
 from daskflow.jobs.tabulate import Tabulate
 from daskflow.operators.segmentation.voxel_counts import voxel_counts
 from daskflow.operators.stores.open import open as open_volume
@@ -51,24 +50,12 @@ def test_fifty_labels_are_counted_as_numpy_counts_them_with_background(tmp_path)
 
 @settings(max_examples=10, deadline=None)
 @given(st.tuples(*[st.integers(3, 20)] * 3), st.integers(0, 2**32 - 1), st.sampled_from([Tabulate, Merge]))
-def test_any_blocks_and_any_interruption_give_the_same_file(tmp_path_factory, block, seed, broken):
+def test_any_blocks_and_any_interruption_give_the_same_file(tmp_path_factory, run_twice, block, seed, broken):
     directory = tmp_path_factory.mktemp("counts")
     voxels = fifty(seed=seed) * np.uint64(2**57)
     url = layer(directory, voxels)
     job = voxel_counts(open_volume(url).with_block(block), output=str(directory / "table.csv"))
-    write, left = broken.write, [seed % 3]
-
-    def fail(task, box, outputs):
-        left[0] -= 1
-        if left[0] < 0:
-            raise RuntimeError("a block is lost")
-        return write(task, box, outputs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(broken, "write", fail)
-        with contextlib.suppress(JobError):
-            job.run(Threads(1), progress=False, retries=0, fail_fast=True)
-    assert job.run(Threads(2), progress=False, retry_failed=True).ok
+    run_twice(job, broken, seed % 3)
 
     labels, times = np.unique(voxels, return_counts=True)
     assert counts(url) == dict(zip(labels.tolist(), times.tolist(), strict=True))
