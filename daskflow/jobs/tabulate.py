@@ -71,4 +71,5 @@ class Tabulate(Consumer):
 
     def describe(self) -> dict[str, Any]:
         found = f"{self.find.__module__}.{self.find.__qualname__}"
-        return {"finds": found, "parameters": dict(self.parameters), "columns": dict(self.table.columns)}
+        table = {"table": self.table.name, "columns": dict(self.table.columns)}
+        return {"finds": found, "parameters": dict(self.parameters), **table}

@@ -63,8 +63,12 @@ def encode(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     if any(array.dtype.hasobject for array in ordered.values()):
         raise ValueError("records hold no Python objects, as these would have to be pickled")
     head = json.dumps([(name, array.dtype.str, array.shape) for name, array in ordered.items()]).encode()
-    body = b"".join([len(head).to_bytes(8, "little"), head, *(array.tobytes() for array in ordered.values())])
-    return _CHECK.pack(_MAGIC, zlib.crc32(body)) + body
+    body: list[Any] = [len(head).to_bytes(8, "little"), head]
+    body += [array.reshape(-1).view(np.uint8).data for array in ordered.values()]
+    check = 0
+    for part in body:
+        check = zlib.crc32(part, check)
+    return b"".join([_CHECK.pack(_MAGIC, check), *body])
 
 
 def decode(data: bytes | memoryview, url: str) -> Arrays:
