@@ -12,10 +12,12 @@ from daskflow.jobs import Job, Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
+from daskflow.jobs.tabulate import Tabulate
 from daskflow.operators import options
-from daskflow.operators.image.roi.boxes import LabelBoxes
+from daskflow.operators.image.roi.boxes import COLUMNS, LabelBoxes, boxes_in, boxes_of
 from daskflow.operators.image.roi.tissue import tissue
 from daskflow.operators.segmentation.connected_components import connected_components
+from daskflow.scratch.tables import Table
 from daskflow.stores.precomputed_rois import write_rois
 from daskflow.volume import Flag, Volume, operator
 from daskflow.volume.output import Output
@@ -77,10 +79,11 @@ def roi(
     )
     pieces = connected_components(slabs, connectivity=26)
     key = token([__version__, pieces.expression.describe(), pieces.block, dust])[:8]
-    search = LabelBoxes(pieces.grid, key, dust)
-    stages = (*pieces.expression.stages, *search.stages(pieces.expression))
+    table = Table(f"boxes-{key}", len(pieces.grid), COLUMNS)
+    search = Tabulate(table, pieces.grid, boxes_of, memory=4).stages("find-boxes", pieces.expression)
+    stages = (*pieces.expression.stages, *search)
     url = _layer(volume)
-    found = StateBoxes(search, level.spec, _finest(volume), (1, window, window), url)
+    found = StateBoxes(table, dust, level.spec, _finest(volume), (1, window, window), url)
     if url is None:
         return Job(stages, None, name="regions of interest", finish=(found,))
     makes = (Output(url, "regions of interest"),)
@@ -93,14 +96,16 @@ class StateBoxes(Finish):
     """Put the boxes into the report and into the info of the layer.
 
     Attributes:
-        search: what was searched.
+        table: the boxes of the pieces.
+        dust: pieces of fewer voxels are left out.
         level: the level whose voxels were averaged and searched.
         finest: the level in whose voxels boxes are stated.
         window: voxels of the level per voxel that was searched (zyx).
         layer: URL of a precomputed layer, or None.
     """
 
-    search: LabelBoxes
+    table: Table
+    dust: int
     level: VolumeSpec
     finest: VolumeSpec
     window: Zyx
@@ -109,7 +114,7 @@ class StateBoxes(Finish):
 
     def __call__(self, report: Report, directory: str) -> None:
         """State the boxes that the job in `directory` has found."""
-        found = self.search.boxes(JobDirectory(directory).scratch)
+        found = boxes_in(self.table, JobDirectory(directory).scratch, self.dust)
         boxes = [self._on_the_finest(box) for box in found]
         report.results["rois"] = [str(box) for box in boxes]
         if self.layer is not None:

@@ -1,57 +1,33 @@
-"""The passes that find how many voxels every label has and in which box they lie."""
+"""How many voxels every label has, and in which box they lie."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.jobs.tabulate import Tabulate
+from daskflow.geometry import BoundingBox
 from daskflow.scratch.records import Arrays
 from daskflow.scratch.tables import How, Table
-from daskflow.volume import Expression, Stage
 
 COLUMNS: dict[str, How] = {"labels": "key", "counts": "sum", "starts": "min", "stops": "max"}
 
 
-@dataclass(frozen=True)
-class LabelBoxes:
-    """One search for the boxes of labels.
+def boxes_in(table: Table, directory: str, dust: int) -> list[BoundingBox]:
+    """Return the boxes of the labels that have as many voxels as `dust`, sorted by where they start (zyx).
 
-    Attributes:
-        grid: the blocks.
-        key: tells its records from those of another search in the same job.
-        dust: labels of fewer voxels are left out.
+    Args:
+        table: columns as in `COLUMNS`.
+        directory: URL of the scratch data of the job in which its stages have run.
+        dust: voxels.
     """
-
-    grid: BlockGrid
-    key: str
-    dust: int = 0
-
-    @property
-    def table(self) -> Table:
-        """The columns `labels`, `counts`, `starts` and `stops`."""
-        return Table(f"boxes-{self.key}", len(self.grid), COLUMNS)
-
-    def stages(self, expression: Expression) -> tuple[Stage, ...]:
-        """Return all passes, in order; those that the expression waits for not included.
-
-        Args:
-            expression: gives the labels; one output.
-        """
-        return Tabulate(self.table, self.grid, boxes_of, memory=4).stages("find-boxes", expression)
-
-    def boxes(self, directory: str) -> list[BoundingBox]:
-        """Return the boxes of the labels, sorted by where they start (zyx)."""
-        boxes = []
-        for rows in self.table.tables(directory):
-            kept = rows["counts"] >= self.dust
-            pairs = zip(rows["starts"][kept].tolist(), rows["stops"][kept].tolist(), strict=True)
-            boxes += [BoundingBox((a, b, c), (d, e, f)) for (a, b, c), (d, e, f) in pairs]
-        return sorted(boxes, key=lambda box: box.start)
+    boxes = []
+    for rows in table.tables(directory):
+        kept = rows["counts"] >= dust
+        pairs = zip(rows["starts"][kept].tolist(), rows["stops"][kept].tolist(), strict=True)
+        boxes += [BoundingBox((a, b, c), (d, e, f)) for (a, b, c), (d, e, f) in pairs]
+    return sorted(boxes, key=lambda box: box.start)
 
 
 def boxes_of(box: BoundingBox, array: npt.NDArray[Any]) -> Arrays:

@@ -14,7 +14,7 @@ from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
 from daskflow.operators import options
-from daskflow.operators.segmentation.evaluate_segmentation.stages import Evaluation
+from daskflow.operators.segmentation.evaluate_segmentation.stages import evaluation, scores_in
 from daskflow.stores import kvstore
 from daskflow.volume import Expression, Flag, Volume, operator
 from daskflow.volume.output import Output
@@ -55,12 +55,11 @@ def evaluate_segmentation(
     expression = Expression([segmentation.node, groundtruth.node])
     grid = segmentation.grid
     key = token([__version__, expression.describe(), grid.block, grid.origin])[:8]
-    evaluation = Evaluation(grid, key)
-    stages, name = (*expression.stages, *evaluation.stages(expression)), "evaluate segmentation"
+    stages, name = (*expression.stages, *evaluation(expression, grid, key)), "evaluate segmentation"
     if output is None:
-        return Job(stages, None, name=name, finish=(Score(evaluation, None),))
+        return Job(stages, None, name=name, finish=(Score(key, None),))
     location = kvstore.normalise(os.fspath(output))
-    finish, makes = (Score(evaluation, location),), (Output(location, "table"),)
+    finish, makes = (Score(key, location),), (Output(location, "table"),)
     return Job(stages, f"{location}.daskflow/", name=name, finish=finish, makes=makes)
 
 
@@ -69,17 +68,17 @@ class Score(Finish):
     """Turn the table of the whole into scores, once a job has counted it.
 
     Attributes:
-        evaluation: what was compared.
+        key: of the evaluation.
         output: URL of the JSON file the scores are written to, or None.
     """
 
-    evaluation: Evaluation
+    key: str
     output: str | None
     reads_scratch = True
 
     def __call__(self, report: Report, directory: str) -> None:
         """Add the scores to the report of the job in `directory`."""
-        found = self.evaluation.scores(JobDirectory(directory).scratch)
+        found = scores_in(JobDirectory(directory).scratch, self.key)
         report.results["scores"] = found
         if self.output is not None:
             kvstore.write_bytes(self.output, json.dumps(found, indent=1).encode())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,43 +21,31 @@ from daskflow.scratch.tables import Table
 from daskflow.volume import Expression, Stage
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """One evaluation: which voxels are compared, block by block, and under which name the counts are kept.
+def evaluation(expression: Expression, grid: BlockGrid, key: str) -> tuple[Stage, ...]:
+    """Return all passes, in order: the voxels that each pair of segments shares, those of the segments, and the sums.
 
-    Attributes:
+    Args:
+        expression: its outputs are the segmentation and the truth.
         grid: the blocks.
-        key: tells its records from those of another evaluation in the same job.
+        key: tells the records from those of another evaluation in the same job.
     """
+    pairs = Table(f"overlaps-{key}", len(grid), PAIRS)
+    for name, by in (("segments", by_segment), ("truths", by_truth)):
+        sizes = Table(f"{name}-{key}", pairs.ranges, SIZES)
+        pairs = pairs.into(by, sizes.into(sums_of_sizes, _adding(name, key, sizes.ranges)))
+    pairs = pairs.into(sums_of_pairs, _adding("overlaps", key, pairs.ranges))
+    return Tabulate(pairs, grid, overlaps_of).stages("count-overlaps", expression)
 
-    grid: BlockGrid
-    key: str
 
-    @functools.cached_property
-    def overlaps(self) -> Table:
-        """The voxels that each pair of segments shares; its ranges become tables of the segments of either volume."""
-        pairs = Table(f"overlaps-{self.key}", len(self.grid), PAIRS)
-        for name, by in (("segments", by_segment), ("truths", by_truth)):
-            sizes = Table(f"{name}-{self.key}", pairs.ranges, SIZES)
-            pairs = pairs.into(by, sizes.into(sums_of_sizes, self._adding(name, sizes.ranges)))
-        return pairs.into(sums_of_pairs, self._adding("overlaps", pairs.ranges))
+def scores_in(directory: str, key: str) -> dict[str, float]:
+    """Return the scores of the whole, after the stages ran with their scratch data below the URL `directory`."""
+    records = (_adding(name, key, 1).result(directory) for name in ("overlaps", "segments", "truths"))
+    return scores_of(*({name: int(str(value)) for name, value in record.items()} for record in records))
 
-    def stages(self, expression: Expression) -> tuple[Stage, ...]:
-        """Return all passes, in order.
 
-        Args:
-            expression: its outputs are the segmentation and the truth.
-        """
-        return Tabulate(self.overlaps, self.grid, overlaps_of).stages("count-overlaps", expression)
-
-    def scores(self, directory: str) -> dict[str, float]:
-        """Return the scores of the whole, after the stages ran with their scratch data below the URL `directory`."""
-        records = (self._adding(name, 1).result(directory) for name in ("overlaps", "segments", "truths"))
-        return scores_of(*({name: int(str(value)) for name, value in record.items()} for record in records))
-
-    def _adding(self, name: str, ranges: int) -> Reduce:
-        """Return the passes that add the sums of the ranges of a table up."""
-        return Reduce(f"sum-{name}-{self.key}", f"sums-{name}-{self.key}", ranges, add_sums)
+def _adding(name: str, key: str, ranges: int) -> Reduce:
+    """Return the passes that add the sums of the ranges of a table up."""
+    return Reduce(f"sum-{name}-{key}", f"sums-{name}-{key}", ranges, add_sums)
 
 
 def sums_of_pairs(rows: Arrays) -> Arrays:
