@@ -55,10 +55,9 @@ def clahe(
     volume = with_few_sections(volume, _table_bytes(volume, tiles), _TABLE_BYTES)
     expression, grid = volume.expression, volume.grid
     key = token([__version__, expression.describe(), grid.block, grid.origin, tiles.describe(), clip_limit])[:8]
-    tables, stages = equalizing(volume, tiles, float(clip_limit), key)
+    tables = equalizing(volume, tiles, float(clip_limit), key)
     where = functools.partial(_tables_of, tiles=tiles, bins=int(np.iinfo(volume.dtype).max) + 1)
-    waiting = tables.waiting((*expression.stages, *stages))
-    return look_up(volume, waiting, equalize, where=where, memory=_working, tiles=tiles)
+    return look_up(volume, tables, equalize, where=where, memory=_working, tiles=tiles)
 
 
 def _grid(tile_grid: Sequence[int]) -> tuple[int, int]:

@@ -9,24 +9,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import Evaluate
+from daskflow.jobs.sinks import ScratchSink
 from daskflow.operators.image.clahe.equalize import equalizing_tables
 from daskflow.operators.image.clahe.tiles import Tiles
 from daskflow.operators.image.contrast.histograms import Histograms
-from daskflow.operators.image.contrast.tables import Tables
+from daskflow.operators.image.contrast.tables import waiting
 from daskflow.scratch.records import Arrays
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Stage, Task, Volume, in_order
+from daskflow.volume.node import Waiting
 
 Array = npt.NDArray[Any]
 
 _COUNTS = 2**22  # held at once while tables are made
 
 
-def equalizing(volume: Volume, tiles: Tiles, clip_limit: float, key: str) -> tuple[Tables, tuple[Stage, ...]]:
-    """Return the tables of a volume's tiles, and the stages that make them.
+def equalizing(volume: Volume, tiles: Tiles, clip_limit: float, key: str) -> Waiting:
+    """Return the tables of a volume's tiles, once stages have made them.
 
     Args:
         volume: the voxels, uint8 or uint16, in the blocks in which they are counted.
@@ -36,15 +38,16 @@ def equalizing(volume: Volume, tiles: Tiles, clip_limit: float, key: str) -> tup
     """
     grid, bins = volume.grid, int(np.iinfo(volume.dtype).max) + 1
     histograms = Histograms.named(f"tile-levels-{key}", len(grid), bins, grid.block[0] * tiles.near(grid.block))
-    tables = Tables(f"tile-tables-{key}", _grid_of_tables(grid, tiles, bins), volume.dtype)
+    blocks = _grid_of_tables(grid, tiles, bins)
+    tables = ScratchSink(f"tile-tables-{key}", VolumeSpec(blocks.box, volume.dtype), blocks.block)
     counting = Stage("count-tiles", grid, Evaluate.into(volume.expression, _CountTiles(histograms, grid, tiles)))
-    making = Stage("make-tables", tables.grid, _MakeTables(histograms, tables, tiles, clip_limit))
-    return tables, in_order((counting, *histograms.table.stages(), making), after=volume.expression.stages)
+    making = Stage("make-tables", blocks, _MakeTables(histograms, tables, tiles, clip_limit))
+    before = volume.expression.stages
+    return waiting(tables, (*before, *in_order((counting, *histograms.table.stages(), making), after=before)))
 
 
 def _grid_of_tables(grid: BlockGrid, tiles: Tiles, bins: int) -> BlockGrid:
     """Return the blocks in which tables are made: shape (z, tiles along y, tiles along x times grey values)."""
-    assert grid.origin is not None
     deep, *block = grid.block
     high, wide = (min(axis.count, max(1, size // axis.size)) for size, axis in zip(block, tiles.axes, strict=True))
     while deep * high * wide * bins > _COUNTS and deep * high * wide > 1:
@@ -54,7 +57,7 @@ def _grid_of_tables(grid: BlockGrid, tiles: Tiles, bins: int) -> BlockGrid:
             high, wide = (-(-high // 2), wide) if high >= wide else (high, -(-wide // 2))
     rows, columns = tiles.count
     box = BoundingBox((grid.box.start[0], 0, 0), (grid.box.stop[0], rows, columns * bins))
-    return BlockGrid(box, (deep, high, wide * bins), (grid.origin[0], 0, 0))
+    return BlockGrid(box, (deep, high, wide * bins))
 
 
 @dataclass(frozen=True)
@@ -115,10 +118,9 @@ class _MakeTables(Task):
     """Makes the tables of some neighbouring tiles of a slab of sections from what was counted in the blocks."""
 
     histograms: Histograms
-    tables: Tables
+    tables: ScratchSink
     tiles: Tiles
     clip_limit: float
-    directory: str = ""
 
     def read(self, box: BoundingBox) -> npt.NDArray[np.int64]:
         """Return the histograms of the tiles, shape (z, y, x, grey values)."""
@@ -128,14 +130,16 @@ class _MakeTables(Task):
         return self.histograms.read(self.tiles.numbers(tiles)).reshape(*tiles.shape, bins)
 
     def compute(self, box: BoundingBox, inputs: npt.NDArray[np.int64]) -> Array:
-        return equalizing_tables(inputs, self.clip_limit, self.tables.dtype).reshape(box.shape)
+        return equalizing_tables(inputs, self.clip_limit, self.tables.spec.dtype).reshape(box.shape)
 
     def write(self, box: BoundingBox, outputs: Array) -> BlockResult:
-        self.tables.write(self.directory, box, outputs)
-        return BlockResult()
+        return self.tables.write(box, outputs)
+
+    def check(self) -> None:
+        self.tables.check()
 
     def estimate(self, box: BoundingBox) -> Estimate:
         return Estimate(memory=6 * 8 * box.size)
 
     def describe(self) -> dict[str, Any]:
-        return {"tables": self.tables.name, "clip_limit": self.clip_limit}
+        return {"tables": self.tables.url, "clip_limit": self.clip_limit}

@@ -10,13 +10,14 @@ import numpy as np
 
 from daskflow import __version__
 from daskflow.errors import ParameterError
-from daskflow.geometry import BoundingBox
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.jobs.fingerprint import token
+from daskflow.jobs.sinks import ScratchSink
 from daskflow.operators.image.contrast.counts import CountedLevels, StoredLevels, counted_levels, stored_levels
 from daskflow.operators.image.contrast.patches import Sampling
 from daskflow.operators.image.contrast.place import grey_image, known_place
-from daskflow.operators.image.contrast.stretch import FindLimits, limits_tables, stretch
-from daskflow.operators.image.contrast.tables import look_up
+from daskflow.operators.image.contrast.stretch import FindLimits, stretch
+from daskflow.operators.image.contrast.tables import look_up, waiting
 from daskflow.stores import kvstore
 from daskflow.volume import Flag, Stage, Volume, operator
 
@@ -60,10 +61,12 @@ def contrast(
     low, high = _range(volume, minval, maxval)
     sampling = Sampling(volume.box, coverage, seed)
     found, stages = _levels(volume, sampling, levels)
-    tables = limits_tables(found.grid, token([__version__, str(volume.grid), found.describe(), clip])[:8])
-    finding = Stage("find-limits", tables.grid, FindLimits(found, tables, clip), after=stages[-1:])
-    waiting = tables.waiting((*volume.expression.stages, *stages, finding))
-    return look_up(volume, waiting, stretch, where=_limits_of, memory=_working, low=low, high=high)
+    key = token([__version__, str(volume.grid), found.describe(), clip])[:8]
+    whole, deep = _limits_of(volume.box), found.grid.block[0]
+    kept = ScratchSink(f"limits-{key}", VolumeSpec(whole, np.dtype(np.int32)), (deep, 1, 2))
+    finding = Stage("find-limits", BlockGrid(whole, kept.block), FindLimits(found, kept, clip), after=stages[-1:])
+    tables = waiting(kept, (*volume.expression.stages, *stages, finding))
+    return look_up(volume, tables, stretch, where=_limits_of, memory=_working, low=low, high=high)
 
 
 def _levels(

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.geometry import BoundingBox
+from daskflow.jobs.sinks import ScratchSink
 from daskflow.operators.image.contrast.counts import CountedLevels, StoredLevels
 from daskflow.operators.image.contrast.levels import Counts
-from daskflow.operators.image.contrast.tables import Tables
-from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Task
 
 Array = npt.NDArray[Any]
@@ -76,29 +75,19 @@ def stretch(
     return result.reshape(array.shape)
 
 
-def limits_tables(slabs: BlockGrid, key: str) -> Tables:
-    """Return the tables in which the limits of slabs of sections are kept: shape (z, 1, 2), lower and upper."""
-    assert slabs.origin is not None
-    box = BoundingBox((slabs.box.start[0], 0, 0), (slabs.box.stop[0], 1, 2))
-    grid = BlockGrid(box, (slabs.block[0], 1, 2), (slabs.origin[0], 0, 0))
-    return Tables(f"limits-{key}", grid, np.dtype(np.int32))
-
-
 @dataclass(frozen=True)
 class FindLimits(Task):
     """Find the limits of every section from its levels.
 
     Attributes:
         levels: of all sections.
-        tables: take the limits.
+        found: takes the limits: shape (z, 1, 2), lower and upper.
         clip: fractions cut off at the dark and at the bright end.
-        directory: URL of the scratch directory, once bound.
     """
 
     levels: CountedLevels | StoredLevels
-    tables: Tables
+    found: ScratchSink
     clip: tuple[float, float]
-    directory: str = ""
 
     def read(self, box: BoundingBox) -> Counts:
         return self.levels.read(box)
@@ -107,15 +96,14 @@ class FindLimits(Task):
         return np.array([limits(counts, self.clip) for counts in inputs], np.int32).reshape(box.shape)
 
     def write(self, box: BoundingBox, outputs: Array) -> BlockResult:
-        self.tables.write(self.directory, box, outputs)
-        return BlockResult()
+        return self.found.write(box, outputs)
 
     def estimate(self, box: BoundingBox) -> Estimate:
         return Estimate(memory=2 * 8 * self.levels.bins * box.shape[0])
 
     def check(self) -> None:
         self.levels.check()
-        kvstore.check_writable(self.directory)
+        self.found.check()
 
     def describe(self) -> dict[str, Any]:
         return {**self.levels.describe(), "clip": list(self.clip)}

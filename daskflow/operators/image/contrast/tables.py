@@ -1,4 +1,4 @@
-"""Tables that stages leave in scratch data, and volumes that look voxels up in them."""
+"""Volumes that look voxels up in tables, which stages leave in scratch data."""
 
 from __future__ import annotations
 
@@ -10,85 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.errors import MissingChunkError
-from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
-from daskflow.scratch.records import read_record, write_record
-from daskflow.stores.scratch import ScratchStore
+from daskflow.geometry import BoundingBox
+from daskflow.jobs.sinks import KeptStore, ScratchSink
 from daskflow.volume import Stage, Volume
 from daskflow.volume.description import describe, describe_function
 from daskflow.volume.node import Array, Calling, Memory, Node, Step, Waiting, checked
 
-_KEPT = 16
 
-
-@dataclass(frozen=True)
-class Tables:
-    """An array kept as one record per block of a grid, in the scratch data of a job.
-
-    Attributes:
-        name: tells these records from others.
-        grid: the blocks.
-        dtype: of the array.
-    """
-
-    name: str
-    grid: BlockGrid
-    dtype: np.dtype[Any]
-
-    def write(self, directory: str, box: BoundingBox, array: Array) -> None:
-        """Store the part of the array in `box`, a block of the grid, below the URL `directory`."""
-        (index,) = self.grid.touching(box)
-        write_record(directory, self.name, index, {"table": array})
-
-    def read(self, directory: str, index: int) -> Array:
-        """Return the part that was stored for block `index`.
-
-        Raises:
-            MissingChunkError: none was.
-        """
-        record = read_record(directory, self.name, index)
-        if record is None:
-            raise MissingChunkError(f"scratch data in {directory} are gone; delete the job's directory, run it again")
-        return record["table"]
-
-    def waiting(self, stages: Sequence[Stage]) -> Waiting:
-        """Return the node that answers for the array once `stages` have filled it."""
-        spec = VolumeSpec(self.grid.box, self.dtype)
-        return Waiting(spec, functools.partial(_TableStore, tables=self), tuple(stages))
-
-
-class _TableStore(ScratchStore):
-    """The array of some tables; it can only be read."""
-
-    def __init__(self, directory: str, tables: Tables) -> None:
-        super().__init__(directory, [VolumeSpec(tables.grid.box, tables.dtype)])
-        self._tables = tables
-        self._kept: dict[int, Array] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_TableStore, (self.url, self._tables))
-
-    def _read(self, box: BoundingBox) -> Array:
-        array = np.empty(box.shape, self.spec.dtype)
-        for index in self._tables.grid.touching(box):
-            inside = self._tables.grid[index]
-            part = inside.clip(box)
-            array[part.slices(box)] = self._block(index)[part.slices(inside)]
-        return array
-
-    def _block(self, index: int) -> Array:
-        """Return a block, from memory if it is among the last ones; two threads at worst read it twice."""
-        block = self._kept.get(index)
-        if block is None:
-            block = self._tables.read(self.url, index)
-            if block.nbytes <= 2**20:
-                while len(self._kept) >= _KEPT:
-                    self._kept.pop(next(iter(self._kept)), None)
-                self._kept[index] = block
-        return block
-
-    def fingerprint(self) -> dict[str, Any]:
-        return {"tables": self._tables.name}
+def waiting(kept: ScratchSink, stages: Sequence[Stage]) -> Waiting:
+    """Return the node that answers for what `stages` hand to a scratch sink."""
+    return Waiting(kept.spec, functools.partial(KeptStore, sink=kept), tuple(stages))
 
 
 def look_up(
