@@ -30,7 +30,7 @@ How = Literal["key", "sum", "min", "max", "first"]
 _COMBINE: dict[How, np.ufunc] = {"sum": np.add, "min": np.minimum, "max": np.maximum}
 _SAMPLES = 2**14  # keys by which ranges are chosen
 _SAMPLED = 16  # runs or samples at once, as the samples of 64 would take more than the rows
-_CACHED = 16
+_CACHED = 8
 
 
 def merged(columns: Mapping[str, How], parts: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Arrays:
@@ -42,7 +42,8 @@ def merged(columns: Mapping[str, How], parts: Sequence[Mapping[str, npt.NDArray[
     """
     whole = {name: np.concatenate([part[name] for part in parts]) for name in columns}
     order = np.lexsort([whole[name] for name in _keys(columns)][::-1])
-    whole = {name: column[order] for name, column in whole.items()}
+    for name, column in whole.items():
+        whole[name] = column[order]
     fresh = np.ones(len(order), bool)
     fresh[1:] = np.any([whole[name][1:] != whole[name][:-1] for name in _keys(columns)], axis=0)
     starts = np.flatnonzero(fresh)
