@@ -9,7 +9,6 @@ from typing import Annotated
 from daskflow.jobs import Job
 from daskflow.jobs.report import Finish, Report
 from daskflow.operators import options
-from daskflow.operators.image.contrast import counted_levels
 from daskflow.operators.image.contrast.counts import StoreLevels, counted_levels
 from daskflow.operators.image.contrast.levels import Levels
 from daskflow.operators.image.contrast.patches import Sampling

@@ -14,7 +14,7 @@ from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
 from daskflow.jobs.tabulate import Tabulate
 from daskflow.operators import options
-from daskflow.operators.image.roi.boxes import COLUMNS, LabelBoxes, boxes_in, boxes_of
+from daskflow.operators.image.roi.boxes import COLUMNS, boxes_in, boxes_of
 from daskflow.operators.image.roi.tissue import tissue
 from daskflow.operators.segmentation.connected_components import connected_components
 from daskflow.scratch.tables import Table
