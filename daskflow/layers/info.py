@@ -237,7 +237,8 @@ def layer_info(url: str | os.PathLike[str], *, scan: bool | None = None, **openi
 def _remains(url: str) -> list[str]:
     """Return, in words, what there is of a layer whose metadata make no volume."""
     with contextlib.suppress(StoreError):
-        return recognise(url).remains(url)
+        remains = recognise(url).remains
+        return [] if remains is None else remains(url)
     return []
 
 

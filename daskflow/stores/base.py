@@ -356,7 +356,7 @@ class Format:
     needs_voxel_size: bool = False
     levels: bool = True
     store: type[Store] = Store  # type: ignore[type-abstract]
-    remains: Callable[[str], list[str]] = lambda _: []
+    remains: Callable[[str], list[str]] | None = None
 
 
 __all__ = ["Array", "Format", "Layout", "Opened", "Opening", "ReadBox", "Store"]
