@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from daskflow.operators.objects.mesh.surface import Faces, Points
 
-_AXIS_BITS = 21
-
 
 @dataclass(frozen=True, eq=False)
 class Cells:
@@ -127,7 +125,7 @@ def by_cell(cells: npt.NDArray[np.int64], faces: Faces) -> Iterator[tuple[tuple[
 def z_curve(cells: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return where cells (xyz) come on the Z-curve: their numbers with bits interleaved, x lowest."""
     result = np.zeros(len(cells), np.int64)
-    for bit in range(_AXIS_BITS):
+    for bit in range(int(cells.max(initial=0)).bit_length()):
         for axis in range(3):
             result |= (cells[:, axis] >> bit & 1) << (3 * bit + axis)
     return result

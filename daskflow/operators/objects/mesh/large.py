@@ -22,7 +22,7 @@ from daskflow.geometry import Zyx
 from daskflow.jobs.fragments import Fragment
 from daskflow.operators.objects.mesh.cut import Cells, cut, z_curve
 from daskflow.operators.objects.mesh.multires import Detail, Encoded, Position, encode_level
-from daskflow.operators.objects.mesh.surface import Faces, Points, Surface
+from daskflow.operators.objects.mesh.surface import Faces, Points, Surface, used
 from daskflow.scratch.records import Arrays
 
 PACKED_BYTES = 18  # of a triangle in scratch data, with its share of the vertices
@@ -138,7 +138,7 @@ def clipped(vertices: Points, faces: Faces, position: Position, division: Divisi
     """Return what of a surface is in the part at `position`, cut at its borders; vertices in voxels (xyz)."""
     cells = division.part_cells
     vertices, faces = cut(*_reaching(vertices, faces, position, cells), cells)
-    return _used(vertices, faces[(cells.of(vertices, faces) == np.array(position)).all(axis=1)])
+    return used(vertices, faces[(cells.of(vertices, faces) == np.array(position)).all(axis=1)])
 
 
 def make_part(vertices: Points, faces: Faces, position: Position, division: Division, detail: Detail) -> Arrays:
@@ -219,9 +219,5 @@ def _reaching(vertices: Points, faces: Faces, position: Position, cells: Cells) 
     first, last = np.array(position) == 0, np.array(position) == cells.count - 1
     low, high = np.where(first, -np.inf, corner), np.where(last, np.inf, corner + cells.size)
     below, above = (vertices < low)[faces].all(axis=1), (vertices > high)[faces].all(axis=1)
-    return _used(vertices, faces[~np.any(below | above, axis=1)])
+    return used(vertices, faces[~np.any(below | above, axis=1)])
 
-
-def _used(vertices: Points, faces: Faces) -> tuple[Points, Faces]:
-    used, inverse = np.unique(faces, return_inverse=True)
-    return vertices[used], inverse.reshape(-1, 3).astype(np.uint32)

@@ -15,7 +15,7 @@ from daskflow.geometry import Zyx
 from daskflow.operators.objects.mesh.cut import Cells, by_cell, cut
 from daskflow.operators.objects.mesh.seal import sealed
 from daskflow.operators.objects.mesh.simplify import simplify
-from daskflow.operators.objects.mesh.surface import Faces, Points
+from daskflow.operators.objects.mesh.surface import Faces, Points, used
 from daskflow.stores.objects.mesh_files import Level, MultiresManifest, encode_draco
 
 Position = tuple[int, int, int]
@@ -116,9 +116,8 @@ def encode_level(
     places = np.clip(points[faces].sum(axis=1) // (3 * steps), low, high)
     encoded = []
     for position, inside in by_cell(places, faces):
-        used, numbers = np.unique(inside, return_inverse=True)
-        own = points[used] - np.array(position) * steps
-        encoded.append((position, encode_draco(own, numbers.reshape(-1, 3).astype(np.uint32), bits=bits)))
+        own, triangles = used(points, inside)
+        encoded.append((position, encode_draco(own - np.array(position) * steps, triangles, bits=bits)))
     return encoded
 
 

@@ -14,17 +14,20 @@ from daskflow.stores.objects.mesh_files import weld
 
 Whole = npt.NDArray[np.int64]
 
+_ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)  # any that spread numbers
 _REACH = 3  # whole numbers from the place where a vertex would go
 
 
 def without_coincident(faces: Faces) -> Faces:
     """Return triangles without pairs of which one is the back side of the other."""
+    a, b, c = faces.T.astype(np.uint64)
+    low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+    if not _repeats(low * _ODD[0] + (a + b + c) * _ODD[1] + high, 2):  # equal triangles have equal sums
+        return faces
     corners = np.sort(faces, axis=1)
     order = np.lexsort(corners.T)
     first = np.ones(len(faces), bool)
     first[1:] = (corners[order][1:] != corners[order][:-1]).any(axis=1)
-    if first.all():
-        return faces
     starts = np.flatnonzero(first)
     group = np.cumsum(first) - 1
     a, b, c = faces[order].astype(np.int64).T
@@ -35,6 +38,12 @@ def without_coincident(faces: Faces) -> Faces:
     kept = like & (earlier - earlier[starts][group] < np.abs(total))
     left: Faces = faces[np.sort(order[kept])]
     return left
+
+
+def _repeats(keys: npt.NDArray[Any], times: int) -> bool:
+    """Return whether some number is there so many times."""
+    keys = np.sort(keys)
+    return bool((keys[times - 1 :] == keys[: len(keys) - times + 1]).any())
 
 
 def sealed(vertices: npt.NDArray[Any], faces: Faces) -> tuple[npt.NDArray[Any], Faces]:
@@ -50,11 +59,12 @@ def sealed(vertices: npt.NDArray[Any], faces: Faces) -> tuple[npt.NDArray[Any], 
     """
     vertices, faces = weld(vertices, faces)
     faces = without_coincident(faces)
-    ends = np.stack([faces, np.roll(faces, -1, axis=1)], axis=2).reshape(-1, 2)
-    keys = np.sort(ends, axis=1).astype(np.int64) @ np.array([1 << 32, 1])
-    unique, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    if not len(counts) or counts.max() <= 2:
+    starts = faces.astype(np.int64)
+    ends = starts[:, [1, 2, 0]]
+    keys = (np.minimum(starts, ends) << 32 | np.maximum(starts, ends)).reshape(-1)
+    if not _repeats(keys, 3):
         return vertices, faces
+    unique, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
     crowded = (counts[inverse] > 2).reshape(-1, 3).any(axis=1)
     triangles = dict(enumerate(faces[crowded].tolist()))
     of_vertex: dict[int, set[int]] = defaultdict(set)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from daskflow.errors import MissingDependencyError
 from daskflow.operators.objects.mesh.seal import sealed, without_coincident
-from daskflow.operators.objects.mesh.surface import Faces, Points
+from daskflow.operators.objects.mesh.surface import Faces, Points, used
 
 Near = npt.NDArray[np.float32]
 
@@ -24,6 +24,7 @@ _FINEST = 0.68
 _SMALL = 32
 _LEAST = 4
 _SNAP = 1e-3
+_NEAR = 2.0**17  # in squared distances of the farthest vertex over the cost: float32 is off by 1 % of the cost at most
 _one_at_a_time = threading.Lock()  # pyfqmr 0.5 keeps the mesh in global variables, and lets go of Python's lock
 
 
@@ -48,8 +49,7 @@ def simplify(
         max_error: nm that the surface may move; 99.9 % of it stays within.
         voxel_size: nm (zyx).
         unit: voxels that 1 stands for in `vertices`, e.g. 0.5.
-        origin: of the float32 numbers in which it is done (xyz), the lowest vertex unless given; surfaces that shall
-            fit though their borders are not on whole numbers need the same one.
+        origin: of the float32 numbers in which it is done (xyz), the middle unless given; surfaces that shall though their borders are not on whole numbers need the same one.
 
     Returns:
         Vertices, float64, and triangles.
@@ -57,14 +57,14 @@ def simplify(
     if max_error <= 0 or (len(faces) <= _SMALL and origin is None):
         return vertices, faces
     size = unit * np.array(voxel_size[::-1])
-    first = np.floor(vertices.min(axis=0)) if origin is None else origin
+    first = np.floor((vertices.min(axis=0) + vertices.max(axis=0)) / 2) if origin is None else origin
     cost = _COST * max_error**2 * (max_error / max(voxel_size)) ** _GROWTH
     near = ((vertices - first) * size).astype(np.float32)
     small, large = _pieces(len(near), faces)
     if len(large) == 1 and not len(small):
         parts = [_fewer(near, faces, cost)]
     else:
-        parts = [_taken(near, small), *(_fewer(*_taken(near, piece), cost) for piece in large)]
+        parts = [used(near, small), *(_fewer(*used(near, piece), cost) for piece in large)]
     starts = np.cumsum([0, *(len(points) for points, _ in parts)])
     points = np.concatenate([points for points, _ in parts]).astype(np.float64) / size
     whole = np.rint(points)
@@ -96,16 +96,6 @@ def _pieces(vertices: int, faces: Faces) -> tuple[Faces, list[Faces]]:
     return faces[sizes[piece] <= _SMALL], [faces[order[stops[one] - sizes[one] : stops[one]]] for one in large]
 
 
-def _taken(vertices: Near, faces: Faces) -> tuple[Near, Faces]:
-    if 4 * len(faces) < len(vertices):
-        used, inverse = np.unique(faces, return_inverse=True)
-        return vertices[used], inverse.reshape(-1, 3).astype(np.uint32)
-    kept = np.zeros(len(vertices), bool)
-    kept[faces] = True
-    numbers = np.cumsum(kept, dtype=np.uint32) - np.uint32(1)
-    return vertices[kept], numbers[faces]
-
-
 def _fewer(vertices: Near, faces: Faces, cost: float) -> tuple[Near, Faces]:
     """Return a connected surface simplified, less or not at all where it would vanish."""
     for allowed in (cost, cost / 64):
@@ -117,23 +107,59 @@ def _fewer(vertices: Near, faces: Faces, cost: float) -> tuple[Near, Faces]:
 
 
 def _collapsed(vertices: Near, faces: Faces, cost: float) -> tuple[Near, Faces]:
+    how = {
+        "target_count": _LEAST,
+        "update_rate": 1,
+        "aggressiveness": _STEEPNESS,
+        "max_iterations": _PASSES,
+        "alpha": cost / _PASSES**_STEEPNESS,
+        "K": 1,
+        "preserve_border": True,
+    }
     try:
-        import pyfqmr
+        if float((np.abs(vertices).max(axis=0).astype(np.float64) ** 2).sum()) > _NEAR * cost:
+            return _by_pyfqmr(vertices, faces, how)
+        return _by_zmesh(vertices, faces, how)
     except ImportError as error:
-        raise MissingDependencyError.of("pyfqmr", "mesh") from error
+        raise MissingDependencyError.of(str(error.name), "mesh") from error
+
+
+def _by_zmesh(vertices: Near, faces: Faces, how: dict[str, Any]) -> tuple[Near, Faces]:
+    """Return a surface simplified in float32, faster by a third.
+
+    zmesh (1.15) forgets that a vertex is on a border when it comes to a later one that is not. So every border gets
+    triangles of which one vertex is of no other and comes last; they stay, and are taken off again.
+    """
+    import zmesh
+
+    border = _border(len(vertices), faces)
+    more = -(-len(border) // 2)
+    pairs = np.resize(border, (more, 2)).astype(np.uint32)
+    tips = np.arange(len(vertices), len(vertices) + more, dtype=np.uint32)
+    fenced = zmesh.Mesh(
+        np.concatenate([vertices, vertices[pairs[:, 0]]]), np.concatenate([faces, np.column_stack([pairs, tips])])
+    )
+    left = zmesh.simplify_fqmr(fenced, **how)
+    return left.vertices[: len(left.vertices) - more], left.faces[: len(left.faces) - more]
+
+
+def _border(vertices: int, faces: Faces) -> npt.NDArray[np.int64]:
+    """Return the vertices on edges of a single triangle.
+
+    Around any other, each neighbour is the next one as often as the one before: numbers of neighbours cancel out.
+    """
+    numbers = np.random.default_rng(0).integers(1, 2**40, vertices).astype(np.float64)[faces]  # sums are exact
+    turns = numbers[:, [1, 2, 0]] - numbers[:, [2, 0, 1]]
+    return np.flatnonzero(np.bincount(faces.reshape(-1), turns.reshape(-1), minlength=vertices))
+
+
+def _by_pyfqmr(vertices: Near, faces: Faces, how: dict[str, Any]) -> tuple[Near, Faces]:
+    """Return a surface simplified in float64."""
+    import pyfqmr
 
     with _one_at_a_time:
         mesh: Any = pyfqmr.Simplify()
         mesh.setMesh(vertices, faces)
-        mesh.simplify_mesh(
-            target_count=_LEAST,
-            update_rate=1,
-            aggressiveness=_STEEPNESS,
-            max_iterations=_PASSES,
-            alpha=cost / _PASSES**_STEEPNESS,
-            K=1,
-            preserve_border=True,
-            verbose=0,
-        )
+        mesh.simplify_mesh(verbose=0, **how)
         points, triangles, _ = mesh.getMesh()
     return points.astype(np.float32), triangles.astype(np.uint32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from daskflow.stores.objects.mesh_files import weld
 Array = npt.NDArray[Any]
 Faces = npt.NDArray[np.uint32]
 Points = npt.NDArray[np.float64]
+V = TypeVar("V", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,17 @@ class Surface:
         starts = np.cumsum([0, *(len(surface.vertices) for surface in surfaces)])
         faces = [surface.faces + np.uint32(start) for surface, start in zip(surfaces, starts[:-1], strict=True)]
         return cls(*weld(np.concatenate([surface.vertices for surface in surfaces]), np.concatenate(faces)))
+
+
+def used(vertices: npt.NDArray[V], faces: Faces) -> tuple[npt.NDArray[V], Faces]:
+    """Return the vertices that some triangles have, in their order, and the triangles renumbered."""
+    if 4 * len(faces) < len(vertices):
+        kept, inverse = np.unique(faces, return_inverse=True)
+        return vertices[kept], inverse.reshape(-1, 3).astype(np.uint32)
+    there = np.zeros(len(vertices), bool)
+    there[faces] = True
+    numbers = np.cumsum(there, dtype=np.uint32) - np.uint32(1)
+    return vertices[there], numbers[faces]
 
 
 @dataclass(frozen=True)
