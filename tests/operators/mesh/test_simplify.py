@@ -85,6 +85,19 @@ def test_the_border_of_an_open_surface_stays(seed, density, error):
     assert len(faces) <= len(surface.faces)
 
 
+@pytest.mark.parametrize("unused", ["_by_pyfqmr", "_by_zmesh"])
+def test_either_library_keeps_the_border(monkeypatch, unused):
+    monkeypatch.setattr(f"daskflow.operators.objects.mesh.simplify.{unused}", None)
+    error = 2.0 if unused == "_by_pyfqmr" else 0.01
+    surface = surface_of((gaussian_filter(np.random.default_rng(0).random((30, 30, 30)), 3) > 0.5).astype(np.uint8))
+
+    vertices, faces = simplify(surface.vertices, surface.faces, error, (1.0, 1.0, 1.0), unit=0.5)
+
+    assert len(border(surface.vertices, surface.faces)) > 100
+    assert border(vertices, faces) == border(surface.vertices, surface.faces)
+    assert len(faces) < len(surface.faces)
+
+
 def test_no_piece_vanishes_however_small():
     labels = np.zeros((40, 40, 60), np.uint8)
     labels[2:34, 2:34, 2:34] = ball(14)[:32, :32, :32]

@@ -29,8 +29,8 @@ def by_blocks(labels, volume, block, *, closed=True):
     found = {}
     for box in BlockGrid(volume, block):
         seen = Seen.of(box, volume, closed=closed)
-        padded = seen.padded(labels[seen.read.slices(volume)])
-        for label, surface in surfaces(padded, seen.corner(volume.start)):
+        inside = labels[seen.read.slices(volume)]
+        for label, surface in surfaces(inside, seen.corner(volume.start), seen.around):
             found.setdefault(label, []).append(surface)
     return found
 

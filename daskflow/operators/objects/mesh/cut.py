@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.operators.objects.mesh.surface import Faces, Points
+from daskflow.operators.objects.mesh.surface import Faces, Points, extent
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +54,9 @@ def cut(vertices: Points, faces: Faces, cells: Cells) -> tuple[Points, Faces]:
     """
     if not len(faces):
         return vertices, faces
-    first = np.floor((vertices.min(axis=0) - cells.origin) / cells.size).astype(np.int64)
-    last = np.floor((vertices.max(axis=0) - cells.origin) / cells.size).astype(np.int64)
+    low, high = extent(vertices)
+    first = np.floor((low - cells.origin) / cells.size).astype(np.int64)
+    last = np.floor((high - cells.origin) / cells.size).astype(np.int64)
     for axis in range(3):
         for number in range(max(1, int(first[axis])), min(int(cells.count[axis]) - 1, int(last[axis])) + 1):
             plane = float(cells.origin[axis] + number * cells.size[axis])

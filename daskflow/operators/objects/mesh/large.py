@@ -220,4 +220,3 @@ def _reaching(vertices: Points, faces: Faces, position: Position, cells: Cells) 
     low, high = np.where(first, -np.inf, corner), np.where(last, np.inf, corner + cells.size)
     below, above = (vertices < low)[faces].all(axis=1), (vertices > high)[faces].all(axis=1)
     return used(vertices, faces[~np.any(below | above, axis=1)])
-

@@ -15,7 +15,7 @@ from daskflow.geometry import Zyx
 from daskflow.operators.objects.mesh.cut import Cells, by_cell, cut
 from daskflow.operators.objects.mesh.seal import sealed
 from daskflow.operators.objects.mesh.simplify import simplify
-from daskflow.operators.objects.mesh.surface import Faces, Points, used
+from daskflow.operators.objects.mesh.surface import Faces, Points, extent, used
 from daskflow.stores.objects.mesh_files import Level, MultiresManifest, encode_draco
 
 Position = tuple[int, int, int]
@@ -77,7 +77,7 @@ def _float32_below(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def fitting_cells(vertices: Points, faces: Faces, detail: Detail) -> tuple[int, Cells]:
     """Return the number of levels of a surface (voxels, xyz), and the finest cells, none with too many triangles."""
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    low, high = extent(vertices)
     levels = detail.levels(low, high)
     cells = detail.cells(low, high, levels)
     while len(faces) > detail.most_faces and levels < _DEEPEST:
@@ -152,7 +152,7 @@ def multires(vertices: Points, faces: Faces, detail: Detail) -> tuple[bytes, byt
 
     Small surfaces of one shape, wherever they are, are encoded once.
     """
-    origin = _float32_below(np.floor(vertices.min(axis=0)))
+    origin = _float32_below(np.floor(extent(vertices)[0]))
     near = vertices - origin
     if len(faces) <= _SMALL:
         fragments, manifest = _small(near.tobytes(), faces.tobytes(), detail)

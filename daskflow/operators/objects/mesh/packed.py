@@ -8,7 +8,7 @@ import numpy as np
 from isal import isal_zlib
 
 from daskflow.errors import CorruptChunkError
-from daskflow.operators.objects.mesh.surface import Surface
+from daskflow.operators.objects.mesh.surface import Surface, extent
 
 _HEAD = struct.Struct("<III3d")  # checksum of the rest, vertices, faces, corner
 
@@ -18,7 +18,7 @@ def pack_surface(surface: Surface) -> bytes:
 
     They are not compressed: so their size tells, before they are read, how much memory a surface will take.
     """
-    corner = np.floor(surface.vertices.min(axis=0)) if len(surface.vertices) else np.zeros(3)
+    corner = np.floor(extent(surface.vertices)[0]) if len(surface.vertices) else np.zeros(3)
     near = (surface.vertices - corner).astype("<f4")
     head = _HEAD.pack(0, len(near), len(surface.faces), *corner.tolist())[4:]
     rest = b"".join([head, near.tobytes(), surface.faces.astype("<u4").tobytes()])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from daskflow.errors import MissingDependencyError
 from daskflow.operators.objects.mesh.seal import sealed, without_coincident
-from daskflow.operators.objects.mesh.surface import Faces, Points, used
+from daskflow.operators.objects.mesh.surface import Faces, Points, extent, used
 
 Near = npt.NDArray[np.float32]
 
@@ -49,7 +49,8 @@ def simplify(
         max_error: nm that the surface may move; 99.9 % of it stays within.
         voxel_size: nm (zyx).
         unit: voxels that 1 stands for in `vertices`, e.g. 0.5.
-        origin: of the float32 numbers in which it is done (xyz), the middle unless given; surfaces that shall though their borders are not on whole numbers need the same one.
+        origin: of the float32 numbers in which it is done (xyz), the middle unless given; surfaces that shall fit
+            though their borders are not on whole numbers need the same one.
 
     Returns:
         Vertices, float64, and triangles.
@@ -57,7 +58,7 @@ def simplify(
     if max_error <= 0 or (len(faces) <= _SMALL and origin is None):
         return vertices, faces
     size = unit * np.array(voxel_size[::-1])
-    first = np.floor((vertices.min(axis=0) + vertices.max(axis=0)) / 2) if origin is None else origin
+    first = np.floor(np.mean(extent(vertices), axis=0)) if origin is None else origin
     cost = _COST * max_error**2 * (max_error / max(voxel_size)) ** _GROWTH
     near = ((vertices - first) * size).astype(np.float32)
     small, large = _pieces(len(near), faces)
@@ -80,15 +81,16 @@ def finest_error(max_error: float, voxel_size: tuple[float, float, float]) -> fl
 
 def _pieces(vertices: int, faces: Faces) -> tuple[Faces, list[Faces]]:
     """Return the triangles of all small connected pieces of a surface, and those of each larger one."""
-    from scipy.sparse import coo_array
+    from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
-    links = np.ones(2 * len(faces), np.int8)
-    ends = (np.repeat(faces[:, 0], 2), faces[:, 1:].reshape(-1))
-    count, pieces = connected_components(coo_array((links, ends), shape=(vertices, vertices)), directed=False)
+    rows = np.zeros(vertices + len(faces) + 1, np.int32)  # none of a vertex, and behind them those of the triangles
+    rows[vertices:] = np.arange(0, faces.size + 1, 3)
+    links = csr_array((np.ones(faces.size), faces.reshape(-1).view(np.int32), rows), shape=(len(rows) - 1,) * 2)
+    count, pieces = connected_components(links, directed=False)
     if count == 1 and len(faces) > _SMALL:
         return faces[:0], [faces]
-    piece = pieces[faces[:, 0]]
+    piece = pieces[vertices:].astype(np.min_scalar_type(count))  # small numbers are sorted faster
     sizes = np.bincount(piece, minlength=count)
     order = np.argsort(piece, kind="stable")
     stops = np.cumsum(sizes)
@@ -117,7 +119,8 @@ def _collapsed(vertices: Near, faces: Faces, cost: float) -> tuple[Near, Faces]:
         "preserve_border": True,
     }
     try:
-        if float((np.abs(vertices).max(axis=0).astype(np.float64) ** 2).sum()) > _NEAR * cost:
+        farthest = np.abs(extent(vertices)).max(axis=0).astype(np.float64)
+        if farthest @ farthest > _NEAR * cost:
             return _by_pyfqmr(vertices, faces, how)
         return _by_zmesh(vertices, faces, how)
     except ImportError as error:

@@ -43,6 +43,12 @@ class Surface:
         return cls(*weld(np.concatenate([surface.vertices for surface in surfaces]), np.concatenate(faces)))
 
 
+def extent(vertices: npt.NDArray[V]) -> tuple[npt.NDArray[V], npt.NDArray[V]]:
+    """Return the lowest and the highest coordinates of vertices."""
+    columns = [vertices[:, axis] for axis in range(vertices.shape[1])]  # numpy is slow along the first axis
+    return np.array([column.min() for column in columns]), np.array([column.max() for column in columns])
+
+
 def used(vertices: npt.NDArray[V], faces: Faces) -> tuple[npt.NDArray[V], Faces]:
     """Return the vertices that some triangles have, in their order, and the triangles renumbered."""
     if 4 * len(faces) < len(vertices):
@@ -80,13 +86,13 @@ class Seen:
         high = [int(closed and a == b) for a, b in zip(block.stop, volume.stop, strict=True)]
         return cls(read, (low[0], low[1], low[2]), (high[0], high[1], high[2]))
 
-    def padded(self, labels: Array) -> Array:
-        """Return the labels of `read` with the background around them."""
-        pairs = list(zip(self.before, self.after, strict=True))
-        return np.pad(labels, pairs) if any(map(any, pairs)) else labels
+    @property
+    def around(self) -> list[tuple[int, int]]:
+        """How many voxels of background are put before and behind, by axis (zyx)."""
+        return list(zip(self.before, self.after, strict=True))
 
     def corner(self, origin: Zyx) -> Zyx:
-        """Return where the padded array begins, counted from a volume's first voxel (zyx)."""
+        """Return where the array with the background around it begins, counted from a volume's first voxel (zyx)."""
         z, y, x = (a - b - o for a, b, o in zip(self.read.start, self.before, origin, strict=True))
         return z, y, x
 
@@ -119,7 +125,9 @@ def filled_labels(labels: Array) -> Iterator[Array]:
         yield table[one]
 
 
-def surfaces(labels: Array, corner: Zyx) -> Iterator[tuple[int, Surface]]:
+def surfaces(
+    labels: Array, corner: Zyx, around: Sequence[tuple[int, int]] = ((0, 0),) * 3
+) -> Iterator[tuple[int, Surface]]:
     """Yield the surface of each label but 0, by marching cubes between the centres of voxels, labels ascending.
 
     A surface is open where it leaves the array. Two arrays that share a plane of voxels give the same vertices and
@@ -127,7 +135,8 @@ def surfaces(labels: Array, corner: Zyx) -> Iterator[tuple[int, Surface]]:
 
     Args:
         labels: zyx, unsigned integers.
-        corner: where the array begins, counted from the volume's first voxel (zyx).
+        corner: where the array, with what is put around it, begins, counted from the volume's first voxel (zyx).
+        around: voxels of background that are put before and behind it, by axis.
     """
     import fastremap
 
@@ -137,11 +146,11 @@ def surfaces(labels: Array, corner: Zyx) -> Iterator[tuple[int, Surface]]:
         raise MissingDependencyError.of("zmesh", "mesh") from error
 
     numbers, names = fastremap.renumber(np.ascontiguousarray(labels), preserve_zero=True, in_place=False)
-    mesher = zmesh.Mesher((1.0, 1.0, 1.0))
-    mesher.mesh(numbers.T)
+    mesher = zmesh.Mesher((2.0, 2.0, 2.0))
+    mesher.mesh((np.pad(numbers, around) if any(map(any, around)) else numbers).T)
     first = 2 * np.array(corner[::-1], np.float64) + 1
     by_name = {number: name for name, number in names.items()}
     for name, number in sorted((int(by_name[number]), int(number)) for number in mesher.ids()):
         mesh = mesher.get(number, normals=False, reduction_factor=0, max_error=0, voxel_centered=False)
         mesher.erase(number)
-        yield name, Surface(2 * mesh.vertices.astype(np.float64) + first, mesh.faces.astype(np.uint32, copy=False))
+        yield name, Surface(mesh.vertices + first, mesh.faces.astype(np.uint32, copy=False))

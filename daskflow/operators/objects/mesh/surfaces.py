@@ -17,7 +17,7 @@ from daskflow.operators.objects._destination import check_own_directory
 from daskflow.operators.objects.mesh.packed import pack_surface
 from daskflow.operators.objects.mesh.plan import Meshing
 from daskflow.operators.objects.mesh.simplify import finest_error, simplify
-from daskflow.operators.objects.mesh.surface import Points, Seen, Surface, filled_labels, select, surfaces
+from daskflow.operators.objects.mesh.surface import Seen, Surface, extent, filled_labels, select, surfaces
 from daskflow.operators.segmentation.voxel_counts.blocks import count_labels
 from daskflow.scratch.records import record_url, write_record
 from daskflow.stores import kvstore
@@ -62,7 +62,7 @@ class ForgeMeshes(Consumer):
         if not labels.any():
             return
         error = finest_error(meshing.max_error, meshing.voxel_size)
-        for label, surface in surfaces(seen.padded(labels), seen.corner(meshing.grid.box.start)):
+        for label, surface in surfaces(labels, seen.corner(meshing.grid.box.start), seen.around):
             if len(surface.faces):
                 fewer = simplify(surface.vertices, surface.faces, error, meshing.voxel_size, unit=0.5)
                 yield label, Surface(*fewer)
@@ -91,7 +91,8 @@ class ForgeMeshes(Consumer):
         meshing, target = self.meshing, self.meshing.target
         (number,) = meshing.grid.touching(box)
         frame = meshing.frame
-        bounds = {label: _bounds(frame.near_nm(surface.vertices)) for label, surface in outputs.items()}
+        corners = {label: frame.near_nm(np.stack(extent(surface.vertices))) for label, surface in outputs.items()}
+        bounds = {label: places.ravel().tolist() for label, places in corners.items()}
         if target.format == "legacy":
             packed = dict.fromkeys(outputs, b"")
             for label, surface in outputs.items():
@@ -140,10 +141,6 @@ class ForgeMeshes(Consumer):
 
     def describe(self) -> dict[str, Any]:
         return self.meshing.describe_pieces()
-
-
-def _bounds(places: Points) -> list[float]:
-    return [*places.min(axis=0).tolist(), *places.max(axis=0).tolist()]
 
 
 def fragment_name(label: int, box: BoundingBox) -> str:
