@@ -1,9 +1,13 @@
 import contextlib
+import sys
+from pathlib import Path
 
 import pytest
 
 from daskflow.clusters import Threads
 from daskflow.errors import JobError
+
+sys.path.insert(0, str(Path(__file__).parent))  # for object_jobs
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """Meshes of whole volumes, as a job: what is written, what is left out, and that nothing else changes it."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from object_jobs import assert_same, files, layer_of, run
 
 import daskflow
 from daskflow.clusters import Threads
@@ -40,28 +40,6 @@ def sphere(radius=30):
     """A ball of 59 voxels across, not in the middle of its volume."""
     z, y, x = np.ogrid[:128, :72, :96]
     return (((z - 64) ** 2 + (y - 36) ** 2 + (x - 40) ** 2) < radius**2).astype(np.uint32) * 7
-
-
-def layer_of(path, array, *, offset=(0, 0, 0), voxel_size=(10, 10, 10)):
-    volume = Volume.from_array(array, voxel_size=voxel_size, voxel_offset=offset, layer_type="segmentation")
-    with Threads(1) as threads:
-        assert daskflow.save(volume, path, chunk=(32, 32, 32)).run(threads, progress=False).ok
-    return path
-
-
-def run(job, *, threads=2, **how):
-    with Threads(threads) as pool:
-        report = job.run(pool, progress=False, **how)
-    assert report.ok, report
-    return report
-
-
-def files(directory):
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in sorted(Path(directory).rglob("*"))
-        if path.is_file() and path.name != "provenance"
-    }
 
 
 def is_closed(mesh):
@@ -197,7 +175,7 @@ def test_any_work_on_the_same_blocks_gives_the_same_bytes(tmp_path_factory, shap
         job = mesh(work, output=str(folder), shape=shape, min_chunk=(8, 8, 8), format=form)
         run(job, threads=pool)
         found.append(files(folder))
-    assert found[0] == found[1]
+    assert_same(*found)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -227,7 +205,7 @@ def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bytes(tmp_path, monkeyp
     assert not (halted / "info").exists()
     monkeypatch.undo()
     run(mesh(volume, output=str(halted), **how), retry_failed=True)
-    assert files(halted) == files(whole)
+    assert_same(files(halted), files(whole))
 
 
 def test_a_second_run_does_nothing(layer):
@@ -235,7 +213,7 @@ def test_a_second_run_does_nothing(layer):
     before = files(layer)
 
     assert run(mesh(daskflow.open(layer), **SMALL)).already_done
-    assert files(layer) == before
+    assert_same(files(layer), before)
 
 
 def test_meshes_that_were_deleted_are_made_again(layer):
@@ -246,7 +224,7 @@ def test_meshes_that_were_deleted_are_made_again(layer):
 
     run(mesh(daskflow.open(layer), **SMALL))
 
-    assert files(layer / "mesh_mip_0_err_10") == before
+    assert_same(files(layer / "mesh_mip_0_err_10"), before)
 
 
 def test_other_parameters_are_refused_and_so_are_meshes_of_others(layer, tmp_path):
@@ -433,3 +411,11 @@ def test_meshes_of_chosen_labels_do_not_take_the_place_of_all(layer):
     for options in ({"labels": [8]}, {"exclude_labels": [5]}):
         run(mesh(daskflow.open(layer), output=f"{layer}/{next(iter(options))}", **options, **SMALL))
         assert json.loads((layer / "info").read_text())["mesh"] == "all"
+
+
+def test_a_run_that_makes_no_mesh_names_no_directory(layer):
+    run(mesh(daskflow.open(layer), labels=[9999], **SMALL))
+    assert "mesh" not in json.loads((layer / "info").read_text())
+    run(mesh(daskflow.open(layer), output=f"{layer}/all", **SMALL))
+    run(mesh(daskflow.open(layer), labels=[9999], output=f"{layer}/none", **SMALL))
+    assert json.loads((layer / "info").read_text())["mesh"] == "all"

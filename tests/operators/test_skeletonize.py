@@ -3,12 +3,12 @@
 import csv
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from object_jobs import assert_same, files, layer_of, run
 
 import daskflow
 from daskflow.clusters import Threads
@@ -36,28 +36,6 @@ def tubes():
     array[12:18, 2:22, 30:37] = LARGEST
     array[19, 23, 69] = 8
     return array
-
-
-def layer_of(path, array, *, offset=(0, 0, 0), voxel_size=(10, 10, 10), **how):
-    volume = Volume.from_array(array, voxel_size=voxel_size, voxel_offset=offset, layer_type="segmentation")
-    with Threads(1) as threads:
-        assert daskflow.save(volume, path, chunk=(16, 16, 16), **how).run(threads, progress=False).ok
-    return path
-
-
-def run(job, **how):
-    with Threads(2) as threads:
-        report = job.run(threads, progress=False, **how)
-    assert report.ok, report
-    return report
-
-
-def files(directory):
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in sorted(Path(directory).rglob("*"))
-        if path.is_file() and path.name != "provenance"
-    }
 
 
 @pytest.fixture
@@ -108,7 +86,7 @@ def test_any_work_on_the_same_blocks_gives_the_same_bytes(tmp_path_factory, shap
         with Threads(pool) as workers:
             assert skeletonize(work, output=str(folder), shape=shape, **ALL).run(workers, progress=False).ok
         found.append(files(folder))
-    assert found[0] == found[1]
+    assert_same(*found)
     assert {"5", "8", str(LARGEST)} <= found[0].keys()
     for label in (5, LARGEST):
         skeleton = Skeletons(str(folder.parent), directory=folder.name).read(label)
@@ -139,7 +117,7 @@ def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bytes(tmp_path, monkeyp
     assert not (halted / "info").exists()
     monkeypatch.undo()
     run(job, retry_failed=True)
-    assert files(halted) == files(whole)
+    assert_same(files(halted), files(whole))
 
 
 def test_a_second_run_does_nothing(layer):
@@ -147,7 +125,7 @@ def test_a_second_run_does_nothing(layer):
     run(job)
     before = files(layer)
     assert run(skeletonize(daskflow.open(layer), **ALL)).already_done
-    assert files(layer) == before
+    assert_same(files(layer), before)
 
 
 def test_skeletons_that_were_deleted_are_made_again(layer):
@@ -157,7 +135,7 @@ def test_skeletons_that_were_deleted_are_made_again(layer):
     before = files(layer / "skeletons_mip_0")
     shutil.rmtree(layer / "skeletons_mip_0")
     assert not run(skeletonize(daskflow.open(layer), **ALL)).already_done
-    assert files(layer / "skeletons_mip_0") == before
+    assert_same(files(layer / "skeletons_mip_0"), before)
 
 
 def test_other_parameters_are_refused_and_so_are_skeletons_of_others(layer, tmp_path):
@@ -385,8 +363,8 @@ def test_two_skeletonizations_in_one_job_are_what_they_are_alone(layer, tmp_path
     for job in jobs(tmp_path / "alone"):
         run(job)
     run(daskflow.merge(jobs(tmp_path / "merged")))
-    assert files(tmp_path / "merged/one") == files(tmp_path / "alone/one")
-    assert files(tmp_path / "merged/two") == files(tmp_path / "alone/two")
+    assert_same(files(tmp_path / "merged/one"), files(tmp_path / "alone/one"))
+    assert_same(files(tmp_path / "merged/two"), files(tmp_path / "alone/two"))
 
 
 def test_a_second_run_in_one_process_indexes_its_own_skeletons(layer, tmp_path):
@@ -412,3 +390,18 @@ def test_labels_that_were_asked_for_and_are_not_there_are_named(form, layer, cap
     assert "12 of 14 labels that were asked for are not in the volume" in caplog.text
     report = run(skeletonize(daskflow.open(layer), labels=[5, 8], output=f"{layer}/there", **ALL))
     assert "labels_without_skeletons" not in report.results
+
+
+def test_a_run_that_makes_no_skeleton_names_no_directory(layer):
+    run(skeletonize(daskflow.open(layer), labels=[9999], **ALL))
+    assert "skeletons" not in json.loads((layer / "info").read_text())
+
+
+def test_what_differs_between_two_runs_is_named_by_label(tmp_path):
+    volume = Volume.from_array(tubes(), voxel_size=(10, 10, 10), layer_type="segmentation")
+    for name, scale in (("one", 4), ("other", 2)):
+        run(skeletonize(volume, output=str(tmp_path / name), sharded=True, shape=(10, 12, 35), scale=scale, **ALL))
+    one, other = (files(tmp_path / name) for name in ("one", "other"))
+    assert_same(one, dict(one))
+    with pytest.raises(AssertionError, match=rf"shard differs(.|\n)*label {LARGEST}: radius(.|\n)*stored bytes"):
+        assert_same(one, other)

@@ -47,7 +47,7 @@ class FinishMeshes(Finish):
         report_absent(
             report, self.meshing.shuffle, scratch, labels=chosen.labels, exclude=chosen.exclude, kind="meshes"
         )
-        if self.layer is not None:
+        if self.layer is not None and (report.counts.get("meshes") or not chosen.partial):
             name_objects(self.layer, chosen.partial, mesh=url.rpartition("/")[2])
 
     def _info(self, scratch: str) -> Json:

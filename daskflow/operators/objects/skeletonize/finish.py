@@ -65,7 +65,7 @@ class FinishSkeletons(Finish):
         )
         kvstore.write_bytes(f"{self.url}/info", json.dumps(info, indent=1).encode())
         kvstore.write_bytes(f"{self.url}/provenance", json.dumps(provenance(report), indent=1).encode())
-        if self.layer is not None:
+        if self.layer is not None and (report.counts.get("skeletons") or not chosen.partial):
             name_objects(self.layer, chosen.partial, skeletons=self.url.rpartition("/")[2])
 
     def _add_up(self, report: Report, scratch: str) -> None:
