@@ -1,4 +1,4 @@
-"""What one stage of a job leaves for the next: records by block, and tables by key."""
+"""What one stage of a job leaves for the next: records by block, tables by key, and pieces by label."""
 
 from daskflow.scratch.records import Reduce, read_record, write_record
 from daskflow.scratch.tables import Table

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from daskflow.errors import CorruptChunkError, ParameterError
+from daskflow.errors import CorruptChunkError, MissingChunkError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.stores import kvstore
 from daskflow.volume.stage import BlockResult, Stage, Task
@@ -92,6 +92,22 @@ def decode(data: bytes | memoryview, url: str) -> Arrays:
 def read_records(directory: str, stage: str, indexes: Iterable[int]) -> list[Arrays | None]:
     """Return what `read_record` does for each of some blocks, several being read at once."""
     return at_once(functools.partial(read_record, directory, stage), indexes)
+
+
+def required_records(directory: str, stage: str, indexes: Iterable[int]) -> list[Arrays]:
+    """Return what `write_record` stored for each of some blocks, several being read at once.
+
+    Raises:
+        MissingChunkError: it was never called for one.
+        CorruptChunkError: a record is damaged.
+    """
+    wanted = list(indexes)
+    found = read_records(directory, stage, wanted)
+    for index, record in zip(wanted, found, strict=True):
+        if record is None:
+            url = record_url(directory, stage, index)
+            raise MissingChunkError(f"scratch data {url} are gone; delete the job's directory and run it again")
+    return [record for record in found if record is not None]
 
 
 def at_once(read: Callable[[T], R], arguments: Iterable[T]) -> list[R]:

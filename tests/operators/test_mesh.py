@@ -347,15 +347,15 @@ def test_a_part_of_a_layer_has_the_meshes_of_that_part(layer):
 
 
 def test_pieces_that_get_lost_fail_the_job(layer, monkeypatch):
-    from daskflow.jobs.fragments import Shuffle
+    from daskflow.scratch.pieces import Pieces
 
-    shards_of = Shuffle.shards_of
+    shards_of = Pieces.shards_of
 
     def lossy(self, directory, bucket):
         for number, labels in shards_of(self, directory, bucket):
             yield number, labels[1:]
 
-    monkeypatch.setattr(Shuffle, "shards_of", lossy)
+    monkeypatch.setattr(Pieces, "shards_of", lossy)
     with pytest.raises(JobError, match="pieces of meshes"):
         run(mesh(daskflow.open(layer), **SMALL))
     assert "mesh" not in json.loads((layer / "info").read_text())

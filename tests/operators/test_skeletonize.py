@@ -300,10 +300,10 @@ def test_shards_are_as_many_as_labels_need(tmp_path):
 
 
 def test_pieces_that_get_lost_fail_the_job(layer, monkeypatch):
-    from daskflow.jobs.fragments import Shuffle
+    from daskflow.scratch.pieces import Pieces
 
-    found = Shuffle.labels_of
-    monkeypatch.setattr(Shuffle, "labels_of", lambda *where: list(found(*where))[1:])
+    found = Pieces.labels_of
+    monkeypatch.setattr(Pieces, "labels_of", lambda *where: list(found(*where))[1:])
     with pytest.raises(JobError, match="pieces of skeletons were traced"), Threads(1) as threads:
         skeletonize(daskflow.open(layer), **ALL).run(threads, progress=False)
     assert "skeletons" not in json.loads((layer / "info").read_text())

@@ -9,7 +9,7 @@ from daskflow.errors import MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Report
 from daskflow.jobs.evaluate import warn
-from daskflow.jobs.fragments import Shuffle
+from daskflow.scratch.pieces import Pieces
 from daskflow.stores import kvstore
 from daskflow.stores.objects.naming import layer_above
 from daskflow.volume import Volume
@@ -63,22 +63,22 @@ def object_labels(labels: Sequence[int]) -> tuple[int, ...]:
 
 
 def report_absent(
-    report: Report, shuffle: Shuffle, scratch: str, *, labels: Sequence[int] | None, exclude: Sequence[int], kind: str
+    report: Report, pieces: Pieces, scratch: str, *, labels: Sequence[int] | None, exclude: Sequence[int], kind: str
 ) -> None:
     """Warn, also in the report, of labels that were asked for and have no object: at most ten by name.
 
     Args:
         report: gets them.
-        shuffle: has the labels that have pieces of an object.
+        pieces: has the labels that have pieces of an object.
         scratch: URL of the job's scratch directory.
         labels: what was asked for; None for all there are.
         exclude: and what was left out of it.
         kind: meshes or skeletons.
     """
     wanted = set(labels or ()) - set(exclude)
-    if not wanted or shuffle.label_count(scratch) == len(wanted) < 2**16:  # up to which they are counted exactly
+    if not wanted or pieces.label_count(scratch) == len(wanted) < 2**16:  # up to which they are counted exactly
         return
-    absent = sorted(wanted.difference(*(dict(shuffle.labels_of(scratch, n)) for n in range(shuffle.buckets))))
+    absent = sorted(wanted.difference(*(dict(pieces.labels_of(scratch, n)) for n in range(pieces.buckets))))
     if absent:
         more = [f"and {len(absent) - _NAMED:,} more"] if len(absent) > _NAMED else []
         named = [*map(str, absent[:_NAMED]), *more]

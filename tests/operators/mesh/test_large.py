@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from daskflow.jobs.fragments import Fragment
 from daskflow.operators.objects.mesh.cut import z_curve
 from daskflow.operators.objects.mesh.large import (
     PACKED_BYTES,
@@ -13,6 +12,7 @@ from daskflow.operators.objects.mesh.large import (
     parents,
 )
 from daskflow.operators.objects.mesh.multires import Detail, manifest_of
+from daskflow.scratch.pieces import Fragment
 from daskflow.stores.objects.mesh_files import MultiresManifest, decode_draco, weld
 
 pytest.importorskip("zmesh")

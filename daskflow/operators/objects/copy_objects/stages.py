@@ -15,7 +15,7 @@ from daskflow.jobs import Report
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
 from daskflow.operators.objects.mesh.multires import Detail, multires
-from daskflow.scratch import read_record, write_record
+from daskflow.scratch.records import read_record, required_records, write_record
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import read_file, sized_names, write_file, writing
 from daskflow.stores.objects.mesh_files import multires_info
@@ -186,12 +186,10 @@ class CopyShare(_Step):
     """Copy one share of the files, and write one share of the shards."""
 
     def read(self, box: BoundingBox) -> dict[Key, dict[str, Any]]:
-        found = {
-            key: read_record(self.directory, self.transfer.record(key), box.start[0]) for key in self.transfer.present()
+        return {
+            key: required_records(self.directory, self.transfer.record(key), [box.start[0]])[0]
+            for key in self.transfer.present()
         }
-        if None in found.values():
-            raise MissingChunkError(f"scratch data in {self.directory} are gone; delete the job's directory")
-        return {key: record for key, record in found.items() if record is not None}
 
     def write(self, box: BoundingBox, outputs: dict[Key, dict[str, Any]]) -> BlockResult:  # noqa: ARG002
         files = packed = 0

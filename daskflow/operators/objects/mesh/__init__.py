@@ -13,7 +13,6 @@ from daskflow.geometry import BlockGrid, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import Evaluate, assumed_voxel_size
 from daskflow.jobs.fingerprint import token
-from daskflow.jobs.fragments import Shuffle, bucket_count
 from daskflow.operators import options
 from daskflow.operators.objects._destination import fits_float32, object_labels, object_place
 from daskflow.operators.objects._holes import check_whole
@@ -23,6 +22,7 @@ from daskflow.operators.objects.mesh.multires import Detail
 from daskflow.operators.objects.mesh.plan import Frame, Meshing, Selection, Target
 from daskflow.operators.objects.mesh.surfaces import BLOCK_BYTES, ForgeMeshes
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
+from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores.kvstore import plain_number
 from daskflow.volume import Flag, Stage, Volume, in_order, operator
 from daskflow.volume.output import Output
@@ -119,7 +119,7 @@ def mesh(
         closed=not open_edge,
         selection=selection,
         counting=counting,
-        shuffle=Shuffle("gather-meshes", f"mesh-pieces-{token(url)[:8]}", len(grid), bucket_count(len(grid)), sharding),
+        pieces=Pieces("gather-meshes", f"mesh-pieces-{token(url)[:8]}", len(grid), bucket_count(len(grid)), sharding),
         detail=Detail(lods, chunk, vertex_bits, error, volume.spec.spacing),
         memory=parse_bytes(memory),
         target=Target(url, format, mip, compression, spatial_index),
@@ -127,7 +127,7 @@ def mesh(
     expression = volume.expression
     making = (
         Stage("forge-meshes", grid, Evaluate.into(expression, ForgeMeshes(meshing))),
-        *meshing.shuffle.stages(),
+        *meshing.pieces.stages(),
         *((Stage("cut-large-meshes", meshing.parts, CutLargeMeshes(meshing)),) if format != "legacy" else ()),
         Stage("write-meshes", meshing.buckets, WriteMeshes(meshing), numbered=True),
     )

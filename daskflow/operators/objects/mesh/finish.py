@@ -44,9 +44,7 @@ class FinishMeshes(Finish):
         names = ["meshes", "triangles", *(["mesh_bytes"] if self.meshing.target.format != "legacy" else [])]
         report.results["meshes"] = {name: report.counts.get(name, 0) for name in names}
         scratch, chosen = JobDirectory(directory).scratch, self.meshing.selection
-        report_absent(
-            report, self.meshing.shuffle, scratch, labels=chosen.labels, exclude=chosen.exclude, kind="meshes"
-        )
+        report_absent(report, self.meshing.pieces, scratch, labels=chosen.labels, exclude=chosen.exclude, kind="meshes")
         if self.layer is not None and (report.counts.get("meshes") or not chosen.partial):
             name_objects(self.layer, chosen.partial, mesh=url.rpartition("/")[2])
 
@@ -56,13 +54,12 @@ class FinishMeshes(Finish):
         chunk = meshing.grid.block[::-1]
         if target.format == "legacy":
             return legacy_info(mip=target.mip, spatial_index=index, chunk_size=chunk)
-        sharding = meshing.shuffle.shards(scratch) if target.format == "sharded" else None
         info = multires_info(
             voxel_size=meshing.voxel_size[::-1],
             translation=meshing.frame.translation.tolist(),
             bits=meshing.detail.bits,
             mip=target.mip,
-            sharding=sharding,
+            sharding=meshing.pieces.shards(scratch),
             spatial_index=index,
         )
         return {**info, "chunk_size": list(chunk)}

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from daskflow.errors import JobError, MissingChunkError
+from daskflow.errors import JobError
 from daskflow.geometry import BoundingBox
-from daskflow.jobs.fragments import Fragment
 from daskflow.operators.objects.mesh.large import (
     Division,
     clipped,
@@ -25,7 +24,8 @@ from daskflow.operators.objects.mesh.packed import unpack_surface
 from daskflow.operators.objects.mesh.plan import Meshing
 from daskflow.operators.objects.mesh.surface import Faces, Points, Surface
 from daskflow.operators.objects.mesh.surfaces import fragment_name
-from daskflow.scratch.records import Arrays, read_record, write_record
+from daskflow.scratch.pieces import Fragment
+from daskflow.scratch.records import required_records, write_record
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.mesh_files import encode_manifest, manifest_name
 from daskflow.stores.objects.shards import write_shard
@@ -49,7 +49,7 @@ class CutLargeMeshes(Task):
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         meshing, (bucket, turn, _) = self.meshing, box.start
         made = 0
-        for label, fragments in meshing.shuffle.labels_of(self.directory, bucket):
+        for label, fragments in meshing.pieces.labels_of(self.directory, bucket):
             division = divide(fragments, meshing.detail, meshing.memory, meshing.grid.block)
             if division is None:
                 continue
@@ -65,7 +65,7 @@ class CutLargeMeshes(Task):
         """Return what pieces, read one after another, have in a part; vertices in voxels (xyz)."""
         inside = []
         for fragment in fragments:
-            data = self.meshing.shuffle.read_all(self.directory, [fragment])
+            data = self.meshing.pieces.read_all(self.directory, [fragment])
             piece = joined(self.meshing, data, self.directory)
             inside.append(Surface(*clipped(*piece, position, division)))
         return Surface.joined(inside)
@@ -97,16 +97,17 @@ class WriteMeshes(Task):
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         bucket, counts, target = box.start[0], Counter[str](), self.meshing.target
-        shuffle = self.meshing.shuffle
+        pieces = self.meshing.pieces
         if target.format == "legacy":
-            self._write_manifests(shuffle.labels_of(self.directory, bucket), counts)
+            self._write_manifests(pieces.labels_of(self.directory, bucket), counts)
         elif target.format == "multires":
-            for label, (fragments, manifest) in self._meshes(shuffle.labels_of(self.directory, bucket), counts):
+            for label, (fragments, manifest) in self._meshes(pieces.labels_of(self.directory, bucket), counts):
                 write_file(target.url, str(label), b"".join(fragments))
                 write_file(target.url, f"{label}.index", manifest)
         else:
-            sharding = shuffle.shards(self.directory)
-            for number, labels in shuffle.shards_of(self.directory, bucket):
+            sharding = pieces.shards(self.directory)
+            assert sharding is not None
+            for number, labels in pieces.shards_of(self.directory, bucket):
                 write_shard(target.url, number, sharding, self._meshes(labels, counts))
         return BlockResult(empty=not counts, counts=dict(counts))
 
@@ -121,7 +122,7 @@ class WriteMeshes(Task):
     def _meshes(self, labels: Labels, counts: Counter[str]) -> Iterator[tuple[int, tuple[list[bytes], bytes]]]:
         """Yield the fragments and the manifest of each label."""
         meshing = self.meshing
-        for label, fragments, pieces in meshing.shuffle.read_labels(self.directory, labels, most_bytes(meshing.memory)):
+        for label, fragments, pieces in meshing.pieces.read_labels(self.directory, labels, most_bytes(meshing.memory)):
             division = divide(fragments, meshing.detail, meshing.memory, meshing.grid.block)
             if division is None:
                 whole, manifest = multires(*joined(meshing, pieces, self.directory), meshing.detail)
@@ -140,7 +141,7 @@ class WriteMeshes(Task):
         cells, sizes = [position for position, _ in division.parts], list[int]()
         levels: list[Encoded] = [[] for _ in range(division.inner + 1)]
         for number in range(len(cells)):
-            record = self._record(name, number)
+            (record,) = required_records(self.directory, name, [number])
             sizes.append(len(record["faces"]))
             for lod, level in enumerate(levels):
                 level += fragments_of(record, lod)
@@ -151,7 +152,7 @@ class WriteMeshes(Task):
             levels.append([])
             below, name, sizes = name, f"{self.meshing.parts_of(label)}-{lod}", []
             for number, (position, members) in enumerate(groups):
-                records = [self._record(below, member) for member in members]
+                records = required_records(self.directory, below, members)
                 record = join_parts(records, position, lod, division, self.meshing.detail)
                 write_record(self.directory, name, number, record)
                 levels[lod] += fragments_of(record, lod)
@@ -159,14 +160,6 @@ class WriteMeshes(Task):
             cells = [position for position, _ in groups]
         fragments = [data for level in levels for _, data in level]
         return fragments, manifest_of(division.cells, levels).encode()
-
-    def _record(self, name: str, number: int) -> Arrays:
-        record = read_record(self.directory, name, number)
-        if record is None:
-            raise MissingChunkError(
-                f"part {number} of {name} is gone from {self.directory}; delete the job's directory and run it again"
-            )
-        return record
 
     def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (labels are not known before)
         return Estimate(memory=self.meshing.memory)

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.geometry import Zyx
-from daskflow.jobs.fragments import Fragment
 from daskflow.operators.objects.mesh.cut import Cells, cut, z_curve
 from daskflow.operators.objects.mesh.multires import Detail, Encoded, Position, encode_level
 from daskflow.operators.objects.mesh.surface import Faces, Points, Surface, used
+from daskflow.scratch.pieces import Fragment
 from daskflow.scratch.records import Arrays
 
 PACKED_BYTES = 18  # of a triangle in scratch data, with its share of the vertices

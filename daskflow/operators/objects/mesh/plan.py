@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
-from daskflow.jobs.fragments import Shuffle
 from daskflow.operators.objects._destination import fits_float32
 from daskflow.operators.objects.mesh.multires import Detail
 from daskflow.operators.objects.mesh.surface import Points
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
+from daskflow.scratch.pieces import Pieces
 from daskflow.stores.objects.spatial_index import SpatialIndex
 
 Format = Literal["sharded", "multires", "legacy"]
@@ -132,7 +132,7 @@ class Meshing:
         closed: whether surfaces are closed where the volume ends.
         selection: which labels.
         counting: voxels of each label in the whole volume; None when that does not matter.
-        shuffle: gathers the pieces of each label.
+        pieces: gathers the pieces of each label.
         detail: how levels of detail are made.
         memory: bytes that the pieces of one label may take while it is written.
         target: where meshes go.
@@ -144,7 +144,7 @@ class Meshing:
     closed: bool
     selection: Selection
     counting: LabelCounts | None
-    shuffle: Shuffle
+    pieces: Pieces
     detail: Detail
     memory: int
     target: Target
@@ -162,7 +162,7 @@ class Meshing:
     @property
     def buckets(self) -> BlockGrid:
         """The tasks of the passes by label."""
-        return BlockGrid(BoundingBox((0, 0, 0), (self.shuffle.buckets, 1, 1)), (1, 1, 1))
+        return BlockGrid(BoundingBox((0, 0, 0), (self.pieces.buckets, 1, 1)), (1, 1, 1))
 
     @property
     def turns(self) -> int:
@@ -172,11 +172,11 @@ class Meshing:
     @property
     def parts(self) -> BlockGrid:
         """The tasks that make parts of large labels, by bucket and turn."""
-        return BlockGrid(BoundingBox((0, 0, 0), (self.shuffle.buckets, self.turns, 1)), (1, 1, 1))
+        return BlockGrid(BoundingBox((0, 0, 0), (self.pieces.buckets, self.turns, 1)), (1, 1, 1))
 
     def parts_of(self, label: int) -> str:
         """Return the name of the records of the parts of a large label."""
-        return f"{self.shuffle.source}-parts-{label}"
+        return f"{self.pieces.source}-parts-{label}"
 
     def describe_pieces(self) -> dict[str, Any]:
         """Return all that the surfaces of blocks depend on, as JSON."""
@@ -192,9 +192,9 @@ class Meshing:
 
     def describe_levels(self) -> dict[str, Any]:
         """Return all that meshes depend on beside the surfaces of blocks, as JSON."""
-        sharding = self.shuffle.sharding
+        sharding = self.pieces.sharding
         return {
-            "pieces": self.shuffle.source,
+            "pieces": self.pieces.source,
             "detail": dataclasses.asdict(self.detail),
             "memory": self.memory,
             "sharding": None if sharding is None else dict(sharding),

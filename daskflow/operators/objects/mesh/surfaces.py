@@ -12,7 +12,6 @@ import numpy.typing as npt
 from daskflow.errors import MissingDependencyError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
-from daskflow.jobs.fragments import write_fragments
 from daskflow.operators.objects._destination import check_own_directory
 from daskflow.operators.objects.mesh.packed import pack_surface
 from daskflow.operators.objects.mesh.plan import Meshing
@@ -104,14 +103,14 @@ class ForgeMeshes(Consumer):
         if target.index:
             there = {label: frame.moved(corners) for label, corners in bounds.items()}
             meshing.index.write(target.url, box, there, compression=target.compression)
-        totals = write_fragments(self.directory, meshing.shuffle.source, number, packed, bounds)
+        totals = meshing.pieces.write(self.directory, number, packed, bounds)
         faces = sum(len(surface.faces) for surface in outputs.values())
         return BlockResult(empty=not outputs, counts=totals | {"triangles": faces})
 
     @property
     def _begun(self) -> str:
         """The name of the record that says that the scratch data are there."""
-        return f"{self.meshing.shuffle.source}-begun"
+        return f"{self.meshing.pieces.source}-begun"
 
     def _seen(self, box: BoundingBox) -> Seen:
         return Seen.of(box, self.meshing.grid.box, closed=self.meshing.closed)

@@ -12,7 +12,6 @@ from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import assumed_voxel_size
 from daskflow.jobs.fingerprint import token
-from daskflow.jobs.fragments import Shuffle, bucket_count
 from daskflow.operators import options
 from daskflow.operators.objects._destination import object_labels, object_place
 from daskflow.operators.objects._holes import check_whole
@@ -23,6 +22,7 @@ from daskflow.operators.objects.skeletonize.teasar import Tracing
 from daskflow.operators.objects.skeletonize.trace import BLOCK_BYTES, TraceLabels
 from daskflow.operators.objects.skeletonize.write import IndexSkeletons, Target, WriteSkeletons
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
+from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores import kvstore
 from daskflow.volume import Flag, Stage, Volume, in_order, operator
 from daskflow.volume.output import Output
@@ -124,8 +124,8 @@ def skeletonize(
     expression = volume.expression
     making = (
         Stage("trace-labels", plan.tasks, TraceLabels(expression, plan), numbered=True),
-        *plan.shuffle.stages(),
-        Stage("write-skeletons", _numbers(plan.shuffle.buckets), WriteSkeletons(plan, pruning, target), numbered=True),
+        *plan.pieces.stages(),
+        Stage("write-skeletons", _numbers(plan.pieces.buckets), WriteSkeletons(plan, pruning, target), numbered=True),
         Stage("index-skeletons", plan.grid, IndexSkeletons(plan, target)),
     )
     stages = (*expression.stages, *(plan.counting.stages(expression) if plan.counting is not None else ()))
@@ -168,7 +168,7 @@ def _planned(
         tracing=tracing,
         selection=selection,
         counting=counting,
-        shuffle=Shuffle("gather-pieces", source, tasks, bucket_count(tasks), sharding),
+        pieces=Pieces("gather-pieces", source, tasks, bucket_count(tasks), sharding),
     )
 
 

@@ -51,16 +51,13 @@ class FinishSkeletons(Finish):
         scratch = JobDirectory(directory).scratch
         self._add_up(report, scratch)
         chosen = self.plan.selection
-        report_absent(
-            report, self.plan.shuffle, scratch, labels=chosen.labels, exclude=chosen.exclude, kind="skeletons"
-        )
-        sharding = None if self.plan.shuffle.sharding is None else self.plan.shuffle.shards(scratch)
+        report_absent(report, self.plan.pieces, scratch, labels=chosen.labels, exclude=chosen.exclude, kind="skeletons")
         x, y, z = self.plan.translation
         info = skeleton_info(
             transform=(1, 0, 0, x, 0, 1, 0, y, 0, 0, 1, z),
             vertex_attributes=vertex_attributes(self.plan),
             mip=self.mip,
-            sharding=sharding,
+            sharding=self.plan.pieces.shards(scratch),
             spatial_index=self.plan.index.info,
         )
         kvstore.write_bytes(f"{self.url}/info", json.dumps(info, indent=1).encode())

@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.jobs.fragments import Shuffle
 from daskflow.operators.objects._destination import fits_float32
 from daskflow.operators.objects.skeletonize.pieces import Piece
 from daskflow.operators.objects.skeletonize.teasar import Tracing
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
-from daskflow.stores.objects.shards import murmurhash, shard_numbers
+from daskflow.scratch.pieces import Pieces
 from daskflow.stores.objects.spatial_index import SpatialIndex
 
 Labels = npt.NDArray[np.uint64]
@@ -76,7 +75,7 @@ class Skeletonizing:
         tracing: how blocks are traced.
         selection: which labels.
         counting: voxels of each label in the whole volume; None when that does not matter.
-        shuffle: gathers the pieces of each label.
+        pieces: gathers the pieces of each label.
     """
 
     grid: BlockGrid
@@ -85,7 +84,7 @@ class Skeletonizing:
     tracing: Tracing
     selection: Selection
     counting: LabelCounts | None
-    shuffle: Shuffle
+    pieces: Pieces
 
     @property
     def tasks(self) -> BlockGrid:
@@ -95,12 +94,12 @@ class Skeletonizing:
     @property
     def traced(self) -> str:
         """The name of the records of what was traced in each task."""
-        return f"traced-{self.shuffle.source}"
+        return f"traced-{self.pieces.source}"
 
     @property
     def written(self) -> str:
         """The name of the records of the skeletons of each bucket."""
-        return f"written-{self.shuffle.source}"
+        return f"written-{self.pieces.source}"
 
     def task(self, box: BoundingBox) -> tuple[int, int, int]:
         """Return what a box of `tasks` stands for: block, share, and number of the task."""
@@ -138,12 +137,6 @@ class Skeletonizing:
         """Return where vertices are in files; nm, xyz, from `translation` on."""
         near: npt.NDArray[np.float32] = (self.places(piece) - np.array(self.translation)).astype(np.float32)
         return near
-
-    def bucket_numbers(self, labels: Labels, directory: str) -> npt.NDArray[np.int64]:
-        """Return which bucket of the shuffle each label is in, once labels are counted below the URL `directory`."""
-        sharded = self.shuffle.sharding is not None
-        spread = shard_numbers(labels, self.shuffle.shards(directory)) if sharded else murmurhash(labels)
-        return (spread & np.uint64(self.shuffle.buckets - 1)).astype(np.int64)
 
     def describe(self) -> dict[str, Any]:
         """Return all that pieces depend on, as JSON."""

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import daskflow
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.evaluate import VoxelTask
-from daskflow.jobs.fragments import write_fragments
 from daskflow.operators.objects.skeletonize.join import without_shared_sheets
 from daskflow.operators.objects.skeletonize.pieces import Piece, pack_piece
 from daskflow.operators.objects.skeletonize.plan import Labels, Skeletonizing
@@ -79,13 +78,8 @@ class TraceLabels(VoxelTask):
         pieces, counts = outputs
         number = self.plan.task(box)[2]
         bounds = {label: self._bounds(piece) for label, piece in pieces.items()}
-        totals = write_fragments(
-            self.directory,
-            self.plan.shuffle.source,
-            number,
-            {label: pack_piece(piece) for label, piece in pieces.items()},
-            bounds,
-        )
+        packed = {label: pack_piece(piece) for label, piece in pieces.items()}
+        totals = self.plan.pieces.write(self.directory, number, packed, bounds)
         labels = sorted(pieces)
         record = {
             "labels": np.array(labels, np.uint64),

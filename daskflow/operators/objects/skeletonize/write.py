@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.errors import JobError, MissingChunkError
+from daskflow.errors import JobError
 from daskflow.geometry import BoundingBox
-from daskflow.jobs.fragments import Fragment
 from daskflow.operators.objects._destination import check_own_directory
 from daskflow.operators.objects.skeletonize.join import join_pieces
 from daskflow.operators.objects.skeletonize.pieces import Piece, unpack_piece
 from daskflow.operators.objects.skeletonize.plan import Pruning, Skeletonizing
 from daskflow.operators.objects.skeletonize.prune import cable_length, prune
 from daskflow.operators.objects.skeletonize.retrace import retrace
-from daskflow.scratch.records import Arrays, read_record, record_url, write_record
+from daskflow.scratch.pieces import Fragment
+from daskflow.scratch.records import Arrays, record_url, required_records, write_record
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.shards import write_shard
@@ -81,13 +81,13 @@ class WriteSkeletons(Task):
     directory: str = ""
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
-        bucket, table, shuffle = box.start[0], _Table(), self.plan.shuffle
-        if shuffle.sharding is None:
-            for label, data in self._encoded(shuffle.labels_of(self.directory, bucket), table):
+        bucket, table, pieces = box.start[0], _Table(), self.plan.pieces
+        sharding = pieces.shards(self.directory)
+        if sharding is None:
+            for label, data in self._encoded(pieces.labels_of(self.directory, bucket), table):
                 write_file(self.target.url, str(label), data, compression=self.target.compression)
         else:
-            sharding = shuffle.shards(self.directory)
-            for number, labels in shuffle.shards_of(self.directory, bucket):
+            for number, labels in pieces.shards_of(self.directory, bucket):
                 write_shard(self.target.url, number, sharding, self._encoded(labels, table))
         write_record(self.directory, self.plan.written, bucket, table.record())
         table.counts["skeletons"] = len(table.labels)
@@ -114,8 +114,8 @@ class WriteSkeletons(Task):
         size = self.plan.tracing.anisotropy
         piece = join_pieces([])
         for batch in _batches(fragments):
-            names, stage = self.plan.tracing.attributes, self.plan.shuffle.source
-            data = self.plan.shuffle.read_all(self.directory, batch)
+            names, stage = self.plan.tracing.attributes, self.plan.pieces.source
+            data = self.plan.pieces.read_all(self.directory, batch)
             parts = [
                 unpack_piece(one, names, f"{self.directory} ({stage}, block {fragment.block})")
                 for one, fragment in zip(data, batch, strict=True)
@@ -150,7 +150,7 @@ class WriteSkeletons(Task):
         )
 
     def describe(self) -> dict[str, Any]:
-        sharding = self.plan.shuffle.sharding
+        sharding = self.plan.pieces.sharding
         return {
             "pruning": dataclasses.asdict(self.pruning),
             "target": dataclasses.asdict(self.target),
@@ -177,16 +177,13 @@ class IndexSkeletons(Task):
     def read(self, box: BoundingBox) -> list[Arrays]:
         (block,) = self.plan.grid.touching(box)
         shares = self.plan.shares
-        return [
-            _required(self.directory, self.plan.traced, number)
-            for number in range(block * shares, (block + 1) * shares)
-        ]
+        return required_records(self.directory, self.plan.traced, range(block * shares, (block + 1) * shares))
 
     def compute(self, box: BoundingBox, inputs: list[Arrays]) -> dict[int, list[float]]:  # noqa: ARG002
         labels = np.concatenate([record["labels"] for record in inputs])
         bounds = np.concatenate([record["bounds"] for record in inputs])
         keep = np.zeros(len(labels), bool)
-        buckets = self.plan.bucket_numbers(labels, self.directory) if len(labels) else np.zeros(0, np.int64)
+        buckets = self.plan.pieces.bucket_numbers(labels, self.directory)
         for bucket in np.unique(buckets).tolist():
             here = buckets == bucket
             keep[here] = np.isin(labels[here], _written(self.directory, self.plan.written, bucket, self.run)["labels"])
@@ -197,7 +194,7 @@ class IndexSkeletons(Task):
         return BlockResult(empty=not outputs)
 
     def describe(self) -> dict[str, Any]:
-        return {"pieces": self.plan.shuffle.source, "index": self.plan.index.info}
+        return {"pieces": self.plan.pieces.source, "index": self.plan.index.info}
 
     def bind(self, directory: str) -> IndexSkeletons:
         return dataclasses.replace(self, directory=directory, run=uuid.uuid4().hex)
@@ -211,21 +208,12 @@ def vertex_attributes(plan: Skeletonizing) -> list[Json]:
 
 def written(plan: Skeletonizing, directory: str) -> Iterator[Arrays]:
     """Yield what is known of the skeletons of each bucket: labels, cable (nm) and vertices."""
-    return (_required(directory, plan.written, bucket) for bucket in range(plan.shuffle.buckets))
+    return (required_records(directory, plan.written, [bucket])[0] for bucket in range(plan.pieces.buckets))
 
 
 @functools.lru_cache(maxsize=64)
 def _written(directory: str, stage: str, bucket: int, run: str) -> Arrays:  # noqa: ARG001 (a key of the cache)
-    return _required(directory, stage, bucket)
-
-
-def _required(directory: str, stage: str, number: int) -> Arrays:
-    record = read_record(directory, stage, number)
-    if record is None:
-        raise MissingChunkError(
-            f"scratch data {record_url(directory, stage, number)} are gone; delete the job's directory and run it again"
-        )
-    return record
+    return required_records(directory, stage, [bucket])[0]
 
 
 def _batches(fragments: Sequence[Fragment]) -> Iterator[list[Fragment]]:

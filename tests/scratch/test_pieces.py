@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskflow.errors import MissingChunkError, ParameterError
-from daskflow.jobs.fragments import Shuffle, bucket_count, write_fragments
+from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores import kvstore
 from daskflow.stores.objects.shards import object_sharding, shard_numbers
 from daskflow.volume.stage import run_here
@@ -18,18 +18,19 @@ def memory():
 
 
 def written(directory, blocks):
+    pieces = Pieces("gather", "parts", len(blocks), 1)
     for index, fragments in enumerate(blocks):
-        write_fragments(directory, "parts", index, fragments, {label: [label % 97] * 6 for label in fragments})
+        pieces.write(directory, index, fragments, {label: [label % 97] * 6 for label in fragments})
 
 
-def gathered(shuffle, directory):
+def gathered(pieces, directory):
     """Return bytes of all fragments by bucket and label, in the order given."""
     found = []
-    for bucket in range(shuffle.buckets):
-        for label, fragments in shuffle.labels_of(directory, bucket):
+    for bucket in range(pieces.buckets):
+        for label, fragments in pieces.labels_of(directory, bucket):
             assert [f.block for f in fragments] == sorted(f.block for f in fragments)
             assert all(f.label == label and f.bounds == (label % 97,) * 6 for f in fragments)
-            found.append((bucket, label, shuffle.read_all(directory, fragments)))
+            found.append((bucket, label, pieces.read_all(directory, fragments)))
     return found
 
 
@@ -43,25 +44,25 @@ def test_every_fragment_arrives_once_in_the_bucket_of_its_label(memory, blocks, 
     directory = memory()
     written(directory, blocks)
     sharding = {"min_shards": 16, "data_encoding": "gzip"} if sharded else None
-    shuffle = Shuffle("gather", "parts", len(blocks), buckets, sharding, fan_in)
-    run_here(shuffle.stages(), directory)
-    found = gathered(shuffle, directory)
+    pieces = Pieces("gather", "parts", len(blocks), buckets, sharding, fan_in)
+    run_here(pieces.stages(), directory)
+    found = gathered(pieces, directory)
     expected = {}
     for fragments in blocks:
         for label, data in fragments.items():
             expected.setdefault(label, []).append(data)
     assert len({label for _, label, _ in found}) == len(found)
     assert {label: parts for _, label, parts in found} == expected
-    assert shuffle.label_count(directory) == len(expected)
+    assert pieces.label_count(directory) == len(expected)
     if sharded:
-        spec = shuffle.shards(directory)
+        spec = pieces.shards(directory)
         assert spec == object_sharding(len(expected), **sharding)
         numbers = shard_numbers(np.array([label for _, label, _ in found], np.uint64), spec).tolist()
         assert all(number % buckets == bucket for number, (bucket, _, _) in zip(numbers, found, strict=True))
         assert len({n for n, before in zip(numbers, [None, *numbers], strict=False) if n != before}) == len(
             [n for n, before in zip(numbers, [None, *numbers], strict=False) if n != before]
         ), "a shard in two places"
-        by_shard = [(n, labels) for b in range(buckets) for n, labels in shuffle.shards_of(directory, b)]
+        by_shard = [(n, labels) for b in range(buckets) for n, labels in pieces.shards_of(directory, b)]
         assert [n for n, _ in by_shard] == list(dict.fromkeys(numbers))
         assert [label for _, labels in by_shard for label, _ in labels] == [label for _, label, _ in found]
 
@@ -73,9 +74,9 @@ def test_the_lists_do_not_depend_on_how_many_are_merged_at_once(memory, blocks):
     for fan_in in (2, 3, 64):
         directory = memory()
         written(directory, blocks)
-        shuffle = Shuffle("gather", "parts", len(blocks), 8, None, fan_in)
-        run_here(shuffle.stages(), directory)
-        results.append(gathered(shuffle, directory))
+        pieces = Pieces("gather", "parts", len(blocks), 8, None, fan_in)
+        run_here(pieces.stages(), directory)
+        results.append(gathered(pieces, directory))
     assert results[0] == results[1] == results[2]
 
 
@@ -86,12 +87,12 @@ def test_running_again_changes_no_byte(tmp_path):
     def state():
         return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    shuffle = Shuffle("gather", "parts", 9, 4, {"min_shards": 8}, 3)
+    pieces = Pieces("gather", "parts", 9, 4, {"min_shards": 8}, 3)
     written(directory, blocks)
-    run_here(shuffle.stages(), directory)
+    run_here(pieces.stages(), directory)
     before = state()
     written(directory, blocks)
-    run_here(shuffle.stages(), directory)
+    run_here(pieces.stages(), directory)
     assert state() == before
 
 
@@ -99,29 +100,28 @@ def test_a_block_that_left_nothing_behind_is_missed(memory):
     directory = memory()
     written(directory, [{1: b"a"}, {2: b"b"}])
     with pytest.raises(MissingChunkError, match="scratch data"):
-        run_here(Shuffle("gather", "parts", 3, 4).stages(), directory)
+        run_here(Pieces("gather", "parts", 3, 4).stages(), directory)
 
 
 def test_a_fragment_is_read_without_the_others(memory, monkeypatch):
     directory = memory()
     written(directory, [{1: b"a" * 1000, 2: b"b" * 10, 3: b"c" * 1000}])
-    shuffle = Shuffle("gather", "parts", 1, 1)
-    run_here(shuffle.stages(), directory)
-    fragments = {label: found[0] for label, found in shuffle.labels_of(directory, 0)}
+    pieces = Pieces("gather", "parts", 1, 1)
+    run_here(pieces.stages(), directory)
+    fragments = {label: found[0] for label, found in pieces.labels_of(directory, 0)}
     spans = []
     read_range = kvstore.read_range
     monkeypatch.setattr(
         kvstore, "read_range", lambda url, start, stop: spans.append(stop - start) or read_range(url, start, stop)
     )
-    assert shuffle.read(directory, fragments[2]) == b"b" * 10
+    assert pieces.read(directory, fragments[2]) == b"b" * 10
     assert spans == [10]
 
 
 def test_tasks_of_a_million_blocks_read_about_as_much_as_64_blocks_list():
-    levels = Shuffle("gather", "parts", 10**6, bucket_count(10**6))._levels()
-    groups = [groups for groups, _ in levels]
-    assert groups == [15625, 245, 4, 1]
-    share = [10**6 / groups / splits for groups, splits in levels]  # blocks' worth of entries in one list
+    levels = Pieces("gather", "parts", 10**6, bucket_count(10**6)).levels
+    assert [sources for sources, _, _ in levels] == [10**6, 15625, 245, 4]
+    share = [10**6 / max(sources / 64, 1) / splits for sources, splits, _ in levels]  # blocks' worth of rows in a task
     assert max(share) < 256
 
 
@@ -133,4 +133,4 @@ def test_there_is_about_one_bucket_for_eight_blocks(blocks, buckets):
 @pytest.mark.parametrize("wrong", [{"blocks": 0}, {"buckets": 3}, {"fan_in": 1}, {"sharding": {"min_shards": 0}}])
 def test_a_shuffle_that_cannot_be_is_refused(wrong):
     with pytest.raises(ParameterError):
-        Shuffle(**{"name": "gather", "source": "parts", "blocks": 2, "buckets": 4, **wrong})
+        Pieces(**{"name": "gather", "source": "parts", "blocks": 2, "buckets": 4, **wrong})
