@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -87,31 +87,40 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
             return report
         if options.verb == "run":
             warn(job.warnings)
-        if options.verb == "run":
             forget_replaced([one for one in outputs if one.overwrite or options.overwrite], directory)
         anew = complete or options.overwrite
         directory.claim(job.name, description, job.command, outputs=outputs, anew=anew)
-        died = client is None and directory.died_in_process
+        executor, plan = stack.enter_context(_connected(job, client, directory, progress))
+        run = _Run(job, stages, directory, journal, executor, plan, progress, lease, options)
+        report = run.verify() if options.verb == "verify" else run.run()
+        if report.ok:
+            directory.forget_death()
+        for one in outputs if killed else ():
+            sweep(one.url, before=started)
+        return report
+
+
+@contextlib.contextmanager
+def _connected(
+    job: Job, client: Client | Threads | None, directory: JobDirectory, progress: Progress
+) -> Iterator[tuple[Executor, Plan]]:
+    """Yield what the blocks run on, started for the job where nothing is given, and the plan for that."""
+    with ExitStack() as stack:
         if client is None:
+            died = directory.died_in_process
             if died:
                 progress.say(
                     "the process of the last run died while it ran blocks; worker processes run them now,"
                     " so that a block that kills its process is found"
                 )
             client = stack.enter_context(job.connect(isolated=died))
-            job.plan(client).check()
+        plan = job.plan(client)
+        plan.check()
         if isinstance(client, Threads):
             stack.enter_context(directory.in_process())
         executor = executor_of(client)
         stack.callback(executor.close)
-        plan = job.plan(client)
-        run = _Run(job, stages, directory, journal, executor, plan, progress, lease, options)
-        report = run.verify() if options.verb == "verify" else run.run()
-        if died and report.ok:
-            directory.forget_death()
-        for one in outputs if killed else ():
-            sweep(one.url, before=started)
-        return report
+        yield executor, plan
 
 
 def check_job(job: Job, *, overwrite: bool) -> None:
