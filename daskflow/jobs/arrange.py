@@ -23,7 +23,7 @@ from daskflow.config import format_bytes
 from daskflow.errors import AlignmentError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.consumer import Consumer
-from daskflow.jobs.evaluate import Assemble, Evaluate, VoxelTask
+from daskflow.jobs.evaluate import Assemble, EvaluateVolumes, VoxelTask
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.sinks import FileSink, KeptStore, ScratchSink
 from daskflow.volume import Expression, Stage
@@ -54,7 +54,7 @@ def notes_on(stages: Sequence[Stage]) -> tuple[str, ...]:
     """Return a line for each volume that arranged stages keep in scratch data."""
     found = []
     for stage in stages:
-        kept = stage.task.sinks if isinstance(stage.task, Evaluate) else ()
+        kept = stage.task.sinks if isinstance(stage.task, EvaluateVolumes) else ()
         for sink in kept:
             if isinstance(sink, ScratchSink):
                 size = format_bytes(sink.spec.nbytes_of(stage.grid.box))
@@ -72,12 +72,12 @@ class _Graph:
         self.before: dict[int, set[int]] = {}
         read, made = list(map(_read, stages)), list(map(_made, stages))
         for number, stage in self.stages.items():
-            if stage.after or isinstance(stage.task, Evaluate):
+            if stage.after or isinstance(stage.task, EvaluateVolumes):
                 rivals = {n for n in range(number) if read[n] & made[number] or made[n] & (read[number] | made[number])}
                 self.before[number] = {places[id(one)] for one in stage.after} | rivals
             else:
                 self.before[number] = set(range(number))
-        written = {n for n, stage in self.stages.items() if isinstance(stage.task, Evaluate | Assemble)}
+        written = {n for n, stage in self.stages.items() if isinstance(stage.task, EvaluateVolumes | Assemble)}
         for number, stage in self.stages.items():
             if stage.task.reads_outputs:
                 self.before[number] |= {n for n in written if number not in self._all_before(n)}
@@ -96,7 +96,7 @@ class _Graph:
         """Make one stage of those that evaluate volumes over one box."""
         groups: dict[tuple[BoundingBox, tuple[float, ...]], list[int]] = {}
         for number, stage in list(self.stages.items()):
-            if not isinstance(stage.task, Evaluate):
+            if not isinstance(stage.task, EvaluateVolumes):
                 continue
             spacing = stage.task.expression.outputs[0].spec.spacing
             group = groups.setdefault((stage.grid.box, spacing), [])
@@ -121,7 +121,7 @@ class _Graph:
 
     def _gathered(self, sink: FileSink) -> FileSink:
         """Return the sink of a file as it is where its blocks are gathered."""
-        tasks = (stage.task for stage in self.stages.values() if isinstance(stage.task, Evaluate))
+        tasks = (stage.task for stage in self.stages.values() if isinstance(stage.task, EvaluateVolumes))
         sinks = (one for task in tasks for one in task.sinks if isinstance(one, FileSink))
         return next(one for one in sinks if (one.url, one.dataset) == (sink.url, sink.dataset))
 
@@ -134,7 +134,7 @@ class _Graph:
             block = max(blocks, key=math.prod, default=default_block(node.spec.replace(box=hull)))
             name = token([first.describe(), str(hull)])[:8]
             sink = ScratchSink(f"kept-{name}", node.spec.replace(box=hull), block)
-            stage = Stage("keep-in-scratch", BlockGrid(hull, block), Evaluate.into(first, sink))
+            stage = Stage("keep-in-scratch", BlockGrid(hull, block), EvaluateVolumes.into(first, sink))
             number = max(self.stages) + 1
             self.stages[number] = stage
             self.before[number] = functools.reduce(set.intersection, map(self._all_before, users))
@@ -189,14 +189,14 @@ def _made(stage: Stage) -> set[tuple[str, int]]:
 
 def _share(one: Stage, other: Stage) -> bool:
     """Return whether two stages that evaluate volumes would evaluate the same node."""
-    tasks = [stage.task for stage in (one, other) if isinstance(stage.task, Evaluate)]
+    tasks = [stage.task for stage in (one, other) if isinstance(stage.task, EvaluateVolumes)]
     mine, theirs = ({id(node) for node in task.expression.nodes} for task in tasks)
     return not mine.isdisjoint(theirs)
 
 
 def _joined(one: Stage, other: Stage) -> Stage | None:
     """Return one stage of two that evaluate volumes over the same box, None when their blocks cannot be joined."""
-    tasks = [stage.task for stage in (one, other) if isinstance(stage.task, Evaluate)]
+    tasks = [stage.task for stage in (one, other) if isinstance(stage.task, EvaluateVolumes)]
     asked = {task.block for task in tasks if task.block is not None}
     if len(asked) > 1:
         raise ParameterError(
@@ -216,7 +216,7 @@ def _joined(one: Stage, other: Stage) -> Stage | None:
     placed = tuple(consumer.placed(grid.block) for consumer in consumers)
     name = f"{one.name}-and-{other.name}"
     name = name if len(name) < _LONGEST_NAME else f"{len(consumers)}-at-once"
-    joined = Stage(name, grid, Evaluate(expression, placed, takes, block))
+    joined = Stage(name, grid, EvaluateVolumes(expression, placed, takes, block))
     apart = _memory(one) + _memory(other)
     return joined if block is not None or _memory(joined) <= max(_LITTLE_MEMORY, _MORE_MEMORY * apart) else None
 

@@ -14,7 +14,7 @@ from daskflow.volume.stage import Estimate, Storing
 class Consumer(Storing):
     """Takes the arrays of a block of some volumes, and stores what it makes of them.
 
-    The consumers of one `Evaluate` take voxels that are evaluated once.
+    The consumers of one `EvaluateVolumes` take voxels that are evaluated once.
     """
 
     @property

@@ -59,7 +59,7 @@ class VoxelTask(Task):
 
 
 @dataclass(frozen=True)
-class Evaluate(VoxelTask):
+class EvaluateVolumes(VoxelTask):
     """Evaluate volumes over one grid and hand each block to consumers; every node is evaluated once per block.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import Any
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, Zyx
 from daskflow.jobs.arrange import grid_of
-from daskflow.jobs.evaluate import Assemble, Evaluate
+from daskflow.jobs.evaluate import Assemble, EvaluateVolumes
 from daskflow.jobs.fingerprint import describe_stages, token
 from daskflow.jobs.job import Job
 from daskflow.jobs.outputs import stated
@@ -33,7 +33,7 @@ def evaluate_stage(name: str, volume: Volume, sink: Sink, *, block: Zyx | None =
     """
     expression = volume.expression
     grid = grid_of(volume.box, block, volume.block, [sink])
-    task = Evaluate.into(expression, sink.placed(grid.block), block=block)
+    task = EvaluateVolumes.into(expression, sink.placed(grid.block), block=block)
     return Stage(name, grid, task, after=expression.stages)
 
 
@@ -106,7 +106,7 @@ def _keys(job: Job) -> list[tuple[Any, ...]]:
 
 
 def _kinds(task: Task) -> tuple[type, ...]:
-    return (type(task), *map(type, task.consumers)) if isinstance(task, Evaluate) else (type(task),)
+    return (type(task), *map(type, task.consumers)) if isinstance(task, EvaluateVolumes) else (type(task),)
 
 
 def _refuse_rivals(jobs: Sequence[Job]) -> None:
@@ -125,7 +125,7 @@ def _refuse_rivals(jobs: Sequence[Job]) -> None:
         if (
             job.directory is None
             or job.renewable
-            or any(isinstance(stage.task, Evaluate) and stage.task.sinks for stage in job.given)
+            or any(isinstance(stage.task, EvaluateVolumes) and stage.task.sinks for stage in job.given)
         ):
             continue
         if seen.setdefault(job.home.url, keys := _keys(job)) != keys:
@@ -138,7 +138,7 @@ def _refuse_rivals(jobs: Sequence[Job]) -> None:
 
 def _refuse_one_place(stages: Sequence[Stage]) -> None:
     """Raise where two volumes would be written to one place, of which either could be left in the end."""
-    made = stated([stage for stage in stages if isinstance(stage.task, Evaluate | Assemble)])
+    made = stated([stage for stage in stages if isinstance(stage.task, EvaluateVolumes | Assemble)])
     for one, other in itertools.combinations(made, 2):
         if one.clashes(other) and one.dataset == other.dataset:
             raise ParameterError(f"two volumes would be written to {one}; give one of them another output")

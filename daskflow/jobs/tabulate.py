@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
-from daskflow.jobs.evaluate import Evaluate
+from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.scratch.tables import Table
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Expression, Stage, in_order
@@ -47,7 +47,7 @@ class Tabulate(Consumer):
             name: of the first.
             expression: gives the arrays; what it waits for is not included.
         """
-        finding = Stage(name, self.blocks, Evaluate.into(expression, self))
+        finding = Stage(name, self.blocks, EvaluateVolumes.into(expression, self))
         return in_order((finding, *self.table.stages()), after=expression.stages)
 
     @property

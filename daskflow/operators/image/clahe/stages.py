@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.jobs.consumer import Consumer
-from daskflow.jobs.evaluate import Evaluate
+from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.jobs.sinks import ScratchSink
 from daskflow.operators.image.clahe.equalize import equalizing_tables
 from daskflow.operators.image.clahe.tiles import Tiles
@@ -40,7 +40,7 @@ def equalizing(volume: Volume, tiles: Tiles, clip_limit: float, key: str) -> Wai
     histograms = Histograms.named(f"tile-levels-{key}", len(grid), bins, grid.block[0] * tiles.near(grid.block))
     blocks = _grid_of_tables(grid, tiles, bins)
     tables = ScratchSink(f"tile-tables-{key}", VolumeSpec(blocks.box, volume.dtype), blocks.block)
-    counting = Stage("count-tiles", grid, Evaluate.into(volume.expression, _CountTiles(histograms, grid, tiles)))
+    counting = Stage("count-tiles", grid, EvaluateVolumes.into(volume.expression, _CountTiles(histograms, grid, tiles)))
     making = Stage("make-tables", blocks, _MakeTables(histograms, tables, tiles, clip_limit))
     before = volume.expression.stages
     return waiting(tables, (*before, *in_order((counting, *histograms.table.stages(), making), after=before)))

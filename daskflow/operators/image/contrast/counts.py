@@ -10,7 +10,7 @@ import numpy as np
 from daskflow import __version__
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
-from daskflow.jobs.evaluate import Evaluate
+from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.jobs.fingerprint import token
 from daskflow.operators.image.contrast.histograms import Histograms
 from daskflow.operators.image.contrast.levels import (
@@ -105,7 +105,7 @@ def counted_levels(volume: Volume, sampling: Sampling) -> tuple[CountedLevels, t
     key = token([__version__, expression.describe(), repr(sampling), grid.block, grid.origin])[:8]
     histograms = Histograms.named(f"levels-{key}", len(grid), bins, grid.block[0])
     levels = CountedLevels(histograms, _slabs_of(grid))
-    counting = Stage("count-levels", grid, Evaluate.into(expression, CountLevels(levels, grid, sampling)))
+    counting = Stage("count-levels", grid, EvaluateVolumes.into(expression, CountLevels(levels, grid, sampling)))
     return levels, in_order((counting, *histograms.table.stages()), after=expression.stages)
 
 

@@ -11,7 +11,7 @@ from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, as_zyx
 from daskflow.jobs import Job
-from daskflow.jobs.evaluate import Evaluate, assumed_voxel_size
+from daskflow.jobs.evaluate import EvaluateVolumes, assumed_voxel_size
 from daskflow.jobs.fingerprint import token
 from daskflow.operators import options
 from daskflow.operators.objects._destination import fits_float32, object_labels, object_place
@@ -126,7 +126,7 @@ def mesh(
     )
     expression = volume.expression
     making = (
-        Stage("forge-meshes", grid, Evaluate.into(expression, ForgeMeshes(meshing))),
+        Stage("forge-meshes", grid, EvaluateVolumes.into(expression, ForgeMeshes(meshing))),
         *meshing.pieces.stages(),
         *((Stage("cut-large-meshes", meshing.parts, CutLargeMeshes(meshing)),) if format != "legacy" else ()),
         Stage("write-meshes", meshing.buckets, WriteMeshes(meshing), numbered=True),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.consumer import Consumer
-from daskflow.jobs.evaluate import Evaluate
+from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.operators.segmentation.connected_components.blocks import Components, Foreground, label_block
 from daskflow.operators.segmentation.connected_components.numbering import leaders, number_components
 from daskflow.operators.segmentation.connected_components.scratch import Joins, Labelling, Parts, Seams
@@ -229,7 +229,7 @@ def labelling_stages(
     box = labelling.grid.box
     whole = BlockGrid(box, box.shape)
     stages = (
-        Stage("label-components", labelling.grid, Evaluate.into(expression, LabelBlocks(labelling, foreground))),
+        Stage("label-components", labelling.grid, EvaluateVolumes.into(expression, LabelBlocks(labelling, foreground))),
         Stage("match-seams", labelling.groups, MatchSeams(labelling)),
         Stage("join-groups", labelling.groups, JoinGroups(labelling)),
         Stage("number-components", whole, NumberComponents(labelling, dtype)),
