@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -97,3 +98,10 @@ class WordCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words of this command and leave the rest of the chain."""
         return super().parse_args(ctx, gather_numbers(self, args))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and collect garbage from now on, which `main` has put off."""
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
+        return super().invoke(ctx)

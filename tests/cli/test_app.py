@@ -280,6 +280,30 @@ def test_help_lists_the_commands_in_groups():
         assert word in result.stdout
 
 
+def test_garbage_is_collected_while_blocks_run(tmp_path):
+    image((8, 8, 8))
+    (tmp_path / "own.py").write_text(
+        "import gc, daskflow, numpy as np\n"
+        "def collects(array): return np.full_like(array, gc.isenabled())\n"
+        "@daskflow.operator(group='own')\n"
+        "def ask(volume: daskflow.Volume) -> daskflow.Volume:\n    'Ask.'\n    return volume.map_blocks(collects)\n"
+    )
+    words = [
+        "--plugin-file",
+        "own.py",
+        "--cluster",
+        "threads",
+        "--quiet",
+        "open",
+        "image.npy",
+        "ask",
+        "save",
+        "out.npy",
+    ]
+    subprocess.run([sys.executable, "-m", "daskflow", *words], check=True, capture_output=True)
+    assert daskflow.open("out.npy").read().all()
+
+
 def test_plugin_operators_run_on_worker_processes_also_from_files_of_one_name(tmp_path):
     array = image((8, 8, 8))
     for folder, value in (("a", 1), ("b", 2)):
