@@ -11,6 +11,7 @@ import shutil
 import threading
 import uuid
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,6 @@ def check_name(name: str) -> str:
 
 def plain_number(value: float) -> str:
     """Return a number as text that may be part of a name: its digits, without an exponent and its sign."""
-    from decimal import Decimal
-
     return format(Decimal(repr(value)), "f").removesuffix(".0")
 
 
