@@ -1,7 +1,8 @@
 """Tables by key: what each task of each pass holds and takes, on synthetic rows.
 
-    python benchmarks/tables.py            # 10^7 keys in 2 * 10^7 rows of 10^4 blocks: half a minute, 1 GB of files
-    python benchmarks/tables.py --small    # 9000 keys over 300 blocks, whose figures mean nothing
+    python benchmarks/tables.py                     # 10^7 keys in 2 * 10^7 rows of 10^4 blocks: 15 s, 1 GB of files
+    python benchmarks/tables.py --keys 100000000    # ten times as many: a minute, 10 GB of files
+    python benchmarks/tables.py --small             # 9000 keys over 300 blocks, whose figures mean nothing
 
 Every key is in two blocks, as labels at a seam are, and key 0 in all of them. The tasks run one after the other in this
 process. "of 64 blocks" is the rows of a task over those of 64 blocks, which should stay near 1 or below; memory is the
@@ -87,5 +88,6 @@ def main(keys: int, blocks: int, fan_in: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true")
-    small = parser.parse_args().small
-    main(*((9_000, 300, 8) if small else (10_000_000, 10_000, 64)))
+    parser.add_argument("--keys", type=int, default=10_000_000)
+    options = parser.parse_args()
+    main(*((9_000, 300, 8) if options.small else (options.keys, 10_000, 64)))
