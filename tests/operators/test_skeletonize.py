@@ -400,7 +400,7 @@ def test_a_run_that_makes_no_skeleton_names_no_directory(layer):
 def test_what_differs_between_two_runs_is_named_by_label(tmp_path):
     volume = Volume.from_array(tubes(), voxel_size=(10, 10, 10), layer_type="segmentation")
     for name, scale in (("one", 4), ("other", 2)):
-        run(skeletonize(volume, output=str(tmp_path / name), sharded=True, shape=(10, 12, 35), scale=scale, **ALL))
+        run(skeletonize(volume, output=str(tmp_path / name), format="sharded", shape=(10, 12, 35), scale=scale, **ALL))
     one, other = (files(tmp_path / name) for name in ("one", "other"))
     assert_same(one, dict(one))
     with pytest.raises(AssertionError, match=rf"shard differs(.|\n)*label {LARGEST}: radius(.|\n)*stored bytes"):
