@@ -20,18 +20,15 @@ Slices = tuple[slice, slice, slice]
 
 
 class Accumulator(Protocol):
-    """The sum of weighted patches over one box, held where the network's outputs are.
-
-    Attributes:
-        suspects: the patches whose added part may hold a NaN or an infinity; the others hold none.
-        result: the sum, czyx, on the host.
-    """
+    """The sum of weighted patches over one box, held where the network's outputs are."""
 
     @property
-    def suspects(self) -> list[Patch]: ...
+    def suspects(self) -> list[Patch]:
+        """The patches whose added part may hold a NaN or an infinity; the others hold none."""
 
     @property
-    def result(self) -> Array: ...
+    def result(self) -> Array:
+        """The sum, czyx, on the host."""
 
     def add(self, at: Slices, output: Any, part: Slices, patch: Patch) -> None:
         """Add the share of a patch that falls into the box.

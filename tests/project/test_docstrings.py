@@ -45,7 +45,7 @@ def load(path: Path) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def promised() -> set[str]:
-    """Methods that a protocol describes; classes fulfil protocols without inheriting from them."""
+    """Methods and properties that a protocol describes; classes fulfil protocols without inheriting from them."""
     protocols = [
         value
         for path in MODULES
@@ -53,7 +53,12 @@ def promised() -> set[str]:
         for value in vars(load(path)).values()
         if inspect.isclass(value) and getattr(value, "_is_protocol", False)
     ]
-    return {name for one in protocols for name, value in vars(one).items() if callable(value) and inspect.getdoc(value)}
+    return {
+        name
+        for one in protocols
+        for name, value in vars(one).items()
+        if (callable(value) or isinstance(value, property)) and inspect.getdoc(value)
+    }
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
