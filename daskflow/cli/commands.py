@@ -170,32 +170,37 @@ def _only_plan() -> bool:
     return bool(click.get_current_context().find_root().params.get("only_plan"))
 
 
-@click.command("set", cls=WordCommand, short_help="Correct the kind, voxel size or offset of a layer, in place.")
+@click.command("set", cls=WordCommand, short_help="Correct what a layer says of itself, or choose its meshes.")
 @click.argument("layer", metavar="LAYER")
 @click.option("-l", "--layer-type", metavar="TYPE", help="image, segmentation, affinity_map or probability_map.")
 @click.option("-v", "--voxel-size", type=Numbers(float), help="Of the finest level, in nm (zyx).")
 @click.option("-o", "--voxel-offset", type=Numbers(int), help="First voxel of the finest level (zyx).")
+@click.option("--mesh", metavar="NAME", help="Directory in the layer, of those that info lists, with its meshes.")
+@click.option("--skeletons", metavar="NAME", help="And the one with its skeletons.")
 @click.option("--undo", is_flag=True, help="Put back what the last correction changed.")
 def set_layer(
     layer: str,
     layer_type: LayerType | None,
     voxel_size: tuple[float, ...] | None,
     voxel_offset: tuple[int, ...] | None,
+    mesh: str | None,
+    skeletons: str | None,
     undo: bool,
 ) -> None:
     """Correct what a layer says of itself, at every level: no voxel changes, and nothing else of the metadata.
 
     LAYER is a precomputed, zarr or OME-Zarr layer. Coarser levels keep their factors, and chunks stay where they are;
     so the offset of a precomputed layer whose chunk files are named by it is refused. What was there is kept in the
-    provenance, for --undo. Files of other formats are saved anew instead.
+    provenance, for --undo. Files of other formats are saved anew instead. A layer with several directories of meshes
+    or skeletons, which `daskflow info` lists, says which of them are its own: viewers and downloads take those.
     """
     from daskflow.errors import ParameterError
     from daskflow.layers.correct import Correction, correct
     from daskflow.layers.correct import undo as put_back
     from daskflow.stores.rehearsal import rehearsing
 
-    asked = (layer_type, voxel_size, voxel_offset)
-    if undo and asked != (None, None, None):
+    asked = (layer_type, voxel_size, voxel_offset, mesh, skeletons)
+    if undo and set(asked) != {None}:
         raise ParameterError("undo stands alone: say what to set, or --undo")
     with rehearsing() if _only_plan() else nullcontext():
         lines = put_back(layer) if undo else correct(layer, Correction(*asked))  # type: ignore[arg-type]

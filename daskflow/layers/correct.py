@@ -1,4 +1,4 @@
-"""Correcting what a stored layer says of itself: kind, voxel size and offset, of all levels, in place, and back again.
+"""Correcting what a stored layer says of itself, in place, and back again: kind, voxel size, offset, and its objects.
 
 Only metadata change. What they were is kept in the provenance of the layer, from which `undo` puts it back.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,19 +39,30 @@ class Correction:
         layer_type: the kind.
         voxel_size: of the finest level (nm, zyx); coarser ones keep their factors.
         voxel_offset: first voxel of the finest level (zyx); coarser ones begin where downsampling would put them.
+        mesh: which of the directories of meshes in the layer is that of its objects.
+        skeletons: and which one of skeletons.
     """
 
     layer_type: LayerType | None = None
     voxel_size: VoxelSize | None = None
     voxel_offset: Zyx | None = None
+    mesh: str | None = None
+    skeletons: str | None = None
 
     def __post_init__(self) -> None:
         if self.voxel_size is not None:
             object.__setattr__(self, "voxel_size", as_voxel_size(self.voxel_size))
         if self.voxel_offset is not None:
             object.__setattr__(self, "voxel_offset", as_zyx(self.voxel_offset, name="voxel_offset"))
-        if (self.layer_type, self.voxel_size, self.voxel_offset) == (None, None, None):
-            raise ParameterError("nothing is set: say --layer-type, --voxel-size, --voxel-offset or --undo")
+        if set(vars(self).values()) == {None}:
+            raise ParameterError(
+                "nothing is set: say --layer-type, --voxel-size, --voxel-offset, --mesh, --skeletons or --undo"
+            )
+
+    @property
+    def objects(self) -> dict[str, str]:
+        """The directories of objects that are chosen, by kind."""
+        return {k: v.rstrip("/") for k, v in (("mesh", self.mesh), ("skeletons", self.skeletons)) if v is not None}
 
     def of(self, levels: tuple[VolumeSpec, ...]) -> list[VolumeSpec]:
         """Return what levels are with it."""
@@ -89,10 +100,11 @@ def correct(url: str, correction: Correction) -> list[str]:
     kvstore.refuse_http(store.url)
     with _leased(store.url):
         specs = correction.of(store.mips)
-        after = store.corrected(specs, moved=correction.voxel_offset is not None)
+        _check_objects(store, correction.objects)
+        after = store.corrected(specs, moved=correction.voxel_offset is not None, objects=correction.objects)
         before: Files = {name: kvstore.read_bytes(name) for name in after}
         changed = {name: data for name, data in after.items() if data != before[name]}
-        lines = _differences(store.mips, specs)
+        lines = _differences(store, specs, correction.objects)
         if not lines:
             return ["nothing to change"]
         _record(store, _JOB, {"run": uuid.uuid4().hex, "changes": lines, **_kept(before, changed)})
@@ -171,13 +183,23 @@ def _record(store: Store, job: str, values: dict[str, Any]) -> None:
     add_note(store.provenance_url(store.url), {**circumstances(), "job": job, "mip": None, **values})
 
 
-def _differences(before: tuple[VolumeSpec, ...], after: list[VolumeSpec]) -> list[str]:
-    """Return what is said of the finest level and of where others begin, a line for each difference."""
-    old, new = before[0], after[0]
-    pairs = {
+def _check_objects(store: Store, chosen: Mapping[str, str]) -> None:
+    """Raise unless the layer has the directories of objects that are chosen."""
+    for kind, name in chosen.items():
+        there = [directory for known, directory in store.object_sets() if known == kind]
+        if name not in there:
+            has = f"it has {', '.join(there)}" if there else f"it has no {kind}"
+            raise ParameterError(f"{name} is no directory of {kind} in {kvstore.redact(store.url)}; {has}")
+
+
+def _differences(store: Store, after: list[VolumeSpec], objects: Mapping[str, str]) -> list[str]:
+    """Return what is said of the finest level and of objects, a line for each difference."""
+    old, new, named = store.mips[0], after[0], store.objects()
+    pairs: dict[str, tuple[object, object]] = {
         "layer type": (old.layer_type or "unknown", new.layer_type or "unknown"),
         "voxel size (zyx)": (old.size_text, new.size_text),
         "voxel offset (zyx)": (old.box.start, new.box.start),
+        **{kind: (named.get(kind, "none"), name) for kind, name in objects.items()},
     }
     return [f"{name}: {was} -> {becomes}" for name, (was, becomes) in pairs.items() if was != becomes]
 

@@ -7,7 +7,7 @@ import html
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ class ObjectInfo:
         labels: how many have one; None where they were not counted.
         files: how many there are; None where they were not counted.
         size: bytes of them; None where that is not known.
+        named: whether the layer's info names the directory, so that viewers find it.
     """
 
     kind: str
@@ -73,6 +74,7 @@ class ObjectInfo:
     labels: int | None
     files: int | None
     size: int | None
+    named: bool = True
 
 
 @dataclass(frozen=True, repr=False)
@@ -194,7 +196,7 @@ class LayerInfo:
             (
                 found.kind,
                 found.directory,
-                found.format,
+                found.format + ("" if found.named else ", not named by the info"),
                 *("-" if n is None else f"{n:,}" for n in (found.labels, found.files)),
                 "-" if found.size is None else format_bytes(found.size),
             )
@@ -286,14 +288,17 @@ def _other_name(url: str) -> bool:
 
 
 def _objects(store: Store, *, look: bool) -> tuple[ObjectInfo, ...]:
-    return tuple(_object(store.url, kind, look=look) for kind in store.objects())
+    named = store.objects()
+    return tuple(
+        replace(_object(store.url, kind, name, look=look), named=named.get(kind) == name)
+        for kind, name in (store.object_sets() if look else named.items())
+    )
 
 
-def _object(layer: str, kind: str, *, look: bool) -> ObjectInfo:
-    url = object_directory(layer, kind)
-    name = url.removeprefix(f"{kvstore.normalise(layer)}/")
+def _object(layer: str, kind: str, name: str, *, look: bool) -> ObjectInfo:
+    url = object_directory(layer, kind, name)
     try:
-        objects = Meshes(layer) if kind == "mesh" else Skeletons(layer)
+        objects = Meshes(layer, directory=name) if kind == "mesh" else Skeletons(layer, directory=name)
     except StoreError:
         kinds = load_object_info(url).get("@type", "unknown")
         return ObjectInfo(kind, name, str(kinds), None, None, None)

@@ -265,12 +265,23 @@ class Store(ABC):
         """Return the directories of the layer's meshes and skeletons, by kind (mesh, skeletons), as named in it."""
         return {}
 
-    def corrected(self, specs: Sequence[VolumeSpec], *, moved: bool) -> dict[str, bytes]:  # noqa: ARG002
+    def object_sets(self) -> list[tuple[str, str]]:
+        """Return kind and directory of all meshes and skeletons in the layer, also of those that it does not name."""
+        return list(self.objects().items())
+
+    def corrected(
+        self,
+        specs: Sequence[VolumeSpec],  # noqa: ARG002
+        *,
+        moved: bool,  # noqa: ARG002
+        objects: Mapping[str, str],  # noqa: ARG002
+    ) -> dict[str, bytes]:
         """Return the metadata files, by URL, that say of all levels what `specs` does.
 
         Args:
             specs: the levels with another kind, voxel size or offset.
             moved: whether the offset is stated; otherwise it is left as it is.
+            objects: directories by kind, of `object_sets`, that are named instead of those of now.
 
         Raises:
             ParameterError: the format keeps no such metadata, or cannot say it without a loss.

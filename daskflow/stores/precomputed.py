@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from daskflow.stores.cloudvolume_files import ChunkFiles
 from daskflow.stores.counting import count
 from daskflow.stores.encoded_chunks import EncodedChunks
 from daskflow.stores.encodings import ENCODINGS, Encoding
+from daskflow.stores.objects.object_info import object_sets
 from daskflow.stores.precomputed_driver import read_box, shared_view, write_box
 from daskflow.stores.precomputed_info import (
     KINDS,
@@ -157,8 +158,18 @@ class PrecomputedStore(Store):
         info = load_info(self.url)
         return {kind: info[kind] for kind in KINDS if info.get(kind)}
 
-    def corrected(self, specs: Sequence[VolumeSpec], *, moved: bool) -> dict[str, bytes]:  # noqa: ARG002
-        info = corrected_info(load_info(self.url), specs, self.url)
+    def object_sets(self) -> list[tuple[str, str]]:
+        named = list(self.objects().items())
+        return [*named, *(one for one in sorted(object_sets(self.url)) if one not in named)]
+
+    def corrected(
+        self,
+        specs: Sequence[VolumeSpec],
+        *,
+        moved: bool,  # noqa: ARG002
+        objects: Mapping[str, str],
+    ) -> dict[str, bytes]:
+        info = {**corrected_info(load_info(self.url), specs, self.url), **objects}
         return {info_url(self.url): json.dumps(info, indent=2).encode()}
 
     def forget(self, mips: Sequence[int], objects: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,7 +56,13 @@ class ZarrStore(DrivenStore):
         metadata = json.loads(self.array.metadata)
         return ".zarray" if metadata.get("zarr_format", 2) == 2 else "zarr.json", chunk_depth(metadata)
 
-    def corrected(self, specs: Sequence[VolumeSpec], *, moved: bool) -> dict[str, bytes]:
+    def corrected(
+        self,
+        specs: Sequence[VolumeSpec],
+        *,
+        moved: bool,
+        objects: Mapping[str, str],  # noqa: ARG002 (it has none)
+    ) -> dict[str, bytes]:
         return corrected_files(self.url, self.array.axes, self.mips, specs, moved=moved)
 
 

@@ -221,3 +221,24 @@ def test_corrections_on_the_command_line(tmp_path: Path) -> None:
     assert "nothing to change" in CliRunner().invoke(app, words).output
     assert "undone: voxel size" in CliRunner().invoke(app, ["set", layer, "--undo"]).output
     assert open_store(layer).spec.voxel_size == (40, 8, 8)
+
+
+def test_one_of_several_directories_of_meshes_is_chosen(tmp_path: Path) -> None:
+    layer = str(tmp_path / "labels")
+    labels = np.zeros((16, 16, 16), np.uint32)
+    labels[2:8, 2:8, 2:8], labels[9:14, 9:14, 9:14] = 5, 6
+    daskflow.save(daskflow.open(labels, voxel_size=(8, 8, 8), layer_type="segmentation"), layer).run(progress=False)
+    daskflow.mesh(daskflow.open(layer)).run(progress=False)
+    daskflow.mesh(daskflow.open(layer), labels=[5], output=f"{layer}/few").run(progress=False)
+    found = {one.directory: (one.named, one.labels) for one in daskflow.layer_info(layer).objects}
+    assert found == {"mesh_mip_0_err_8": (True, 2), "few": (False, 1)}
+    assert "not named by the info" in CliRunner().invoke(app, ["info", layer]).output
+    result = CliRunner().invoke(app, ["set", layer, "--mesh", "few/"])
+    assert result.output == "mesh: mesh_mip_0_err_8 -> few\n"
+    assert daskflow.read_mesh(layer, 6) is None
+    with pytest.raises(ParameterError, match="skeletons in .*it has no skeletons"):
+        correct(layer, Correction(skeletons="few"))
+    with pytest.raises(ParameterError, match="it has few, mesh_mip_0_err_8"):
+        correct(layer, Correction(mesh="many"))
+    assert undo(layer) == ["undone: mesh: mesh_mip_0_err_8 -> few"]
+    assert daskflow.read_mesh(layer, 6) is not None

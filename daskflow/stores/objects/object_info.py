@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import StoreNotFoundError
+from daskflow.errors import StoreError, StoreNotFoundError
 from daskflow.geometry import VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.json_objects import (
@@ -24,10 +26,12 @@ from daskflow.stores.json_objects import (
     whole,
 )
 from daskflow.stores.objects.files import names_below, read_file
+from daskflow.stores.objects.mesh_files import LEGACY, MULTIRES
 from daskflow.stores.objects.shards import Shards
-from daskflow.stores.objects.skeleton_files import ATTRIBUTE_TYPES
+from daskflow.stores.objects.skeleton_files import ATTRIBUTE_TYPES, SKELETONS
 from daskflow.stores.precomputed_info import KINDS, load_info, specs_of
 
+_KINDS = {LEGACY: "mesh", MULTIRES: "mesh", SKELETONS: "skeletons"}
 _ATTRIBUTE = {"id": TEXT, "data_type": one_of(*ATTRIBUTE_TYPES), "num_components": whole(1, 2**16)}
 _SIZES = {"resolution": numbers(3, positive=True), "chunk_size": numbers(3, positive=True)}
 _FORMS = {
@@ -63,6 +67,19 @@ def kinds_of(layer: str) -> list[str]:
     """Return which of mesh and skeletons a layer's info names."""
     info = load_info(layer)
     return [kind for kind in KINDS if info.get(kind)]
+
+
+def object_sets(layer: str) -> Iterator[tuple[str, str]]:
+    """Yield kind and name of the directories right in a layer whose ``info`` is of meshes or skeletons."""
+    path = kvstore.local_path(layer)
+    if path is None:
+        names = (name.removesuffix("/info") for name in names_below(layer) if name.endswith("/info"))
+    else:
+        names = (child.name for child in path.iterdir() if (child / "info").is_file())
+    for name in names:
+        with contextlib.suppress(StoreError):  # the info of something else
+            if "/" not in name and (kind := _KINDS.get(load_object_info(kvstore.join(layer, name)).get("@type", ""))):
+                yield kind, name
 
 
 def made_from(layer: str, info: dict[str, Any]) -> VolumeSpec | None:
