@@ -111,8 +111,9 @@ def required_records(directory: str, stage: str, indexes: Iterable[int]) -> list
 
 
 def at_once(read: Callable[[T], R], arguments: Iterable[T]) -> list[R]:
-    """Return what is read for each argument, by threads of this process that wait for storage."""
-    return list(_pool().map(read, arguments))
+    """Return what is read for each argument; several by threads of this process that wait for storage."""
+    wanted = list(arguments)
+    return list((_pool().map if len(wanted) > 1 else map)(read, wanted))
 
 
 @functools.cache

@@ -153,16 +153,16 @@ def test_blocks_that_are_asked_for_otherwise_are_refused(tmp_path):
 
 
 def test_an_interrupted_line_goes_on_without_running_the_network_again(tmp_path, monkeypatch):
-    from daskflow.operators.segmentation.connected_components.scratch import Labelling
+    from daskflow.operators.segmentation.connected_components.stages import MatchSeams
 
-    def fail(self, group, seams):
+    def fail(self, box, outputs):
         raise OSError("no luck")
 
     network = Network()
     job = merge(steps(network.over(image()), tmp_path, block=(8, 4, 12)))
     with Threads(1) as threads:
         with monkeypatch.context() as patched:
-            patched.setattr(Labelling, "write_seams", fail)
+            patched.setattr(MatchSeams, "write", fail)
             assert not job.run(threads, progress=False, retries=0).ok
         assert job.run(threads, progress=False, retry_failed=True).ok
     assert network.passes.max() == 1

@@ -9,7 +9,7 @@ from daskflow.clusters import Threads
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.operators.segmentation import connected_components as module
-from daskflow.operators.segmentation.connected_components import connected_components
+from daskflow.operators.segmentation.connected_components import connected_components, numbering, scratch
 from daskflow.operators.segmentation.evaluate_segmentation import evaluate_segmentation
 from daskflow.operators.segmentation.threshold import threshold
 from daskflow.stores.opening import open_store
@@ -266,6 +266,19 @@ def test_components_that_wind_through_many_groups_of_blocks_are_one(connectivity
 
     assert np.array_equal(labelled, dusted(voxels, connectivity, 4))
     assert labelled.max() > 10
+
+
+@settings(max_examples=10, deadline=None)
+@given(VOXELS, CONNECTIVITIES, st.sampled_from([0, 3]))
+def test_boxes_of_many_levels_give_what_cc3d_gives_for_the_whole(voxels, connectivity, dust):
+    volume = Volume.from_array(voxels, voxel_offset=(-3, 1, 0)).with_block(2)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(scratch, "_ALONG", 2)
+        patched.setattr(numbering, "_FAN_IN", 2)
+
+        labelled = connected_components(volume, connectivity=connectivity, dust=dust).read()
+
+    assert np.array_equal(labelled, dusted(voxels, connectivity, dust))
 
 
 def test_random_voxels_are_labelled_as_by_cc3d_in_a_narrow_dtype():

@@ -1,30 +1,34 @@
+import tempfile
+
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskflow.operators.segmentation.connected_components.numbering import number_components
+from daskflow.operators.segmentation.connected_components import numbering as module
+from daskflow.operators.segmentation.connected_components.numbering import Numbering
+from daskflow.volume.stage import run_here
 
 
-@given(st.data(), st.integers(1, 30))
-def test_components_are_numbered_by_their_first_voxel(data, parts):
-    firsts = np.array(data.draw(st.permutations(range(0, 7 * parts, 7))), np.int64)
-    ends = st.integers(0, parts - 1)
-    pairs = np.array(data.draw(st.lists(st.tuples(ends, ends), max_size=30)), np.int64).reshape(-1, 2)
-    groups = {part: {part} for part in range(parts)}
-    for a, b in pairs.tolist():
-        joined = groups[a] | groups[b]
-        groups |= dict.fromkeys(joined, joined)
-    begins = {part: min(int(firsts[p]) for p in group) for part, group in groups.items()}
-    order = sorted(set(begins.values()))
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 12), st.integers(0, 60), st.sampled_from([2, 3, 16]), st.integers(0, 2**32 - 1))
+def test_components_are_numbered_by_their_first_voxel_whatever_box_they_are_in(boxes, count, fan_in, seed):
+    rng = np.random.default_rng(seed)
+    firsts, owners = rng.choice(2**62, count, replace=False), rng.integers(0, boxes, count)
+    expected = np.argsort(np.argsort(firsts)) + 1
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "_FAN_IN", fan_in)
+        numbering = Numbering("some", boxes, directory)
+        mine = [np.flatnonzero(owners == box) for box in range(boxes)]
+        mine = [one[np.argsort(firsts[one])] for one in mine]
+        for box, one in enumerate(mine):
+            numbering.write(box, firsts[one])
+        run_here(numbering.stages(), directory)
 
-    numbers, total = number_components(firsts, pairs, np.dtype(np.uint32))
-
-    assert total == len(order)
-    assert numbers.dtype == np.uint32
-    assert numbers.tolist() == [order.index(begins[part]) + 1 for part in range(parts)]
+        for box, one in enumerate(mine):
+            assert numbering.numbers(box, len(one)).tolist() == expected[one].tolist()
+        assert numbering.total(len(mine[-1])) == count
 
 
-def test_nothing_has_no_number():
-    numbers, total = number_components(np.empty(0, np.int64), np.empty((0, 2), np.int64), np.dtype(np.uint64))
-
-    assert (numbers.tolist(), total) == ([], 0)
+def test_one_box_needs_no_stage():
+    assert Numbering("some", 1, "memory://nowhere").stages() == ()

@@ -24,7 +24,7 @@ def labelled(tmp_path):
     voxels[:4, :4, :4] = 0
     volume = connected_components(Volume.from_array(voxels).with_block(4))
     run_here(volume.expression.stages, str(tmp_path))
-    (scratch,) = tmp_path.iterdir()
+    (scratch,) = (tmp_path / "records").iterdir()
     return voxels, volume.expression.bind(str(tmp_path)), scratch
 
 

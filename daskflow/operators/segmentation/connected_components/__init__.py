@@ -39,11 +39,11 @@ def connected_components(
 
     Voxels of different values never join, and 0 is background; with a threshold, the foreground voxels are all alike.
     Components are numbered 1 to n in the order of their first voxels, z slowest and x fastest; those below `dust`
-    voxels, counted over the whole volume, become background and get no number. The result waits for four passes, which
-    a job runs by itself: label blocks, match their seams within groups of 64 and between groups, number the whole. The
-    last one holds about 100 bytes for each component of each group in one worker's memory; a plan, which cannot know
-    how many there are, counts on 10 for a block. `data`, `compute` and `read` run the passes on one core of one
-    machine, for a look: with a large volume, or workers on several machines, `save` it and open what was saved.
+    voxels, counted over the whole volume, become background and get no number. The result waits for passes that a job
+    runs by itself: label blocks, join their seams in groups of 64 and these again, number the components. No task holds
+    more than what passes through the faces in its box, or the components of 16 groups; a plan, which cannot know how
+    many there are, counts on one for 1000 voxels of a face. `data`, `compute` and `read` run the passes on one core of
+    one machine, for a look: with a large volume, or workers on several machines, `save` it and open what was saved.
 
     Args:
         volume: an image, probabilities or a segmentation, with one channel.
@@ -72,8 +72,9 @@ def connected_components(
         dtype=numbers, channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None
     )
     expression = (volume if foreground.bounds else without_negatives(volume)).expression
-    key = token([__version__, expression.describe(), foreground.bounds, connectivity, dust, grid.block, grid.origin])
-    labelling = Labelling(grid, connectivity, key, dust=dust)
+    known = [__version__, expression.describe(), foreground.bounds, connectivity, dust, grid.block, grid.origin]
+    key = token([*known, numbers.name])
+    labelling = Labelling(grid, connectivity, key, dust)
     stages = labelling_stages(labelling, expression, foreground, numbers)
     store = functools.partial(LabelledStore, labelling=labelling, spec=spec)
     return Volume.waiting(spec, store, (*expression.stages, *stages)).with_block(grid.block)

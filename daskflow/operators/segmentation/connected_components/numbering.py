@@ -1,86 +1,140 @@
-"""One numbering for the whole volume, from the components of all blocks and the pairs that are one."""
+r"""One numbering of the components that many boxes have, 1 to n as their first voxels come in the whole volume.
+
+    boxes    first voxels │         ▲ numbers of what it has
+    merge-1               │         │ tell-0
+    merge-2               ▼         │ tell-1
+    ranges   how many ─► offsets ─► numbers
+
+The first voxels of all boxes are merged as a table, and each task of the table has one on the way back, which looks up
+what was put where: so none holds more than the components of a few boxes.
+"""
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import ParameterError
+from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.scratch import Reduce, Table, write_record
+from daskflow.scratch.records import Arrays, required_records
+from daskflow.scratch.tables import Merge
+from daskflow.volume import BlockResult, Stage, Task
+from daskflow.volume.stage import Bound
+
+Numbers = npt.NDArray[np.int64]
+
+_FAN_IN = 16  # a box being a group of 64 blocks
 
 
-def number_components(
-    firsts: npt.NDArray[np.int64],
-    pairs: npt.NDArray[np.int64],
-    dtype: np.dtype[Any],
-    sizes: npt.NDArray[np.int64] | None = None,
-    dust: int = 0,
-) -> tuple[npt.NDArray[Any], int]:
-    """Number components 1 to n as their first voxels come in C order (zyx) in the whole volume.
+@dataclass(frozen=True)
+class Numbering(Bound):
+    """The numbers of the components of some boxes.
 
-    Args:
-        firsts: C-order index of the first voxel of every part of a component, shape (parts,).
-        pairs: parts that belong together, shape (k, 2), indices into `firsts`.
-        dtype: of the numbers.
-        sizes: voxels of every part, needed with `dust`.
-        dust: components of fewer voxels get no number.
-
-    Returns:
-        The number of each part's component, 0 for dust; and n.
-
-    Raises:
-        ParameterError: the dtype cannot hold n.
+    Attributes:
+        name: tells its records from those of others in the same job.
+        boxes: how many; one alone needs no stage.
+        directory: URL of the scratch directory, once bound.
     """
-    leader = leaders(firsts, pairs)
-    leads = leader == np.arange(len(firsts))
-    if dust and sizes is not None:
-        voxels = np.zeros(len(firsts), np.int64)
-        np.add.at(voxels, leader, sizes)
-        leads &= voxels >= dust
-    kept = np.flatnonzero(leads)
-    if len(kept) > np.iinfo(dtype).max:
-        raise ParameterError(
-            f"there are {len(kept):,} components, and {dtype} holds {np.iinfo(dtype).max:,};"
-            " delete the output and leave dtype= out, or pass dtype='uint64'"
-        )
-    rank = np.zeros(len(firsts), dtype)
-    rank[kept[np.argsort(firsts[kept])]] = np.arange(1, len(kept) + 1, dtype=dtype)
-    return rank[leader], len(kept)
+
+    name: str
+    boxes: int
+    directory: str = ""
+
+    @functools.cached_property
+    def table(self) -> Table:
+        """The first voxels of all components."""
+        return Table(f"components-{self.name}", self.boxes, {"firsts": "key"}, fan_in=_FAN_IN)
+
+    @property
+    def counts(self) -> Reduce:
+        """How many components each range of the table has."""
+        name = f"count-components-{self.name}"
+        return Reduce(name, f"counts-{self.name}", self.table.ranges, one_after_the_other)
+
+    def told(self, level: int) -> str:
+        """Return the name of the pass, and of the records, that tell a level of the table its numbers; 0 the boxes."""
+        return f"tell-{self.table.name}-{level}"
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the passes between `write` and `numbers`, in order."""
+        if self.boxes == 1:
+            return ()
+        grids = [BlockGrid(BoundingBox((0, 0, 0), (*tasks, 1)), (1, 1, 1)) for tasks in self.table.levels]
+        telling = [
+            Stage(self.told(level - 1), grid, TellNumbers(self, level), numbered=True)
+            for level, grid in enumerate(grids)
+            if level
+        ]
+        return (*self.table.into(counted, self.counts).stages(), *reversed(telling))
+
+    def write(self, box: int, firsts: Numbers) -> None:
+        """Store the first voxels of the components of a box, rising."""
+        if self.boxes > 1:
+            self.table.write(self.directory, box, {"firsts": firsts.astype(np.uint64)})
+
+    def numbers(self, box: int, count: int) -> Numbers:
+        """Return the numbers of the components of a box, which has `count`, as they were written."""
+        if self.boxes == 1:
+            return np.arange(1, count + 1)
+        (record,) = required_records(self.directory, self.told(0), [box])
+        return record["numbers"]
+
+    def total(self, count: int) -> int:
+        """Return how many components all boxes have, of which the last has `count`."""
+        return count if self.boxes == 1 else int(self.counts.result(self.directory)["counts"].sum())
 
 
-def leaders(firsts: npt.NDArray[np.int64], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return, for every part, which of the parts that it belongs together with begins first.
+@dataclass(frozen=True)
+class TellNumbers(Task):
+    """Tell what a task of the table has merged its numbers.
 
-    Args:
-        firsts: C-order index of the first voxel of every part, shape (parts,).
-        pairs: parts that belong together, shape (k, 2), indices into `firsts`.
+    Attributes:
+        numbering: the table.
+        level: of the task.
     """
-    leader = np.arange(len(firsts), dtype=np.int64)
-    if len(pairs):
-        parts, ends = np.unique(pairs, return_inverse=True)
-        order = np.argsort(firsts[parts])
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        leader[parts] = parts[order[earliest(len(parts), place[ends.reshape(-1, 2)])]][place]
-    return leader
+
+    numbering: Numbering
+    level: int
+
+    def read(self, box: BoundingBox) -> tuple[list[Arrays], Numbers]:
+        known, (group, bucket, _) = self.numbering, box.start
+        levels = known.table.levels
+        taken = Merge(known.table, self.level, known.directory).read(box)
+        if self.level + 1 < len(levels):
+            finer = levels[self.level + 1][1]
+            cuts = finer // levels[self.level][1]
+            first = group * finer + bucket * cuts
+            above = required_records(known.directory, known.told(self.level), range(first, first + cuts))
+            return taken, np.concatenate([record["numbers"] for record in above])
+        before = known.counts.result(known.directory)["counts"][:bucket].sum()
+        return taken, before + np.arange(1, sum(len(rows["firsts"]) for rows in taken) + 1)
+
+    def compute(self, box: BoundingBox, inputs: tuple[list[Arrays], Numbers]) -> list[Numbers]:  # noqa: ARG002
+        taken, numbers = inputs
+        found = np.empty_like(numbers)
+        found[np.argsort(np.concatenate([rows["firsts"] for rows in taken]), kind="stable")] = numbers
+        return np.split(found, np.cumsum([len(rows["firsts"]) for rows in taken])[:-1])
+
+    def write(self, box: BoundingBox, outputs: list[Numbers]) -> BlockResult:
+        known, (group, bucket, _) = self.numbering, box.start
+        for member, numbers in enumerate(outputs, group * known.table.fan_in):
+            index = member * known.table.levels[self.level][1] + bucket
+            write_record(known.directory, known.told(self.level - 1), index, {"numbers": numbers})
+        return BlockResult()
+
+    def describe(self) -> dict[str, Any]:
+        return {"tell": self.numbering.told(self.level - 1)}
 
 
-def earliest(count: int, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the lowest of the numbers 0 to `count` - 1 that each is joined with, over any chain of `pairs`.
+def counted(rows: Arrays) -> Arrays:
+    """Return how many rows a range has."""
+    return {"counts": np.array([len(rows["firsts"])])}
 
-    Every round hangs roots on lower ones that they are joined with, and then everything on its root.
-    """
-    root = np.arange(count, dtype=np.int64)
-    a, b = pairs.T
-    while len(a):
-        low, high = np.minimum(root[a], root[b]), np.maximum(root[a], root[b])
-        apart = low != high
-        a, b = a[apart], b[apart]
-        np.minimum.at(root, high[apart], low[apart])
-        while True:
-            above = root[root]
-            if np.array_equal(above, root):
-                break
-            root = above
-    return root
+
+def one_after_the_other(records: list[Arrays]) -> Arrays:
+    """Return the counts of some records."""
+    return {"counts": np.concatenate([record["counts"] for record in records])}

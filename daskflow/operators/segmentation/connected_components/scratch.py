@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import MissingChunkError
 from daskflow.geometry import BlockGrid
-from daskflow.operators.segmentation.connected_components.blocks import NOTHING, Components, Connectivity
+from daskflow.operators.segmentation.connected_components.blocks import Components, Connectivity
+from daskflow.operators.segmentation.connected_components.numbering import Numbering
 from daskflow.operators.segmentation.connected_components.packed import pack, unpack
-from daskflow.scratch.records import at_once, numbered
-from daskflow.stores import kvstore
+from daskflow.scratch.records import Arrays, required_records, write_record
 from daskflow.volume.stage import Bound
 
 Array = npt.NDArray[Any]
 
-_GROUP = 4
+_ALONG = 4  # boxes along each axis that are joined at once
 
 
 @dataclass(frozen=True)
@@ -32,80 +29,63 @@ class Labelling(Bound):
         grid: the blocks that are labelled.
         connectivity: 6, 18 or 26.
         key: tells its scratch data from those of another labelling in the same job.
-        url: of its scratch data, once bound.
         dust: components of fewer voxels become background.
+        directory: URL of the scratch directory, once bound.
     """
 
     grid: BlockGrid
     connectivity: Connectivity
     key: str
-    url: str | None = None
     dust: int = 0
-
-    def bind(self, directory: str) -> Labelling:
-        """Return the labelling with its scratch data below the URL `directory`."""
-        url = kvstore.join(directory, f"components-{self.key}")
-        return dataclasses.replace(self, url=url)
+    directory: str = ""
 
     @functools.cached_property
-    def groups(self) -> BlockGrid:
-        """Groups of 4 x 4 x 4 neighbouring blocks, whose seams are matched together and whose numbers lie together."""
-        z, y, x = (b * _GROUP for b in self.grid.block)
-        return BlockGrid(self.grid.box, (z, y, x), self.grid.origin)
+    def levels(self) -> tuple[BlockGrid, ...]:
+        """Groups of 4 x 4 x 4 neighbouring blocks, boxes of as many groups, and so on to one box."""
+        box, block, levels = self.grid.box, self.grid.block, list[BlockGrid]()
+        assert self.grid.origin is not None
+        sides = zip(box.start, self.grid.origin, block, strict=True)
+        z, y, x = (start - (start - origin) % step for start, origin, step in sides)
+        while not levels or len(levels[-1]) > 1:
+            block = (block[0] * _ALONG, block[1] * _ALONG, block[2] * _ALONG)
+            levels.append(BlockGrid(box, block, (z, y, x)))
+        return tuple(levels)
 
-    def members(self, group: int) -> list[int]:
-        """Return the blocks of a group, in order."""
-        return list(self.grid.touching(self.groups[group]))
+    @functools.cached_property
+    def numbering(self) -> Numbering:
+        """The numbers of the components of all boxes."""
+        return Numbering(self.key, sum(map(len, self.levels)), self.directory)
+
+    def box_number(self, level: int, index: int) -> int:
+        """Return the number of a box of a level among those of all levels."""
+        return sum(map(len, self.levels[:level])) + index
+
+    def group_of(self, block: int) -> tuple[int, int]:
+        """Return the group of a block, and the block's place among its members."""
+        (group,) = self.levels[0].touching(self.grid[block])
+        return group, list(self.grid.touching(self.levels[0][group])).index(block)
 
     def write_labels(self, block: int, labels: Array) -> None:
         """Store the numbers that a block's voxels have within it."""
-        self._write("labels", block, {"labels": labels})
+        self.write("labels", block, {labels.dtype.name: pack(labels)})
 
     def read_labels(self, block: int) -> Array:
         """Return what `write_labels` stored."""
-        return self._read("labels", block)["labels"]
+        (record,) = self.read("labels", [block])
+        ((dtype, packed),) = record.items()
+        return unpack(packed, self.grid[block].shape, dtype)
 
     def write_components(self, block: int, components: Components) -> None:
         """Store what others must know of a block."""
-        arrays: dict[str, Array] = {"firsts": components.firsts}
-        if components.values is not None:
-            arrays["values"] = components.values
-        if components.sizes is not None:
-            arrays["sizes"] = components.sizes
-        arrays |= {f"{axis}{side}": plane for (axis, side), plane in components.planes.items()}
-        self._write("components", block, arrays)
+        arrays = {name: getattr(components, name) for name in ("firsts", "values", "sizes")}
+        planes = {f"{axis}{side}-{plane.dtype}": pack(plane) for (axis, side), plane in components.planes.items()}
+        self.write("components", block, {name: one for name, one in arrays.items() if one is not None} | planes)
 
     def read_components(self, blocks: Iterable[int]) -> dict[int, Components]:
         """Return what `write_components` stored of some blocks, by block."""
-        return {block: _components(record) for block, record in self._records("components", blocks)}
-
-    def write_seams(self, group: int, seams: Seams) -> None:
-        """Store which components of a group's blocks are one, and which touch those of other groups."""
-        self._write("seams", group, vars(seams))
-
-    def read_seams(self, groups: Iterable[int]) -> dict[int, Seams]:
-        """Return what `write_seams` stored of some groups, by group."""
-        return {group: Seams(**record) for group, record in self._records("seams", groups)}
-
-    def write_parts(self, group: int, parts: Parts) -> None:
-        """Store what the numbering must know of a group's components."""
-        self._write("parts", group, vars(parts))
-
-    def read_parts(self) -> list[Parts]:
-        """Return what `write_parts` stored, of all groups in order."""
-        return [Parts(**record) for _, record in self._records("parts", range(len(self.groups)))]
-
-    def write_joins(self, group: int, joins: Joins) -> None:
-        """Store which components of a group are one with those of other groups."""
-        self._write("joins", group, vars(joins))
-
-    def read_joins(self) -> list[Joins]:
-        """Return what `write_joins` stored, of all groups in order."""
-        return [Joins(**record) for _, record in self._records("joins", range(len(self.groups)))]
-
-    def write_numbers(self, group: int, numbers: Array) -> None:
-        """Store the volume-wide numbers of a group's components."""
-        self._write("numbers", group, {"numbers": numbers})
+        wanted = list(blocks)
+        records = zip(wanted, self.read("components", wanted), strict=True)
+        return {block: _components(record, self.grid[block].shape) for block, record in records}
 
     def read_numbers(self, group: int) -> tuple[Array, Array]:
         """Return the volume-wide numbers of the components of a group's blocks.
@@ -113,90 +93,25 @@ class Labelling(Bound):
         Returns:
             Where the numbers of each block begin, and where the last ones end; and the numbers, block after block.
         """
-        seams = self.read_seams([group])[group]
-        return seams.starts, self._read("numbers", group)["numbers"][seams.part_of]
+        (record,) = self.read("numbers-0", [group])
+        return record["starts"], record["numbers"]
 
-    def group_of(self, block: int) -> tuple[int, int]:
-        """Return the group of a block, and the block's place among its members."""
-        (group,) = self.groups.touching(self.grid[block])
-        return group, self.members(group).index(block)
+    def write(self, kind: str, index: int, arrays: Mapping[str, Array]) -> None:
+        """Store the record of a kind that a block or box has."""
+        write_record(self.directory, self._stage(kind), index, arrays)
 
-    def _place(self, kind: str, index: int) -> str:
-        assert self.url is not None, "a labelling without scratch"
-        return numbered(kvstore.join(self.url, kind), index)
+    def read(self, kind: str, indexes: Iterable[int]) -> list[Arrays]:
+        """Return the records of a kind that some blocks or boxes have."""
+        return required_records(self.directory, self._stage(kind), indexes)
 
-    def _records(self, kind: str, indices: Iterable[int]) -> list[tuple[int, dict[str, Array]]]:
-        wanted = list(indices)
-        return list(zip(wanted, at_once(functools.partial(self._read, kind), wanted), strict=True))
-
-    def _write(self, kind: str, index: int, arrays: dict[str, Array]) -> None:
-        kvstore.write_bytes(self._place(kind, index), pack(arrays))
-
-    def _read(self, kind: str, index: int) -> dict[str, Array]:
-        url = self._place(kind, index)
-        data = kvstore.read_bytes(url)
-        if data is None:
-            raise MissingChunkError(f"scratch data at {url} are gone; delete the job's directory and run it again")
-        return unpack(data, url, most=self._most(kind))
-
-    def _most(self, kind: str) -> int:
-        """Return how many numbers one array of a record has at most, whatever the voxels are."""
-        z, y, x = self.grid.block
-        if kind in ("labels", "components"):
-            return z * y * x
-        # each voxel of three faces, edges and corners included, may touch two times nine others across a seam
-        seams = 2 * 2 * 9 * (z * y + z * x + y * x)
-        return _GROUP**3 * max(z * y * x, seams)
+    def _stage(self, kind: str) -> str:
+        return f"components-{self.key}/{kind}"
 
 
-@dataclass(frozen=True)
-class Seams:
-    """Which components of a group's blocks are one, and which of them touch components of other groups.
-
-    Attributes:
-        starts: where the components of each member block begin among those of all members, and where the last ones end.
-        part_of: which of the group's components each of them is part of, from 0, block after block.
-        links: pairs of blocks, the first in the group and the second in another one, that have something in common,
-            and how many pairs of components: rows (a, b, n).
-        pairs: numbers, within their blocks, of components that are one: rows (in a, in b), link after link.
-    """
-
-    starts: npt.NDArray[np.int64]
-    part_of: npt.NDArray[np.uint32]
-    links: npt.NDArray[np.int64]
-    pairs: npt.NDArray[np.uint32]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The components of a group of blocks, each of which may be a part of one that reaches into other groups.
-
-    Attributes:
-        firsts: where each begins: C-order index in the whole volume.
-        sizes: how many voxels each has; empty where nobody asks.
-    """
-
-    firsts: npt.NDArray[np.int64]
-    sizes: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Joins:
-    """Which components of a group are one with those of other groups.
-
-    Attributes:
-        links: the other groups, and how many pairs of components: rows (group, n).
-        pairs: components that are one, from 0: rows (in this group, in the other), link after link.
-    """
-
-    links: npt.NDArray[np.int64]
-    pairs: npt.NDArray[np.uint32]
-
-
-def _components(record: dict[str, Array]) -> Components:
-    firsts = record.pop("firsts")
-    if not firsts.size:
-        return NOTHING
-    values, sizes = record.pop("values", None), record.pop("sizes", None)
-    planes = {(int(name[0]), int(name[1])): plane for name, plane in record.items()}
+def _components(record: Arrays, shape: tuple[int, ...]) -> Components:
+    firsts, values, sizes = record.pop("firsts"), record.pop("values", None), record.pop("sizes", None)
+    planes = {}
+    for name, packed in record.items():
+        axis, side = int(name[0]), int(name[1])
+        planes[axis, side] = unpack(packed, shape[:axis] + shape[axis + 1 :], name[3:])
     return Components(len(firsts), firsts, values, planes, sizes)

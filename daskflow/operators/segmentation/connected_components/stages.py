@@ -1,34 +1,43 @@
-"""The passes of a labelling: label blocks, match the seams within and between groups of them, number the whole.
+"""The passes of a labelling: label blocks, join their components box by box, number them, tell the boxes.
 
-blocks   label each ──► groups of 64: which components are one ──► between groups ──► number the components of groups
+    blocks        label each
+    groups of 64  match seams │      ▲ number components
+    64 groups     join seams  │      │ number components
+    ...                       ▼      │
+    the volume    join seams ─► number ─► number components
+
+On the way down a box knows which of its parts are components, and on the way up it is told the numbers of the others.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.operators.segmentation.connected_components.blocks import Components, Foreground, label_block
-from daskflow.operators.segmentation.connected_components.numbering import leaders, number_components
-from daskflow.operators.segmentation.connected_components.scratch import Joins, Labelling, Parts, Seams
+from daskflow.operators.segmentation.connected_components.joins import Joined, Names, join, join_boxes
+from daskflow.operators.segmentation.connected_components.scratch import Labelling
 from daskflow.operators.segmentation.connected_components.seams import later_neighbours, touching_pairs
+from daskflow.scratch.records import Arrays
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, in_order
 
 Array = npt.NDArray[Any]
 
-# per block, and low, so that no job is refused that would run: 2^21 voxels of EM hold about 100 pieces of neurons, of
-# which those in one group of blocks that are one count once, and few components of a sparse mask
-_PIECES = 100
-_COMPONENTS = 10
-_COMPONENT_BYTES = 100  # at the peak of numbering: where it begins, the pairs it is in, and what sorts them
+# low, so that no job is refused that would run: 2^21 voxels of EM hold about 100 pieces of neurons, and their faces
+# pass through one for 400 voxels
+_PIECE_VOXELS = 2**21 // 100
+_FACE_VOXELS = 1000
+_PIECE_BYTES = 300  # at the peak of joining: where it begins, the pairs it is in, and what sorts them
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,7 @@ class LabelBlocks(Consumer):
         return Estimate(bytes_written=labels, memory=box.size + 2 * labels)
 
     def check(self) -> None:
-        assert self.labelling.url is not None
-        kvstore.check_writable(self.labelling.url)
+        kvstore.check_writable(self.labelling.directory)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -77,14 +85,45 @@ class LabelBlocks(Consumer):
 
 
 @dataclass(frozen=True)
-class MatchSeams(Task):
-    """Find, for every group of blocks, which components of neighbouring blocks are one.
+class _BoxTask(Task):
+    """Works on what lies in one box.
 
     Attributes:
         labelling: blocks and scratch data.
+        level: of the boxes, from 0.
     """
 
     labelling: Labelling
+    level: int
+
+    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
+        """Guess the memory, which only labelling the blocks would show: that of pieces on both sides of all faces."""
+        levels, whole = self.labelling.levels, self.labelling.grid.box
+        shape = [min(sides) for sides in zip(levels[self.level].block, whole.shape, strict=True)]
+        pieces = math.prod(shape) // _PIECE_VOXELS
+        if self.level:
+            sides = zip(shape, levels[self.level - 1].block, strict=True)
+            pieces = 2 * sum(-(-one // step) * math.prod(shape) // one for one, step in sides) // _FACE_VOXELS
+        return Estimate(memory=pieces * _PIECE_BYTES)
+
+    def describe(self) -> dict[str, Any]:
+        return {"labelling": self.labelling.key, "level": self.level}
+
+
+class _Joining(_BoxTask):
+    """Joins the parts in a box that are one."""
+
+    def write(self, box: BoundingBox, outputs: Joined) -> BlockResult:
+        labelling, level = self.labelling, self.level
+        (index,) = labelling.levels[level].touching(box)
+        labelling.write(f"parts-{level}", index, outputs.parts)
+        labelling.write(f"open-{level}", index, outputs.open)
+        labelling.numbering.write(labelling.box_number(level, index), outputs.whole)
+        return BlockResult()
+
+
+class MatchSeams(_Joining):
+    """Join, for every group of blocks, the components of neighbouring blocks that are one."""
 
     def _pairs_of_blocks(self, box: BoundingBox) -> Iterator[tuple[int, int, Zyx]]:
         grid = self.labelling.grid
@@ -99,139 +138,113 @@ class MatchSeams(Task):
         blocks = set(self.labelling.grid.touching(box)) | {b for _, b, _ in self._pairs_of_blocks(box)}
         return self.labelling.read_components(sorted(blocks))
 
-    def compute(self, box: BoundingBox, inputs: dict[int, Components]) -> tuple[Seams, Parts]:
-        members = list(self.labelling.grid.touching(box))
-        place = {block: index for index, block in enumerate(members)}
-        starts = np.cumsum([0, *(inputs[block].count for block in members)])
-        links, pairs, inner = [], [np.empty((0, 2), np.uint32)], [np.empty((0, 2), np.int64)]
+    def compute(self, box: BoundingBox, inputs: dict[int, Components]) -> Joined:
+        members = {block: inputs[block] for block in self.labelling.grid.touching(box)}
+        starts = np.cumsum([0, *(one.count for one in members.values())])
+        begin = dict(zip(members, starts.tolist(), strict=False))
+        nothing = np.empty(0, np.int64)
+        inner, out, outside = [np.empty((0, 2), np.int64)], [nothing], [nothing]
         for a, b, step in self._pairs_of_blocks(box):
-            found = touching_pairs(inputs[a], inputs[b], step, self.labelling.connectivity)
-            if b in place:
-                inner.append(found.astype(np.int64) - 1 + starts[[place[a], place[b]]])
-            elif len(found):
-                links.append((a, b, len(found)))
-                pairs.append(found)
-        firsts = np.concatenate([inputs[block].firsts for block in members])
-        leader = leaders(firsts, np.concatenate(inner))
-        roots = np.flatnonzero(leader == np.arange(len(firsts)))
-        part_of = np.searchsorted(roots, leader)
-        known = [sizes for block in members if (sizes := inputs[block].sizes) is not None]
-        sizes = np.zeros(len(roots) if known else 0, np.int64)
-        if known:
-            np.add.at(sizes, part_of, np.concatenate(known))
-        links_found = np.array(links, np.int64).reshape(-1, 3)
-        seams = Seams(starts, part_of.astype(np.uint32), links_found, np.concatenate(pairs))
-        return seams, Parts(firsts[roots], sizes)
-
-    def write(self, box: BoundingBox, outputs: tuple[Seams, Parts]) -> BlockResult:
-        (group,) = self.labelling.groups.touching(box)
-        self.labelling.write_seams(group, outputs[0])
-        self.labelling.write_parts(group, outputs[1])
-        return BlockResult()
+            found = touching_pairs(inputs[a], inputs[b], step, self.labelling.connectivity).astype(np.int64) - 1
+            if b in begin:
+                inner.append(found + np.array([begin[a], begin[b]]))
+            else:
+                out.append(found[:, 0] + begin[a])
+                outside.append(inputs[b].firsts[found[:, 1]])
+        border = np.concatenate([_at_border(one, self.labelling.grid[block], box) for block, one in members.items()])
+        firsts = np.concatenate([one.firsts for one in members.values()])
+        sizes = np.concatenate([nothing, *(one.sizes for one in members.values() if one.sizes is not None)])
+        pairs, ends, names = (np.concatenate(found) for found in (inner, out, outside))
+        joined = join(firsts, pairs, sizes, border, (ends, names), self.labelling.dust)
+        return replace(joined, parts=joined.parts | {"starts": starts})
 
     def estimate(self, box: BoundingBox) -> Estimate:
         z, y, x = self.labelling.grid.block
         blocks = len(list(self.labelling.grid.touching(box.grow(1).clip(self.labelling.grid.box))))
         planes = blocks * 2 * (z * y + z * x + y * x) * 4
-        return Estimate(bytes_read=planes, memory=2 * planes)
-
-    def describe(self) -> dict[str, Any]:
-        return {"labelling": self.labelling.key}
+        return Estimate(bytes_read=planes, memory=2 * planes + super().estimate(box).memory)
 
 
-@dataclass(frozen=True)
-class JoinGroups(Task):
-    """Find, for every group of blocks, which of its components are one with those of the groups behind it.
+class JoinSeams(_Joining):
+    """Join, for every box of a level, the parts of the boxes within it that are one."""
 
-    Attributes:
-        labelling: blocks and scratch data.
-    """
+    def read(self, box: BoundingBox) -> list[Arrays]:
+        within = self.labelling.levels[self.level - 1].touching(box)
+        return self.labelling.read(f"open-{self.level - 1}", within)
 
-    labelling: Labelling
-
-    def read(self, box: BoundingBox) -> dict[int, Seams]:
-        (group,) = self.labelling.groups.touching(box)
-        known = self.labelling.read_seams([group])
-        others = {self.labelling.group_of(int(block))[0] for block in known[group].links[:, 1]}
-        return known | self.labelling.read_seams(sorted(others))
-
-    def compute(self, box: BoundingBox, inputs: dict[int, Seams]) -> Joins:
-        (group,) = self.labelling.groups.touching(box)
-        mine = inputs[group]
-        found: dict[int, list[Array]] = {}
-        ends = np.cumsum(mine.links[:, 2])
-        for (a, b, count), end in zip(mine.links.tolist(), ends.tolist(), strict=True):
-            pairs = mine.pairs[end - count : end].astype(np.int64) - 1
-            other, place = self.labelling.group_of(b)
-            here = mine.part_of[mine.starts[self.labelling.group_of(a)[1]] + pairs[:, 0]]
-            there = inputs[other].part_of[inputs[other].starts[place] + pairs[:, 1]]
-            found.setdefault(other, []).append(np.stack((here, there), axis=1))
-        joined = {other: np.unique(np.concatenate(parts), axis=0) for other, parts in sorted(found.items())}
-        links = np.array([(other, len(pairs)) for other, pairs in joined.items()], np.int64).reshape(-1, 2)
-        return Joins(links, np.concatenate([np.empty((0, 2), np.uint32), *joined.values()]))
-
-    def write(self, box: BoundingBox, outputs: Joins) -> BlockResult:
-        (group,) = self.labelling.groups.touching(box)
-        self.labelling.write_joins(group, outputs)
-        return BlockResult()
-
-    def estimate(self, box: BoundingBox) -> Estimate:
-        blocks = 8 * len(list(self.labelling.grid.touching(box)))
-        return Estimate(memory=blocks * _PIECES * _COMPONENT_BYTES)
-
-    def describe(self) -> dict[str, Any]:
-        return {"labelling": self.labelling.key, "joined": "groups"}
+    def compute(self, box: BoundingBox, inputs: list[Arrays]) -> Joined:
+        grid = self.labelling.grid
+        return join_boxes(inputs, box, grid.box, grid.block, self.labelling.dust)
 
 
 @dataclass(frozen=True)
-class NumberComponents(Task):
-    """Number the components of the whole volume; the one block is the volume.
+class NumberComponents(_BoxTask):
+    """Number, for every box of a level, what its parts were joined from.
 
     Attributes:
-        labelling: blocks and scratch data.
         dtype: of the numbers.
     """
 
-    labelling: Labelling
     dtype: np.dtype[Any]
 
-    def read(self, box: BoundingBox) -> tuple[list[Parts], list[Joins]]:  # noqa: ARG002
-        return self.labelling.read_parts(), self.labelling.read_joins()
+    @property
+    def _last(self) -> bool:
+        return self.level == len(self.labelling.levels) - 1
 
-    def compute(self, box: BoundingBox, inputs: tuple[list[Parts], list[Joins]]) -> tuple[list[Array], int]:  # noqa: ARG002
-        parts, joins = inputs
-        begins = np.cumsum([0, *(len(part.firsts) for part in parts)])
-        pairs = np.concatenate([join.pairs for join in joins]).astype(np.int64)
-        groups = [np.stack((np.full(len(j.links), group), j.links[:, 0]), axis=1) for group, j in enumerate(joins)]
-        counts = np.concatenate([join.links[:, 1] for join in joins])
-        pairs += np.repeat(begins[np.concatenate(groups)], counts, axis=0)
-        firsts, sizes = (np.concatenate([getattr(part, name) for part in parts]) for name in ("firsts", "sizes"))
-        numbers, total = number_components(firsts, pairs, self.dtype, sizes, self.labelling.dust)
-        return np.split(numbers, begins[1:-1]), total
+    def read(self, box: BoundingBox) -> tuple[Arrays, Names, Array, int]:
+        labelling, level = self.labelling, self.level
+        (index,) = labelling.levels[level].touching(box)
+        (parts,) = labelling.read(f"parts-{level}", [index])
+        count = int(np.count_nonzero(parts["whole"]))
+        numbers = labelling.numbering.numbers(labelling.box_number(level, index), count)
+        if self._last:
+            return parts, numbers, np.empty(0, self.dtype), labelling.numbering.total(count)
+        (handed,) = labelling.read(f"open-{level}", [index])
+        (above,) = labelling.read(f"numbers-{level + 1}", labelling.levels[level + 1].touching(box))
+        return parts, numbers, above["numbers"][np.searchsorted(above["names"], handed["firsts"])], 0
 
-    def write(self, box: BoundingBox, outputs: tuple[list[Array], int]) -> BlockResult:  # noqa: ARG002
-        for group, numbers in enumerate(outputs[0]):
-            self.labelling.write_numbers(group, numbers)
-        return BlockResult(counts={"components": outputs[1]})
+    def compute(self, box: BoundingBox, inputs: tuple[Arrays, Names, Array, int]) -> tuple[Arrays, int]:  # noqa: ARG002
+        parts, whole, rest, total = inputs
+        if total > np.iinfo(self.dtype).max:
+            raise ParameterError(
+                f"there are {total:,} components, and {self.dtype} holds {np.iinfo(self.dtype).max:,};"
+                " delete the output and leave dtype= out, or pass dtype='uint64'"
+            )
+        numbers = np.zeros(len(parts["open"]), self.dtype)
+        numbers[parts["whole"]] = whole
+        numbers[parts["open"]] = rest
+        kept = {name: parts[name] for name in parts.keys() & {"starts", "names"}}
+        return kept | {"numbers": numbers[parts["part_of"]]}, total
 
-    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
-        """Guess the memory, which only labelling the blocks would tell: that of 10 components for every block."""
-        return Estimate(memory=len(self.labelling.grid) * _COMPONENTS * _COMPONENT_BYTES)
+    def write(self, box: BoundingBox, outputs: tuple[Arrays, int]) -> BlockResult:
+        (index,) = self.labelling.levels[self.level].touching(box)
+        self.labelling.write(f"numbers-{self.level}", index, outputs[0])
+        return BlockResult(counts={"components": outputs[1]} if self._last else {})
 
     def describe(self) -> dict[str, Any]:
-        return {"labelling": self.labelling.key, "dtype": self.dtype.name}
+        return super().describe() | {"dtype": self.dtype.name}
 
 
 def labelling_stages(
     labelling: Labelling, expression: Expression, foreground: Foreground, dtype: np.dtype[Any]
 ) -> tuple[Stage, ...]:
     """Return the stages of a labelling, in order; arguments as in their tasks."""
-    box = labelling.grid.box
-    whole = BlockGrid(box, box.shape)
+    levels = list(enumerate(labelling.levels))
+    names = ["number-components", *(f"number-components-{level}" for level, _ in levels[1:])]
     stages = (
         Stage("label-components", labelling.grid, EvaluateVolumes.into(expression, LabelBlocks(labelling, foreground))),
-        Stage("match-seams", labelling.groups, MatchSeams(labelling)),
-        Stage("join-groups", labelling.groups, JoinGroups(labelling)),
-        Stage("number-components", whole, NumberComponents(labelling, dtype)),
+        Stage("match-seams", labelling.levels[0], MatchSeams(labelling, 0)),
+        *(Stage(f"join-seams-{level}", grid, JoinSeams(labelling, level)) for level, grid in levels[1:]),
+        *labelling.numbering.stages(),
+        *(Stage(names[level], grid, NumberComponents(labelling, level, dtype)) for level, grid in reversed(levels)),
     )
     return in_order(stages, after=expression.stages)
+
+
+def _at_border(components: Components, block: BoundingBox, box: BoundingBox) -> npt.NDArray[np.bool_]:
+    """Return which components of a block lie at a side where the box around it ends and the volume goes on."""
+    found = np.zeros(components.count + 1, bool)
+    for (axis, side), plane in components.planes.items():
+        if (block.stop[axis] == box.stop[axis]) if side else (block.start[axis] == box.start[axis]):
+            found[plane] = True
+    return found[1:]

@@ -28,8 +28,7 @@ class LabelledStore(ScratchStore):
 
     def __init__(self, directory: str, labelling: Labelling, spec: VolumeSpec) -> None:
         self._labelling = labelling.bind(directory)
-        assert self._labelling.url is not None
-        super().__init__(self._labelling.url, [spec])
+        super().__init__(directory, [spec])
         self._arguments = (directory, labelling, spec)
         self._numbers: dict[int, tuple[Array, Array]] = {}
         self._reading = threading.Lock()
