@@ -236,9 +236,9 @@ def test_one_of_several_directories_of_meshes_is_chosen(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["set", layer, "--mesh", "few/"])
     assert result.output == "mesh: mesh_mip_0_err_8 -> few\n"
     assert daskflow.read_mesh(layer, 6) is None
-    with pytest.raises(ParameterError, match="skeletons in .*it has no skeletons"):
+    with pytest.raises(ParameterError, match=r"skeletons in .*it has no skeletons"):
         correct(layer, Correction(skeletons="few"))
-    with pytest.raises(ParameterError, match="it has few, mesh_mip_0_err_8"):
+    with pytest.raises(ParameterError, match=r"it has few, mesh_mip_0_err_8"):
         correct(layer, Correction(mesh="many"))
     assert undo(layer) == ["undone: mesh: mesh_mip_0_err_8 -> few"]
     assert daskflow.read_mesh(layer, 6) is not None
