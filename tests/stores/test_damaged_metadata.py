@@ -98,7 +98,7 @@ def copied(url, sharding):
 
 def download(kind, url):
     form = "ply" if kind == "mesh" else "swc"
-    job = download_job(kind, url, "memory://out", form=form, labels=None, start=(0, 0, 0), size=(8, 8, 8))
+    job = download_job(kind, url, "memory://out", form=form, labels=None, start=(0, 0, 0), stop=None, size=(8, 8, 8))
     task = job.stages[0].task
     task.compute(BOX, task.read(BoundingBox((0, 0, 0), (1, 1, 1))))
 

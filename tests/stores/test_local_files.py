@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from daskflow.errors import ParameterError, StoreAccessError
 from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.stores.local_files import begins_with, deflate, local_file, natural_order, replacing, slabs
+from daskflow.stores import Layout
+from daskflow.stores.local_files import begins_with, deflate, deflate_level, local_file, natural_order, replacing, slabs
 from daskflow.testing.stores import triples
 
 
@@ -60,9 +61,10 @@ def test_every_level_makes_what_zlib_reads(data, level):
     assert zlib.decompress(deflate(level)(data)) == data
 
 
-def test_other_levels_are_refused():
-    with pytest.raises(ParameterError, match="level 10"):
-        deflate(10)
+@pytest.mark.parametrize("level", [-1, 10])
+def test_other_levels_are_refused(level):
+    with pytest.raises(ParameterError, match=f"level {level}"):
+        deflate_level(Layout(quality=level), ("gzip",), "HDF5")
 
 
 def test_files_are_known_by_their_first_bytes_and_must_be_local(tmp_path):
