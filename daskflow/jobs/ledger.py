@@ -194,10 +194,11 @@ _Snapshot = tuple[dict[str, Ledger], list[Failure], dict[str, dict[str, int]]]
 class Journal:
     """Ledgers, failures and sums of counts of all stages of a job.
 
-    They are saved in the order failures, ledgers, counts, once what the blocks wrote is on a local disk. A driver that
-    dies in between leaves failures that the ledger does not know, which are dropped, or counts that lack the last
-    seconds; never a block taken for done that is not. Counts of a stage of which nothing is done are left from blocks
-    that were set back, and dropped, too.
+    They are saved in the order failures, ledgers, counts, once what the blocks wrote is on a local disk; the counts of
+    a stage with its ledger, else blocks that run again would be counted again. A driver that dies in between leaves
+    failures that the ledger does not know, which are dropped, or counts that lack the last seconds; never a block taken
+    for done that is not. Counts of a stage of which nothing is done are left from blocks that were set back, and
+    dropped, too.
     """
 
     def __init__(self, directory: JobDirectory, stages: Sequence[Stage]) -> None:
@@ -214,6 +215,7 @@ class Journal:
             name: Counter[str](totals.get(name, {}) if ledger.count(DONE) or ledger.count(EMPTY) else {})
             for name, ledger in self.ledgers.items()
         }
+        self._saved = {name: dict(counter) for name, counter in self.counts.items()}
         self._saving: threading.Thread | None = None
         self._error: DaskflowError | None = None
         self._next = 0.0
@@ -261,8 +263,8 @@ class Journal:
         self._write(*self._snapshot(stages))
 
     def _snapshot(self, stages: Sequence[str]) -> _Snapshot:
-        counts = {name: dict(counter) for name, counter in self.counts.items()}
-        return {stage: self.ledgers[stage].copy() for stage in stages}, list(self.failures), counts
+        self._saved = {**self._saved, **{stage: dict(self.counts[stage]) for stage in stages}}
+        return {stage: self.ledgers[stage].copy() for stage in stages}, list(self.failures), self._saved
 
     def _save_in_background(self, *snapshot: *_Snapshot) -> None:
         started = time.monotonic()

@@ -1,3 +1,4 @@
+import dataclasses
 import time
 
 import numpy as np
@@ -170,6 +171,21 @@ def test_counts_of_blocks_that_were_set_back_are_not_counted_again(home, stage):
     assert not journal.forget("files", DONE)
     journal.ledgers["files"].save(home.ledger("files"))
     assert Journal(home, [stage]).counts["files"] == {}
+
+
+def test_counts_of_a_stage_are_saved_with_its_ledger_and_not_with_that_of_another(home, stage):
+    other = dataclasses.replace(stage, name="others")
+    journal = Journal(home, [stage, other])
+    for name in ("files", "others"):
+        journal.ledgers[name].mark([0], DONE)
+        journal.counts[name]["missing_chunks"] = 4
+        journal.save(name)
+        journal.ledgers[name].mark([1], DONE)
+        journal.counts[name]["missing_chunks"] = 5
+    journal.save("others")
+    back = Journal(home, [stage, other])
+    assert {name: ledger.count(DONE) for name, ledger in back.ledgers.items()} == {"files": 1, "others": 2}
+    assert back.counts == {"files": {"missing_chunks": 4}, "others": {"missing_chunks": 5}}
 
 
 def test_many_failures_stay_small(home, stage):
