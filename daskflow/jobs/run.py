@@ -72,12 +72,13 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         earlier = directory.load_report()
         complete = earlier is not None and earlier.ok
         killed, started = earlier is None and directory.read("job.json") is not None, time.time()
-        if _reopen(job, stages, journal, options, complete=complete) and options.verb == "run":
+        if options.verb == "run" and not options.overwrite:
+            _refuse_to_replace(stages, made)
+        theirs = _replaced_since(outputs, directory.outputs)
+        if _reopen(job, stages, journal, options, theirs, complete=complete) and options.verb == "run":
             directory.forget_report()  # not before: it says that the scratch data are gone
         progress = progress_of(options.progress)
         stack.callback(progress.close)
-        if options.verb == "run" and not options.overwrite:
-            _refuse_to_replace(stages, made)
         for stage in stages:
             stage.task.check()
         if options.verb == "run" and journal.finished and earlier is not None and complete:
@@ -167,7 +168,15 @@ def _delete_objects(directory: JobDirectory, outputs: Sequence[Output]) -> None:
             kvstore.delete_tree(one.url)
 
 
-def _reopen(job: Job, stages: list[Stage], journal: Journal, options: Options, *, complete: bool) -> bool:
+def _replaced_since(outputs: Sequence[Output], made: Sequence[Output]) -> set[str]:
+    """Return the stages whose outputs the job's record does not state any more, as `forget_replaced` leaves it."""
+    known = {(one.kind, one.url, one.mip, one.dataset) for one in made}
+    return {one.stage for one in outputs if known and (one.kind, one.url, one.mip, one.dataset) not in known}
+
+
+def _reopen(
+    job: Job, stages: list[Stage], journal: Journal, options: Options, replaced: set[str], *, complete: bool
+) -> bool:
     """Set back to pending, in storage too, what must run again although an earlier run had settled it.
 
     That is stored before any check makes an output anew, which would then be taken for what an earlier run made. Where
@@ -178,7 +187,8 @@ def _reopen(job: Job, stages: list[Stage], journal: Journal, options: Options, *
     for stage in stages:
         if options.retry_failed and journal.forget(stage.name, FAILED):
             again.add(stage.name)
-        if not stage.task.intact() and journal.forget(stage.name, DONE, EMPTY, FAILED):
+        gone = stage.name in replaced or not stage.task.intact()
+        if gone and journal.forget(stage.name, DONE, EMPTY, FAILED):
             again.add(stage.name)
     unfinished = [stage for stage in stages if not journal.ledgers[stage.name].finished]
     if complete and unfinished and options.verb == "run":

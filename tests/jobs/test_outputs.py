@@ -335,6 +335,16 @@ def test_what_is_replaced_of_one_output_leaves_the_record_of_the_others_of_its_l
         line.run(progress=False)
 
 
+def test_a_line_that_may_replace_writes_again_what_another_job_has_replaced(tmp_path, threads):
+    line = daskflow.merge([opened().save(tmp_path / "a"), opened(IMAGE + 2).save(tmp_path / "b", overwrite=True)])
+    quietly(line)
+    quietly(opened(IMAGE + 5).save(tmp_path / "b", overwrite=True))
+    assert [one.url.rpartition("/")[2] for one in line.home.outputs] == ["a"]
+    assert not line.run(threads, progress=False).already_done
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "b").read(), IMAGE + 2)
+    assert line.run(threads, progress=False).already_done
+
+
 def test_disjoint_parts_of_one_layer_are_written_by_one_line(tmp_path):
     bounds = (0, 0, 0, *IMAGE.shape)
     parts = [daskflow.crop(opened(IMAGE), start=(low, 0, 0), size=(8, 16, 16)) for low in (0, 8)]
