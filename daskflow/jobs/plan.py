@@ -189,7 +189,6 @@ class Plan:
         return "\n".join((f"Plan of {self.name}", text_table(_HEADER, self._rows()), *self._below()))
 
     def _repr_html_(self) -> str:
-
         below = "<br>".join(html.escape(line) for line in self._below())
         title = html.escape(f"Plan of {self.name}")
         return f"<b>{title}</b>{html_table(_HEADER, self._rows())}<small>{below}</small>"
