@@ -90,7 +90,8 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
             warn(job.warnings)
             forget_replaced([one for one in outputs if one.overwrite or options.overwrite], directory)
         anew = complete or options.overwrite
-        directory.claim(job.name, description, job.command, outputs=outputs, anew=anew)
+        owned = outputs if options.verb == "run" else [one for one in outputs if one not in theirs]
+        directory.claim(job.name, description, job.command, outputs=owned, anew=anew)
         executor, plan = stack.enter_context(_connected(job, client, directory, progress))
         run = _Run(job, stages, directory, journal, executor, plan, progress, lease, options)
         report = run.verify() if options.verb == "verify" else run.run()
@@ -168,14 +169,14 @@ def _delete_objects(directory: JobDirectory, outputs: Sequence[Output]) -> None:
             kvstore.delete_tree(one.url)
 
 
-def _replaced_since(outputs: Sequence[Output], made: Sequence[Output]) -> set[str]:
-    """Return the stages whose outputs the job's record does not state any more, as `forget_replaced` leaves it."""
+def _replaced_since(outputs: Sequence[Output], made: Sequence[Output]) -> list[Output]:
+    """Return the outputs that the job's record does not state any more, as `forget_replaced` leaves it."""
     known = {(one.kind, one.url, one.mip, one.dataset) for one in made}
-    return {one.stage for one in outputs if known and (one.kind, one.url, one.mip, one.dataset) not in known}
+    return [one for one in outputs if known and (one.kind, one.url, one.mip, one.dataset) not in known]
 
 
 def _reopen(
-    job: Job, stages: list[Stage], journal: Journal, options: Options, replaced: set[str], *, complete: bool
+    job: Job, stages: list[Stage], journal: Journal, options: Options, replaced: Sequence[Output], *, complete: bool
 ) -> bool:
     """Set back to pending, in storage too, what must run again although an earlier run had settled it.
 
@@ -187,7 +188,7 @@ def _reopen(
     for stage in stages:
         if options.retry_failed and journal.forget(stage.name, FAILED):
             again.add(stage.name)
-        gone = stage.name in replaced or not stage.task.intact()
+        gone = stage.name in {one.stage for one in replaced} or not stage.task.intact()
         if gone and journal.forget(stage.name, DONE, EMPTY, FAILED):
             again.add(stage.name)
     unfinished = [stage for stage in stages if not journal.ledgers[stage.name].finished]

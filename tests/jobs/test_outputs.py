@@ -339,7 +339,9 @@ def test_a_line_that_may_replace_writes_again_what_another_job_has_replaced(tmp_
     line = daskflow.merge([opened().save(tmp_path / "a"), opened(IMAGE + 2).save(tmp_path / "b", overwrite=True)])
     quietly(line)
     quietly(opened(IMAGE + 5).save(tmp_path / "b", overwrite=True))
-    assert [one.url.rpartition("/")[2] for one in line.home.outputs] == ["a"]
+    for _ in range(2):
+        assert [one.url.rpartition("/")[2] for one in line.home.outputs] == ["a"]
+        assert not line.verify(threads, progress=False).ok
     assert not line.run(threads, progress=False).already_done
     np.testing.assert_array_equal(daskflow.open(tmp_path / "b").read(), IMAGE + 2)
     assert line.run(threads, progress=False).already_done
