@@ -145,7 +145,7 @@ class Reduce:
     Attributes:
         name: of the last stage, and of the record that it leaves.
         source: stage name under which the records to be merged were written.
-        count: how many blocks that stage has; those that left no record are passed over.
+        count: how many blocks that stage has, each of which must leave a record.
         combine: merges records. Must be associative, as it also gets what it returned; a module's function.
         parameters: JSON values that `combine` depends on, for the job's fingerprint.
         fan_in: how many records are merged at once.
@@ -210,16 +210,14 @@ class _Merge(Task):
     directory: str = ""
 
     def read(self, box: BoundingBox) -> list[Arrays]:
-        records = read_records(self.directory, self.source, range(box.start[0], box.stop[0]))
-        return [record for record in records if record is not None]
+        return required_records(self.directory, self.source, range(box.start[0], box.stop[0]))
 
-    def compute(self, box: BoundingBox, inputs: list[Arrays]) -> Mapping[str, NDArray[Any]] | None:  # noqa: ARG002
-        return self.combine(inputs) if inputs else None
+    def compute(self, box: BoundingBox, inputs: list[Arrays]) -> Mapping[str, NDArray[Any]]:  # noqa: ARG002
+        return self.combine(inputs)
 
-    def write(self, box: BoundingBox, outputs: Mapping[str, NDArray[Any]] | None) -> BlockResult:
-        if outputs is not None:
-            write_record(self.directory, self.target, box.start[0] // self.fan_in, outputs)
-        return BlockResult(empty=outputs is None)
+    def write(self, box: BoundingBox, outputs: Mapping[str, NDArray[Any]]) -> BlockResult:
+        write_record(self.directory, self.target, box.start[0] // self.fan_in, outputs)
+        return BlockResult()
 
     def describe(self) -> dict[str, Any]:
         name = f"{self.combine.__module__}.{self.combine.__qualname__}"
