@@ -67,3 +67,14 @@ def test_a_block_without_foreground_has_no_component():
 
     assert not labels.any()
     assert components.count == 0
+
+
+def test_labels_of_64_bits_one_voxel_thin_are_labelled_and_keep_their_values():
+    # cc3d 4.1.1 raises for uint64 arrays of this shape
+    voxels = np.array([2**64 - 1, 2**64 - 1, 0, 2**63], np.uint64).reshape(1, 4, 1)
+    box = BoundingBox.from_size((0, 0, 0), voxels.shape)
+
+    labels, components = label_block(voxels, box, box, 6)
+
+    assert labels.ravel().tolist() == [1, 1, 0, 2]
+    assert components.values.tolist() == [2**64 - 1, 2**63]

@@ -87,8 +87,9 @@ def label_block(
 
     if not array.any():
         return np.zeros(array.shape, np.uint16), NOTHING
-    # masks as uint8: on one-voxel-thin bool arrays cc3d's own path for masks raises (4.1.1)
-    voxels = np.ascontiguousarray(array.view(np.uint8) if array.dtype == bool else array)
+    # on one-voxel-thin arrays cc3d (4.1.1) raises for masks and for values from 2^63, but not for these views
+    view = {np.dtype(bool): np.uint8, np.dtype(np.uint64): np.int64}.get(array.dtype, array.dtype)
+    voxels = np.ascontiguousarray(array.view(view))
     labels, count = cc3d.connected_components(_writeable(voxels), connectivity=connectivity, return_N=True)
     labels = labels.astype(np.uint16 if count < 2**16 else np.uint32, copy=False)
     local = first_indices(labels, count)
