@@ -169,11 +169,11 @@ def forget_replaced(outputs: Sequence[Output], own: JobDirectory) -> None:
     Raises:
         LockedJobError: one of them is running.
     """
-    levels, here = [one for one in outputs if one.kind == "level"], kvstore.resolved(own.url)
-    for url in {one.url for one in levels}:
+    made, here = [one for one in outputs if one.kind in ("level", "file")], kvstore.resolved(own.url)
+    for url in {one.url for one in made}:
         for job in jobs_of(url):
             theirs = job.outputs
-            left = [one for one in theirs if not any(map(one.clashes, levels))]
+            left = [one for one in theirs if not any(map(one.replaced_by, made))]
             if kvstore.resolved(job.url) == here or len(left) == len(theirs):
                 continue
             with Lease(job.lock):

@@ -62,6 +62,10 @@ class Output:
         boxes = [BoundingBox.from_string(one.grid["box"]) for one in (self, other) if one.grid is not None]
         return len(boxes) < 2 or self.base != other.base or not boxes[0].clip(boxes[1]).empty
 
+    def replaced_by(self, other: Output) -> bool:
+        """Return whether writing the other leaves nothing of this, or not all; other datasets of a file stay."""
+        return self.clashes(other) and (None in (self.dataset, other.dataset) or self.dataset == other.dataset)
+
     def to_json(self) -> dict[str, Any]:
         """Return what is known of it as JSON values."""
         values = dataclasses.asdict(self)

@@ -13,7 +13,14 @@ from click.testing import CliRunner
 
 import daskflow
 from daskflow.cli.app import app
-from daskflow.errors import AlreadyStoredError, ChangedJobError, JobError, LockedJobError, ParameterError
+from daskflow.errors import (
+    AlreadyStoredError,
+    ChangedJobError,
+    JobError,
+    LockedJobError,
+    MetadataMismatchError,
+    ParameterError,
+)
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.jobs import status
 from daskflow.jobs.directory import JobDirectory
@@ -321,6 +328,24 @@ def test_one_step_of_a_line_that_may_replace_forgets_what_it_replaced(tmp_path):
     quietly(part)
     quietly(daskflow.merge([opened(IMAGE + 1).save(tmp_path / "layer", overwrite=True), opened().save(tmp_path / "b")]))
     assert not part.home.outputs
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.tif", "a.npy"])
+def test_a_job_whose_file_was_replaced_by_another_line_is_not_done(name, tmp_path):
+    first = opened().save(tmp_path / name)
+    quietly(first)
+    quietly(daskflow.merge([opened().save(tmp_path / "b"), opened(IMAGE + 1).save(tmp_path / name, overwrite=True)]))
+    assert [job.url.rpartition("/")[2] for job in find_all(str(tmp_path / name))] == ["b.daskflow"]
+    with pytest.raises(MetadataMismatchError, match="was not written by this job"):
+        first.run(progress=False)
+
+
+def test_replacing_one_dataset_of_a_file_leaves_the_record_of_the_others(tmp_path):
+    line = daskflow.merge([opened().save(tmp_path / "b"), opened().save(f"{tmp_path}/a.h5:raw")])
+    quietly(line)
+    quietly(opened(IMAGE + 1).save(f"{tmp_path}/a.h5:labels", overwrite=True))
+    assert line.run(progress=False).already_done
+    np.testing.assert_array_equal(daskflow.open(f"{tmp_path}/a.h5:raw").read(), IMAGE)
 
 
 def test_what_is_replaced_of_one_output_leaves_the_record_of_the_others_of_its_line(tmp_path):
