@@ -19,6 +19,7 @@ from daskflow.volume.output import Output, place_of
 from daskflow.volume.stage import Stage
 
 _COUNTED = 20
+_FILES = ("table", "picture")
 _POINTERS = ".jobs.daskflow"  # ends the name of the directory in which an output names jobs kept elsewhere
 
 
@@ -159,6 +160,27 @@ def refuse_taken(store: Store, url: str, box: BoundingBox, found: Iterator[Bound
         )
 
 
+def refuse_files(outputs: Sequence[Output], made: Sequence[Output]) -> None:
+    """Raise if files lie where tables or pictures would be written.
+
+    Args:
+        outputs: what a job makes.
+        made: what earlier runs of it have made.
+
+    Raises:
+        AlreadyStoredError: there are; the message says whose they are, if that is known, and what replaces them.
+    """
+    own = {one.url for one in made}
+    for one in outputs:
+        if one.kind in _FILES and one.url not in own and kvstore.exists(one.url):
+            writer = next((job.url for job in jobs_of(one.url) if one.url in {its.url for its in job.outputs}), None)
+            whose = f": the job in {writer} has made it" if writer else ""
+            raise AlreadyStoredError(
+                f"{one.url} exists and was not written by this job{whose}; write to another file, or replace it:"
+                " --overwrite (overwrite=True in Python)"
+            )
+
+
 def forget_replaced(outputs: Sequence[Output], own: JobDirectory) -> None:
     """Delete the records of other jobs on what a job is about to replace: they would say that it is done.
 
@@ -169,7 +191,7 @@ def forget_replaced(outputs: Sequence[Output], own: JobDirectory) -> None:
     Raises:
         LockedJobError: one of them is running.
     """
-    made, here = [one for one in outputs if one.kind in ("level", "file")], kvstore.resolved(own.url)
+    made, here = [one for one in outputs if one.kind in ("level", "file", *_FILES)], kvstore.resolved(own.url)
     for url in {one.url for one in made}:
         for job in jobs_of(url):
             theirs = job.outputs

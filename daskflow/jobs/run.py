@@ -18,7 +18,7 @@ from daskflow.jobs.executor import Executor, executor_of
 from daskflow.jobs.fingerprint import changes, describe_stages, starts_afresh
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED, Journal
 from daskflow.jobs.lock import Lease
-from daskflow.jobs.outputs import forget_replaced, leased
+from daskflow.jobs.outputs import forget_replaced, leased, refuse_files
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.progress import Progress, Snapshot, progress_of
 from daskflow.jobs.report import Failure, Finish, Interrupted, Report, StageReport, State
@@ -73,7 +73,7 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         complete = earlier is not None and earlier.ok
         killed, started = earlier is None and directory.read("job.json") is not None, time.time()
         if options.verb == "run" and not options.overwrite:
-            _refuse_to_replace(stages, made)
+            _refuse_to_replace(stages, outputs, made)
         theirs = _replaced_since(outputs, directory.outputs)
         if _reopen(job, stages, journal, options, theirs, complete=complete) and options.verb == "run":
             directory.forget_report()  # not before: it says that the scratch data are gone
@@ -135,7 +135,7 @@ def check_job(job: Job, *, overwrite: bool) -> None:
             made = [] if other and not job.renewable else made
         stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
         if not overwrite:
-            _refuse_to_replace(stages, made)
+            _refuse_to_replace(stages, job.outputs, made)
         for stage in stages:
             stage.task.check()
 
@@ -154,8 +154,9 @@ def _starts_over(job: Job, directory: JobDirectory) -> bool:
     return replaces and known is not None and bool(changes(known["stages"], describe_stages(job.stages)))
 
 
-def _refuse_to_replace(stages: Sequence[Stage], made: Sequence[Output]) -> None:
+def _refuse_to_replace(stages: Sequence[Stage], outputs: Sequence[Output], made: Sequence[Output]) -> None:
     """Raise when the stages would replace what neither they nor an earlier run of the job has made."""
+    refuse_files(outputs, made)
     levels = {(one.url, one.mip) for one in made if one.kind == "level"}
     for stage in stages:
         stage.task.refuse_to_replace(stage.grid.box, lambda url, mip: (place_of(url), mip) in levels)
@@ -185,10 +186,11 @@ def _reopen(
     scratch data, run again, too. Return whether anything was set back.
     """
     again: set[str] = set()
+    places = {one.stage for one in replaced}  # "" is that of what no stage has made alone
     for stage in stages:
         if options.retry_failed and journal.forget(stage.name, FAILED):
             again.add(stage.name)
-        gone = stage.name in {one.stage for one in replaced} or not stage.task.intact()
+        gone = not places.isdisjoint((stage.name, "")) or not stage.task.intact()
         if gone and journal.forget(stage.name, DONE, EMPTY, FAILED):
             again.add(stage.name)
     unfinished = [stage for stage in stages if not journal.ledgers[stage.name].finished]

@@ -440,3 +440,24 @@ def test_chunks_of_a_bucket_are_found_among_very_many(tmp_path):
     below = BoundingBox((20, 0, 0), (24, 4, 4))
     store.write(below, IMAGE[:4, :4, :4])
     assert set(store.stored_chunks(spec.box)) == {last, below}
+
+
+def test_tables_of_others_are_replaced_only_where_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, labels in (("a", [1, 1, 2]), ("b", [7, 8, 9])):
+        volume = daskflow.open(np.array(labels, np.uint32).reshape(1, 1, 3), layer_type="segmentation")
+        daskflow.save(volume, f"{name}.zarr").run(progress=False)
+    first, second = (daskflow.voxel_counts(daskflow.open(f"{name}.zarr"), output=f"{name}.csv") for name in "ab")
+    Path("a.csv").write_text("of somebody\n")
+    for refused in (first.check, lambda: first.run(progress=False)):
+        with pytest.raises(AlreadyStoredError, match="exists and was not written by this job"):
+            refused()
+    assert Path("a.csv").read_text() == "of somebody\n"
+    first.run(progress=False, overwrite=True)
+    assert first.run(progress=False).already_done
+    properties = daskflow.region_properties(daskflow.open("b.zarr"), output="b.csv")
+    second.run(progress=False)
+    with pytest.raises(ChangedJobError, match="belongs to a job that differs"):
+        properties.run(progress=False)
+    properties.run(progress=False, overwrite=True)
+    assert "centroid" in Path("b.csv").read_text()

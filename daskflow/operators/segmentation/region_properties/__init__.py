@@ -66,7 +66,7 @@ def region_properties(volume: Volume, image: Volume | None = None, *, output: op
     task = WriteProperties(table, volume.spec, url)
     finish = Stage("write-properties", once, task, numbered=True, after=stages[-1:])
     makes = (Output(url, "table"),)
-    return Job((*stages, finish), f"{url}.daskflow/", name="region properties", makes=makes, renewable=True)
+    return Job((*stages, finish), f"{url}.daskflow/", name="region properties", makes=makes)
 
 
 @dataclass(frozen=True)

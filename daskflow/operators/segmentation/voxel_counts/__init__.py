@@ -67,7 +67,8 @@ def voxel_counts(
     directory = f"{layer[0]}.voxel-counts.daskflow/" if layer is not None else f"{outputs[0]}.daskflow/"
     makes = tuple(Output(url, "table") for url in outputs[layer is not None :])
     makes += () if layer is None else (Output(layer[1], "table", layer=layer[2]),)
-    return Job((*stages, writing), directory, name="voxel counts", finish=finish, makes=makes, renewable=True)
+    stages, kept = (*stages, writing), layer is not None
+    return Job(stages, directory, name="voxel counts", finish=finish, makes=makes, renewable=kept)
 
 
 @dataclass(frozen=True)
