@@ -165,7 +165,7 @@ class Plan:
             (
                 stage.name,
                 f"{stage.blocks:,}",
-                "x".join(map(str, stage.grid.block)),
+                "x".join(str(min(pair)) for pair in zip(stage.grid.block, stage.grid.box.shape, strict=True)),
                 format_bytes(stage.bytes_read),
                 format_bytes(stage.bytes_written),
                 format_bytes(self.memory(stage)),
