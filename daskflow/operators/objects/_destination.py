@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from daskflow.errors import MetadataMismatchError, ParameterError
+from daskflow.errors import JobError, MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Report
 from daskflow.jobs.evaluate import warn
@@ -85,6 +85,26 @@ def report_absent(
         report.results[f"labels_without_{kind}"] = named
         count = f"{len(absent):,} of {len(wanted):,} labels that were asked for"
         warn((f"{count} are not in the volume, or have fewer voxels than dust: {', '.join(named)}",))
+
+
+def check_joined(counts: dict[str, int], directory: str, *, kind: str, made: str) -> None:
+    """Raise unless every piece of an object was joined with the others of its label.
+
+    Args:
+        counts: of the report.
+        directory: URL of the job's directory.
+        kind: meshes or skeletons.
+        made: what became of pieces before they were joined, e.g. "traced".
+
+    Raises:
+        JobError: some were lost on the way.
+    """
+    pieces, joined = counts.get("fragments", 0), counts.get("joined_fragments", 0)
+    if pieces != joined:
+        raise JobError(
+            f"{pieces:,} pieces of {kind} were {made} and {joined:,} joined; the scratch data in {directory} are"
+            " damaged: delete the job's directory and run it again"
+        )
 
 
 def check_own_directory(url: str, scratch: str, *, kind: str, option: str) -> None:

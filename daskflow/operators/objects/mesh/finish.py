@@ -9,8 +9,7 @@ from daskflow.jobs import Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.report import Finish
 from daskflow.layers.provenance import provenance
-from daskflow.operators.objects._destination import report_absent
-from daskflow.operators.objects.mesh.join import check_counts
+from daskflow.operators.objects._destination import check_joined, report_absent
 from daskflow.operators.objects.mesh.plan import Meshing
 from daskflow.stores import kvstore
 from daskflow.stores.objects.mesh_files import Json, legacy_info, multires_info
@@ -36,7 +35,7 @@ class FinishMeshes(Finish):
         Raises:
             JobError: pieces of meshes were lost on the way.
         """
-        check_counts(report.counts, directory)
+        check_joined(report.counts, directory, kind="meshes", made="made")
         url = self.meshing.target.url
         info = json.dumps(self._info(JobDirectory(directory).scratch), indent=1).encode()
         kvstore.write_bytes(f"{url}/info", info)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from daskflow.errors import JobError
 from daskflow.geometry import BoundingBox
 from daskflow.operators.objects.mesh.large import (
     Division,
@@ -166,17 +165,3 @@ class WriteMeshes(Task):
 
     def describe(self) -> dict[str, Any]:
         return {"writes": "meshes", **self.meshing.describe_levels()}
-
-
-def check_counts(counts: dict[str, int], directory: str) -> None:
-    """Raise unless every piece that was made is in a mesh.
-
-    Raises:
-        JobError: some were lost on the way.
-    """
-    made, joined = counts.get("fragments", 0), counts.get("joined_fragments", 0)
-    if made != joined:
-        raise JobError(
-            f"{made:,} pieces of meshes were made and {joined:,} joined; the scratch data in {directory} are damaged:"
-            " delete the job's directory and run it again"
-        )

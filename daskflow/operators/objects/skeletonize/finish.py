@@ -11,9 +11,9 @@ from daskflow.jobs import Report
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.report import Finish
 from daskflow.layers.provenance import provenance
-from daskflow.operators.objects._destination import report_absent
+from daskflow.operators.objects._destination import check_joined, report_absent
 from daskflow.operators.objects.skeletonize.plan import Skeletonizing
-from daskflow.operators.objects.skeletonize.write import check_counts, vertex_attributes, written
+from daskflow.operators.objects.skeletonize.write import vertex_attributes, written
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import writing
 from daskflow.stores.objects.naming import name_objects
@@ -47,7 +47,7 @@ class FinishSkeletons(Finish):
         Raises:
             JobError: pieces of skeletons were lost on the way.
         """
-        check_counts(report.counts, directory)
+        check_joined(report.counts, directory, kind="skeletons", made="traced")
         scratch = JobDirectory(directory).scratch
         self._add_up(report, scratch)
         chosen = self.plan.selection

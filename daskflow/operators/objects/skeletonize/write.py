@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.errors import JobError
 from daskflow.geometry import BoundingBox
 from daskflow.operators.objects._destination import check_own_directory
 from daskflow.operators.objects.skeletonize.join import join_pieces
@@ -228,17 +227,3 @@ def _batches(fragments: Sequence[Fragment]) -> Iterator[list[Fragment]]:
         size += fragment.size
     if batch:
         yield batch
-
-
-def check_counts(counts: dict[str, int], directory: str) -> None:
-    """Raise unless every piece that was traced was joined.
-
-    Raises:
-        JobError: some were lost on the way.
-    """
-    traced, joined = counts.get("fragments", 0), counts.get("joined_fragments", 0)
-    if traced != joined:
-        raise JobError(
-            f"{traced:,} pieces of skeletons were traced and {joined:,} joined; the scratch data in {directory} are"
-            " damaged: delete the job's directory and run it again"
-        )
