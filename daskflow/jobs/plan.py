@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -189,6 +188,8 @@ class Plan:
         return "\n".join((f"Plan of {self.name}", text_table(_HEADER, self._rows()), *self._below()))
 
     def _repr_html_(self) -> str:
+        import html
+
         below = "<br>".join(html.escape(line) for line in self._below())
         title = html.escape(f"Plan of {self.name}")
         return f"<b>{title}</b>{html_table(_HEADER, self._rows())}<small>{below}</small>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -225,6 +224,8 @@ class Report:
         return "\n".join([self.headline, text_table(_HEADER, self._rows()), *warnings, *self.notes])
 
     def _repr_html_(self) -> str:
+        import html
+
         lines = [*(f"warning: {line}" for line in self.warnings), *self.notes]
         notes = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
         return f"<b>{html.escape(self.headline)}</b>{html_table(_HEADER, self._rows())}{notes}"
