@@ -21,10 +21,9 @@ from daskflow.stores.cloudvolume_files import ChunkFiles
 from daskflow.stores.counting import count
 from daskflow.stores.encoded_chunks import EncodedChunks
 from daskflow.stores.encodings import ENCODINGS, Encoding
-from daskflow.stores.objects.object_info import object_sets
+from daskflow.stores.objects.object_info import named_objects, object_sets
 from daskflow.stores.precomputed_driver import read_box, shared_view, write_box
 from daskflow.stores.precomputed_info import (
-    KINDS,
     add_scale,
     check_layout,
     corrected_info,
@@ -155,8 +154,7 @@ class PrecomputedStore(Store):
             seen.add(one.box)
 
     def objects(self) -> dict[str, str]:
-        info = load_info(self.url)
-        return {kind: info[kind] for kind in KINDS if info.get(kind)}
+        return named_objects(self.url)
 
     def object_sets(self) -> list[tuple[str, str]]:
         named = list(self.objects().items())

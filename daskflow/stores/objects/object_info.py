@@ -63,10 +63,10 @@ def object_directory(layer: str, key: str, directory: str | None = None) -> str:
     return kvstore.join(layer, name)
 
 
-def kinds_of(layer: str) -> list[str]:
-    """Return which of mesh and skeletons a layer's info names."""
+def named_objects(layer: str) -> dict[str, str]:
+    """Return the directories that a layer's info names, of mesh and skeletons."""
     info = load_info(layer)
-    return [kind for kind in KINDS if info.get(kind)]
+    return {kind: info[kind] for kind in KINDS if info.get(kind)}
 
 
 def object_sets(layer: str) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ from daskflow.stores.objects.files import read_file, sized_names, write_file, wr
 from daskflow.stores.objects.mesh_files import multires_info
 from daskflow.stores.objects.meshes import Meshes
 from daskflow.stores.objects.naming import name_objects
-from daskflow.stores.objects.object_info import kinds_of, load_object_info, made_from, object_directory
+from daskflow.stores.objects.object_info import load_object_info, made_from, named_objects, object_directory
 from daskflow.stores.objects.shards import Object, Sharding, object_sharding, shard_numbers, write_shard
 from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.volume import BlockResult, Stage, Task
@@ -67,7 +67,7 @@ class Transfer:
         Raises:
             StoreNotFoundError: it has none of them.
         """
-        there = kinds_of(self.source)
+        there = named_objects(self.source)
         found = [key for key in self.keys if key in there]
         if not found:
             raise StoreNotFoundError(f"{kvstore.redact(self.source)} has no {' or '.join(self.keys)} to copy")
