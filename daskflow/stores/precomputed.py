@@ -21,7 +21,6 @@ from daskflow.stores.cloudvolume_files import ChunkFiles
 from daskflow.stores.counting import count
 from daskflow.stores.encoded_chunks import EncodedChunks
 from daskflow.stores.encodings import ENCODINGS, Encoding
-from daskflow.stores.objects.object_info import named_objects, object_sets
 from daskflow.stores.precomputed_driver import read_box, shared_view, write_box
 from daskflow.stores.precomputed_info import (
     add_scale,
@@ -32,6 +31,7 @@ from daskflow.stores.precomputed_info import (
     info_state,
     info_url,
     load_info,
+    named_objects,
     save_info,
     specs_of,
     without,
@@ -157,6 +157,8 @@ class PrecomputedStore(Store):
         return named_objects(self.url)
 
     def object_sets(self) -> list[tuple[str, str]]:
+        from daskflow.stores.objects.object_info import object_sets
+
         named = list(self.objects().items())
         return [*named, *(one for one in sorted(object_sets(self.url)) if one not in named)]
 

@@ -238,6 +238,12 @@ def add_scale(info: Info | None, spec: VolumeSpec, mip: int, layout: Layout, url
     return changed
 
 
+def named_objects(layer: str) -> dict[str, str]:
+    """Return the directories that a layer's info names, of mesh and skeletons."""
+    info = load_info(layer)
+    return {kind: info[kind] for kind in KINDS if info.get(kind)}
+
+
 def corrected_info(info: Info, specs: Sequence[VolumeSpec], url: str) -> Info:
     """Return the info with the kind, voxel sizes and offsets of `specs`; scales keep their keys, where chunks are.
 

@@ -29,7 +29,7 @@ from daskflow.stores.objects.files import names_below, read_file
 from daskflow.stores.objects.mesh_files import LEGACY, MULTIRES
 from daskflow.stores.objects.shards import Shards
 from daskflow.stores.objects.skeleton_files import ATTRIBUTE_TYPES, SKELETONS
-from daskflow.stores.precomputed_info import KINDS, load_info, specs_of
+from daskflow.stores.precomputed_info import load_info, specs_of
 
 _KINDS = {LEGACY: "mesh", MULTIRES: "mesh", SKELETONS: "skeletons"}
 _ATTRIBUTE = {"id": TEXT, "data_type": one_of(*ATTRIBUTE_TYPES), "num_components": whole(1, 2**16)}
@@ -61,12 +61,6 @@ def object_directory(layer: str, key: str, directory: str | None = None) -> str:
     if not isinstance(name, str) or not name:
         raise StoreNotFoundError(f"{kvstore.redact(layer)} has no {key}: its info names no such directory")
     return kvstore.join(layer, name)
-
-
-def named_objects(layer: str) -> dict[str, str]:
-    """Return the directories that a layer's info names, of mesh and skeletons."""
-    info = load_info(layer)
-    return {kind: info[kind] for kind in KINDS if info.get(kind)}
 
 
 def object_sets(layer: str) -> Iterator[tuple[str, str]]:

@@ -21,9 +21,10 @@ from daskflow.stores.objects.files import read_file, sized_names, write_file, wr
 from daskflow.stores.objects.mesh_files import multires_info
 from daskflow.stores.objects.meshes import Meshes
 from daskflow.stores.objects.naming import name_objects
-from daskflow.stores.objects.object_info import load_object_info, made_from, named_objects, object_directory
+from daskflow.stores.objects.object_info import load_object_info, made_from, object_directory
 from daskflow.stores.objects.shards import Object, Sharding, object_sharding, shard_numbers, write_shard
 from daskflow.stores.objects.skeletons import Skeletons
+from daskflow.stores.precomputed_info import named_objects
 from daskflow.volume import BlockResult, Stage, Task
 
 Key = Literal["mesh", "skeletons"]
