@@ -197,7 +197,7 @@ def set_layer(
     from daskflow.errors import ParameterError
     from daskflow.layers.correct import Correction, correct
     from daskflow.layers.correct import undo as put_back
-    from daskflow.stores.rehearsal import rehearsing
+    from daskflow.stores.kvstore import rehearsing
 
     asked = (layer_type, voxel_size, voxel_offset, mesh, skeletons)
     if undo and set(asked) != {None}:

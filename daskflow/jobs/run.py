@@ -25,8 +25,8 @@ from daskflow.jobs.report import Failure, Finish, Interrupted, Report, StageRepo
 from daskflow.jobs.stage_run import Policy, StageRun
 from daskflow.jobs.stream import Interrupts, Stream
 from daskflow.stores import kvstore
+from daskflow.stores.kvstore import rehearsing
 from daskflow.stores.local_files import sweep
-from daskflow.stores.rehearsal import rehearsing
 from daskflow.volume.output import Output, place_of
 from daskflow.volume.stage import Stage
 

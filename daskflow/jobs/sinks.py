@@ -24,8 +24,8 @@ from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.outputs import refuse_taken
 from daskflow.jobs.report import Finish, Report
 from daskflow.stores import Layout, Store, kvstore
+from daskflow.stores.memory import ScratchStore
 from daskflow.stores.opening import check_file, create_store, open_level, open_store
-from daskflow.stores.scratch import ScratchStore
 from daskflow.volume import BlockResult, Estimate
 from daskflow.volume.node import Array
 from daskflow.volume.output import Output

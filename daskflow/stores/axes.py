@@ -10,7 +10,6 @@ from typing import Any
 from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry import Zyx
 from daskflow.stores.base import Opening
-from daskflow.stores.units import as_text
 
 SPATIAL = ("z", "y", "x")
 _KINDS = {
@@ -117,6 +116,17 @@ def axis_names(value: Any) -> tuple[str, ...]:
     text = as_text(value)
     words = [word for word in re.split(r"[\s,;'\"-]+", text.strip("()[]")) if word]
     return tuple(words) if len(words) > 1 else tuple(words[0]) if words else ()
+
+
+def as_text(value: Any) -> str:
+    """Return a word that a file states, as text: from text, from bytes or from an array of one; "" for none."""
+    value = value.item() if getattr(value, "size", 0) == 1 and hasattr(value, "item") else value
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            value = value.decode("latin-1")
+    return "" if value is None else str(value).strip().strip("\0")
 
 
 def name_of(axis: Mapping[str, Any]) -> str:

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.stores.attributes import numbers_in, stated_names, stated_size, unit_names
-from daskflow.stores.stated import Stated
-from daskflow.stores.units import as_text
+from daskflow.stores.axes import as_text
+from daskflow.stores.stated import Stated, numbers_in, stated_names, stated_size, unit_names
 
 _CHANNEL_FLAG = 1
 

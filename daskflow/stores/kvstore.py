@@ -1,4 +1,7 @@
-"""Small objects at any URL: a path, file://, s3://, gs://, http(s)://, memory://."""
+"""Small objects at any URL: a path, file://, s3://, gs://, http(s)://, memory://.
+
+Everything here that asks a location raises StoreAccessError when it refuses, and StoreError when it cannot be reached.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ import re
 import shutil
 import threading
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,9 +28,29 @@ from daskflow.errors import (
     StoreNotFoundError,
 )
 from daskflow.redaction import redact as redact
-from daskflow.stores.answers import translated, wait
-from daskflow.stores.credentials import anonymous_s3
-from daskflow.stores.rehearsal import transaction
+from daskflow.stores.answers import anonymous_s3, translated, wait
+
+_transaction: ContextVar[Any] = ContextVar("transaction", default=None)
+
+
+def transaction() -> Any:
+    """Return the tensorstore transaction that takes the writes of small objects, None outside of `rehearsing`."""
+    return _transaction.get()
+
+
+@contextmanager
+def rehearsing() -> Iterator[None]:
+    """Store nothing inside the block; what is written through `kvstore` can be read there until the block ends."""
+    import tensorstore as ts
+
+    rehearsed = ts.Transaction()
+    token = _transaction.set(rehearsed)
+    try:
+        yield
+    finally:
+        _transaction.reset(token)
+        rehearsed.abort()
+
 
 SCHEMES = ("file", "s3", "gs", "http", "https", "memory")
 _NAME = re.compile(r"[A-Za-z0-9._:-]+")

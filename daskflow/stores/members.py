@@ -15,8 +15,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.hdf5_contents import datasets_of, is_hdf5
 from daskflow.stores.ome_metadata import ome_of
 from daskflow.stores.ome_zarr import listed_images
-from daskflow.stores.zarr_metadata import array_shape
-from daskflow.stores.zarr_nodes import Node, arrays_below, read_node
+from daskflow.stores.zarr_metadata import Node, array_shape, arrays_below, read_node
 
 _MOST = 1000  # further ones are not listed
 

@@ -1,4 +1,4 @@
-"""A numpy array as a store."""
+"""Stores of no format: a numpy array, and what stages left in scratch data."""
 
 from __future__ import annotations
 
@@ -88,3 +88,13 @@ class ArrayStore(Store):
             raise StoreAccessError("the array is in another process; write it there, or into a layer")
         if not self.array.flags.writeable:
             raise StoreAccessError("the array is read-only; write into a copy")
+
+
+class ScratchStore(Store):
+    """What stages left in scratch data; it can only be read."""
+
+    def _write(self, box: BoundingBox, array: Any) -> None:
+        raise StoreAccessError(f"{self.url} holds scratch data; cannot write {array.shape} at {box}")
+
+    def check_writable(self) -> None:
+        raise StoreAccessError(f"{self.url} holds scratch data; it cannot be written")

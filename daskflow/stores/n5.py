@@ -20,11 +20,20 @@ from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes, find_axes
 from daskflow.stores.base import Array, Format, Layout, Opening, Store
 from daskflow.stores.driven import BACKGROUND_KEY, DrivenStore, StoredArray, check_same, chosen_chunks
-from daskflow.stores.json_objects import OBJECT, check_forms, list_of, numbers, one_of, parse_object, whole
-from daskflow.stores.refusals import check_mip, refuse_cast
+from daskflow.stores.refusals import (
+    OBJECT,
+    check_forms,
+    check_mip,
+    list_of,
+    numbers,
+    one_of,
+    parse_object,
+    refuse_cast,
+    whole,
+)
 from daskflow.stores.stated import settle, whole_voxels
-from daskflow.stores.zarr_attributes import OWN_KEY, own, own_attributes, stated_axes, stated_of
-from daskflow.stores.zarr_nodes import Node
+from daskflow.stores.zarr_arrays import OWN_KEY, own, own_attributes, stated_axes, stated_of
+from daskflow.stores.zarr_metadata import Node
 
 _FILE = "attributes.json"
 _DTYPES = (*(f"{sign}int{bits}" for sign in ("u", "") for bits in (8, 16, 32, 64)), "float32", "float64")

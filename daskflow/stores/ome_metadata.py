@@ -23,8 +23,7 @@ import numpy as np
 from daskflow.errors import CorruptChunkError, ParameterError
 from daskflow.geometry import VolumeSpec, Zyx
 from daskflow.stores.axes import SPATIAL, Axes, name_of
-from daskflow.stores.stated import is_whole, whole_voxels
-from daskflow.stores.units import nm_per
+from daskflow.stores.stated import is_whole, nm_per, whole_voxels
 
 VERSIONS = ("0.5", "0.4")
 Floats = tuple[float, ...]

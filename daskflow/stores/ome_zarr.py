@@ -29,10 +29,8 @@ from daskflow.stores.ome_metadata import (
 )
 from daskflow.stores.refusals import check_mip
 from daskflow.stores.stated import Stated, settle, whole_voxels
-from daskflow.stores.zarr_arrays import ZarrStore, new_array, open_zarr, stored_array
-from daskflow.stores.zarr_attributes import OWN_KEY, own, own_attributes
-from daskflow.stores.zarr_metadata import array_shape
-from daskflow.stores.zarr_nodes import Node, arrays_below, new_group, read_node, write_node
+from daskflow.stores.zarr_arrays import OWN_KEY, ZarrStore, new_array, open_zarr, own, own_attributes, stored_array
+from daskflow.stores.zarr_metadata import Node, array_shape, arrays_below, new_group, read_node, write_node
 
 _LAYOUT = "bioformats2raw.layout"
 _LISTED = 20

@@ -13,15 +13,31 @@ from typing import Any
 
 from daskflow.errors import MissingChunkError, ParameterError, StoreError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
-from daskflow.stores import cloudvolume_files, kvstore, precomputed_shards, states
+from daskflow.stores import kvstore, states
 from daskflow.stores.answers import translated
-from daskflow.stores.base import Array, Format, Layout, Opening, Store
-from daskflow.stores.chunk_objects import ChunkObjects, ChunkShards, ChunkSource
-from daskflow.stores.cloudvolume_files import ChunkFiles
+from daskflow.stores.base import Array, Format, Layout, Opening, Store, StoredObject
 from daskflow.stores.counting import count
-from daskflow.stores.encoded_chunks import EncodedChunks
+from daskflow.stores.encoded_chunks import (
+    ChunkFiles,
+    ChunkObjects,
+    ChunkShards,
+    ChunkSource,
+    EncodedChunks,
+    has_other_names,
+    peek_compression,
+)
 from daskflow.stores.encodings import ENCODINGS, Encoding
-from daskflow.stores.precomputed_driver import read_box, shared_view, write_box
+from daskflow.stores.precomputed_chunks import (
+    missing_chunks,
+    precomputed_objects,
+    precomputed_units,
+    read_box,
+    shared_view,
+    write_box,
+    write_every_chunk,
+    zero_chunks,
+    zipped,
+)
 from daskflow.stores.precomputed_info import (
     add_scale,
     check_layout,
@@ -38,7 +54,6 @@ from daskflow.stores.precomputed_info import (
 )
 from daskflow.stores.refusals import check_mip
 from daskflow.stores.sharding import shard_shape, sharding_spec
-from daskflow.stores.stored_chunks import StoredObject, precomputed_objects, precomputed_units
 
 _STATED = {"axes", "voxel_size", "voxel_offset", "layer_type", "channel_names"}
 
@@ -97,7 +112,7 @@ class PrecomputedStore(Store):
         """How chunk files with CloudVolume's names are compressed, gzip or br; None for plain names."""
         directory = self._directory
         if self._compression is None and directory is not None and self.spec.shard is None:
-            self._compression = cloudvolume_files.peek_compression(directory)
+            self._compression = peek_compression(directory)
         return None if self._compression == "none" else self._compression
 
     @property
@@ -213,7 +228,7 @@ class PrecomputedStore(Store):
     @functools.cached_property
     def _zipped(self) -> bool:
         """Whether shards hold gzip, which the driver would unpack whatever its size."""
-        return precomputed_shards.zipped(self._metadata)
+        return zipped(self._metadata)
 
     def _read(self, box: BoundingBox) -> Array:
         if not self._driven or self._zipped or self._has_other_names(box):
@@ -234,12 +249,12 @@ class PrecomputedStore(Store):
             return False
         pieces = BlockGrid(box, spec.chunk, spec.chunk_origin)
         chunks = (piece.align(spec.chunk, spec.chunk_origin).clip(spec.box) for piece in pieces)
-        return cloudvolume_files.has_other_names(self._directory, chunks)
+        return has_other_names(self._directory, chunks)
 
     def _account_for_missing(self, box: BoundingBox, array: Array) -> None:
         """Raise for, fill or count the chunks of shards that read as zeros because they were never written."""
-        zeros = precomputed_shards.zero_chunks(self.spec, box, array)
-        missing = precomputed_shards.missing_chunks(self.url, self._metadata, self.spec, zeros) if zeros else []
+        zeros = zero_chunks(self.spec, box, array)
+        missing = missing_chunks(self.url, self._metadata, self.spec, zeros) if zeros else []
         if self.background is not None:
             for piece in missing:
                 array[(..., *piece.slices(box))] = self.background
@@ -256,8 +271,8 @@ class PrecomputedStore(Store):
             self._chunks.write(box, array)
             return
         with translated(self.url, f"write {box} of mip {self.mip} of"):
-            if self.spec.shard is not None and precomputed_shards.zero_chunks(self.spec, box, array):
-                precomputed_shards.write_every_chunk(self.url, self._metadata, self.spec, box, array)
+            if self.spec.shard is not None and zero_chunks(self.spec, box, array):
+                write_every_chunk(self.url, self._metadata, self.spec, box, array)
             else:
                 write_box(self._view, self.spec, box, array, self.url)
 

@@ -1,4 +1,4 @@
-"""A precomputed layer's ``info`` file and what daskflow reads from it and writes to it.
+"""A precomputed layer's ``info`` file: what daskflow reads from it and writes to it, and the forms of its values.
 
 The JSON is xyz and this module is where it turns into zyx. What precomputed has no word for is kept under the key
 ``daskflow``: ``layer_type``, ``channel_names``, ``channel_axis``; for chunk files with CloudVolume's names
@@ -19,10 +19,64 @@ from daskflow.errors import ParameterError, StoreError, StoreNotFoundError, Unkn
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.stores import kvstore, states
 from daskflow.stores.base import Layout
+from daskflow.stores.compressed import SUFFIXES
 from daskflow.stores.encodings import ENCODINGS, WRITTEN, Encoding
-from daskflow.stores.precomputed_forms import parse_info
-from daskflow.stores.refusals import refuse_cast, refuse_mismatch, refuse_unknown_size
+from daskflow.stores.refusals import (
+    OBJECT,
+    TEXT,
+    check_forms,
+    is_number,
+    list_of,
+    one_of,
+    parse_object,
+    refuse_cast,
+    refuse_mismatch,
+    refuse_unknown_size,
+    values_of,
+    whole,
+)
 from daskflow.stores.sharding import check_sharding, shard_shape, sharding_spec
+
+_INFO = {
+    "scales": list_of(OBJECT),
+    "daskflow": OBJECT,
+    "type": TEXT,
+    "data_type": TEXT,
+    "num_channels": whole(1, 2**31),
+}
+_EXTRA = {
+    "channel_names": list_of(TEXT),
+    "compression": values_of(one_of(*SUFFIXES)),
+    "background": values_of((is_number, "a number")),
+    "stamps": values_of((lambda value: value is None or isinstance(value, str), "text")),
+}
+_SCALE = {
+    "key": TEXT,
+    "encoding": TEXT,
+    "rois": list_of(list_of(whole(-(2**48), 2**48), 6)),
+    "compressed_segmentation_block_size": list_of(whole(1, 2**16), 3),
+}
+
+
+def parse_info(data: bytes, name: str) -> dict[str, Any]:
+    """Return a parsed ``info``.
+
+    Args:
+        data: the file.
+        name: of it, for messages.
+
+    Raises:
+        StoreError: it is no JSON, or a value has another form than it must have.
+    """
+    info = parse_object(data, name)
+    check_forms(info, _INFO, name, required=("scales",))
+    check_forms(info.get("daskflow", {}), _EXTRA, f"daskflow in {name}")
+    for mip, scale in enumerate(info["scales"]):
+        segments = str(scale.get("encoding")).lower() == "compressed_segmentation"
+        options = ("compressed_segmentation_block_size",) if segments else ()
+        check_forms(scale, _SCALE, f"mip {mip} in {name}", required=("key", "encoding", *options))
+    return info
+
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 FILE_COMPRESSIONS = ("gzip", "br")
@@ -389,3 +443,30 @@ def _stated(spec: VolumeSpec, layout: Layout, scale: Info) -> Info:
         sharding = sharding_spec(spec.box.shape, layout.chunk, layout.shard)
         wanted["shard (zyx)"] = shard_shape(spec.box.shape, layout.chunk, sharding)
     return wanted
+
+
+def write_rois(url: str, boxes: Sequence[BoundingBox]) -> None:
+    """Replace the regions of interest of a layer; all else in its info stays as it is.
+
+    Args:
+        url: the layer.
+        boxes: in voxels of its finest level.
+
+    Raises:
+        StoreNotFoundError: there is no layer.
+        StoreAccessError: the location refuses.
+    """
+    kvstore.refuse_http(url)
+    rois = [[*reversed(box.start), *(stop - 1 for stop in reversed(box.stop))] for box in boxes]
+
+    def stated(info: Info) -> Info:
+        first, *others = info["scales"]
+        return {**info, "scales": [{**first, "rois": rois}, *others]}
+
+    edit_info(url, stated)
+
+
+def read_rois(url: str) -> list[BoundingBox]:
+    """Return the regions of interest of a layer, in voxels of its finest level; none where it states none."""
+    stated = [roi for scale in load_info(url)["scales"][:1] for roi in scale.get("rois", [])]
+    return [BoundingBox((z0, y0, x0), (z1 + 1, y1 + 1, x1 + 1)) for x0, y0, z0, x1, y1, z1 in stated]

@@ -16,7 +16,7 @@ from typing import Any
 
 from daskflow.errors import ParameterError, StoreError
 from daskflow.geometry import Zyx
-from daskflow.stores.json_objects import check_forms, one_of, whole
+from daskflow.stores.refusals import check_forms, one_of, whole
 
 MINISHARD_CHUNKS_BITS = 11  # 2048 chunks: an index of 49 kB before gzip, as other writers of image shards take
 MAX_MINISHARD_BITS = 9  # 512 minishards: a shard index of 8 kB

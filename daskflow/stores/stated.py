@@ -1,10 +1,15 @@
-"""What a source and its reader state of an array, settled into a spec, and where each part of it comes from."""
+"""What a source and its reader state of an array, settled into a spec, and where each part of it comes from.
+
+Here are the names by which attributes in HDF5 and zarr state axes and sizes of voxels, and the units of length.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import math
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +18,135 @@ import numpy as np
 
 from daskflow.geometry import LAYER_TYPES, BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.geometry.spec import VoxelSize
-from daskflow.stores.axes import SPATIAL, Axes
+from daskflow.stores.axes import SPATIAL, Axes, as_text, axis_names
 from daskflow.stores.base import Opening
-from daskflow.stores.units import as_text, in_nm, is_no_length, nm_per
+
+_METRE = 1e9
+_METRES = ("meter", "metre")
+_INCH = 2.54e7
+_PREFIXES = """
+Y yotta 24, Z zetta 21, E exa 18, P peta 15, T tera 12, G giga 9, M mega 6, k kilo 3, h hecto 2, da deca 1, d deci -1,
+c centi -2, m milli -3, u micro -6, n nano -9, p pico -12, f femto -15, a atto -18, z zepto -21, y yocto -24
+"""
+_POWERS = {prefix: (symbol, power) for symbol, prefix, power in map(str.split, _PREFIXES.split(","))} | {"": ("", 0)}
+_SYMBOLS = {f"{symbol}m": float(f"1e{int(power) + 9}") for symbol, power in _POWERS.values()}
+_NAMES = {
+    **{f"{prefix}{metre}": _SYMBOLS[f"{symbol}m"] for prefix, (symbol, _) in _POWERS.items() for metre in _METRES},
+    **dict.fromkeys(("dekameter", "dekametre"), 1e10),
+    **dict.fromkeys(("micron", "u", "micro-meter"), 1e3),
+    **dict.fromkeys(("angstrom", "ångström", "angström", "ångstrom", "å", "a"), 0.1),
+    **dict.fromkeys(("inch", "inche", "in", '"'), _INCH),
+    **dict.fromkeys(("thou", "thousandth", "thousandth of an inch", "mil"), _INCH / 1000),
+    **dict.fromkeys(("li", "line"), _INCH / 12),
+    **dict.fromkeys(("pt", "point"), _INCH / 72),
+    **dict.fromkeys(("ft", "foot", "feet"), 12 * _INCH),
+    **dict.fromkeys(("yd", "yard"), 36 * _INCH),
+    **dict.fromkeys(("mi", "mile"), 63360 * _INCH),
+    **dict.fromkeys(("ua", "au", "astronomical unit"), 149597870700 * _METRE),
+    **dict.fromkeys(("ly", "light year", "lightyear"), 9460730472580800 * _METRE),
+    **dict.fromkeys(("pc", "parsec"), 3.0856775814913673e16 * _METRE),
+}
+_NO_LENGTH = ("", "pixel", "pixels", "px", "voxel", "voxels", "reference frame", "none", "unknown", "arbitrary", "unit")
+_LENGTH = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*(\D*?)\s*")
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")  # as ImageJ writes what is not ASCII
+_MICRO = {"Âµ": "u", "Î¼": "u", "µ": "u", "μ": "u"}
+
+
+def nm_per(unit: Any) -> float | None:
+    """Return the nm in one `unit`, by any of its names, e.g. "nanometer", "nm", "µm"; None if it is no length.
+
+    Known are all units of length of OME-TIFF and OME-Zarr. A symbol is first read as it is written, so that ``Mm`` is
+    a megametre and ``mm`` a millimetre, and then in any case.
+    """
+    unescaped = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), as_text(unit))
+    name = unicodedata.normalize("NFC", unescaped)
+    for spelling, plain in _MICRO.items():
+        name = name.replace(spelling, plain)
+    lower = name.lower()
+    for candidate in (name, lower):
+        if candidate in _SYMBOLS:
+            return _SYMBOLS[candidate]
+    return _NAMES.get(lower, _NAMES.get(lower.removesuffix("s")))
+
+
+def is_no_length(unit: Any) -> bool:
+    """Return whether a unit says that lengths are not known, as "pixel" does, rather than being misspelt."""
+    return as_text(unit).lower() in _NO_LENGTH
+
+
+def in_nm(value: float, unit_nm: float) -> float:
+    """Return a length in nm without the noise of the last digits, so that 0.0081 um is 8.1 nm."""
+    return value if unit_nm == 1 else float(f"{value * unit_nm:.12g}")
+
+
+def parse_length(text: str) -> float | None:
+    """Return the nm that a text such as ``"4 nm"`` or ``"0.5 um"`` stands for, None if it is no length."""
+    match = _LENGTH.fullmatch(text)
+    unit = nm_per(match[2]) if match else None
+    return in_nm(float(match[1]), unit) if match and unit else None
+
+
+_AXES = (
+    *("axes", "axis_names", "axis_order", "axisorder", "axes_order", "axis_labels", "axistags", "dims", "dim_order"),
+    *("dimension_order", "dimension_names", "dimension_labels", "_array_dimensions"),
+)
+_BARE = ("element_size", "voxel_size", "pixel_size", "resolution")
+_UNITS = ("units", "unit", "resolution_units", "resolution_unit", "voxel_size_units", "voxel_size_unit")
+SIZES = {
+    **{f"{name}_um": "um" for name in _BARE},
+    **{f"{name}_nm": "nm" for name in _BARE},
+    **dict.fromkeys(("resolution", "voxel_size", "element_size", "pixel_size", "voxelsize", "spacing"), ""),
+}
+_IN_NM = ("resolution", "voxel_size")  # as CREMI, chunkflow and daisy have them
+
+
+def stated_names(attributes: Mapping[str, Any], ndim: int) -> tuple[tuple[str, ...], str]:
+    """Return the names of axes, `ndim` of them if any attribute has so many, and the attribute that states them."""
+    keys = _in_any_case(attributes)
+    known = [keys[name] for name in _AXES if name in keys]
+    stated = [(names, key) for key in known if any(map(str.isalpha, names := axis_names(attributes[key])))]
+    return next((one for one in stated if len(one[0]) == ndim), stated[0] if stated else ((), ""))
+
+
+def stated_size(attributes: Mapping[str, Any]) -> tuple[list[float], Any, str] | None:
+    """Return the lengths of a voxel, their units and the attribute that states them; None where none does."""
+    keys = _in_any_case(attributes)
+    for name, unit in ((name, unit) for name, unit in SIZES.items() if name in keys):
+        size = _lengths(attributes[keys[name]])
+        if size is not None:
+            beside = next((attributes[keys[key]] for key in unit_names(name) if key in keys), None)
+            return size, unit or ("nm" if beside is None and name in _IN_NM else beside), keys[name]
+    return None
+
+
+def _in_any_case(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of attributes by those in small letters, where one that has only such comes first."""
+    return {key.lower(): key for key in attributes} | {key: key for key in attributes}
+
+
+def unit_names(name: str) -> tuple[str, ...]:
+    """Return the attributes that may hold the units of the size `name`."""
+    return (f"{name}_units", f"{name}_unit", *_UNITS)
+
+
+def _lengths(value: Any) -> list[float] | None:
+    """Return three or more numbers, where one alone stands for all axes; None for anything else."""
+    found = numbers_in(value, least=1)
+    return found * 3 if found is not None and len(found) == 1 else numbers_in(value)
+
+
+def numbers_in(value: Any, least: int = 3) -> list[float] | None:
+    """Return at least so many numbers, as a list or written as text; None for anything else."""
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, str | bytes):
+        value = as_text(value).strip("()[]").replace(",", " ").split()
+    try:
+        numbers: list[float] = np.asarray(value, float).ravel().tolist()
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) >= least else None
+
 
 logger = logging.getLogger(__name__)
 

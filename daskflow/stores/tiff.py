@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
+import json
+import logging
+import math
+import re
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -32,18 +38,79 @@ from daskflow.stores.local_files import (
     replacing,
     slabs,
 )
-from daskflow.stores.numbered_files import with_skipped
 from daskflow.stores.refusals import check_mip
 from daskflow.stores.stated import settle
 from daskflow.stores.tiff_set import description_of, names_others, open_set
-from daskflow.stores.tiff_stack import TiffStack, stack_of
-from daskflow.stores.tiff_tags import is_ome, write_options
+from daskflow.stores.tiff_stack import NAMESPACE, TiffStack, stack_of
+
+logger = logging.getLogger(__name__)
+
+_NUMBER = re.compile(r"(\d+)")
+
+
+def with_skipped(files: Sequence[Path]) -> list[Path]:
+    """Return the files and, in their places, those whose numbers are skipped: ``z3.tif`` between z2 and z4.
+
+    That takes names which differ in one number only; its step is the largest that meets all of them, so that every
+    tenth section is no gap. Numbers that skip more than there are files, such as dates, are no sequence.
+    """
+    names = [_NUMBER.split(file.name) for file in files]
+    at = _place(names)
+    if at is None:
+        _warn_of_a_grid(files, names)
+        return list(files)
+    numbers = [int(parts[at]) for parts in names]
+    step = math.gcd(*(b - a for a, b in itertools.pairwise(numbers)))
+    every = range(numbers[0], numbers[-1] + 1, step)
+    if len(every) > 2 * len(files):
+        logger.warning(
+            "%s: the numbers %d to %d in the names of %d files are taken for no sequence, since most would be missing",
+            files[0].parent,
+            numbers[0],
+            numbers[-1],
+            len(files),
+        )
+        return list(files)
+    known = dict(zip(numbers, files, strict=True))
+    head, width, tail = "".join(names[0][:at]), len(names[0][at]), "".join(names[0][at + 1 :])
+    return [known.get(number) or files[0].with_name(f"{head}{number:0{width}d}{tail}") for number in every]
+
+
+def _warn_of_a_grid(files: Sequence[Path], names: Sequence[Sequence[str]]) -> None:
+    """Say in the log when names count two numbers, each with each: sections and channels, or sections of wafers."""
+    if len({len(parts) for parts in names}) != 1:
+        return
+    counts = [len(set(column)) for column in zip(*names, strict=True)]
+    if sum(count > 1 for count in counts) > 1 and math.prod(counts) == len(names):
+        logger.warning(
+            "%s: the names of %d files count %s; all are read as sections, in the order %s, ...: if a number counts"
+            " channels or tiles, keep the files of one in a directory of their own",
+            files[0].parent,
+            len(files),
+            " x ".join(str(count) for count in counts if count > 1),
+            ", ".join(file.name for file in files[:3]),
+        )
+
+
+def _place(names: Sequence[Sequence[str]]) -> int | None:
+    """Return which part of names, split at their numbers, is the number that counts up; None without one."""
+    if len(names) < 2 or len({len(parts) for parts in names}) != 1:
+        return None
+    differing = [i for i, column in enumerate(zip(*names, strict=True)) if len(set(column)) > 1]
+    if len(differing) != 1 or differing[0] % 2 == 0:
+        return None
+    numbers = [int(parts[differing[0]]) for parts in names]
+    return differing[0] if all(a < b for a, b in itertools.pairwise(numbers)) else None
+
 
 _SUFFIXES = (".tif", ".tiff")
 _MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ZLIB = ("zlib", "deflate", "gzip")
 _STRIP_BYTES = 2**20
 _BIG = 2**32 - 2**25
+_OME_DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
+_PLAIN_DTYPES = ("int64", "uint64", "float16")
+_CENTIMETER_NM = 1e7
 
 
 class TiffStore(FileStore):
@@ -201,7 +268,7 @@ def check_tiff(url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) 
     """
     refuse_layout(layout, ("chunk", "shard"), "TIFF")
     deflate_level(layout, _ZLIB, "TIFF")
-    write_options(spec)
+    _write_options(spec)
     next(slabs(spec))
     check_place(url)
 
@@ -220,13 +287,15 @@ def write_tiff(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, datase
     import tifffile
 
     check_tiff(url, spec, layout, dataset)
-    options = write_options(spec)
+    options = _write_options(spec)
     level = deflate_level(layout, _ZLIB, "TIFF")
     rows = max(1, min(spec.box.shape[1], _STRIP_BYTES // (spec.box.shape[2] * spec.dtype.itemsize or 1)))
     shape = (spec.box.shape[0], *(() if spec.channels is None else (spec.channels,)), *spec.box.shape[1:])
     with (
         replacing(local_file(url)) as path,
-        tifffile.TiffWriter(path, bigtiff=spec.nbytes > _BIG, ome=is_ome(spec), byteorder="<") as writer,
+        tifffile.TiffWriter(
+            path, bigtiff=spec.nbytes > _BIG, ome=spec.dtype.name in _OME_DTYPES, byteorder="<"
+        ) as writer,
     ):
         pages = _pages(read, spec)
         writer.write(
@@ -237,6 +306,39 @@ def write_tiff(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, datase
             compression=None if level is None else "zlib",
             **options,
         )
+
+
+def _write_options(spec: VolumeSpec) -> dict[str, Any]:
+    """Return the arguments of tifffile's writer that say what the voxels are: OME-TIFF where it has the dtype.
+
+    Pages go section by section, and within a section channel by channel (axes ZCYX), as ImageJ orders them.
+
+    Raises:
+        ParameterError: a dtype that TIFF files do not hold.
+    """
+    if spec.dtype.name not in _OME_DTYPES + _PLAIN_DTYPES:
+        raise ParameterError(f"TIFF files here cannot hold {spec.dtype}; cast with astype('uint8')")
+    note: dict[str, Any] = {"voxel_offset": spec.box.start, "layer_type": spec.layer_type, "channels": spec.channels}
+    if spec.channel_names:
+        note["channel_names"] = spec.channel_names
+    common: dict[str, Any] = {"photometric": "minisblack"}
+    physical: dict[str, Any] = {}
+    if spec.voxel_size is not None:
+        y, x = (_CENTIMETER_NM / size for size in spec.voxel_size[1:])
+        common |= {"resolution": (x, y), "resolutionunit": "CENTIMETER"}
+        physical = {f"PhysicalSize{axis}": size for axis, size in zip("ZYX", spec.voxel_size, strict=True)}
+        physical |= {f"PhysicalSize{axis}Unit": "nm" for axis in "ZYX"}
+    if spec.dtype.name in _PLAIN_DTYPES:
+        said = json.dumps({NAMESPACE: {**note, "voxel_size": spec.voxel_size}})
+        return {**common, "metadata": None, "description": said}
+    axes = "ZYX" if spec.channels is None else "ZCYX"
+    annotation = {"Namespace": NAMESPACE, **{key: json.dumps(value) for key, value in note.items()}}
+    names = {"Channel": {"Name": list(spec.channel_names)}} if spec.channel_names else {}
+    same = str(uuid.uuid5(uuid.NAMESPACE_URL, repr(spec)))
+    return {
+        **common,
+        "metadata": {"axes": axes, "UUID": same, **physical, **names, "MapAnnotation": annotation},
+    }
 
 
 def _pages(read: ReadBox, spec: VolumeSpec) -> Iterator[Array]:

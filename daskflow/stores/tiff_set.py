@@ -18,8 +18,7 @@ from daskflow.stores.base import Array, Opening
 from daskflow.stores.counting import count
 from daskflow.stores.local_files import FileStore, file_state, first_of
 from daskflow.stores.stated import settle
-from daskflow.stores.tiff_stack import TiffStack, stack_of
-from daskflow.stores.tiff_tags import ome_tags, parsed
+from daskflow.stores.tiff_stack import TiffStack, ome_tags, parsed, stack_of
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

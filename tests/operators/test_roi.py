@@ -11,7 +11,7 @@ from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox
 from daskflow.operators.image.roi import roi
 from daskflow.operators.stores.open import open as open_volume
-from daskflow.stores.precomputed_rois import read_rois
+from daskflow.stores.precomputed_info import read_rois
 from daskflow.volume import Volume
 
 

@@ -34,7 +34,7 @@ from daskflow.stores.objects.skeleton_files import Skeleton, encode_skeleton, sk
 from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.stores.opening import create_store, open_store
-from daskflow.stores.precomputed_rois import read_rois, write_rois
+from daskflow.stores.precomputed_info import read_rois, write_rois
 from daskflow.testing.stores import damaged
 
 BOX = BoundingBox((0, 0, 0), (8, 8, 8))

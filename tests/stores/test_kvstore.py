@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 import daskflow
 from daskflow.errors import CorruptChunkError, CredentialsError, JobError, ParameterError, StoreAccessError, StoreError
 from daskflow.stores import kvstore
-from daskflow.stores.answers import wait
-from daskflow.stores.credentials import credential_source
+from daskflow.stores.answers import credential_source, wait
 
 
 @pytest.fixture(params=["file", "memory"])

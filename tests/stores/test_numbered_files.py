@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskflow.stores.numbered_files import with_skipped
+from daskflow.stores.tiff import with_skipped
 
 
 @given(

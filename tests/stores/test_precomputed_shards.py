@@ -12,7 +12,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.base import Layout
 from daskflow.stores.opening import create_store
 from daskflow.stores.precomputed import PrecomputedStore
-from daskflow.stores.precomputed_shards import missing_chunks, write_every_chunk, zero_chunks
+from daskflow.stores.precomputed_chunks import missing_chunks, write_every_chunk, zero_chunks
 from daskflow.testing.stores import boxes_in, triples, voxels
 
 BOX = BoundingBox((-3, 4, 5), (6, 14, 17))

@@ -2,7 +2,7 @@ import pytest
 
 from daskflow.errors import StoreAccessError
 from daskflow.stores import kvstore
-from daskflow.stores.rehearsal import rehearsing
+from daskflow.stores.kvstore import rehearsing
 
 
 @pytest.mark.parametrize("place", ["file", "memory", "s3", "gcs"])

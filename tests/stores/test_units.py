@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskflow.stores.units import is_no_length, nm_per, parse_length
+from daskflow.stores.stated import is_no_length, nm_per, parse_length
 
 METRE = 1e9
 OME_TIFF = {

@@ -24,7 +24,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.base import Layout
 from daskflow.stores.counting import counting
 from daskflow.stores.opening import create_store, open_store
-from daskflow.stores.zarr_nodes import new_group, write_node
+from daskflow.stores.zarr_metadata import new_group, write_node
 from daskflow.testing.stores import StoreSuite, triples, voxels, write_all
 
 ALL_DTYPES = (

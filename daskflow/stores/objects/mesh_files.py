@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import CorruptChunkError, MissingDependencyError, ParameterError
-from daskflow.stores.json_objects import parse_object
+from daskflow.stores.refusals import parse_object
 
 Vertices = npt.NDArray[np.floating[Any]]
 Faces = npt.NDArray[np.uint32]

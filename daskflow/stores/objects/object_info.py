@@ -14,7 +14,12 @@ import numpy.typing as npt
 from daskflow.errors import StoreError, StoreNotFoundError
 from daskflow.geometry import VolumeSpec
 from daskflow.stores import kvstore
-from daskflow.stores.json_objects import (
+from daskflow.stores.objects.files import names_below, read_file
+from daskflow.stores.objects.mesh_files import LEGACY, MULTIRES
+from daskflow.stores.objects.shards import Shards
+from daskflow.stores.objects.skeleton_files import ATTRIBUTE_TYPES, SKELETONS
+from daskflow.stores.precomputed_info import load_info, specs_of
+from daskflow.stores.refusals import (
     OBJECT,
     TEXT,
     check_forms,
@@ -25,11 +30,6 @@ from daskflow.stores.json_objects import (
     parse_object,
     whole,
 )
-from daskflow.stores.objects.files import names_below, read_file
-from daskflow.stores.objects.mesh_files import LEGACY, MULTIRES
-from daskflow.stores.objects.shards import Shards
-from daskflow.stores.objects.skeleton_files import ATTRIBUTE_TYPES, SKELETONS
-from daskflow.stores.precomputed_info import load_info, specs_of
 
 _KINDS = {LEGACY: "mesh", MULTIRES: "mesh", SKELETONS: "skeletons"}
 _ATTRIBUTE = {"id": TEXT, "data_type": one_of(*ATTRIBUTE_TYPES), "num_components": whole(1, 2**16)}

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from daskflow.errors import CorruptChunkError, MissingChunkError, StoreError
 from daskflow.geometry import BoundingBox, Zyx
 from daskflow.stores import kvstore
-from daskflow.stores.json_objects import numbers, parse_object
 from daskflow.stores.objects.files import read_file, write_file
+from daskflow.stores.refusals import numbers, parse_object
 
 Box = Sequence[float]
 _Number = int | float

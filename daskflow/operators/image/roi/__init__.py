@@ -18,7 +18,7 @@ from daskflow.operators.image.roi.boxes import COLUMNS, boxes_in, boxes_of
 from daskflow.operators.image.roi.tissue import tissue
 from daskflow.operators.segmentation.connected_components import connected_components
 from daskflow.scratch.tables import Table
-from daskflow.stores.precomputed_rois import write_rois
+from daskflow.stores.precomputed_info import write_rois
 from daskflow.volume import Flag, Volume, operator
 from daskflow.volume.output import Output
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.operators.segmentation.connected_components.scratch import Labelling
-from daskflow.stores.scratch import ScratchStore
+from daskflow.stores.memory import ScratchStore
 
 Array = npt.NDArray[Any]
 

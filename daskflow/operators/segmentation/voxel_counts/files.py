@@ -16,9 +16,9 @@ from daskflow.operators.segmentation.voxel_counts.blocks import Table
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
 from daskflow.scratch.records import Arrays
 from daskflow.stores import kvstore
+from daskflow.stores.kvstore import transaction
 from daskflow.stores.objects.files import writing
 from daskflow.stores.objects.intmap import write_intmap_in_parts
-from daskflow.stores.rehearsal import transaction
 from daskflow.volume import BlockResult, Task
 
 ENDINGS = (".im", ".csv", ".npy")
