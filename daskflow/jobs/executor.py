@@ -7,7 +7,6 @@ import contextlib
 import functools
 import itertools
 import queue
-import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ Submit = Callable[[Sequence[Batch]], None]
 _INLINE = 64_000  # bytes of a pickled stage that travel with every task; larger ones are kept on the workers
 _WATCH = 1.0
 _OUTGROWN = "worker-restart-memory"  # what nannies tell the scheduler when they end a worker for its memory
-_LOCAL_PATIENCE = 60.0  # other clusters may be queued for hours
+_LOCAL_PATIENCE = 60  # looks that see no worker on this machine; other clusters may be queued for hours
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,8 @@ class DistributedExecutor(Executor):
         self._settled: queue.SimpleQueue[tuple[Batch, BatchResult | BaseException]] = queue.SimpleQueue()
         self._futures: dict[Batch, Any] = {}
         self._lost = 0
-        self._seen_at = time.monotonic()
+        self._unseen = 0  # counted in looks: this process may have been stopped, or the machine asleep
+        self._following: set[asyncio.Task[None]] = set()
         self._local = isinstance(client.cluster, LocalCluster)
         self._seen: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
         self._last = self._seen  # there may be none for a while
@@ -182,8 +182,7 @@ class DistributedExecutor(Executor):
         while True:
             await asyncio.sleep(_WATCH)
             await self._look()
-            if self._seen:
-                self._seen_at = time.monotonic()
+            self._unseen = 0 if self._seen else self._unseen + 1
 
     async def _look(self) -> None:
         with contextlib.suppress(OSError):  # `collect` sees whether the client found the scheduler again
@@ -219,15 +218,19 @@ class DistributedExecutor(Executor):
         keys = [(name, next(self._numbers)) for _ in batches]
         futures = self._client.map(run_batch, list(batches), key=keys, pure=False, **options)
         self._futures.update(zip(batches, futures, strict=True))
-        asyncio.run_coroutine_threadsafe(self._follow(dict(zip(batches, futures, strict=True))), self._loop)
+        asyncio.run_coroutine_threadsafe(self._follow(list(zip(batches, futures, strict=True))), self._loop)
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
         loop: asyncio.AbstractEventLoop = self._client.loop.asyncio_loop
         return loop
 
-    async def _follow(self, futures: dict[Batch, Any]) -> None:
-        await asyncio.gather(*(self._follow_one(batch, future) for batch, future in futures.items()))
+    async def _follow(self, submitted: list[tuple[Batch, Any]]) -> None:
+        """Follow each future alone: while one is held, the death of the worker that has its result runs it again."""
+        while submitted:
+            task = asyncio.create_task(self._follow_one(*submitted.pop()))
+            self._following.add(task)
+            task.add_done_callback(self._following.discard)
 
     async def _follow_one(self, batch: Batch, future: Any) -> None:
         from distributed import KilledWorker
@@ -262,8 +265,10 @@ class DistributedExecutor(Executor):
                 ) from outcome
         if self._client.status not in ("running", "newly-created"):
             raise JobError(f"lost the Dask scheduler {self._address}: the client is {self._client.status}")
-        if self._local and time.monotonic() - self._seen_at > _LOCAL_PATIENCE:
-            raise JobError("all worker processes on this machine are gone, and none came back")
+        if self._local and self._unseen > _LOCAL_PATIENCE:
+            raise JobError(
+                "all worker processes on this machine are gone, and none came back; run it again to go on from there"
+            )
         return settled
 
     @property

@@ -279,7 +279,9 @@ def write_bytes(url: str, data: bytes) -> None:
 
 
 def write_if_absent(url: str, data: bytes) -> bool:
-    """Store an object unless there is one, and return whether it was stored; of several writers one gets True.
+    """Store an object unless there is one, and return whether it is there; of writers of different bytes one gets True.
+
+    The answer to a write may be lost, so that asking again finds the object in its way: one of the same bytes is ours.
 
     Raises:
         StoreAccessError: the location refuses.
@@ -287,10 +289,10 @@ def write_if_absent(url: str, data: bytes) -> bool:
     refuse_http(url)
     with translated(url, "write", chunks=False):
         store, key = _locate(url)
-        absent = wait(store.read(key), url)
-        if absent.state == "value":
-            return False
-        return bool(wait(store.write(key, data, if_equal=absent.stamp.generation), url).generation)
+        found = wait(store.read(key), url)
+        if found.state != "value" and wait(store.write(key, data, if_equal=found.stamp.generation), url).generation:
+            return True
+        return bool(wait(store.read(key), url).value == data)
 
 
 def exists(url: str) -> bool:

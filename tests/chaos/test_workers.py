@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import re
 import signal
 import time
@@ -15,6 +16,7 @@ from daskflow.clusters import connect
 from daskflow.errors import JobError
 from daskflow.jobs import Job
 from daskflow.jobs.batch import Batch, run_batch
+from daskflow.jobs.executor import executor_of
 from daskflow.jobs.ledger import DONE
 from daskflow.volume.stage import Stage
 
@@ -34,6 +36,28 @@ def test_worker_that_dies_costs_nothing_but_time(client, tmp_path, number):
     assert task.calls("killed") == 1
     assert report.stages[0].lost_workers >= 1
     assert report.counts == {"missing_chunks": 12}
+
+
+def test_block_that_is_recorded_is_not_run_again_when_its_worker_dies(client, tmp_path):
+    task = WriteFiles(tmp_path / "out", seconds=0.5)
+    task.check()
+    executor = executor_of(client)
+    submit = executor.open(Stage("files", grid(12), task), overlap=False, verb="run")
+    submit([Batch([block]) for block in range(12)])
+    settled = []
+    while len(settled) < 6:
+        settled += executor.collect(1.0)
+    end = time.monotonic() + 10  # the scheduler is told what the driver has let go of
+    while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) > 6 and time.monotonic() < end:
+        time.sleep(0.05)
+    for pid in client.run(os.getpid).values():
+        os.kill(pid, signal.SIGKILL)
+    while len(settled) < 12:
+        settled += executor.collect(1.0)
+    executor.close()
+    recorded = [str(grid(12)[one.batch.blocks[0]]) for one in settled[:6]]
+    assert [task.calls("read", box) for box in recorded] == [1] * 6
+    assert task.outputs() == expected()
 
 
 @pytest.fixture

@@ -81,7 +81,8 @@ def test_of_many_writers_one_finds_the_object_absent(root: str) -> None:
 
 
 def test_of_many_processes_one_finds_the_object_absent(tmp_path: Path) -> None:
-    code = "import sys; from daskflow.stores import kvstore; print(kvstore.write_if_absent(sys.argv[1], b'x'))"
+    code = "import os, sys; from daskflow.stores import kvstore"
+    code += "; print(kvstore.write_if_absent(sys.argv[1], os.urandom(9)))"
     running = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True)
         for _ in range(3)
