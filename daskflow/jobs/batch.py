@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskflow.clusters import Threads
-from daskflow.errors import CredentialsError, JobError, StoreAccessError
+from daskflow.errors import CredentialsError, DaskflowError, JobError, StoreAccessError
 from daskflow.geometry import BoundingBox
+from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED
 from daskflow.jobs.report import Failure
 from daskflow.redaction import redact
@@ -61,6 +62,24 @@ class BatchResult:
     memory: int
     process: str
 
+    @classmethod
+    def of_nothing(cls) -> Self:
+        """Return that of a batch of which no block was tried."""
+        return cls(b"", {}, (), 0.0, 0, 0, process_name())
+
+
+@dataclass(frozen=True)
+class Home:
+    """The directory of a job, by which a worker finds out whether it sees what the driver sees.
+
+    Attributes:
+        url: of the directory.
+        run: what ``job.json`` in it tells this run by.
+    """
+
+    url: str
+    run: str | None
+
 
 @dataclass(frozen=True)
 class PickledStage:
@@ -69,15 +88,33 @@ class PickledStage:
     Attributes:
         token: tells stages apart without their bytes.
         data: the pickled stage.
+        home: what a worker must see before it runs a block; None where all run on the driver's machine.
     """
 
     token: str
     data: bytes = field(compare=False, repr=False)
+    home: Home | None = None
 
     @classmethod
-    def of(cls, stage: Stage) -> Self:
+    def of(cls, stage: Stage, home: Home | None = None) -> Self:
         """Pickle a stage."""
-        return cls(uuid.uuid4().hex, cloudpickle.dumps(replace(stage, after=())))
+        return cls(uuid.uuid4().hex, cloudpickle.dumps(replace(stage, after=())), home)
+
+
+class BlindWorkerError(JobError):
+    """A worker does not see what its stage reads, or where the job writes.
+
+    Attributes:
+        worker: its address.
+        reason: what it does not see.
+    """
+
+    def __init__(self, worker: str, reason: str) -> None:
+        super().__init__(worker, reason)
+        self.worker, self.reason = worker, reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 _loading = threading.Lock()
@@ -86,7 +123,27 @@ _loading = threading.Lock()
 @functools.lru_cache(maxsize=16)  # stages that may run at the same time
 def _unpickled(pickled: PickledStage) -> Stage:
     stage: Stage = pickle.loads(pickled.data)
+    if pickled.home is not None:
+        _look(stage, pickled.home)
     return stage
+
+
+def _look(stage: Stage, home: Home) -> None:
+    """Raise on a worker that does not see the directory of its job, as the driver left it, or what its stage reads.
+
+    Raises:
+        BlindWorkerError: it does not.
+    """
+    from distributed import get_worker
+
+    reason = f"{redact(home.url)}, where the job keeps its records, is not there, or another of that name"
+    try:
+        if ((JobDirectory(home.url).read("job.json") or {}).get("run")) == home.run:
+            stage.task.describe()
+            return
+    except (DaskflowError, OSError) as error:
+        reason = _text(error)
+    raise BlindWorkerError(get_worker().address, f"{process_name()}: {reason}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import itertools
+import logging
 import queue
 import uuid
 from abc import ABC, abstractmethod
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskflow.clusters import Threads
 from daskflow.errors import JobError, ParameterError
-from daskflow.jobs.batch import Batch, BatchResult, PickledStage, Verb, run_batch
+from daskflow.jobs.batch import Batch, BatchResult, BlindWorkerError, Home, PickledStage, Verb, run_batch
 from daskflow.volume.stage import Stage
 
 if TYPE_CHECKING:
     from distributed import Client
 
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 Submit = Callable[[Sequence[Batch]], None]
 
@@ -97,8 +99,12 @@ class Executor(ABC):
         """Take back, and return, the batches that no worker has begun; with `running` those that one has, too."""
 
 
-def executor_of(client: Client | Threads) -> Executor:
+def executor_of(client: Client | Threads, home: Home | None = None) -> Executor:
     """Return the executor of a pool of threads or of a Dask client.
+
+    Args:
+        client: what runs the batches.
+        home: the job's directory, which workers of other machines are asked for.
 
     Raises:
         ParameterError: neither, or an asynchronous client.
@@ -109,7 +115,7 @@ def executor_of(client: Client | Threads) -> Executor:
         raise ParameterError(f"{client!r} runs no jobs; give a distributed.Client, or what daskflow.connect returns")
     if client.asynchronous:
         raise ParameterError("jobs cannot run on an asynchronous client; give one made with asynchronous=False")
-    return DistributedExecutor(client)
+    return DistributedExecutor(client, home)
 
 
 class ThreadsExecutor(Executor):
@@ -155,7 +161,7 @@ class ThreadsExecutor(Executor):
 class DistributedExecutor(Executor):
     """Runs batches as Dask tasks; their futures are released as soon as they are done."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, home: Home | None = None) -> None:
         from distributed import LocalCluster
 
         self._client = client
@@ -167,6 +173,8 @@ class DistributedExecutor(Executor):
         self._unseen = 0  # counted in looks: this process may have been stopped, or the machine asleep
         self._following: set[asyncio.Task[None]] = set()
         self._local = isinstance(client.cluster, LocalCluster)
+        self._home = None if self._local else home
+        self._blind: dict[str, str] = {}
         self._seen: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
         self._last = self._seen  # there may be none for a while
         self._peaks: dict[str, int] = {}
@@ -205,7 +213,7 @@ class DistributedExecutor(Executor):
     def open(self, stage: Stage, *, overlap: bool, verb: Verb) -> Submit:
         import dask
 
-        pickled: Any = PickledStage.of(stage)
+        pickled: Any = PickledStage.of(stage, self._home)
         name = f"{stage.name}-{self._run}"
         if len(pickled.data) > _INLINE:
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PB"}):
@@ -253,6 +261,9 @@ class DistributedExecutor(Executor):
                 continue
             if isinstance(outcome, BatchResult):
                 settled.append(Settled(batch, outcome))
+            elif isinstance(outcome, BlindWorkerError):
+                self._turn_away(outcome)
+                settled.append(Settled(batch, BatchResult.of_nothing()))
             elif isinstance(outcome, KilledWorker):
                 peak = self._peaks.get(outcome.last_worker.address, 0)
                 settled.append(Settled(batch, None, outcome.allowed_failures + 1, peak))
@@ -270,6 +281,23 @@ class DistributedExecutor(Executor):
                 "all worker processes on this machine are gone, and none came back; run it again to go on from there"
             )
         return settled
+
+    def _turn_away(self, error: BlindWorkerError) -> None:
+        """Retire a worker that does not see what the driver sees.
+
+        Raises:
+            JobError: no worker sees it.
+        """
+        if error.worker in self._blind:
+            return
+        self._blind[error.worker] = error.reason
+        if self._seen.keys() <= self._blind.keys():
+            raise JobError(
+                f"no worker of {self._address} sees what this process sees; on {error.reason}. Paths must lie on a disk "
+                "that all of them share, and buckets need credentials there, too"
+            )
+        _log.warning("a worker is sent away, as it does not see what this process sees: %s", error.reason)
+        self._client.retire_workers([error.worker], close_workers=True)
 
     @property
     def _address(self) -> str:

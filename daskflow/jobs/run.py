@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from daskflow.clusters import Threads
 from daskflow.errors import DaskflowError, JobError, LockedJobError
-from daskflow.jobs.batch import Verb
+from daskflow.jobs.batch import Home, Verb
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.evaluate import warn
 from daskflow.jobs.executor import Executor, executor_of
@@ -120,7 +120,7 @@ def _connected(
         plan.check()
         if isinstance(client, Threads):
             stack.enter_context(directory.in_process())
-        executor = executor_of(client)
+        executor = executor_of(client, Home(directory.url, directory.read("job.json")["run"]))
         stack.callback(executor.close)
         yield executor, plan
 

@@ -189,7 +189,9 @@ class StageRun:
     def _record(self, batch: Batch, result: BatchResult) -> None:
         tried = len(result.states)
         self._blocks.give_back(batch.blocks[tried:])
-        pace = result.seconds / max(1, tried)
+        if not tried:
+            return
+        pace = result.seconds / tried
         self._pace = pace if self._pace is None else (self._pace + pace) / 2
         self.counts.update(result.counts)
         self.voxels += result.voxels

@@ -7,15 +7,19 @@ import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from blockfiles import WriteFiles, grid, job
+from distributed import Client
 
+import daskflow
 from daskflow.clusters import connect
 from daskflow.errors import JobError
 from daskflow.jobs import Job
 from daskflow.jobs.batch import Batch, run_batch
+from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.executor import executor_of
 from daskflow.jobs.ledger import DONE
 from daskflow.volume.stage import Stage
@@ -155,3 +159,59 @@ def test_block_that_panics_fails_alone_on_workers(client, tmp_path):
     files = Job((Stage("files", grid(6), task),), str(tmp_path / "out.daskflow"), name="files")
     (failure,) = files.run(client, progress=False, retries=0).failures
     assert (failure.box, failure.exception, failure.message) == (BOXES[1], "PanicException", "no luck")
+
+
+@pytest.fixture
+def reached():
+    """A client of a cluster that somebody else has started, of two workers that may or may not see our disks."""
+    with connect("local", workers=2, threads=1) as owner:
+        with Client(owner.scheduler.address, security=owner.security) as client:
+            yield client
+
+
+def lose_sight():
+    """Run on a worker: other files lie where the driver's job is."""
+    JobDirectory.read = lambda self, name: None
+
+
+def test_worker_that_does_not_see_the_job_is_sent_away_before_it_runs_a_block(reached, tmp_path, caplog):
+    blind = next(iter(reached.scheduler_info()["workers"]))
+    pid = reached.run(os.getpid, workers=[blind])[blind]
+    reached.run(lose_sight, workers=[blind])
+    files, task = job(tmp_path, blocks=12, seconds=0.05)
+    report = files.run(reached, progress=False, retries=0)
+    assert report.ok
+    assert task.outputs() == expected()
+    assert task.calls("read") == 12
+    assert f":{pid}: file://" in caplog.text
+    assert "is not there, or another of that name" in caplog.text
+
+
+def test_workers_of_which_none_sees_the_job_end_it(reached, tmp_path):
+    reached.run(lose_sight)
+    files, task = job(tmp_path, blocks=12)
+    with pytest.raises(JobError, match="no worker of .* sees what this process sees; .* is not there"):
+        files.run(reached, progress=False)
+    assert task.calls("read") == 0
+
+
+def test_worker_that_does_not_see_what_a_stage_reads_is_told(reached, tmp_path):
+    source = tmp_path / "source.npy"
+    np.save(source, np.zeros((8, 8, 8), np.uint8))
+    volume = daskflow.open(source, voxel_size=(1, 1, 1), axes="zyx")
+    saving = daskflow.save(volume, tmp_path / "out")
+    reached.run(hide, str(source))
+    with pytest.raises(JobError, match="no worker of .*source.npy"):
+        saving.run(reached, progress=False)
+
+
+def hide(path):
+    """Run on a worker: nothing is at a path."""
+    stat = Path.stat
+
+    def elsewhere(self, **options):
+        if str(self) == path:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return stat(self, **options)
+
+    Path.stat = elsewhere
