@@ -93,16 +93,7 @@ def infer(
 
 
 def check_image(array: Array, read_box: BoundingBox, box: BoundingBox) -> None:
-    """Refuse an image that holds a NaN, an infinity, or a number that float32 does not hold.
-
-    Args:
-        array: the voxels of `read_box`, czyx.
-        read_box: what `array` holds.
-        box: the voxels to look at, inside `read_box`.
-
-    Raises:
-        ParameterError: naming the first such voxel.
-    """
+    """Refuse an image (czyx, of `read_box`) that has, in `box`, a NaN, an infinity or what is no finite float32."""
     if not np.issubdtype(array.dtype, np.floating):
         return
     voxels = array[(slice(None), *box.slices(read_box))]

@@ -1,7 +1,11 @@
-"""What runs a network, and what adds its patches up."""
+"""What runs a network and adds its patches up, with the engines that need no framework of their own."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import threading
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,8 +13,8 @@ import numpy as np
 
 from daskflow.errors import ModelError
 from daskflow.geometry import Zyx
-from daskflow.inference.patches import Patch
-from daskflow.inference.weights import Shares
+from daskflow.inference.patches import VOXEL_FOR_VOXEL, Patch, Shares
+from daskflow.inference.python_file import run_model_file
 
 if TYPE_CHECKING:
     from daskflow.inference.network import Network
@@ -31,14 +35,7 @@ class Accumulator(Protocol):
         """The sum, czyx, on the host."""
 
     def add(self, at: Slices, output: Any, part: Slices, patch: Patch) -> None:
-        """Add the share of a patch that falls into the box.
-
-        Args:
-            at: where in the box it falls.
-            output: the network's whole output for the patch, czyx.
-            part: the part of `output` that falls into the box.
-            patch: which patch it is.
-        """
+        """Add the share of a patch that falls into the box: at `at`, the `part` of its whole `output`, czyx."""
 
 
 class Engine(Protocol):
@@ -55,14 +52,11 @@ class Engine(Protocol):
     guard: AbstractContextManager[Any]
 
     def __call__(self, patches: Array) -> Any:
-        """Return the outputs of some patches (batch, channels, and an output patch zyx).
+        """Return outputs (batch, channels, and an output patch zyx) of patches (batch, channels, and an input patch).
 
         They are float32 on the engine's device or, where they are not blended, arrays of the network's own type on the
         host; later calls leave them alone. Threads take turns, for a network may keep tensors of a pass on itself.
-
-        Args:
-            patches: float32 (batch, channels, and an input patch zyx) on the host, overwritten after the call's
-                outputs were added up.
+        Patches are float32 on the host, overwritten after the outputs were added up.
 
         Raises:
             ModelError: the network failed, or its output is not what was declared.
@@ -76,14 +70,7 @@ class Engine(Protocol):
 
 
 class Mosaic:
-    """Outputs side by side, each voxel from one patch, in the type of the outputs.
-
-    Args:
-        channels: of the outputs.
-        shape: voxels of the box (zyx).
-        dtype: the type that was declared.
-        name: names the network to people.
-    """
+    """Outputs side by side, each voxel of a box of `shape` (zyx) from one patch, in the type that was declared."""
 
     def __init__(self, channels: int, shape: Zyx, dtype: np.dtype[Any], name: str) -> None:
         self.result = np.zeros((channels, *shape), dtype)
@@ -138,3 +125,156 @@ class HostEngine:
 
     def release(self) -> None:
         pass
+
+
+class IdentityEngine(HostEngine):
+    """No network: answers with the voxels of the output patch, repeated as channels; for tests and rehearsals."""
+
+    def __init__(self, network: Network) -> None:
+        if network.input_channels not in (1, network.channels):
+            raise ModelError(
+                f"identity cannot answer {network.channels} channels from {network.input_channels};"
+                " give as many output channels as the volume has"
+            )
+        super().__init__(network)
+
+    def __call__(self, patches: Array) -> Any:
+        middle = patches[(slice(None), slice(None), *self._network.middle)]
+        return np.broadcast_to(middle, (len(middle), self._network.channels, *middle.shape[2:]))
+
+
+class UniversalEngine(HostEngine):
+    """Runs chunkflow's ``PatchInferencer(weight_path, output_patch_mask)`` of a model file, which wraps any framework.
+
+    Such a file crops its outputs to the output patch and multiplies them by the mask; the mask it gets is all ones,
+    since patches are weighted afterwards.
+    """
+
+    def __init__(self, network: Network) -> None:
+        assert network.model is not None
+        kind = getattr(run_model_file(network.model), "PatchInferencer", None)
+        if kind is None:
+            raise ModelError(
+                f"model file {network.name} defines no class PatchInferencer(weight_path, output_patch_mask);"
+                " for a file with InstantiatedModel or load_model, pass framework='pytorch'"
+            )
+        super().__init__(network)
+        self._turn = threading.Lock()
+        self._inferencer = _construct(kind, network)
+
+    def __call__(self, patches: Array) -> Any:
+        with self._turn:
+            try:
+                answer = self._inferencer(patches)
+            except Exception as error:
+                raise failure_of(self._network, patches, error) from error
+            outputs = np.asarray(chosen(answer, self._network))
+            check_dtype(outputs.dtype.name, self._network)
+            check_shape(outputs.shape, len(patches), self._network, croppable=False)
+            # a copy: the inferencer may answer in the same buffer each time
+            return np.array(outputs, np.float32 if self._network.blend == "bump" else None)
+
+
+def _construct(kind: Any, network: Network) -> Any:
+    weights = str(network.weights.verified()) if network.weights else None
+    mask = np.ones(network.output_patch, np.float32)
+    options: dict[str, Any] = {}
+    try:
+        if "crop_output_patch_margin" in inspect.signature(kind).parameters:
+            options["crop_output_patch_margin"] = tuple(side.start for side in network.middle)
+        return kind(weights, mask, **options)
+    except Exception as error:
+        raise ModelError(f"PatchInferencer of {network.name} cannot be made: {error!r}") from error
+
+
+def failure_of(network: Network, patches: Array, error: Exception) -> ModelError:
+    """Return what to raise where a network raised on some patches."""
+    return ModelError(
+        f"network {network.name} failed on patches of shape {patches.shape} (batch, channel, zyx): {error!r}"
+    )
+
+
+def chosen(answer: Any, network: Network) -> Any:
+    """Return the one of several answers that `net_output` names; an array that stands alone is returned as it is."""
+    several = _several(answer)
+    if several is None:
+        if network.net_output is not None:
+            raise ModelError(
+                f"network {network.name} answered one {type(answer).__name__}; leave net_output"
+                f" {network.net_output!r} out"
+            )
+        return answer
+    if network.net_output not in several:
+        choices = ", ".join(f"{name!r} ({_described(value)})" for name, value in several.items())
+        count = len({id(value) for value in several.values()})
+        wanted = "" if network.net_output is None else f", none of them {network.net_output!r}"
+        raise ModelError(
+            f"network {network.name} answered {type(answer).__name__} of {count}{wanted}: choose by net_output"
+            f" (--net-output) one of {choices}; a Python model file may define post_process to make one tensor of them"
+        )
+    return several[network.net_output]
+
+
+def check_dtype(dtype: str, network: Network) -> None:
+    """Refuse types, by their names, that a volume does not hold, and those that cannot be blended."""
+    kind = dtype.rstrip("0123456789")
+    if kind == "complex":
+        raise ModelError(
+            f"network {network.name} answered complex numbers ({dtype}), which volumes do not hold;"
+            " answer the absolute value, or real and imaginary parts as two channels"
+        )
+    if kind not in ("float", "bfloat", "int", "uint", "bool"):
+        raise ModelError(f"network {network.name} answered {dtype}; expected numbers")
+    if network.blend == "bump" and kind in ("int", "uint", "bool"):
+        raise ModelError(
+            f"network {network.name} answered {dtype}, and the mean of two classes is another class: answer"
+            " probabilities (floats), or pass blend='none' (--blend none), where each voxel takes the answer of the"
+            " patch in which it lies deepest"
+        )
+
+
+def check_shape(shape: tuple[int, ...], batch: int, network: Network, *, croppable: bool) -> None:
+    """Refuse an answer for a batch of patches of another shape than was declared, naming what to declare.
+
+    Where it is `croppable`, an answer for the whole input patch is cropped to the output patch.
+    """
+    expected = (batch, network.channels, *network.output_patch)
+    whole = (batch, network.channels, *network.input_patch)
+    if shape == expected or (croppable and shape == whole):
+        return
+    wanted = f"{expected}, or {whole} to be cropped" if croppable and whole != expected else f"{expected}"
+    text = f"network {network.name} answered shape {shape} (batch, channel, zyx); expected {wanted}"
+    if len(shape) != 5 or shape[0] != batch:
+        raise ModelError(f"{text}: it must keep the axes (batch, channel, z, y, x)")
+    if shape[1] != network.channels:
+        text += f": set num_output_channels to {shape[1]} (-c {shape[1]})"
+    if shape[2:] == network.output_patch:
+        raise ModelError(text)
+    if shape[2:] == network.input_patch:
+        raise ModelError(f"{text}{'' if croppable else '; crop it to the middle of what it sees'}")
+    if all(answered <= seen for answered, seen in zip(shape[2:], network.input_patch, strict=True)):
+        text += f"; if it answers for the middle of what it sees, set output_patch_size to {shape[2:]}"
+    raise ModelError(f"{text}. {VOXEL_FOR_VOXEL}")
+
+
+def _several(answer: Any) -> dict[str, Any] | None:
+    """Return several answers by index or name, those within others by both, e.g. ``aux.1``; None for one alone."""
+    if isinstance(answer, Mapping):
+        found = {str(name): value for name, value in answer.items()}
+    elif isinstance(answer, tuple | list):
+        named = dict(zip(getattr(answer, "_fields", ()), answer, strict=False))
+        found = {str(index): value for index, value in enumerate(answer)} | named
+    elif dataclasses.is_dataclass(answer):
+        found = {field.name: getattr(answer, field.name) for field in dataclasses.fields(answer)}
+    else:
+        return None
+    flat: dict[str, Any] = {}
+    for name, value in found.items():
+        inner = _several(value)
+        flat |= {name: value} if inner is None else {f"{name}.{key}": one for key, one in inner.items()}
+    return flat
+
+
+def _described(value: Any) -> str:
+    shape = "x".join(map(str, getattr(value, "shape", ())))
+    return f"{type(value).__name__} {shape}".strip()

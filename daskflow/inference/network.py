@@ -16,14 +16,18 @@ import numpy as np
 from daskflow.errors import ModelError, ParameterError
 from daskflow.geometry import BoundingBox, Zyx
 from daskflow.inference.engine import Engine, Slices
-from daskflow.inference.neighbours import neighbours
+from daskflow.inference.python_file import neighbours
 from daskflow.volume.option import Option
 
 Framework = Literal["universal", "identity", "pytorch"]
 Precision = Literal["float32", "float16", "bfloat16"]
 Blend = Literal["bump", "none"]
 
-_ENGINES = {"universal": "UniversalEngine", "identity": "IdentityEngine", "pytorch": "TorchEngine"}
+_ENGINES = {
+    "universal": ("engine", "UniversalEngine"),
+    "identity": ("engine", "IdentityEngine"),
+    "pytorch": ("pytorch", "TorchEngine"),
+}
 _KEPT = 4
 _FEATURES = 64
 _engines: OrderedDict[Network, Engine] = OrderedDict()
@@ -46,11 +50,7 @@ class ModelFile(Option):
 
     @classmethod
     def at(cls, path: str | Path) -> ModelFile:
-        """Return the file at a path (`~` is the home directory).
-
-        Raises:
-            ModelError: there is no such file.
-        """
+        """Return the file at a path (`~` is the home directory)."""
         full = Path(path).expanduser().absolute()
         sha256 = _sha256(full)
         found = neighbours(full) if full.suffix == ".py" else {}
@@ -66,11 +66,7 @@ class ModelFile(Option):
         return hashlib.sha256("\n".join(contents).encode()).hexdigest()[:16]
 
     def content(self) -> bytes:
-        """Return the bytes of the file, after checking that they are still the same.
-
-        Raises:
-            ModelError: the file is gone or has changed.
-        """
+        """Return the bytes of the file, after checking that they are still the same."""
         try:
             content = Path(self.path).read_bytes()
         except OSError as error:
@@ -79,11 +75,7 @@ class ModelFile(Option):
         return content
 
     def verified(self) -> Path:
-        """Return the path after checking that the content is still the same.
-
-        Raises:
-            ModelError: the file is gone or has changed.
-        """
+        """Return the path after checking that the content is still the same."""
         self._compare(_sha256(Path(self.path)))
         return Path(self.path)
 
@@ -162,28 +154,18 @@ class Network(Option):
         return z, y, x
 
     def engine(self) -> Engine:
-        """Return the loaded network; this process loads it at the first call and keeps the last few.
-
-        Raises:
-            ModelError: it does not load.
-            MissingDependencyError: what runs it is not installed.
-        """
+        """Return the loaded network; this process loads it at the first call and keeps the last few."""
         with _loading:
             if self not in _engines:
-                module = importlib.import_module(f"daskflow.inference.engines.{self.framework}")
-                _engines[self] = getattr(module, _ENGINES[self.framework])(self)
+                module, engine = _ENGINES[self.framework]
+                _engines[self] = getattr(importlib.import_module(f"daskflow.inference.{module}"), engine)(self)
             _engines.move_to_end(self)
             if len(_engines) > _KEPT:
                 _engines.popitem(last=False)
             return _engines[self]
 
     def check(self) -> None:
-        """Load the network here and run it on one patch of seeded noise.
-
-        Raises:
-            ModelError: it does not load, fails, or answers something else than was declared.
-            MissingDependencyError: what runs it is not installed.
-        """
+        """Load the network here and run it on one patch of seeded noise, as `answer_dtype` does."""
         self.answer_dtype()
 
     def answer_dtype(self) -> np.dtype[Any]:

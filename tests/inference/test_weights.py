@@ -6,7 +6,7 @@ from chunkflow_weights import bump
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskflow.inference.weights import Shares, share
+from daskflow.inference.patches import Shares, share
 
 sizes = st.tuples(*[st.integers(1, 9)] * 3)
 

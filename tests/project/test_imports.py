@@ -36,7 +36,7 @@ OPTIONAL = HEAVY | {
 }
 
 # Imported only when they are used: networks and what runs them, and the suites for authors of stores and operators.
-LATE = ("clusters/local.py", "inference/engines/", "demo/boundary_net.py", "testing/")
+LATE = ("clusters/local.py", "inference/pytorch.py", "inference/state_dicts.py", "demo/boundary_net.py", "testing/")
 MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 
 

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save
 
 from daskflow.errors import ModelError
-from daskflow.inference.engines.state_dicts import read_weights
-from daskflow.inference.engines.torch_files import load_model
 from daskflow.inference.network import ModelFile
+from daskflow.inference.pytorch import load_model
+from daskflow.inference.state_dicts import read_weights
 
 CPU = torch.device("cpu")
 MODEL = """

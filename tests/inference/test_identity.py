@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from daskflow.errors import ModelError
-from daskflow.inference.engines.identity import IdentityEngine
+from daskflow.inference.engine import IdentityEngine
 from daskflow.inference.network import Network
 
 

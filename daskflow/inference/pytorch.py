@@ -1,32 +1,40 @@
-"""Networks that torch runs, on a GPU where there is one."""
+"""Networks that torch runs, on a GPU where there is one: Python model files, TorchScript archives, exported programs.
+
+Weights are tensors and nothing else: pickled code in a weight file, or in an exported program, is refused and not run.
+A model itself is a program, whatever its format; open those you trust.
+"""
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import sys
 import threading
+import warnings
+import zipfile
 from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from daskflow.errors import MissingDependencyError, ModelError
 from daskflow.geometry import Zyx
-from daskflow.inference.answers import check_dtype, check_shape, chosen
-from daskflow.inference.engine import Array, Slices
-from daskflow.inference.patches import Patch
-from daskflow.inference.weights import Shares
+from daskflow.inference.engine import Array, Slices, check_dtype, check_shape, chosen, failure_of
+from daskflow.inference.network import ModelFile, Network
+from daskflow.inference.patches import Patch, Shares
+from daskflow.inference.python_file import run_model_file
 
 try:
     import torch
 except ImportError as missing:
     raise MissingDependencyError.of("torch", "torch") from missing
 
-from daskflow.inference.engines.torch_files import load_model
-
-if TYPE_CHECKING:
-    from daskflow.inference.network import Network
+from daskflow.inference.state_dicts import fill, first_line, is_torchscript, read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +46,10 @@ class TorchEngine:
     GPU the next batch is cut out and copied from pinned memory while the last one is computed, and one block at a time
     uses it. Kernels are those that torch takes by default, not the fastest of a trial, so that a repeated block gives
     the same bytes.
-
-    Raises:
-        ModelError: the network does not load.
     """
 
     def __init__(self, network: Network) -> None:
-        if network.model is None:
-            raise ModelError("framework pytorch needs a model file")
+        assert network.model is not None
         self.device = _device(network.device)
         self._on_gpu = self.device.type == "cuda"
         self._network = network
@@ -125,9 +129,7 @@ class TorchEngine:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            raise ModelError(
-                f"network {self.name} failed on patches of shape {patches.shape} (batch, channel, zyx): {error!r}"
-            ) from error
+            raise failure_of(self._network, patches, error) from error
 
     def _answer(self, patches: Array) -> Any:
         model, lower = self._model, self._precision != torch.float32
@@ -226,3 +228,115 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device {name!r} is asked for and torch finds no GPU; use device='cpu' or 'auto'")
     return device
+
+
+@dataclass(frozen=True)
+class TorchModel:
+    """A network ready to be called.
+
+    Attributes:
+        net: maps what `pre_process` returns to what `post_process` takes.
+        pre_process: makes the network's input of a float32 ndarray (batch, channel, zyx); None for its tensor.
+        post_process: makes a tensor (batch, channel, zyx) of the network's output; None where it is one already.
+        batch: the only batch size it accepts; None for any.
+    """
+
+    net: Callable[..., Any]
+    pre_process: Callable[..., Any] | None = None
+    post_process: Callable[..., Any] | None = None
+    batch: int | None = None
+
+
+def load_model(model: ModelFile, weights: ModelFile | None, device: torch.device) -> TorchModel:
+    """Return a network in eval mode on `device`: of a chunkflow model file with weights, or of an archive without."""
+    suffix = Path(model.path).suffix.lower()
+    if suffix == ".py":
+        return _python_model(model, weights, device)
+    if weights is not None:
+        raise ModelError(
+            f"model {model.path} holds its own weights; leave out {weights.path}, or give the model's .py file"
+        )
+    if suffix == ".pt2":
+        return _exported_program(model.verified(), device)
+    if suffix in (".pt", ".jit", ".ts"):
+        return _torchscript(model.verified(), device)
+    raise ModelError(f"model {model.path} is no torch model by its name; expected .py, .pt2, .pt, .jit or .ts")
+
+
+def _python_model(model: ModelFile, weights: ModelFile | None, device: torch.device) -> TorchModel:
+    module = run_model_file(model)
+    path = weights.verified() if weights else None
+    if hasattr(module, "load_model"):
+        try:
+            net = module.load_model(str(path) if path else None)
+        except Exception as error:
+            raise ModelError(f"load_model of {model.path} failed on {path}: {error!r}") from error
+    elif isinstance(getattr(module, "InstantiatedModel", None), torch.nn.Module):
+        net = module.InstantiatedModel
+        if path is not None:
+            fill(net, read_weights(path), model.path, path)
+    else:
+        raise ModelError(
+            f"model file {model.path} defines neither load_model(weight_path) nor InstantiatedModel, a torch.nn.Module;"
+            " for a file with PatchInferencer, pass framework='universal'"
+        )
+    if isinstance(net, torch.nn.Module):
+        net = net.to(device).eval()
+    elif not callable(net):
+        raise ModelError(f"load_model of {model.path} returned {type(net).__name__}; expected a network to call")
+    return TorchModel(net, getattr(module, "pre_process", None), getattr(module, "post_process", None))
+
+
+def _torchscript(path: Path, device: torch.device) -> TorchModel:
+    if zipfile.is_zipfile(path) and not is_torchscript(path):
+        raise ModelError(
+            f"model {path} is no TorchScript archive but what torch.save wrote: give weights as convnet_weight_path"
+            " (-w) and the model's .py file as convnet_model (-m); write a whole model with torch.export.save (.pt2)"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            net = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise ModelError(
+            f"model {path} is no TorchScript archive ({first_line(error)}); if it holds weights only,"
+            " give it as convnet_weight_path (-w) and the model's .py file as convnet_model (-m)"
+        ) from error
+    return TorchModel(net.eval())
+
+
+def _exported_program(path: Path, device: torch.device) -> TorchModel:
+    try:
+        _refuse_pickles(path)
+        program = torch.export.load(path)
+        if device.type != "cpu":
+            from torch.export.passes import move_to_device_pass
+
+            program = move_to_device_pass(program, str(device))
+        first = program.graph_signature.user_inputs[0]
+        shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == first)
+        net = program.module()
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"model {path} is no exported program ({first_line(error)}); write it with torch.export.save"
+        ) from error
+    return TorchModel(net, batch=shape[0] if isinstance(shape[0], int) else None)
+
+
+def _refuse_pickles(path: Path) -> None:
+    """Refuse what `torch.export.load` would unpickle without restriction."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".pt"):
+                content = archive.read(name)
+                try:
+                    torch.load(io.BytesIO(content), weights_only=True) if content else None
+                except Exception as error:
+                    raise ModelError(f"model {path} holds pickled objects in {name}; they are not run") from error
+            elif name.endswith("_config.json"):
+                payloads = json.loads(archive.read(name))["config"]
+                pickled = [key for key, value in payloads.items() if value["use_pickle"]]
+                if pickled:
+                    raise ModelError(f"model {path} holds pickled objects {pickled[:4]}; they are not run")

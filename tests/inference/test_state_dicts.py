@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from daskflow.errors import ModelError
-from daskflow.inference.engines.state_dicts import fill, read_weights
+from daskflow.inference.state_dicts import fill, read_weights
 
 
 class Net(torch.nn.Module):

@@ -37,11 +37,7 @@ _UNUSED = "num_batches_tracked"  # counts steps of training; old checkpoints lac
 
 
 def read_weights(path: Path) -> State:
-    """Return the tensors of a weight file by their dotted names, those of nested dicts included.
-
-    Raises:
-        ModelError: it is no weight file, or it holds pickled objects other than tensors and plain values.
-    """
+    """Return the tensors of a weight file by their dotted names, those of nested dicts included."""
     if is_torchscript(path):
         raise ModelError(f"weights {path} are a TorchScript archive, which is a model: give it as convnet_model (-m)")
     try:
