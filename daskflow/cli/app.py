@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
 import daskflow
-from daskflow.cli import commands, listing, spelling
-from daskflow.cli.chain import Chain, Step
+from daskflow import operators
+from daskflow.cli import commands
+from daskflow.cli.chain import Chain, Settings, Step, run
 from daskflow.errors import DaskflowError
+from daskflow.operators.aliases import ALIASES
+from daskflow.plugins import entry_points
 from daskflow.redaction import redact
 
 _EXAMPLE = """\b
@@ -24,6 +29,30 @@ sink (save..., evaluate-...) runs in one resumable job. Axes are z y x.
   daskflow open image.tif inference -m net.py -w net.pt -s 20 256 256 \\
            threshold -t 0.5 connected-components save segmentation
 """
+# What users of chunkflow and igneous type, and what it is called here.
+FORMER = {
+    "cutout": "load-precomputed",
+    "read-precomputed": "load-precomputed",
+    "write-precomputed": "save-precomputed",
+    "read-h5": "load-h5",
+    "write-h5": "save-h5",
+    "read-tif": "load-tif",
+    "write-tif": "save-tif",
+    "read-zarr": "load-zarr",
+    "write-zarr": "save-zarr",
+    "agglomerate": "plugin",
+    "generate-tasks": "save --block",
+    "fetch-task-from-file": "save --block",
+    "fetch-task-from-sqs": "save --block",
+    "setup-env": "--plan",
+    "create-info": "save-precomputed",
+    "view": "neuroglancer",
+    "blackout": "fill",
+    "ccl": "connected-components",
+    "design": "plan",
+    "touch": "verify",
+    "voxels": "voxel-counts",
+}
 
 
 class Commands(click.Group):
@@ -31,14 +60,14 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return every command's name."""
-        operators = [name for group in listing.listed().values() for name, _ in group]
+        operators = [name for group in listed().values() for name, _ in group]
         return sorted([*operators, *commands.COMMANDS])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by name; only then is its operator imported."""
         if cmd_name in commands.COMMANDS:
             return commands.COMMANDS[cmd_name]
-        from daskflow.cli.derive import command
+        from daskflow.cli.options import command
         from daskflow.volume import has_operator, load_operator
 
         plugins = ctx.ensure_object(dict)
@@ -52,7 +81,7 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the next word names, or say what it may have meant."""
         if self.get_command(ctx, args[0]) is None:
-            raise click.UsageError(f"no command {args[0]!r}: {spelling.hint(args[0], self.list_commands(ctx))}")
+            raise click.UsageError(f"no command {args[0]!r}: {hint(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -67,7 +96,7 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the commands in groups."""
-        groups = listing.listed()
+        groups = listed()
         others = [(name, command.get_short_help_str(80)) for name, command in commands.COMMANDS.items()]
         for heading, rows in {**groups, "look and manage": others}.items():
             with formatter.section(heading.capitalize()):
@@ -122,8 +151,6 @@ def app(ctx: click.Context, /, plugin_file: tuple[str, ...], **_: Any) -> None:
 @click.pass_context
 def finish(ctx: click.Context, /, steps: list[Step | None], **options: Any) -> None:
     """Apply the commands in order, then run what the sinks have asked for in one job."""
-    from daskflow.cli.running import Settings, run
-
     words = ctx.meta.get("daskflow.words", sys.argv[1:])
     settings = Settings(
         command=("daskflow", *(word for word in words if word not in ("--overwrite", "--retry-failed"))),
@@ -139,3 +166,33 @@ def finish(ctx: click.Context, /, steps: list[Step | None], **options: Any) -> N
     code = run(chain, settings)
     if code:
         ctx.exit(code)
+
+
+def listed() -> dict[str, list[tuple[str, str]]]:
+    """Return the operators by group: (command, summary), sorted; those of other packages are last."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, group in sorted(operators.GROUPS.items()):
+        if name in ALIASES:
+            groups.setdefault(group, []).append((name.replace("_", "-"), ALIASES[name].summary))
+            continue
+        place = Path(operators.__file__).parent / group / name
+        source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        for node in ast.parse(source.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name == name:
+                summary = (ast.get_docstring(node) or "").partition("\n")[0]
+                groups.setdefault(group, []).append((name.replace("_", "-"), summary))
+    groups = dict(sorted(groups.items()))
+    theirs = sorted({point.name for point in entry_points("daskflow.operators")})
+    if theirs:
+        groups["plugins"] = [(name.replace("_", "-"), "(plugin)") for name in theirs]
+    return groups
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """Return what to type instead of an unknown command."""
+    if word in FORMER:
+        return f"it is {FORMER[word]!r} here"
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=2)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else "see daskflow --help"

@@ -1,18 +1,26 @@
-"""Named volumes that a line of commands passes on, and the jobs that it ends in."""
+"""Named volumes that a line of commands passes on, the jobs that it ends in, and how these are planned and run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from daskflow.errors import ParameterError
+from daskflow.errors import DaskflowError, ParameterError
+from daskflow.redaction import redact
 
 if TYPE_CHECKING:
     from daskflow.jobs import Job
     from daskflow.volume import Volume
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Write a text to the terminal: what may come from a stranger's file is shown there, and does nothing."""
+    click.echo(redact(text), err=err)
 
 
 @dataclass
@@ -30,11 +38,7 @@ class Chain:
     after: list[Callable[[], None]] = field(default_factory=list)
 
     def volumes_named(self, names: str | None) -> list[Volume]:
-        """Return the volumes that a comma-separated list names.
-
-        Raises:
-            ParameterError: there is no volume of a name; the message says which there are.
-        """
+        """Return the volumes that a comma-separated list names."""
         found = []
         for name in (names or "").split(","):
             if not name:
@@ -57,22 +61,114 @@ class Chain:
 
 @dataclass(frozen=True)
 class Step:
-    """One command of the line.
-
-    Attributes:
-        command: its name.
-        apply: what it does to the chain.
-    """
+    """One command of the line: its name, and what it does to the chain."""
 
     command: str
     apply: Callable[[Chain], None]
 
     def __call__(self, chain: Chain) -> None:
         """Apply the command; its name is put before what it complains of, unless that begins with it."""
-        from daskflow.errors import DaskflowError
-
         try:
             self.apply(chain)
         except DaskflowError as error:
             named = str(error).startswith((f"{self.command} ", f"{self.command}: "))
             raise click.ClickException(str(error) if named else f"{self.command}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the options before the first command said.
+
+    Attributes:
+        command: the words of the command line, for a later retry.
+        directory: of the job that is retried, to know it again.
+    """
+
+    command: tuple[str, ...]
+    cluster: str | None
+    workers: int | None
+    threads: int | None
+    memory: str | None
+    only_plan: bool
+    retries: int
+    fail_fast: bool
+    quiet: bool
+    yes: bool
+    overwrite: bool
+    retry_failed: bool
+    directory: str | None
+
+
+def run(chain: Chain, settings: Settings) -> int:
+    """Run what the chain ended in; return the exit status: 0, 2 when blocks failed, 130 after Ctrl-C."""
+    from daskflow.jobs import Interrupted, merge
+
+    if not chain.jobs and not chain.after:
+        raise ParameterError("the line computes nothing: end it with save, evaluate-segmentation or neuroglancer")
+    code = 0
+    if chain.jobs:
+        try:
+            code = _run_job(merge(chain.jobs, command=settings.command), settings)
+        except Interrupted:
+            return 130  # the progress has said how to go on
+    if settings.directory is None and not settings.only_plan and code == 0:
+        for show in chain.after:
+            show()
+    return code
+
+
+def _run_job(job: Job, settings: Settings) -> int:
+    if settings.directory is not None and job.directory != settings.directory:
+        raise ParameterError(
+            f"from here the command line means {job.directory}, not {settings.directory}:"
+            " go to the directory where it was typed first"
+        )
+    with _client(settings) as client:
+        if settings.only_plan:
+            job.check(overwrite=settings.overwrite)
+            plan = job.plan(client)
+            say(str(plan))
+            plan.check()
+            return 0
+        if settings.directory is None and job.confirm and not settings.yes:
+            agree(job.confirm)
+        report = job.run(
+            client,
+            progress=False if settings.quiet else None,
+            retries=settings.retries,
+            fail_fast=settings.fail_fast,
+            overwrite=settings.overwrite,
+            retry_failed=settings.retry_failed,
+        )
+    seen = not settings.quiet and sys.stdout.isatty() and sys.stderr.isatty()
+    shown = replace(report, warnings=())  # the log has told them
+    say(shown.details if seen else str(shown))
+    for name, value in report.results.items():
+        rows = value.items() if isinstance(value, dict) else [(name, value)]
+        for label, found in rows:
+            told = ", ".join(map(str, found)) if isinstance(found, list) else found
+            named = label.replace("_", " ")
+            say(f"  {named:<28}{told:.6g}" if isinstance(told, float) else f"  {named}: {told}")
+    return 0 if report.ok else 2
+
+
+def agree(lines: Sequence[str]) -> None:
+    """Show what is about to happen, and go on only when that is wanted."""
+    for line in lines:
+        say(line, err=True)
+    try:
+        click.confirm("Go on?", abort=True, err=True)
+    except click.Abort:
+        raise ParameterError("nothing was done; answer y, or say --yes before the first command") from None
+
+
+@contextlib.contextmanager
+def _client(settings: Settings) -> Iterator[Any]:
+    if settings.cluster is None and not (settings.workers or settings.threads or settings.memory):
+        yield None
+        return
+    from daskflow.clusters import connect
+
+    where = settings.cluster or "local"
+    with connect(where, workers=settings.workers, threads=settings.threads, memory=settings.memory) as client:
+        yield client

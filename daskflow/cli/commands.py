@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daskflow.cli.chain import Chain, Step
-from daskflow.cli.words import Numbers, WordCommand, say
+from daskflow.cli.chain import Chain, Step, agree, say
+from daskflow.cli.options import Numbers, WordCommand
 
 if TYPE_CHECKING:
     from daskflow.geometry import LayerType
@@ -41,7 +41,6 @@ def retry(ctx: click.Context, job: str, yes: bool) -> None:
     written it, on a disk of this machine.
     """
     from daskflow.cli.app import app
-    from daskflow.cli.running import agree
     from daskflow.jobs import status as read_status
     from daskflow.jobs.status import own_command
 
@@ -101,7 +100,7 @@ class _OpeningCommand(WordCommand):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words of this command and leave the rest of the chain."""
-        from daskflow.cli.derive import opening_options
+        from daskflow.cli.options import opening_options
 
         known = {param.name for param in self.params}
         self.params += [option for option in opening_options() if option.name not in known]
@@ -283,7 +282,7 @@ def demo(directory: str, workers: int | None, view: bool) -> None:
     Image, a small network's prediction, segmentation and truth are written as Neuroglancer layers, and the segmentation
     is compared with the truth.
     """
-    from daskflow.demo.run import run
+    from daskflow.demo import run
 
     run(directory, workers=workers, view=view, say=click.echo)
 

@@ -1,7 +1,6 @@
 """Boxes, block grids and volume descriptions: integers only, zyx, no I/O."""
 
-from daskflow.geometry.box import BoundingBox, Zyx, as_zyx
-from daskflow.geometry.grid import BlockGrid
+from daskflow.geometry.box import BlockGrid, BoundingBox, Zyx, as_zyx
 from daskflow.geometry.spec import LAYER_TYPES, LayerType, VolumeSpec, VoxelSize, as_voxel_size
 
 __all__ = [

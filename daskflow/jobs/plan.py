@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from daskflow.config import format_bytes
+from daskflow.config import format_bytes, html_table, text_table
 from daskflow.errors import PlanError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.executor import Workers
 from daskflow.jobs.sinks import FileSink, LayerSink
-from daskflow.jobs.table import html_table, text_table
 from daskflow.stores import Store, kvstore
 from daskflow.volume import Expression
 from daskflow.volume.node import Source, Stored, Waiting

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from daskflow.jobs.table import format_count, format_seconds
+from daskflow.config import format_count, format_seconds
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

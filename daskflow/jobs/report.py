@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
-from daskflow.config import format_bytes
+from daskflow.config import format_bytes, format_count, format_seconds, html_table, text_table
 from daskflow.jobs.shapes import known
-from daskflow.jobs.table import format_count, format_seconds, html_table, text_table
 
 _HEADER = (
     "stage",

@@ -9,13 +9,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from daskflow.config import html_table, text_table
 from daskflow.errors import JobError, StoreNotFoundError
 from daskflow.jobs.directory import JobDirectory, load_grid
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED, Ledger
 from daskflow.jobs.lock import Holder, holder_of
 from daskflow.jobs.outputs import jobs_of
 from daskflow.jobs.report import Failure, StageReport, causes
-from daskflow.jobs.table import html_table, text_table
 from daskflow.stores import kvstore
 from daskflow.stores.opening import split_dataset, split_prefix
 from daskflow.volume.output import Output

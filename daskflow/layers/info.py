@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from daskflow.config import format_bytes
+from daskflow.config import format_bytes, html_table, text_table
 from daskflow.errors import GeometryError, ParameterError, StoreAccessError, StoreError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
-from daskflow.jobs.table import html_table, text_table
 from daskflow.stores import Store, kvstore
 from daskflow.stores.members import Member, members_of
 from daskflow.stores.objects.files import sized_names

@@ -19,8 +19,7 @@ from typing import Any, Self
 
 from daskflow.errors import MissingDependencyError, ParameterError
 from daskflow.jobs.evaluate import assumed_voxel_size, warn
-from daskflow.view.route import layer_of, objects_at, route_to
-from daskflow.view.state import CLIENT, link, viewer_state
+from daskflow.view.state import CLIENT, layer_of, link, objects_at, route_to, viewer_state
 from daskflow.volume import Expression, Volume
 
 LOOPBACK = "127.0.0.1"

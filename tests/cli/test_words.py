@@ -4,7 +4,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskflow.cli.words import Numbers, WordCommand, gather_numbers
+from daskflow.cli.options import Numbers, WordCommand, gather_numbers
 
 COMMAND = WordCommand(
     "one",

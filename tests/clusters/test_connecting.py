@@ -4,8 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from daskflow.clusters import Threads, connect, script_is_guarded
-from daskflow.clusters.connecting import targets
+from daskflow.clusters import Threads, connect, script_is_guarded, targets
 from daskflow.errors import JobError, ParameterError
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import daskflow
-from daskflow.demo.run import SHAPE, run
+from daskflow.demo import SHAPE, run
 
 pytest.importorskip("torch", reason="the demo runs a network: pip install 'daskflow[torch]'")
 

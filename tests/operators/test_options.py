@@ -87,8 +87,8 @@ def test_a_region_is_a_corner_and_a_stop_or_a_size():
     ("command", "word"), [(command, word) for command, words in FORMER_OPTIONS.items() for word in words]
 )
 def test_former_words_of_a_command_are_understood(command, word):
-    from daskflow.cli.derive import command as derive
-    from daskflow.cli.words import gather_numbers
+    from daskflow.cli.options import command as derive
+    from daskflow.cli.options import gather_numbers
 
     derived = derive(load_operator(command.replace("-", "_")))
     known = {name for parameter in derived.params for name in parameter.opts}

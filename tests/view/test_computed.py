@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
-from daskflow.view.computed import ComputedLayer, served_dtype
-from daskflow.view.levels import chunk_of, levels_of
+from daskflow.view.server import ComputedLayer, chunk_of, levels_of, served_dtype
 from daskflow.volume import Volume
 
 

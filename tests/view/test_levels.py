@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from daskflow.errors import MissingChunkError
 from daskflow.geometry import BoundingBox
 from daskflow.stores.opening import create_store, open_store
-from daskflow.view.levels import READ_LIMIT, chunk_of, coarsened, levels_of
+from daskflow.view.server import READ_LIMIT, chunk_of, coarsened, levels_of
 from daskflow.volume import Volume
 
 

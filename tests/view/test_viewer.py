@@ -162,7 +162,7 @@ def test_meshes_that_are_in_no_layer_are_a_source_beside_the_labels(tmp_path):
 
 @pytest.mark.parametrize("directory", ["nothing", "s3://private/meshes"])
 def test_objects_that_are_none_or_out_of_reach_are_refused(tmp_path, monkeypatch, directory):
-    monkeypatch.setattr("daskflow.view.route.load_object_info", lambda url: legacy_info(mip=0) if "s3" in url else {})
+    monkeypatch.setattr("daskflow.view.state.load_object_info", lambda url: legacy_info(mip=0) if "s3" in url else {})
     with pytest.raises(ParameterError, match=r"meshes or skeletons|cannot reach"):
         neuroglancer(small(), objects=[directory if "s3" in directory else f"{tmp_path}/{directory}"], direct=False)
 

@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 
 import pytest
 
-from daskflow.cli.listing import listed
+from daskflow.cli.app import listed
 from daskflow.errors import ParameterError
 from daskflow.volume import Flag, Volume, describe_operator, load_file, load_operator, operator, operator_names
 

@@ -1,24 +1,32 @@
-"""From an operator's signature to its command."""
+"""Options of commands: from the signatures of operators; and values of several numbers, or labelled triples."""
 
 from __future__ import annotations
 
+import gc
+import re
 import types
 import typing
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from daskflow.cli.chain import Chain, Step
-from daskflow.cli.words import Numbers, WordCommand
 from daskflow.errors import ParameterError
-from daskflow.volume import Operator, Parameter, Volume, load_operator
+from daskflow.operators.aliases import FORMER_OPTIONS
+
+if TYPE_CHECKING:
+    from daskflow.volume import Operator, Parameter, Volume
 
 _SIMPLE: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+_LABELLED = re.compile(r"(xyz|zyx):(.+)", re.IGNORECASE)
 
 
 def command(operator: Operator) -> click.Command:
     """Return the command of an operator: options from its parameters, help from its docstring."""
+    from daskflow.volume import Volume
+
     params: list[click.Parameter] = [_input(operator, index) for index in range(len(operator.inputs))]
     params += [_parameter(parameter, operator) for parameter in operator.parameters]
     if operator.returns is Volume:
@@ -46,6 +54,8 @@ def command(operator: Operator) -> click.Command:
 
 def opening_options() -> list[click.Parameter]:
     """Return the options of `open` that say how a file is understood, not what of it is read."""
+    from daskflow.volume import load_operator
+
     opening = load_operator("open")
     return [_parameter(one, opening) for one in opening.parameters if one.name not in ("url", "mip", "fill_missing")]
 
@@ -143,3 +153,89 @@ def _dashed(name: str) -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Some numbers: ``64 512 512``, ``64,512,512``, ``zyx:64,512,512`` or ``xyz:512,512,64``.
+
+    Attributes:
+        kind: int or float.
+        words: what may stand instead of numbers.
+    """
+
+    def __init__(self, kind: type[int] | type[float], words: Sequence[str] = ()) -> None:
+        self.kind = kind
+        self.words = tuple(words)
+        self.name = "numbers"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
+        """Return how help shows the value: a triple where the help says (zyx)."""
+        triple = "zyx" in (getattr(param, "help", None) or "")
+        return "|".join(["Z Y X" if triple else "NUMBERS", *self.words])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a tuple of numbers, in zyx order."""
+        if not isinstance(value, str) or value in self.words:
+            return value
+        label = _LABELLED.fullmatch(value)
+        texts = [text for text in re.split(r"[,\s]+", label[2] if label else value) if text]
+        try:
+            numbers = tuple(self.kind(text) for text in texts)
+        except ValueError:
+            self.fail(
+                f"{value!r} is not {self.kind.__name__} numbers like '64 512 512' or 'xyz:512,512,64'", param, ctx
+            )
+        if label and len(numbers) != 3:
+            self.fail(f"{value!r} labels three axes but has {len(numbers)} numbers", param, ctx)
+        return numbers[::-1] if label and label[1].lower() == "xyz" else numbers
+
+
+def gather_numbers(command: click.Command, args: Sequence[str]) -> list[str]:
+    """Return the words with this command's options first, and the numbers after each joined to one word.
+
+    Only the words of this command are touched: in a chain, the next command begins at the first word that is neither
+    an option, nor an option's value, nor an argument.
+    """
+    known = {name: param for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    missing = sum(isinstance(param, click.Argument) for param in command.params)
+    options: list[str] = []
+    arguments: list[str] = []
+    words = list(args)
+    former = FORMER_OPTIONS.get(command.name or "", {})
+    while words:
+        name, equals, value = words[0].partition("=")
+        if name in former:
+            words[:1] = [*former[name][:-1], former[name][-1] + equals + value]
+        if not words[0].startswith("-"):
+            if len(arguments) == missing:
+                break
+            arguments.append(words.pop(0))
+            continue
+        option = known.get(words[0])
+        options.append(words.pop(0))
+        if isinstance(option, click.Option) and not option.is_flag and not option.count and words:
+            taken = _numbers(words) if isinstance(option.type, Numbers) else 1
+            options.append(",".join(words[:taken]))
+            del words[:taken]
+    return [*options, *arguments, *words]
+
+
+def _numbers(words: Sequence[str]) -> int:
+    """Return how many words at the beginning are numbers, at least one."""
+    count = next((at for at, word in enumerate(words) if not _NUMBER.fullmatch(word)), len(words))
+    return max(1, count)
+
+
+class WordCommand(click.Command):
+    """A command whose options may take several numbers."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words of this command and leave the rest of the chain."""
+        return super().parse_args(ctx, gather_numbers(self, args))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and collect garbage from now on, which `main` has put off."""
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
+        return super().invoke(ctx)
