@@ -293,8 +293,8 @@ class DistributedExecutor(Executor):
         self._blind[error.worker] = error.reason
         if self._seen.keys() <= self._blind.keys():
             raise JobError(
-                f"no worker of {self._address} sees what this process sees; on {error.reason}. Paths must lie on a disk "
-                "that all of them share, and buckets need credentials there, too"
+                f"no worker of {self._address} sees what this process sees; on {error.reason}. "
+                "Paths must lie on a disk that all of them share, and buckets need credentials there, too"
             )
         _log.warning("a worker is sent away, as it does not see what this process sees: %s", error.reason)
         self._client.retire_workers([error.worker], close_workers=True)

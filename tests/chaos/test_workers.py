@@ -164,9 +164,11 @@ def test_block_that_panics_fails_alone_on_workers(client, tmp_path):
 @pytest.fixture
 def reached():
     """A client of a cluster that somebody else has started, of two workers that may or may not see our disks."""
-    with connect("local", workers=2, threads=1) as owner:
-        with Client(owner.scheduler.address, security=owner.security) as client:
-            yield client
+    with (
+        connect("local", workers=2, threads=1) as owner,
+        Client(owner.scheduler.address, security=owner.security) as client,
+    ):
+        yield client
 
 
 def lose_sight():
@@ -190,7 +192,7 @@ def test_worker_that_does_not_see_the_job_is_sent_away_before_it_runs_a_block(re
 def test_workers_of_which_none_sees_the_job_end_it(reached, tmp_path):
     reached.run(lose_sight)
     files, task = job(tmp_path, blocks=12)
-    with pytest.raises(JobError, match="no worker of .* sees what this process sees; .* is not there"):
+    with pytest.raises(JobError, match=r"no worker of .* sees what this process sees; .* is not there"):
         files.run(reached, progress=False)
     assert task.calls("read") == 0
 
@@ -201,7 +203,7 @@ def test_worker_that_does_not_see_what_a_stage_reads_is_told(reached, tmp_path):
     volume = daskflow.open(source, voxel_size=(1, 1, 1), axes="zyx")
     saving = daskflow.save(volume, tmp_path / "out")
     reached.run(hide, str(source))
-    with pytest.raises(JobError, match="no worker of .*source.npy"):
+    with pytest.raises(JobError, match=r"no worker of .*source\.npy"):
         saving.run(reached, progress=False)
 
 
