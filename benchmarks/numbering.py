@@ -27,6 +27,7 @@ from daskflow.operators.segmentation.connected_components.scratch import Labelli
 from daskflow.operators.segmentation.connected_components.stages import MatchSeams, labelling_stages
 from daskflow.stores import kvstore
 from daskflow.volume import Volume
+from daskflow.volume.stage import Scope, Scopes
 
 GROUP, BLOCK = 512, 128
 HEADER = f"{'pass':<28}{'tasks':>8}{'CPU s':>8}{'ms/task':>9}{'MB':>8}"
@@ -89,7 +90,7 @@ def main(components: int, inside: int, through: int) -> None:
     expected = side**3 * inside + 3 * (through - 1) * side**2 + 1
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="daskflow-numbering-") as directory:
-        labelling = Labelling(grid, 6, "all", 0, kvstore.normalise(directory))
+        labelling = Labelling(grid, 6, Scope("all", url=kvstore.normalise(directory)))
         groups = labelling.levels[0]
         print(f"{expected:,} components in {len(groups):,} groups\n{HEADER}")
         before, seconds, matching = freshly(), 0.0, MatchSeams(labelling, 0)
@@ -103,7 +104,7 @@ def main(components: int, inside: int, through: int) -> None:
         stages = labelling_stages(labelling, volume.expression, Foreground(), np.dtype(np.uint64))
         counts = dict[str, int]()
         for stage in stages[2:]:
-            task, before, start = stage.task.bind(labelling.directory), freshly(), time.process_time()
+            task, before, start = stage.task.bind(Scopes(directory)), freshly(), time.process_time()
             for part in stage.grid:
                 counts |= task.write(part, task.compute(part, task.read(part))).counts
             show(stage.name, len(stage.grid), time.process_time() - start, peak() - before)

@@ -21,6 +21,7 @@ from ccl import begin, peak
 
 from daskflow.scratch import Table
 from daskflow.volume import Stage
+from daskflow.volume.stage import Scope, Scopes
 
 HEADER = f"{'pass':<24}{'tasks':>8}{'CPU s':>8}{'ms/task':>9}{'rows':>12}{'of 64 blocks':>14}{'MB':>8}"
 
@@ -39,9 +40,9 @@ def freshly() -> int:
     return begin()
 
 
-def run(stage: Stage, directory: str, usual: int) -> None:
+def run(stage: Stage, scopes: Scopes, usual: int) -> None:
     """Run the tasks of a pass, and print what they took."""
-    task, most, before = stage.task.bind(directory), 0, freshly()
+    task, most, before = stage.task.bind(scopes), 0, freshly()
     began = time.process_time()
     for box in stage.grid:
         inputs = task.read(box)
@@ -57,29 +58,31 @@ def show(name: str, tasks: int, seconds: float, most: int, usual: int, held: int
 
 
 def main(keys: int, blocks: int, fan_in: int) -> None:
-    table = Table("counts", blocks, {"labels": "key", "counts": "sum"}, fan_in=fan_in)
+    table = Table("counts", blocks, {"labels": "key", "counts": "sum"}, Scope("counts"), fan_in=fan_in)
     usual = fan_in * len(rows_of(0, blocks, keys)["labels"])
     print(f"{keys:,} keys, {blocks:,} blocks, {fan_in} at a time, {table.ranges:,} ranges\n{HEADER}")
     with tempfile.TemporaryDirectory() as directory:
+        scopes = Scopes(directory)
+        table = table.bind(scopes)
         before, seconds, written = freshly(), 0.0, 0
         for block in range(blocks):
             rows = rows_of(block, blocks, keys)
             began = time.process_time()
-            table.write(directory, block, rows)
+            table.write(block, rows)
             seconds += time.process_time() - began
             written += len(rows["labels"])
         show("write", blocks, seconds, usual // fan_in, usual, peak() - before)
         for stage in table.stages():
-            run(stage, directory, usual)
+            run(stage, scopes, usual)
         before, began = freshly(), time.process_time()
         found = sizes = most = 0
-        for rows in table.tables(directory):
+        for rows in table.tables():
             found, sizes = found + len(rows["labels"]), sizes + int(rows["counts"].sum())
             most = max(most, len(rows["labels"]))
         show("read all", table.ranges, time.process_time() - began, most, usual, peak() - before)
         asked = rows_of(blocks // 2, blocks, keys)["labels"]
         before, began = freshly(), time.process_time()
-        counts = table.of(directory, asked)["counts"]
+        counts = table.of(asked)["counts"]
         show("look up those of a block", 1, time.process_time() - began, len(asked), usual, peak() - before)
     assert (found, sizes) == (keys // blocks * blocks, written)
     assert set(counts.tolist()) <= {2, blocks}

@@ -17,7 +17,7 @@ from daskflow.errors import ModelError, ParameterError
 from daskflow.geometry import BoundingBox, Zyx
 from daskflow.inference.engine import Engine, Slices
 from daskflow.inference.python_file import neighbours
-from daskflow.volume.option import Option
+from daskflow.volume.description import Option
 
 Framework = Literal["universal", "identity", "pytorch"]
 Precision = Literal["float32", "float16", "bfloat16"]

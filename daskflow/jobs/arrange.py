@@ -24,12 +24,12 @@ from daskflow.errors import AlignmentError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import Assemble, EvaluateVolumes, VoxelTask
-from daskflow.jobs.fingerprint import token
 from daskflow.jobs.sinks import FileSink, KeptStore, ScratchSink
 from daskflow.volume import Expression, Stage
 from daskflow.volume.blocks import default_block
 from daskflow.volume.node import Node, Stored, Waiting
 from daskflow.volume.output import place_of
+from daskflow.volume.stage import Scope
 
 _LONGEST_NAME = 80
 _LARGEST_JOIN = 4  # times the largest of the blocks that are joined
@@ -132,13 +132,12 @@ class _Graph:
             first = Expression([node])
             blocks = [stage.grid.block for n in users if (stage := self.stages[n]).grid.box == hull]
             block = max(blocks, key=math.prod, default=default_block(node.spec.replace(box=hull)))
-            name = token([first.describe(), str(hull)])[:8]
-            sink = ScratchSink(f"kept-{name}", node.spec.replace(box=hull), block)
+            sink = ScratchSink("voxels", node.spec.replace(box=hull), block, Scope("kept", (first, hull)))
             stage = Stage("keep-in-scratch", BlockGrid(hull, block), EvaluateVolumes.into(first, sink))
             number = max(self.stages) + 1
             self.stages[number] = stage
             self.before[number] = functools.reduce(set.intersection, map(self._all_before, users))
-            waiting = Waiting(node.spec, functools.partial(KeptStore, sink=sink), (stage,))
+            waiting = Waiting(node.spec, KeptStore, sink, (stage,))
             for user in users:
                 task = self.stages[user].task
                 assert isinstance(task, VoxelTask)

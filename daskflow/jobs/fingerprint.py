@@ -21,7 +21,7 @@ _NOTHING = "nothing"
 _STAGE = "a stage"
 _MOST_LINES = 6
 _LONGEST = 60
-_FOLLOWING = re.compile(r"\.(readings|inputs|output)$|\.stages\[")
+_FOLLOWING = re.compile(r"\.(readings|inputs|output|after)$|\.stages\[")
 _SINCE = re.compile(r" has changed$|sha256: |daskflow: ")
 
 
@@ -36,6 +36,7 @@ def describe_stages(stages: Sequence[Stage]) -> dict[str, Any]:
         values = {
             "grid": described_grid(stage.grid),
             "task": stage.task.describe(),
+            "after": [one.name for one in stage.after],
         }
         try:
             described[stage.name] = redacted(json.loads(json.dumps(values, sort_keys=True)))

@@ -17,6 +17,7 @@ from daskflow.jobs.outputs import stated
 from daskflow.jobs.sinks import FileSink, Sink
 from daskflow.stores import kvstore
 from daskflow.volume import Stage, Task, Volume, in_order
+from daskflow.volume.stage import Scopes
 
 
 def evaluate_stage(name: str, volume: Volume, sink: Sink, *, block: Zyx | None = None) -> Stage:
@@ -87,7 +88,7 @@ def _without_repeats(jobs: Sequence[Job]) -> list[Stage]:
     instead: dict[int, Stage] = {}
     for job in jobs:
         found = {}
-        for stage, key in zip(job.given, _keys(job), strict=True):
+        for stage, key in zip(job.given, keys_of(job.given), strict=True):
             if key in known:
                 instead[id(stage)] = known[key]
                 continue
@@ -100,9 +101,15 @@ def _without_repeats(jobs: Sequence[Job]) -> list[Stage]:
     return stages
 
 
-def _keys(job: Job) -> list[tuple[Any, ...]]:
-    """Return what tells each stage of a job from those of others: what its task is, and how it describes itself."""
-    return [(*_kinds(stage.task), token(list(describe_stages([stage]).values()))) for stage in job.given]
+def keys_of(stages: Sequence[Stage]) -> list[tuple[Any, ...]]:
+    """Return what tells each of some stages from others: what its task is, what it says, and its scopes."""
+    keys = []
+    for stage in stages:
+        scopes = Scopes("memory://nowhere")
+        stage.task.bind(scopes)
+        description = describe_stages([dataclasses.replace(stage, name="", after=())])
+        keys.append((*_kinds(stage.task), token([description, [one.describe() for one in scopes.met]])))
+    return keys
 
 
 def _kinds(task: Task) -> tuple[type, ...]:
@@ -119,8 +126,8 @@ def _refuse_rivals(jobs: Sequence[Job]) -> None:
     for job in jobs:
         for one in job.outputs:
             if one.kind in ("table", "file") and one.layer is None:
-                kind, keys = files.setdefault(one.url, (one.kind, _keys(job)))
-                if "table" in (kind, one.kind) and keys != _keys(job):
+                kind, keys = files.setdefault(one.url, (one.kind, keys_of(job.given)))
+                if "table" in (kind, one.kind) and keys != keys_of(job.given):
                     raise ParameterError(f"two steps would both write {one.url}; give one of them another output")
         if (
             job.directory is None
@@ -128,7 +135,7 @@ def _refuse_rivals(jobs: Sequence[Job]) -> None:
             or any(isinstance(stage.task, EvaluateVolumes) and stage.task.sinks for stage in job.given)
         ):
             continue
-        if seen.setdefault(job.home.url, keys := _keys(job)) != keys:
+        if seen.setdefault(job.home.url, keys := keys_of(job.given)) != keys:
             place = kvstore.redact(job.home.url.removesuffix("/").removesuffix(".daskflow"))
             raise ParameterError(
                 f"two steps named {job.name} would both write {place}, in different ways; give one of them another"

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from daskflow.config import format_bytes, format_count, format_seconds, html_table, text_table
 from daskflow.jobs.shapes import known
+from daskflow.volume.stage import Bound
 
 _HEADER = (
     "stage",
@@ -294,7 +295,8 @@ def next_steps(state: State, stages: Sequence[StageReport], directory: str) -> l
     return steps
 
 
-class Finish(ABC):
+@dataclass(frozen=True)
+class Finish(Bound, ABC):
     """A last step, in the driver's process; the next run does it again when this one dies before the report is stored.
 
     Attributes:

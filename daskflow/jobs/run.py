@@ -28,7 +28,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.kvstore import rehearsing
 from daskflow.stores.local_files import sweep
 from daskflow.volume.output import Output, place_of
-from daskflow.volume.stage import Stage
+from daskflow.volume.stage import Scopes, Stage
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -67,7 +67,8 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         if fresh:
             directory.clear()
         made = directory.outputs if renew or not fresh else []
-        stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
+        scopes = Scopes(directory.scratch)
+        stages = [replace(stage, task=stage.task.bind(scopes)) for stage in job.stages]
         journal = Journal(directory, stages)
         earlier = directory.load_report()
         complete = earlier is not None and earlier.ok
@@ -93,7 +94,7 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         owned = outputs if options.verb == "run" else [one for one in outputs if one not in theirs]
         directory.claim(job.name, description, job.command, outputs=owned, anew=anew)
         executor, plan = stack.enter_context(_connected(job, client, directory, progress))
-        run = _Run(job, stages, directory, journal, executor, plan, progress, lease, options)
+        run = _Run(job, stages, scopes, directory, journal, executor, plan, progress, lease, options)
         report = run.verify() if options.verb == "verify" else run.run()
         if report.ok:
             directory.forget_death()
@@ -133,7 +134,8 @@ def check_job(job: Job, *, overwrite: bool) -> None:
         if not overwrite and not _starts_over(job, directory):
             other = starts_afresh(directory, describe_stages(job.stages), renew=job.renewable, command=job.command)
             made = [] if other and not job.renewable else made
-        stages = [replace(stage, task=stage.task.bind(directory.scratch)) for stage in job.stages]
+        scopes = Scopes(directory.scratch)
+        stages = [replace(stage, task=stage.task.bind(scopes)) for stage in job.stages]
         if not overwrite:
             _refuse_to_replace(stages, job.outputs, made)
         for stage in stages:
@@ -142,9 +144,10 @@ def check_job(job: Job, *, overwrite: bool) -> None:
 
 def _check_anew(job: Job, directory: JobDirectory) -> None:
     """Raise what running a job from its start would refuse, scratch data of earlier runs aside; nothing is stored."""
+    scopes = Scopes(kvstore.join(directory.url, "anew"))
     with rehearsing():
         for stage in job.stages:
-            stage.task.bind(kvstore.join(directory.url, "anew")).check()
+            stage.task.bind(scopes).check()
 
 
 def _starts_over(job: Job, directory: JobDirectory) -> bool:
@@ -207,6 +210,7 @@ def _reopen(
 class _Run:
     job: Job
     stages: list[Stage]
+    scopes: Scopes
     directory: JobDirectory
     journal: Journal
     executor: Executor
@@ -233,7 +237,8 @@ class _Run:
         report = self._report("finished" if whole else "stopped" if self.options.fail_fast else "failed")
         if report.ok:
             for finish in self.job.finish:
-                finish(report, self.directory.url)
+                bound = finish.bind(self.scopes) if isinstance(finish, Finish) else finish
+                bound(report, self.directory.url)
         self.directory.save_report(report)
         if report.ok:
             kvstore.delete_tree(self.directory.scratch)

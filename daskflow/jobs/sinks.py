@@ -29,7 +29,7 @@ from daskflow.stores.opening import check_file, create_store, open_level, open_s
 from daskflow.volume import BlockResult, Estimate
 from daskflow.volume.node import Array
 from daskflow.volume.output import Output
-from daskflow.volume.stage import Own
+from daskflow.volume.stage import Own, Scope, Scopes
 
 _BAD = (MissingChunkError, CorruptChunkError)
 _MOST_LINES = 20
@@ -180,7 +180,7 @@ class LayerSink(Sink):
         where = {"url": self.url, "mip": self.mip, "format": self.format}
         return {**where, "layout": layout, **dropped, **_described(self.spec)}
 
-    def bind(self, directory: str) -> LayerSink:  # noqa: ARG002
+    def bind(self, scopes: Scopes) -> LayerSink:  # noqa: ARG002
         return dataclasses.replace(self, run=uuid.uuid4().hex)
 
 
@@ -207,18 +207,18 @@ class ScratchSink(Sink):
 
     Attributes:
         block: voxels per block (zyx), its chunk.
-        run: as in `LayerSink`.
+        scope: where it lies.
     """
 
     block: Zyx
-    run: str = ""
+    scope: Scope
 
     def placed(self, block: Zyx) -> ScratchSink:
         return dataclasses.replace(self, block=block)
 
     def store(self) -> Store:
         """Return the layer, once it was created."""
-        return open_level(self.url, format="zarr3", mip=0, token=self.run)
+        return open_level(self.url, format="zarr3", mip=0, token=self.scope.run)
 
     def check(self) -> None:
         create_store(self.url, self.spec, format="zarr3", layout=Layout(chunk=self.block, encoding="raw"))
@@ -230,31 +230,23 @@ class ScratchSink(Sink):
     def describe(self) -> dict[str, Any]:
         return {"scratch": self.url, **_described(self.spec)}
 
-    def bind(self, directory: str) -> ScratchSink:
-        return dataclasses.replace(self, url=kvstore.join(directory, f"{self.url}.zarr"), run=uuid.uuid4().hex)
+    def bind(self, scopes: Scopes) -> ScratchSink:
+        scope = self.scope.bind(scopes)
+        return dataclasses.replace(self, url=kvstore.join(scope.url, f"{self.url}.zarr"), scope=scope)
 
 
 class KeptStore(ScratchStore):
-    """What a scratch sink was given.
+    """What a scratch sink was given, once it is bound."""
 
-    Args:
-        directory: URL of the scratch directory.
-        sink: not yet bound.
-    """
-
-    def __init__(self, directory: str, sink: ScratchSink) -> None:
-        self._sink = sink.bind(directory)
-        super().__init__(self._sink.url, [sink.spec])
-        self._arguments = (directory, sink)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (KeptStore, self._arguments)
+    def __init__(self, sink: ScratchSink) -> None:
+        super().__init__(sink.url, [sink.spec])
+        self._sink = sink
 
     def _read(self, box: BoundingBox) -> Array:
         return self._sink.store().read(box)
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"kept": self._arguments[1].url}
+        return {"kept": self._sink.scope.name}
 
 
 @dataclass(frozen=True)
@@ -315,9 +307,10 @@ class FileSink(Sink):
         where = {"url": self.url, "dataset": self.dataset, "format": self.format}
         return {**where, "layout": layout, **_described(self.spec)}
 
-    def bind(self, directory: str) -> FileSink:
-        scratch = ScratchSink(safe_name(f"{self.url}-{self.dataset}"), self.spec, self.block).bind(directory)
-        return dataclasses.replace(self, scratch=scratch, job=directory.rstrip("/").rpartition("/")[0])
+    def bind(self, scopes: Scopes) -> FileSink:
+        scope = Scope("gathered", (self.url, self.dataset))
+        scratch = ScratchSink("blocks", self.spec, self.block, scope).bind(scopes)
+        return dataclasses.replace(self, scratch=scratch, job=scopes.job)
 
 
 def _filled(store: Store) -> Store:

@@ -30,7 +30,6 @@ class Tabulate(Consumer):
         find: returns the rows of a block, given its box, the arrays (zyx) and the parameters; a module's function.
         parameters: JSON values.
         memory: bytes per voxel that it takes.
-        directory: URL of the scratch directory, once bound.
     """
 
     table: Table
@@ -38,7 +37,6 @@ class Tabulate(Consumer):
     find: Callable[..., Rows]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     memory: int = 2
-    directory: str = ""
 
     def stages(self, name: str, expression: Expression) -> tuple[Stage, ...]:
         """Return all passes, in order: the one that finds, and those of the table.
@@ -59,7 +57,7 @@ class Tabulate(Consumer):
 
     def write(self, box: BoundingBox, outputs: Rows) -> BlockResult:
         (index,) = self.blocks.touching(box)
-        self.table.write(self.directory, index, outputs)
+        self.table.write(index, outputs)
         keys = [name for name, how in self.table.columns.items() if how == "key"]
         return BlockResult(empty=not any(np.any(outputs[name]) for name in keys))
 
@@ -67,7 +65,7 @@ class Tabulate(Consumer):
         return Estimate(memory=self.memory * box.size)
 
     def check(self) -> None:
-        kvstore.check_writable(self.directory)
+        kvstore.check_writable(self.table.scope.url)
 
     def describe(self) -> dict[str, Any]:
         found = f"{self.find.__module__}.{self.find.__qualname__}"

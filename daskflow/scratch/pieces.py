@@ -28,7 +28,7 @@ from daskflow.scratch.label_count import join_labels, label_count, label_record
 from daskflow.scratch.records import Arrays, Reduce, at_once, numbered, required_records, write_record
 from daskflow.stores import kvstore
 from daskflow.stores.objects.shards import Sharding, murmurhash, object_sharding, shard_numbers
-from daskflow.volume.stage import BlockResult, Stage, Task
+from daskflow.volume.stage import BlockResult, Bound, Scope, Stage, Task
 
 Labels = npt.NDArray[np.uint64]
 Bounds = tuple[float, float, float, float, float, float]
@@ -67,14 +67,15 @@ def bucket_count(blocks: int) -> int:
 
 
 @dataclass(frozen=True)
-class Pieces:
+class Pieces(Bound):
     """What blocks write of labels, and the stages that gather it.
 
     Attributes:
         name: of the stages, with a number behind it.
-        source: name that tells these pieces from others of the job.
+        source: name that tells these pieces from others of the scope.
         blocks: how many there are; each writes.
         buckets: how many tasks the labels are shared out to; a power of two, see `bucket_count`.
+        scope: where all of it lies.
         sharding: keyword arguments of `object_sharding` when labels go to shards: then all labels of shard n are in
             bucket n mod `buckets`, in the order of shards. None spreads them by their hash.
         fan_in: lists that one task merges.
@@ -87,6 +88,7 @@ class Pieces:
     source: str
     blocks: int
     buckets: int
+    scope: Scope
     sharding: Mapping[str, Any] | None = None
     fan_in: int = _FAN_IN
 
@@ -101,7 +103,6 @@ class Pieces:
 
     def write(
         self,
-        directory: str,
         block: int,
         pieces: Mapping[int, bytes],
         bounds: Mapping[int, Sequence[float]] | None = None,
@@ -111,7 +112,6 @@ class Pieces:
         Every block must call this, also one that has none: a block without a list counts as lost.
 
         Args:
-            directory: URL; a task takes the one that it was bound to.
             block: its number.
             pieces: bytes by label.
             bounds: by label, xyz in nm.
@@ -129,15 +129,16 @@ class Pieces:
             "size": sizes,
             "bounds": corners.reshape(-1, 6),
         }
-        kvstore.write_bytes(self._place(directory, block), b"".join(pieces[label] for label in labels))
-        write_record(directory, self.record(0), block, rows)
+        kvstore.write_bytes(self._place(block), b"".join(pieces[label] for label in labels))
+        write_record(self.scope.url, self.record(0), block, rows)
         return {"fragments": len(labels), "fragment_bytes": int(sizes.sum())}
 
     @property
     def counting(self) -> Reduce:
         """The passes that count the labels."""
         groups = -(-self.blocks // self.fan_in)
-        return Reduce(f"count-{self.source}", f"{self.source}-labels", groups, join_labels, fan_in=self.fan_in)
+        name, source = f"count-{self.source}", f"{self.source}-labels"
+        return Reduce(name, source, groups, join_labels, self.scope, fan_in=self.fan_in)
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages, in order, to be put behind the one whose blocks write."""
@@ -148,42 +149,39 @@ class Pieces:
             stages.append(Stage(f"{self.name}-{level}", grid, _Gather(self, level), numbered=True))
         return tuple(stages)
 
-    def label_count(self, directory: str) -> int:
-        """Return how many labels have pieces: exactly up to 65,536, else within about a per cent.
+    @property
+    def label_count(self) -> int:
+        """How many labels have pieces, once the stages ran: exactly up to 65,536, else within about a per cent."""
+        return label_count(self.counting.result())
 
-        Args:
-            directory: URL of the scratch data, in which the stages ran.
-        """
-        return label_count(self.counting.result(directory))
-
-    def shards(self, directory: str) -> Sharding | None:
+    def shards(self) -> Sharding | None:
         """Return the ``sharding`` JSON for as many labels as there are, None when they do not go to shards."""
-        return None if self.sharding is None else object_sharding(self.label_count(directory), **self.sharding)
+        return None if self.sharding is None else object_sharding(self.label_count, **self.sharding)
 
-    def bucket_numbers(self, labels: Labels, directory: str) -> Labels:
+    def bucket_numbers(self, labels: Labels) -> Labels:
         """Return the bucket of each label, once labels are counted."""
-        return _order(labels, self.shards(directory)) & np.uint64(self.buckets - 1)
+        return _order(labels, self.shards()) & np.uint64(self.buckets - 1)
 
-    def labels_of(self, directory: str, bucket: int) -> Iterator[tuple[int, list[Fragment]]]:
+    def labels_of(self, bucket: int) -> Iterator[tuple[int, list[Fragment]]]:
         """Yield the labels of a bucket with their pieces, in the order of blocks; of shards one after another.
 
         Within a shard, and without shards, labels ascend.
         """
-        listed = self._listed(directory, bucket, None)
+        listed = self._listed(bucket, None)
         return ((label, [one for _, one in found]) for (_, label), found in listed)
 
-    def shards_of(self, directory: str, bucket: int) -> Iterator[tuple[int, list[tuple[int, list[Fragment]]]]]:
+    def shards_of(self, bucket: int) -> Iterator[tuple[int, list[tuple[int, list[Fragment]]]]]:
         """Yield the shards of a bucket: number, and labels (ascending) with their pieces."""
-        listed = self._listed(directory, bucket, self.shards(directory))
+        listed = self._listed(bucket, self.shards())
         labels = ((shard, label, [one for _, one in found]) for (shard, label), found in listed)
         for number, those in itertools.groupby(labels, key=lambda one: one[0]):
             yield number, [(label, found) for _, label, found in those]
 
     def _listed(
-        self, directory: str, bucket: int, sharding: Sharding | None
+        self, bucket: int, sharding: Sharding | None
     ) -> Iterator[tuple[tuple[int, int], Iterator[tuple[int, Fragment]]]]:
         """Yield shard (0 without sharding) and label of a bucket, and each of its pieces with the shard."""
-        (rows,) = required_records(directory, self.record(len(self.levels)), [bucket])
+        (rows,) = required_records(self.scope.url, self.record(len(self.levels)), [bucket])
         labels = rows["label"]
         shards = np.zeros(len(labels), np.uint64) if sharding is None else shard_numbers(labels, sharding)
         columns = [shards, *(rows[name] for name in ("label", "block", "start", "size", "bounds"))]
@@ -195,24 +193,24 @@ class Pieces:
         )
         return itertools.groupby(entries, key=lambda one: (one[0], one[1].label))
 
-    def read(self, directory: str, piece: Fragment) -> bytes:
+    def read(self, piece: Fragment) -> bytes:
         """Return the bytes of a piece, and read no others.
 
         Raises:
             MissingChunkError: the scratch data are gone.
         """
-        url = self._place(directory, piece.block)
+        url = self._place(piece.block)
         data = kvstore.read_range(url, piece.start, piece.start + piece.size)
         if data is None:
             raise MissingChunkError(f"scratch data at {url} are gone; delete the job's directory and run it again")
         return data
 
-    def read_all(self, directory: str, pieces: Iterable[Fragment]) -> list[bytes]:
+    def read_all(self, pieces: Iterable[Fragment]) -> list[bytes]:
         """Return the bytes of some pieces, several being read at once."""
-        return at_once(functools.partial(self.read, directory), pieces)
+        return at_once(self.read, pieces)
 
     def read_labels(
-        self, directory: str, labels: Iterable[tuple[int, list[Fragment]]], most: int
+        self, labels: Iterable[tuple[int, list[Fragment]]], most: int
     ) -> Iterator[tuple[int, list[Fragment], list[bytes]]]:
         """Yield labels, their pieces and the bytes of these, none for labels of more than `most` bytes.
 
@@ -223,18 +221,16 @@ class Pieces:
             size = sum(piece.size for piece in pieces)
             small = size <= min(_SMALL, most)
             if batch and (not small or count + len(pieces) > _TOGETHER):
-                yield from self._read_batch(directory, batch)
+                yield from self._read_batch(batch)
                 batch, count = [], 0
             if small:
                 batch.append((label, pieces))
                 count += len(pieces)
             else:
-                yield label, pieces, self.read_all(directory, pieces) if size <= most else []
-        yield from self._read_batch(directory, batch)
+                yield label, pieces, self.read_all(pieces) if size <= most else []
+        yield from self._read_batch(batch)
 
-    def _read_batch(
-        self, directory: str, batch: list[tuple[int, list[Fragment]]]
-    ) -> Iterator[tuple[int, list[Fragment], list[bytes]]]:
+    def _read_batch(self, batch: list[tuple[int, list[Fragment]]]) -> Iterator[tuple[int, list[Fragment], list[bytes]]]:
         ordered = sorted((one for _, pieces in batch for one in pieces), key=lambda one: (one.block, one.start))
         runs = list[list[Fragment]]()
         for piece in ordered:
@@ -245,7 +241,7 @@ class Pieces:
                 runs.append([piece])
         spans = [replace(run[0], size=run[-1].start + run[-1].size - run[0].start) for run in runs]
         found = dict[tuple[int, int], bytes]()
-        for run, data in zip(runs, self.read_all(directory, spans), strict=True):
+        for run, data in zip(runs, self.read_all(spans), strict=True):
             for one in run:
                 at = one.start - run[0].start
                 found[one.block, one.label] = data[at : at + one.size]
@@ -269,8 +265,8 @@ class Pieces:
         """Return the name of the lists of a level; 0 is that of the blocks."""
         return f"{self.source}-{level}"
 
-    def _place(self, directory: str, block: int) -> str:
-        return numbered(kvstore.join(directory, "pieces", self.source), block)
+    def _place(self, block: int) -> str:
+        return numbered(kvstore.join(self.scope.url, "pieces", self.source), block)
 
 
 def _order(labels: Labels, sharding: Sharding | None) -> Labels:
@@ -284,7 +280,6 @@ class _OverLists(Task):
 
     pieces: Pieces
     level: int = 0
-    directory: str = ""
 
     def describe(self) -> dict[str, Any]:
         pieces = self.pieces
@@ -298,13 +293,13 @@ class _ListLabels(_OverLists):
     """Record the labels of a group of blocks, to be counted."""
 
     def read(self, box: BoundingBox) -> list[Arrays]:
-        return required_records(self.directory, self.pieces.record(0), range(box.start[0], box.stop[0]))
+        return required_records(self.pieces.scope.url, self.pieces.record(0), range(box.start[0], box.stop[0]))
 
     def compute(self, box: BoundingBox, inputs: list[Arrays]) -> Arrays:  # noqa: ARG002
         return label_record(np.concatenate([rows["label"] for rows in inputs]))
 
     def write(self, box: BoundingBox, outputs: Arrays) -> BlockResult:
-        self.pieces.counting.write(self.directory, box.start[0] // self.pieces.fan_in, outputs)
+        self.pieces.counting.write(box.start[0] // self.pieces.fan_in, outputs)
         return BlockResult(empty=not any(array.any() for array in outputs.values()))
 
 
@@ -315,8 +310,8 @@ class _Gather(_OverLists):
     def read(self, box: BoundingBox) -> tuple[list[Arrays], Sharding | None]:
         _, splits, _ = self.pieces.levels[self.level - 1]
         numbers = [source * splits + box.start[1] for source in range(box.start[0], box.stop[0])]
-        lists = required_records(self.directory, self.pieces.record(self.level - 1), numbers)
-        return lists, self.pieces.shards(self.directory)
+        lists = required_records(self.pieces.scope.url, self.pieces.record(self.level - 1), numbers)
+        return lists, self.pieces.shards()
 
     def compute(self, box: BoundingBox, inputs: tuple[list[Arrays], Sharding | None]) -> list[Arrays]:
         pieces, (_, splits, lists) = self.pieces, self.pieces.levels[self.level - 1]
@@ -335,5 +330,5 @@ class _Gather(_OverLists):
         pieces, (_, splits, lists) = self.pieces, self.pieces.levels[self.level - 1]
         first = (box.start[0] // pieces.fan_in * splits + box.start[1]) * lists
         for number, rows in enumerate(outputs, first):
-            write_record(self.directory, pieces.record(self.level), number, rows)
+            write_record(pieces.scope.url, pieces.record(self.level), number, rows)
         return BlockResult()

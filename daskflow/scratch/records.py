@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from daskflow.errors import CorruptChunkError, MissingChunkError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.stores import kvstore
-from daskflow.volume.stage import BlockResult, Stage, Task
+from daskflow.volume.stage import BlockResult, Bound, Scope, Stage, Task
 
 Arrays = dict[str, NDArray[Any]]
 Combine = Callable[[list[Arrays]], Mapping[str, NDArray[Any]]]
@@ -36,8 +36,8 @@ def write_record(directory: str, stage: str, index: int, arrays: Mapping[str, ND
     """Store arrays as the record of a block, atomically, and return its bytes; the same arrays give the same bytes.
 
     Args:
-        directory: URL; a task takes the one that it was bound to.
-        stage: name that tells these records from others below the directory.
+        directory: URL, of a scope.
+        stage: name that tells these records from others of the scope.
         index: number of the block.
         arrays: of any shape and of a dtype that is no Python object.
     """
@@ -133,7 +133,7 @@ def numbered(url: str, index: int) -> str:
 
 
 @dataclass(frozen=True)
-class Reduce:
+class Reduce(Bound):
     r"""Stages that merge the records of another stage into one, 64 at a time, level by level.
 
         blocks  0 1 ... 63   64 ... 127   128 ...
@@ -147,6 +147,7 @@ class Reduce:
         source: stage name under which the records to be merged were written.
         count: how many blocks that stage has, each of which must leave a record.
         combine: merges records. Must be associative, as it also gets what it returned; a module's function.
+        scope: where all records lie.
         parameters: JSON values that `combine` depends on, for the job's fingerprint.
         fan_in: how many records are merged at once.
 
@@ -158,6 +159,7 @@ class Reduce:
     source: str
     count: int
     combine: Combine
+    scope: Scope
     parameters: Mapping[str, Any] = field(default_factory=dict)
     fan_in: int = 64
 
@@ -176,25 +178,24 @@ class Reduce:
         source, count = self.source, self.count
         for name in names:
             grid = BlockGrid(BoundingBox((0, 0, 0), (count, 1, 1)), (self.fan_in, 1, 1))
-            stages.append(
-                Stage(name, grid, _Merge(source, name, self.fan_in, self.combine, dict(self.parameters)), numbered=True)
-            )
+            merging = _Merge(source, name, self.fan_in, self.combine, dict(self.parameters), self.scope)
+            stages.append(Stage(name, grid, merging, numbered=True))
             source, count = name, len(grid)
         return tuple(stages)
 
-    def write(self, directory: str, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def write(self, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Store the record of a block, to be merged."""
-        write_record(directory, self.source, index, arrays)
+        write_record(self.scope.url, self.source, index, arrays)
 
-    def result(self, directory: str) -> Arrays:
-        """Return the merged record, after the stages ran in a job bound to `directory`.
+    def result(self) -> Arrays:
+        """Return the merged record, after the stages ran.
 
         Raises:
             ParameterError: they did not.
         """
-        record = read_record(directory, self.name, 0)
+        record = read_record(self.scope.url, self.name, 0)
         if record is None:
-            raise ParameterError(f"stage {self.name} has left no record in {directory}; run the job first")
+            raise ParameterError(f"stage {self.name} has left no record in {self.scope.url}; run the job first")
         return record
 
 
@@ -207,16 +208,16 @@ class _Merge(Task):
     fan_in: int
     combine: Combine
     parameters: dict[str, Any]
-    directory: str = ""
+    scope: Scope
 
     def read(self, box: BoundingBox) -> list[Arrays]:
-        return required_records(self.directory, self.source, range(box.start[0], box.stop[0]))
+        return required_records(self.scope.url, self.source, range(box.start[0], box.stop[0]))
 
     def compute(self, box: BoundingBox, inputs: list[Arrays]) -> Mapping[str, NDArray[Any]]:  # noqa: ARG002
         return self.combine(inputs)
 
     def write(self, box: BoundingBox, outputs: Mapping[str, NDArray[Any]]) -> BlockResult:
-        write_record(self.directory, self.target, box.start[0] // self.fan_in, outputs)
+        write_record(self.scope.url, self.target, box.start[0] // self.fan_in, outputs)
         return BlockResult()
 
     def describe(self) -> dict[str, Any]:

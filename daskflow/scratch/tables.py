@@ -24,7 +24,7 @@ import numpy.typing as npt
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.scratch.records import Arrays, Reduce, read_record, read_records, write_record
 from daskflow.scratch.runs import Keys, index_of, present, read_runs, write_run
-from daskflow.volume.stage import BlockResult, Stage, Task
+from daskflow.volume.stage import BlockResult, Bound, Scope, Stage, Task
 
 How = Literal["key", "sum", "min", "max", "first"]
 _COMBINE: dict[How, np.ufunc] = {"sum": np.add, "min": np.minimum, "max": np.maximum}
@@ -54,13 +54,14 @@ def merged(columns: Mapping[str, How], parts: Sequence[Mapping[str, npt.NDArray[
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Bound):
     """Columns of one or two keys, and of values of which those of equal keys become one.
 
     Attributes:
-        name: tells its records from others of the job.
+        name: tells its records from others of the scope.
         blocks: how many write rows.
         columns: their names, and what becomes of the values of equal keys. Keys are uint64.
+        scope: where all records lie.
         then: functions of the rows of a range once all are merged, and the tables or records that take the result.
         fan_in: how many pieces are merged at once.
     """
@@ -68,6 +69,7 @@ class Table:
     name: str
     blocks: int
     columns: Mapping[str, How]
+    scope: Scope
     then: tuple[tuple[Callable[[Arrays], Arrays], Table | Reduce], ...] = ()
     fan_in: int = 64
 
@@ -80,9 +82,9 @@ class Table:
         """
         return replace(self, then=(*self.then, (function, target)))
 
-    def write(self, directory: str, index: int, rows: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Store the rows of a block, each key once and sorted by key, in the scratch data at the URL `directory`."""
-        write_record(directory, self.record(0), index, rows)
+    def write(self, index: int, rows: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Store the rows of a block, each key once and sorted by key."""
+        write_record(self.scope.url, self.record(0), index, rows)
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the passes that merge what the blocks wrote, and then those of what takes the result; in order."""
@@ -114,41 +116,32 @@ class Table:
     def sampling(self) -> Reduce:
         """The passes that choose where ranges begin."""
         runs = index_of(self.record(1))
-        fan_in = min(self.fan_in, _SAMPLED)
-        return Reduce(f"choose-ranges-{self.name}", runs, self.levels[1][0], merge_samples, fan_in=fan_in)
+        name, fan_in = f"choose-ranges-{self.name}", min(self.fan_in, _SAMPLED)
+        return Reduce(name, runs, self.levels[1][0], merge_samples, self.scope, fan_in=fan_in)
 
     def record(self, level: int) -> str:
         """Return the name of the pass, and of the records, of a level of merging; 0 is that of the blocks."""
         return f"merge-{self.name}-{level}" if level else self.name
 
-    def table(self, directory: str, number: int) -> Arrays:
-        """Return the rows of a range, sorted by key.
+    def tables(self) -> Iterator[Arrays]:
+        """Yield the rows of every range once the passes ran, sorted by key; keys rise from range to range."""
+        return (_record(self.scope, self._merged, number) for number in range(self.ranges))
 
-        Args:
-            directory: URL of the job's scratch data, in which the passes ran.
-            number: of the range; keys rise from range to range.
-        """
-        return _record(directory, self._merged, number)
-
-    def tables(self, directory: str) -> Iterator[Arrays]:
-        """Yield the rows of every range."""
-        return (self.table(directory, number) for number in range(self.ranges))
-
-    def of(self, directory: str, keys: npt.ArrayLike) -> Arrays:
+    def of(self, keys: npt.ArrayLike) -> Arrays:
         """Return the values of some keys, in any order, 0 for one that does not occur; of tables with one key alone."""
         wanted = np.asarray(keys, np.uint64).reshape(-1)
-        numbers = np.searchsorted(self.splitters(directory)[:, 0], wanted, side="right")
+        numbers = np.searchsorted(self.splitters[:, 0], wanted, side="right")
         places = np.argsort(np.argsort(numbers, kind="stable"))
         asked = np.unique(numbers).tolist() or [0]
-        parts = [self._found(directory, number, wanted[numbers == number]) for number in asked]
+        parts = [self._found(number, wanted[numbers == number]) for number in asked]
         return {name: np.concatenate([part[name] for part in parts])[places] for name in parts[0]}
 
     @property
     def _merged(self) -> str:
         return self.record(len(self.levels) - 1)
 
-    def _found(self, directory: str, number: int, keys: Keys) -> Arrays:
-        rows = _kept(directory, self._merged, number)
+    def _found(self, number: int, keys: Keys) -> Arrays:
+        rows = _kept(self.scope, self._merged, number)
         (known,) = self._keys_of(rows)
         at = np.searchsorted(known, keys)
         there = at < len(known)
@@ -159,15 +152,16 @@ class Table:
             found[name][there] = rows[name][at[there]]
         return found
 
-    def splitters(self, directory: str) -> Keys:
+    @property
+    def splitters(self) -> Keys:
         """Return the first key of every range but the first, a row each."""
         if self.ranges == 1:
             return np.empty((0, len(_keys(self.columns))), np.uint64)
-        return _splitters(directory, self.sampling.name, self.ranges)
+        return _splitters(self.scope, self.sampling.name, self.ranges)
 
-    def between(self, directory: str, bucket: int, buckets: int) -> tuple[Keys | None, Keys | None]:
+    def between(self, bucket: int, buckets: int) -> tuple[Keys | None, Keys | None]:
         """Return where one of so many ranges of keys begins and where it ends; None for the first and the last."""
-        splitters, step = self.splitters(directory), self.ranges // buckets
+        splitters, step = self.splitters, self.ranges // buckets
         low = splitters[bucket * step - 1] if bucket else None
         return low, splitters[(bucket + 1) * step - 1] if bucket + 1 < buckets else None
 
@@ -182,12 +176,10 @@ class Merge(Task):
     Attributes:
         table: what is merged.
         level: pass of merging, from 1.
-        directory: URL of the scratch directory, once bound.
     """
 
     table: Table
     level: int
-    directory: str = ""
 
     @property
     def _last(self) -> bool:
@@ -195,16 +187,17 @@ class Merge(Task):
 
     def read(self, box: BoundingBox) -> list[Arrays]:
         table, source = self.table, self.table.record(self.level - 1)
+        directory = table.scope.url
         group, bucket = box.start[0], box.start[1]
         (below, wider), (_, buckets) = table.levels[self.level - 1 : self.level + 1]
         members = range(group * table.fan_in, min((group + 1) * table.fan_in, below))
         if self.level == 1:
-            records = read_records(self.directory, source, members)
-            return [present(record, self.directory, source) for record in records]
+            records = read_records(directory, source, members)
+            return [present(record, directory, source) for record in records]
         around = bucket // (buckets // wider)
         runs = [member * wider + around for member in members]
-        low, high = table.between(self.directory, bucket, buckets)
-        return read_runs(self.directory, source, runs, _keys(table.columns), low, high)
+        low, high = table.between(bucket, buckets)
+        return read_runs(directory, source, runs, _keys(table.columns), low, high)
 
     def compute(self, box: BoundingBox, inputs: list[Arrays]) -> Arrays:  # noqa: ARG002
         return merged(self.table.columns, inputs)
@@ -213,11 +206,11 @@ class Merge(Task):
         table, keys = self.table, _keys(self.table.columns)
         number = box.start[0] * table.levels[self.level][1] + box.start[1]
         if self._last:
-            write_record(self.directory, table.record(self.level), number, outputs)
+            write_record(table.scope.url, table.record(self.level), number, outputs)
             for function, target in table.then:
-                target.write(self.directory, number, function(outputs))
+                target.write(number, function(outputs))
         else:
-            write_run(self.directory, table.record(self.level), number, keys, outputs)
+            write_run(table.scope.url, table.record(self.level), number, keys, outputs)
         return BlockResult(empty=not len(outputs[keys[0]]))
 
     def describe(self) -> dict[str, Any]:
@@ -247,16 +240,16 @@ def _numbers(groups: int, buckets: int) -> BlockGrid:
     return BlockGrid(BoundingBox((0, 0, 0), (groups, buckets, 1)), (1, 1, 1))
 
 
-def _record(directory: str, stage: str, number: int) -> Arrays:
-    return present(read_record(directory, stage, number), directory, stage)
+def _record(scope: Scope, stage: str, number: int) -> Arrays:
+    return present(read_record(scope.url, stage, number), scope.url, stage)
 
 
 _kept = functools.lru_cache(maxsize=_CACHED)(_record)
 
 
 @functools.lru_cache(maxsize=8)
-def _splitters(directory: str, stage: str, ranges: int) -> Keys:
-    record = _record(directory, stage, 0)
+def _splitters(scope: Scope, stage: str, ranges: int) -> Keys:
+    record = _record(scope, stage, 0)
     total = np.cumsum(record["weights"])
     if not len(total):
         return np.zeros((ranges - 1, record["keys"].shape[1]), np.uint64)

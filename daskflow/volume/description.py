@@ -22,8 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.volume.option import Option
-
 _PACKAGES = {"site-packages", "dist-packages"}
 _SILENT = {
     "__annotations__",
@@ -35,6 +33,17 @@ _SILENT = {
     "__static_attributes__",
     "__weakref__",
 }
+
+
+class Option:
+    """What says itself what a result depends on, and may know before anything runs that it would fail."""
+
+    def describe(self) -> Any:
+        """Return what the result depends on, as JSON."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise what can be known to fail before a voxel is read."""
 
 
 def describe(value: Any) -> Any:

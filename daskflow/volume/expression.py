@@ -17,17 +17,17 @@ import numpy as np
 from daskflow.geometry import BoundingBox
 from daskflow.stores.counting import counting
 from daskflow.stores.memory import ArrayStore
+from daskflow.volume.description import Option
 from daskflow.volume.gathering import Gathered
 from daskflow.volume.node import Array, Calling, DaskSource, Held, Node, Source, Step, Stored, Waiting
-from daskflow.volume.option import Option
-from daskflow.volume.stage import Bound, Estimate, Stage, run_here
+from daskflow.volume.stage import Bound, Estimate, Scopes, Stage, run_here
 
 Boxes = dict[int, BoundingBox]
 Arrays = dict[int, Array]
 Fetched = tuple[Arrays, dict[str, int]]
 
 
-class Expression(Bound):
+class Expression(Bound, Option):
     """Some nodes to answer for together, and all that they are made of.
 
     Attributes:
@@ -55,20 +55,21 @@ class Expression(Bound):
                 found |= {id(stage): stage for stage in node.stages if id(stage) not in found}
         return tuple(found.values())
 
-    def bind(self, directory: str) -> Expression:
-        """Return the expression that reads what its stages left below the URL `directory`."""
+    def bind(self, scopes: Scopes) -> Expression:
+        """Return the expression that reads what its stages left."""
         fresh: dict[int, Node] = {}
         for index, node in enumerate(self.nodes):
             if isinstance(node, Waiting):
-                fresh[index] = node.bound(directory)
+                fresh[index] = node.bound(scopes)
             elif isinstance(node, Stored) and isinstance(node.store, ArrayStore):
-                fresh[index] = Stored(node.spec, node.store.with_scratch(directory))
+                fresh[index] = Stored(node.spec, node.store.with_scratch(scopes.url))
         return self._replaced(fresh)
 
     def resolved(self, directory: str) -> Expression:
-        """Return the expression after running, in this process, the stages it waits for."""
-        run_here(self.stages, directory)
-        return self.bind(directory)
+        """Return the expression after running, in this process, the stages it waits for, below the URL `directory`."""
+        scopes = Scopes(directory)
+        run_here(self.stages, scopes)
+        return self.bind(scopes)
 
     def needed(self, boxes: Sequence[BoundingBox | None], *, gathered: bool = False) -> Boxes:
         """Return the box that each node must answer for, by its place in `nodes`.

@@ -16,7 +16,7 @@ from daskflow.stores.base import Store
 from daskflow.volume.boundary import Boundaries, Depths, extend
 from daskflow.volume.description import describe, describe_function
 from daskflow.volume.fetching import fetch_here, held_by_workers
-from daskflow.volume.stage import Stage
+from daskflow.volume.stage import Bound, Scopes, Stage
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -133,16 +133,18 @@ class Waiting(Source):
     """The voxels of a store that some stages have yet to fill.
 
     Attributes:
-        store: gives the store once the URL of the scratch directory is known.
+        store: gives the store of what the stages left, given `left` once that knows where it lies.
+        left: what they leave.
         stages: what must run first, in order.
     """
 
-    store: Callable[[str], Store]
+    store: Callable[[Any], Store]
+    left: Bound
     stages: tuple[Stage, ...]
 
-    def bound(self, directory: str) -> Stored:
-        """Return the node that reads what the stages left below `directory`."""
-        return Stored(self.spec, self.store(directory))
+    def bound(self, scopes: Scopes) -> Stored:
+        """Return the node that reads what the stages left."""
+        return Stored(self.spec, self.store(self.left.bind(scopes)))
 
     def fetch(self, box: BoundingBox) -> Array:
         raise AssertionError(f"{box} asked of stages that have not run")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.stores import kvstore
+from daskflow.volume.description import Option, describe
 from daskflow.volume.output import Output
 
 
@@ -49,28 +53,83 @@ Own = Callable[[str, int], bool]  # whether an earlier run of a job wrote a leve
 class Bound:
     """A frozen dataclass that may hold scratch data, and learns where they lie when a job is run."""
 
-    def bind(self, directory: str) -> Self:
-        """Return the same with its scratch data placed below the URL `directory`.
-
-        Fields that are bound themselves, alone or in tuples, are bound; one that is named `directory` is the URL.
-        """
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return dataclasses.replace(  # type: ignore[type-var]
-            self,
-            **{
-                field.name: directory if field.name == "directory" else _bound(getattr(self, field.name), directory)
-                for field in fields
-                if field.init
-            },
-        )
+    def bind(self, scopes: Scopes) -> Self:
+        """Return the same with its scopes, and those of what it holds, placed."""
+        held = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        fresh = {name: _bound(value, scopes) for name, value in held.items() if isinstance(value, Bound | tuple)}
+        return dataclasses.replace(self, **fresh) if fresh else self  # type: ignore[type-var]
 
 
-def _bound(value: Any, directory: str) -> Any:
+def _bound(value: Any, scopes: Scopes) -> Any:
     if isinstance(value, Bound):
-        return value.bind(directory)
-    if isinstance(value, tuple) and any(isinstance(one, Bound) for one in value):
-        return tuple(_bound(one, directory) for one in value)
-    return value
+        return value.bind(scopes)
+    return tuple(_bound(one, scopes) for one in value) if type(value) is tuple else value
+
+
+@dataclass(frozen=True, eq=False)
+class Scope(Bound, Option):
+    """One use of an operator in a job: its scratch data lie apart from those of others.
+
+    Two of one name are the same use if they have the same basis.
+
+    Attributes:
+        name: a plain word; in a job, later scopes of the same name have a number behind it.
+        basis: expressions and values, all that the scratch data depend on; described only when a job is put together.
+        url: where the scratch data lie, once placed.
+        run: tells runs apart, once placed: another run may leave other data there.
+    """
+
+    name: str
+    basis: Any = None
+    url: str = ""
+    run: str = ""
+
+    def bind(self, scopes: Scopes) -> Scope:
+        return self if self.url else scopes.place(self)
+
+    def describe(self) -> list[Any]:
+        return [self.name, self._basis]
+
+    @functools.cached_property
+    def _basis(self) -> Any:
+        return describe(self.basis)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other or not isinstance(other, Scope):
+            return self is other
+        places = [(one.name, one.url, one.run) for one in (self, other)]
+        return places[0] == places[1] and self._basis == other._basis
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.url, self.run))
+
+
+class Scopes:
+    """Where the scratch data of one run of a job lie: those of each scope in a directory of its own, named after it.
+
+    What a job binds comes in the order of its stages, so that scopes have the same names in every run.
+
+    Args:
+        url: of the directory that holds them all, in that of the job.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.met: list[Scope] = []
+        self._run = uuid.uuid4().hex
+
+    @property
+    def job(self) -> str:
+        """The URL of the job's directory."""
+        return self.url.rstrip("/").rpartition("/")[0]
+
+    def place(self, scope: Scope) -> Scope:
+        """Return a scope that knows where its data lie."""
+        if scope not in self.met:
+            self.met.append(scope)
+        number = 1 + [one for one in self.met if one.name == scope.name].index(scope)
+        name = scope.name if number == 1 else f"{scope.name}-{number}"
+        return Scope(name, url=kvstore.join(self.url, name), run=self._run)
 
 
 class Storing(Bound):
@@ -162,10 +221,10 @@ def in_order(stages: Sequence[Stage], *, after: Sequence[Stage] = ()) -> tuple[S
     return tuple(found)
 
 
-def run_here(stages: Sequence[Stage], directory: str) -> None:
-    """Run stages in this process, block after block, with scratch data below the URL `directory`."""
+def run_here(stages: Sequence[Stage], scopes: Scopes) -> None:
+    """Run stages in this process, block after block."""
     for stage in stages:
-        task = stage.task.bind(directory)
+        task = stage.task.bind(scopes)
         task.check()
         for box in stage.grid:
             task.write(box, task.compute(box, task.read(box)))

@@ -20,7 +20,7 @@ from daskflow.volume.boundary import BoundaryLike, DepthLike
 from daskflow.volume.expression import Expression
 from daskflow.volume.mapping import SAME, Same, map_boxes, map_overlap
 from daskflow.volume.node import Array, Crop, DaskSource, Generated, Memory, Node, Stored, Waiting
-from daskflow.volume.stage import Stage
+from daskflow.volume.stage import Bound, Stage
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -85,17 +85,19 @@ class Volume:
     def waiting(
         cls,
         spec: VolumeSpec,
-        store: Callable[[str], Store],
+        store: Callable[[Any], Store],
+        left: Bound,
         stages: Sequence[Stage],
     ) -> Volume:
         """Return the volume that some stages leave in scratch data.
 
         Args:
             spec: what the volume will be.
-            store: gives its store, once the URL of the scratch directory is known; picklable.
+            store: gives its store, given `left` once that knows where it lies; picklable.
+            left: what the stages leave.
             stages: what must run first, in order: those of the volumes it is made from, then its own.
         """
-        return cls(Waiting(spec, store, tuple(stages)))
+        return cls(Waiting(spec, store, left, tuple(stages)))
 
     @property
     def spec(self) -> VolumeSpec:

@@ -12,7 +12,7 @@ from typing import Any
 
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job
-from daskflow.volume.stage import BlockResult, Estimate, Stage, Task
+from daskflow.volume.stage import BlockResult, Estimate, Scopes, Stage, Task
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class WriteFiles(Task):
     def describe(self) -> dict[str, Any]:
         return {"folder": str(self.folder), "value": self.value}
 
-    def bind(self, directory: str) -> WriteFiles:
-        return replace(self, scratch=directory)
+    def bind(self, scopes: Scopes) -> WriteFiles:
+        return replace(self, scratch=scopes.url)
 
     def verify(self, box: BoundingBox) -> None:
         if (self.folder / f"{box}.out").read_bytes() != f"{self.value} {box}".encode():

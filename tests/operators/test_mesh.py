@@ -351,8 +351,8 @@ def test_pieces_that_get_lost_fail_the_job(layer, monkeypatch):
 
     shards_of = Pieces.shards_of
 
-    def lossy(self, directory, bucket):
-        for number, labels in shards_of(self, directory, bucket):
+    def lossy(self, bucket):
+        for number, labels in shards_of(self, bucket):
             yield number, labels[1:]
 
     monkeypatch.setattr(Pieces, "shards_of", lossy)

@@ -14,6 +14,7 @@ from daskflow.scratch import Reduce, read_record, write_record
 from daskflow.scratch.records import record_url
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Stage, Task
+from daskflow.volume.stage import Scope, Scopes
 
 arrays = st.dictionaries(
     st.text("abc_", min_size=1, max_size=4),
@@ -74,15 +75,15 @@ def test_tree_merges_every_record_once_in_order(count, fan_in):
     kvstore.delete_tree(url)
     for index in range(count):
         write_record(url, "source", index, {"sum": np.array([index]), "blocks": np.array([index])})
-    reduce = Reduce("total", "source", count, add_up, fan_in=fan_in)
+    reduce = Reduce("total", "source", count, add_up, Scope("sums", url=url), fan_in=fan_in)
     with pytest.raises(ParameterError, match="has left no record"):
-        reduce.result(url)
+        reduce.result()
     for stage in reduce.stages():
-        task = stage.task.bind(url)
+        task = stage.task.bind(Scopes(url))
         assert max(stage.grid.block) == fan_in
         for box in [*stage.grid, stage.grid[0]]:  # the first one twice: blocks are idempotent
             task.write(box, task.compute(box, task.read(box)))
-    total = reduce.result(url)
+    total = reduce.result()
     assert total["sum"].tolist() == [sum(range(count))]
     assert total["blocks"].tolist() == list(range(count))
 
@@ -91,22 +92,22 @@ def test_a_lost_record_is_not_passed_over():
     url = "memory://records/lost"
     for index in (0, 2):
         write_record(url, "source", index, {"sum": np.array([index]), "blocks": np.array([index])})
-    (stage,) = Reduce("total", "source", 3, add_up).stages()
+    (stage,) = Reduce("total", "source", 3, add_up, Scope("sums", url=url)).stages()
     with pytest.raises(MissingChunkError, match="source/0/1 are gone"):
-        stage.task.bind(url).read(stage.grid[0])
+        stage.task.bind(Scopes(url)).read(stage.grid[0])
 
 
 @dataclass(frozen=True)
 class WriteNumbers(Task):
     """Leave the number of each block as its record."""
 
-    directory: str = ""
+    scope: Scope
 
     def compute(self, box, inputs):
         return {"sum": np.array(box.start[0]), "blocks": np.array([box.start[0]])}
 
     def write(self, box, outputs):
-        write_record(self.directory, "source", box.start[0], outputs)
+        write_record(self.scope.url, "source", box.start[0], outputs)
         return BlockResult()
 
     def describe(self):
@@ -115,13 +116,14 @@ class WriteNumbers(Task):
 
 def test_tree_runs_as_a_job(tmp_path):
     totals = []
-    reduce = Reduce("total", "source", 70, add_up)
-    numbers = Stage("numbers", BlockGrid(BoundingBox((0, 0, 0), (70, 1, 1)), (1, 1, 1)), WriteNumbers())
+    scope = Scope("sums")
+    reduce = Reduce("total", "source", 70, add_up, scope)
+    numbers = Stage("numbers", BlockGrid(BoundingBox((0, 0, 0), (70, 1, 1)), (1, 1, 1)), WriteNumbers(scope))
     job = Job(
         (numbers, *reduce.stages()),
         str(tmp_path / "job.daskflow"),
         name="total",
-        finish=(lambda report, directory: totals.append(reduce.result(f"{directory}/scratch")["sum"]),),
+        finish=(lambda report, directory: totals.append(reduce.bind(Scopes(f"{directory}/scratch")).result()["sum"]),),
     )
     assert [stage.name for stage in job.stages] == ["numbers", "total-1", "total"]
     assert job.run(Threads(1), progress=False).ok
@@ -131,11 +133,11 @@ def test_tree_runs_as_a_job(tmp_path):
 @pytest.mark.parametrize(("count", "fan_in"), [(0, 64), (3, 1)])
 def test_nothing_to_merge_is_refused(count, fan_in):
     with pytest.raises(ParameterError, match="cannot merge"):
-        Reduce("total", "source", count, add_up, fan_in=fan_in)
+        Reduce("total", "source", count, add_up, Scope("sums"), fan_in=fan_in)
 
 
 def test_description_names_the_function_and_its_parameters():
-    (stage,) = Reduce("total", "source", 3, add_up, {"at": 2}).stages()
+    (stage,) = Reduce("total", "source", 3, add_up, Scope("sums"), {"at": 2}).stages()
     described = stage.task.describe()
     assert described["by"].endswith("add_up")
     assert described["parameters"] == {"at": 2}

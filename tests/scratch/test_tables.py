@@ -6,10 +6,14 @@ from hypothesis import strategies as st
 from daskflow.errors import JobError
 from daskflow.scratch import Table
 from daskflow.scratch.tables import merged
-from daskflow.volume.stage import run_here
+from daskflow.volume.stage import Scope, Scopes, run_here
 
 COLUMNS = {"a": "key", "b": "key", "n": "sum", "low": "min", "high": "max", "seen": "first"}
 KEYS = np.array([0, 1, 7, 2**40, 2**63 + 5, 2**64 - 1], np.uint64)
+
+
+def scope_at(path):
+    return Scope("some", url=str(path))
 
 
 def rows(seed, count):
@@ -46,13 +50,13 @@ def entries(table):
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=20), st.integers(2, 5), st.integers(0, 99))
 def test_any_tree_merges_as_one_pass_over_all_rows_does(tmp_path_factory, counts, fan_in, seed):
     directory = str(tmp_path_factory.mktemp("scratch"))
-    table = Table("pairs", len(counts), COLUMNS, fan_in=fan_in)
+    table = Table("pairs", len(counts), COLUMNS, Scope("pairs", url=directory), fan_in=fan_in)
     parts = [merged(COLUMNS, [rows(seed + index, count)]) for index, count in enumerate(counts)]
     for index, part in enumerate(parts):
-        table.write(directory, index, part)
-    run_here(table.stages(), directory)
+        table.write(index, part)
+    run_here(table.stages(), Scopes(directory))
 
-    found = list(table.tables(directory))
+    found = list(table.tables())
 
     assert len(found) == table.ranges
     joined = {name: np.concatenate([one[name] for one in found]) for name in COLUMNS}
@@ -61,48 +65,46 @@ def test_any_tree_merges_as_one_pass_over_all_rows_does(tmp_path_factory, counts
 
 
 def test_one_key_with_very_many_partners_is_cut_into_ranges_too(tmp_path):
-    table = Table("pairs", 64, {"a": "key", "b": "key", "n": "sum"}, fan_in=4)
+    table = Table("pairs", 64, {"a": "key", "b": "key", "n": "sum"}, scope_at(tmp_path), fan_in=4)
     for index in range(64):
         partners = np.arange(index, 64_00, 64, np.uint64)
-        table.write(
-            str(tmp_path), index, {"a": partners * np.uint64(0), "b": partners, "n": np.ones(len(partners), int)}
-        )
-    run_here(table.stages(), str(tmp_path))
+        table.write(index, {"a": partners * np.uint64(0), "b": partners, "n": np.ones(len(partners), int)})
+    run_here(table.stages(), Scopes(str(tmp_path)))
 
-    sizes = [len(one["a"]) for one in table.tables(str(tmp_path))]
+    sizes = [len(one["a"]) for one in table.tables()]
 
     assert sum(sizes) == 6400
     assert max(sizes) <= 2 * 6400 / table.ranges
 
 
 def test_values_are_found_by_key_in_any_order(tmp_path):
-    table = Table("one", 9, {"key": "key", "where": "min"}, fan_in=2)
+    table = Table("one", 9, {"key": "key", "where": "min"}, scope_at(tmp_path), fan_in=2)
     for index in range(9):
         keys = np.arange(index, 90, 9, np.uint64)
-        table.write(str(tmp_path), index, {"key": keys, "where": np.stack([keys, keys + np.uint64(1)], axis=1)})
-    run_here(table.stages(), str(tmp_path))
+        table.write(index, {"key": keys, "where": np.stack([keys, keys + np.uint64(1)], axis=1)})
+    run_here(table.stages(), Scopes(str(tmp_path)))
 
-    assert table.of(str(tmp_path), [80, 3, 2**63, 3])["where"].tolist() == [[80, 81], [3, 4], [0, 0], [3, 4]]
-    assert table.of(str(tmp_path), [])["where"].shape == (0, 2)
+    assert table.of([80, 3, 2**63, 3])["where"].tolist() == [[80, 81], [3, 4], [0, 0], [3, 4]]
+    assert table.of([])["where"].shape == (0, 2)
 
 
 def test_a_lost_block_is_noticed(tmp_path):
-    table = Table("one", 2, {"key": "key"})
-    table.write(str(tmp_path), 0, {"key": np.arange(3, dtype=np.uint64)})
+    table = Table("one", 2, {"key": "key"}, scope_at(tmp_path))
+    table.write(0, {"key": np.arange(3, dtype=np.uint64)})
 
     with pytest.raises(JobError, match="records of one in"):
-        run_here(table.stages(), str(tmp_path))
+        run_here(table.stages(), Scopes(str(tmp_path)))
 
 
 def test_results_of_ranges_become_another_table(tmp_path):
-    first = Table("one", 9, {"key": "key", "n": "sum"}, fan_in=2)
-    second = Table("two", first.ranges, {"key": "key", "n": "sum"}, fan_in=2)
+    first = Table("one", 9, {"key": "key", "n": "sum"}, scope_at(tmp_path), fan_in=2)
+    second = Table("two", first.ranges, {"key": "key", "n": "sum"}, scope_at(tmp_path), fan_in=2)
     first = first.into(halved, second)
     for index in range(9):
-        first.write(str(tmp_path), index, {"key": np.arange(100, dtype=np.uint64), "n": np.ones(100, int)})
-    run_here(first.stages(), str(tmp_path))
+        first.write(index, {"key": np.arange(100, dtype=np.uint64), "n": np.ones(100, int)})
+    run_here(first.stages(), Scopes(str(tmp_path)))
 
-    assert second.of(str(tmp_path), [0, 49, 50])["n"].tolist() == [18, 18, 0]
+    assert second.of([0, 49, 50])["n"].tolist() == [18, 18, 0]
 
 
 def halved(one):

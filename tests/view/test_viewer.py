@@ -284,10 +284,10 @@ def test_stages_of_a_volume_run_once_before_it_is_shown():
 
     stage = Stage("labelling", BlockGrid(spec.box, spec.box.shape), Labelling())
 
-    def filled(directory):
+    def filled(task):
         return ArrayStore(np.full(spec.shape, 7, np.uint8), spec)
 
-    waiting = Volume.waiting(spec, filled, stages=(stage,))
+    waiting = Volume.waiting(spec, filled, stage.task, (stage,))
     with neuroglancer({"image": small(), "labels": waiting}) as viewer:
         base = source(viewer, 1).removeprefix("precomputed://")
         for _ in range(3):

@@ -50,8 +50,8 @@ def test_stages_that_run_again_leave_what_the_first_ones_left(labelled, temporar
 
 
 def test_stages_that_fail_leave_nothing(labelled, temporary, monkeypatch):
-    def fail(stages, directory):
-        (Path(directory) / "half").write_bytes(b"done")
+    def fail(stages, scopes):
+        (Path(scopes.url) / "half").write_bytes(b"done")
         raise RuntimeError("the disk is full")
 
     monkeypatch.setattr(expression, "run_here", fail)

@@ -63,22 +63,21 @@ def object_labels(labels: Sequence[int]) -> tuple[int, ...]:
 
 
 def report_absent(
-    report: Report, pieces: Pieces, scratch: str, *, labels: Sequence[int] | None, exclude: Sequence[int], kind: str
+    report: Report, pieces: Pieces, *, labels: Sequence[int] | None, exclude: Sequence[int], kind: str
 ) -> None:
     """Warn, also in the report, of labels that were asked for and have no object: at most ten by name.
 
     Args:
         report: gets them.
         pieces: has the labels that have pieces of an object.
-        scratch: URL of the job's scratch directory.
         labels: what was asked for; None for all there are.
         exclude: and what was left out of it.
         kind: meshes or skeletons.
     """
     wanted = set(labels or ()) - set(exclude)
-    if not wanted or pieces.label_count(scratch) == len(wanted) < 2**16:  # up to which they are counted exactly
+    if not wanted or pieces.label_count == len(wanted) < 2**16:  # up to which they are counted exactly
         return
-    absent = sorted(wanted.difference(*(dict(pieces.labels_of(scratch, n)) for n in range(pieces.buckets))))
+    absent = sorted(wanted.difference(*(dict(pieces.labels_of(n)) for n in range(pieces.buckets))))
     if absent:
         more = [f"and {len(absent) - _NAMED:,} more"] if len(absent) > _NAMED else []
         named = [*map(str, absent[:_NAMED]), *more]
@@ -107,12 +106,12 @@ def check_joined(counts: dict[str, int], directory: str, *, kind: str, made: str
         )
 
 
-def check_own_directory(url: str, scratch: str, *, kind: str, option: str) -> None:
-    """Raise unless a directory of objects can be written, and is new or of the job whose scratch data are given.
+def check_own_directory(url: str, job: str, *, kind: str, option: str) -> None:
+    """Raise unless a directory of objects can be written, and is new or of a job.
 
     Args:
         url: the directory.
-        scratch: URL of the job's scratch directory.
+        job: URL of the job's directory.
         kind: meshes or skeletons.
         option: of ``daskflow remove`` for them.
 
@@ -120,7 +119,6 @@ def check_own_directory(url: str, scratch: str, *, kind: str, option: str) -> No
         MetadataMismatchError: there are objects of another job.
         StoreAccessError: the location refuses.
     """
-    job = scratch.rstrip("/").rpartition("/")[0]
     if kvstore.exists(f"{url}/info") and not kvstore.exists(f"{job}/job.json"):
         raise MetadataMismatchError(
             f"{kvstore.redact(url)} holds {kind} that this job has not made; daskflow remove LAYER {option} removes"

@@ -27,6 +27,7 @@ from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.stores.objects.surface_files import SurfaceFormat, encode_surface
 from daskflow.volume import BlockResult, Stage, Task
 from daskflow.volume.output import Output
+from daskflow.volume.stage import Scopes
 
 Kind = Literal["mesh", "skeleton"]
 Found = tuple[int, Mesh | Skeleton | None]
@@ -92,7 +93,7 @@ class WriteFiles(Task):
         where = {"layer": self.layer, "output": self.output, "format": self.format, "lod": self.lod}
         return {"download": self.kind, **where, "labels": token(self.labels)}
 
-    def bind(self, directory: str) -> WriteFiles:  # noqa: ARG002
+    def bind(self, scopes: Scopes) -> WriteFiles:  # noqa: ARG002
         return replace(self, run=uuid.uuid4().hex)
 
 

@@ -23,6 +23,7 @@ from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Flag, Stage, Task, Volume, operator
 from daskflow.volume.node import Array
 from daskflow.volume.output import Output
+from daskflow.volume.stage import Scopes
 
 _STATE = "layer.json"
 
@@ -147,8 +148,8 @@ class FillBox(Task):
             "value": self.value,
         }
 
-    def bind(self, directory: str) -> FillBox:
-        return dataclasses.replace(self, job=directory.rstrip("/").rpartition("/")[0])
+    def bind(self, scopes: Scopes) -> FillBox:
+        return dataclasses.replace(self, job=scopes.job)
 
 
 @dataclass(frozen=True)

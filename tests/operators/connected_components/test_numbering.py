@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from daskflow.operators.segmentation.connected_components import numbering as module
 from daskflow.operators.segmentation.connected_components.numbering import Numbering
-from daskflow.volume.stage import run_here
+from daskflow.volume.stage import Scope, Scopes, run_here
 
 
 @settings(max_examples=25, deadline=None)
@@ -18,12 +18,12 @@ def test_components_are_numbered_by_their_first_voxel_whatever_box_they_are_in(b
     expected = np.argsort(np.argsort(firsts)) + 1
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patched:
         patched.setattr(module, "_FAN_IN", fan_in)
-        numbering = Numbering("some", boxes, directory)
+        numbering = Numbering(boxes, Scope("some", url=directory))
         mine = [np.flatnonzero(owners == box) for box in range(boxes)]
         mine = [one[np.argsort(firsts[one])] for one in mine]
         for box, one in enumerate(mine):
             numbering.write(box, firsts[one])
-        run_here(numbering.stages(), directory)
+        run_here(numbering.stages(), Scopes(directory))
 
         for box, one in enumerate(mine):
             assert numbering.numbers(box, len(one)).tolist() == expected[one].tolist()
@@ -31,4 +31,4 @@ def test_components_are_numbered_by_their_first_voxel_whatever_box_they_are_in(b
 
 
 def test_one_box_needs_no_stage():
-    assert Numbering("some", 1, "memory://nowhere").stages() == ()
+    assert Numbering(1, Scope("some")).stages() == ()

@@ -14,7 +14,7 @@ from daskflow.operators.segmentation.connected_components.scratch import Labelli
 from daskflow.operators.segmentation.connected_components.stages import labelling_stages
 from daskflow.operators.segmentation.connected_components.store import LabelledStore
 from daskflow.volume import Volume
-from daskflow.volume.stage import run_here
+from daskflow.volume.stage import Scope, Scopes, run_here
 
 
 @pytest.fixture
@@ -23,9 +23,9 @@ def labelled(tmp_path):
     voxels = np.random.default_rng(0).integers(0, 2, (8, 8, 8)).astype(np.uint8)
     voxels[:4, :4, :4] = 0
     volume = connected_components(Volume.from_array(voxels).with_block(4))
-    run_here(volume.expression.stages, str(tmp_path))
-    (scratch,) = (tmp_path / "records").iterdir()
-    return voxels, volume.expression.bind(str(tmp_path)), scratch
+    scopes = Scopes(str(tmp_path))
+    run_here(volume.expression.stages, scopes)
+    return voxels, volume.expression.bind(scopes), tmp_path / "components" / "records" / "components"
 
 
 def test_what_the_stages_left_is_read_again_and_again(labelled):
@@ -76,11 +76,10 @@ def test_other_voxels_labelled_at_the_same_place_get_their_own_numbers(tmp_path)
     for voxels in (few, many):
         shutil.rmtree(tmp_path / "scratch", ignore_errors=True)
         volume = Volume.from_array(voxels.astype(np.uint8))
-        labelling = Labelling(BlockGrid(volume.box, (4, 4, 4)), 6, "same")
-        run_here(
-            labelling_stages(labelling, volume.expression, Foreground(), np.dtype(np.uint32)), str(tmp_path / "scratch")
-        )
-        store = LabelledStore(str(tmp_path / "scratch"), labelling, volume.spec.replace(dtype=np.dtype(np.uint32)))
+        labelling = Labelling(BlockGrid(volume.box, (4, 4, 4)), 6, Scope("same"))
+        scopes = Scopes(str(tmp_path / "scratch"))
+        run_here(labelling_stages(labelling, volume.expression, Foreground(), np.dtype(np.uint32)), scopes)
+        store = LabelledStore(labelling.bind(scopes), volume.spec.replace(dtype=np.dtype(np.uint32)))
 
         assert np.array_equal(
             store.read(volume.box), cc3d.connected_components(voxels.astype(np.uint8), connectivity=6)
@@ -105,8 +104,7 @@ def test_only_the_numbers_of_a_few_groups_are_held(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_KEPT", 2)
     voxels = np.random.default_rng(2).integers(0, 2, (4, 4, 40)).astype(np.uint8)
     volume = connected_components(Volume.from_array(voxels).with_block(2))
-    run_here(volume.expression.stages, str(tmp_path))
-    (output,) = volume.expression.bind(str(tmp_path)).outputs
+    (output,) = volume.expression.resolved(str(tmp_path)).outputs
 
     assert np.array_equal(output.store.read(volume.box), cc3d.connected_components(voxels, connectivity=6))
     assert len(output.store._numbers) == 2

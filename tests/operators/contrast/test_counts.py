@@ -12,7 +12,7 @@ from daskflow.operators.image.contrast.patches import Sampling
 from daskflow.operators.image.contrast_levels import contrast_levels
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume import Volume
-from daskflow.volume.stage import run_here
+from daskflow.volume.stage import Scopes, run_here
 
 OFFSET = (-2, 3, 5)
 
@@ -35,8 +35,9 @@ class Watched(ArrayStore):
 def counted(volume, block, coverage, directory):
     sampling = Sampling(volume.box, coverage, 3, patch=(5, 6))
     levels, stages = counted_levels(volume.with_block(block), sampling)
-    run_here(stages, str(directory))
-    return levels.bind(str(directory)).read(volume.box), sampling
+    scopes = Scopes(str(directory))
+    run_here(stages, scopes)
+    return levels.bind(scopes).read(volume.box), sampling
 
 
 @settings(max_examples=40)
@@ -71,7 +72,7 @@ def test_block_without_a_sample_reads_nothing(tmp_path):
     volume = Volume.from_array(np.ones((1, 10, 12), np.uint8))
     grid, sampling = BlockGrid(volume.box, (1, 5, 6)), Sampling(volume.box, 0.25, 0, patch=(5, 6))
     levels, _ = counted_levels(volume, sampling)
-    task = EvaluateVolumes.into(volume.expression, CountLevels(levels, grid, sampling)).bind(str(tmp_path))
+    task = EvaluateVolumes.into(volume.expression, CountLevels(levels, grid, sampling)).bind(Scopes(str(tmp_path)))
     read = [bool(task.read(box)[0]) for box in grid]
     assert read.count(True) == 1
     assert [task.estimate(box).bytes_read for box in grid] == [30 * found for found in read]
@@ -81,7 +82,7 @@ def test_lost_records_are_named(tmp_path):
     volume = Volume.from_array(np.ones((1, 10, 12), np.uint8))
     levels, _ = counted_levels(volume, Sampling(volume.box, 1, 0))
     with pytest.raises(JobError, match="missing; delete the job's directory"):
-        levels.bind(str(tmp_path)).read(volume.box)
+        levels.bind(Scopes(str(tmp_path))).read(volume.box)
 
 
 def test_deep_blocks_of_sixteen_bits_are_counted_in_shallower_ones(tmp_path):

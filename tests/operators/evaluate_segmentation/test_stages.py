@@ -6,7 +6,7 @@ from daskflow.errors import ParameterError
 from daskflow.operators.segmentation.evaluate_segmentation import evaluate_segmentation
 from daskflow.stores.counting import count
 from daskflow.volume import Volume
-from daskflow.volume.option import Option
+from daskflow.volume.description import Option
 
 VOLUME = Volume.from_array(np.ones((4, 4, 4), np.uint8)).with_block(2)
 

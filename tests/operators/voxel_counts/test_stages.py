@@ -10,7 +10,7 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.fingerprint import describe_stages
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
 from daskflow.volume import Volume
-from daskflow.volume.stage import run_here
+from daskflow.volume.stage import Scope, Scopes, run_here
 
 NAMES = np.array([0, 1, 5, 77, 1000, 2**40, 2**40 + 1, 2**63 + 5, 2**64 - 1], np.uint64)
 
@@ -18,7 +18,7 @@ NAMES = np.array([0, 1, 5, 77, 1000, 2**40, 2**40 + 1, 2**63 + 5, 2**64 - 1], np
 def counting(voxels, block, fan_in=64):
     """Return a counting and its stages."""
     volume = Volume.from_array(voxels, voxel_offset=(-3, 5, 0)).with_block(block)
-    one = LabelCounts(volume.grid, "key", fan_in)
+    one = LabelCounts(volume.grid, Scope("counts"), fan_in)
     return one, one.stages(volume.expression)
 
 
@@ -31,28 +31,30 @@ def labels(shape, seed, names=NAMES):
 def test_any_blocks_and_any_tree_give_what_numpy_counts(tmp_path_factory, shape, block, fan_in, seed):
     voxels, directory = labels(shape, seed), str(tmp_path_factory.mktemp("scratch"))
     one, stages = counting(voxels, block, fan_in)
-    run_here(stages, directory)
+    scopes = Scopes(directory)
+    run_here(stages, scopes)
+    one = one.bind(scopes)
 
-    tables = list(one.table.tables(directory))
+    tables = list(one.table.tables())
 
     expected, times = np.unique(voxels, return_counts=True)
     assert np.array_equal(np.concatenate([table["labels"] for table in tables]), expected)
     assert np.array_equal(np.concatenate([table["counts"] for table in tables]), times)
-    known = one.summary(directory)
+    known = one.summary()
     assert known["voxels"] == voxels.size
     assert known["labels"] == np.count_nonzero(expected)
     assert known["background"] == np.count_nonzero(voxels == 0)
     asked = np.concatenate((expected[::-1], np.array([3, 2**62], np.uint64)))
-    assert np.array_equal(one.of(directory, asked), np.concatenate((times[::-1], [0, 0])))
+    assert np.array_equal(one.of(asked), np.concatenate((times[::-1], [0, 0])))
 
 
 def test_no_task_holds_much_more_than_the_tables_of_a_few_blocks(tmp_path):
     voxels = np.random.default_rng(1).permutation(16**3).astype(np.uint64).reshape(16, 16, 16)
     one, stages = counting(voxels, (2, 2, 2), fan_in=4)
-    held = []
+    held, scopes = [], Scopes(str(tmp_path))
 
     for stage in stages:
-        task = stage.task.bind(str(tmp_path))
+        task = stage.task.bind(scopes)
         for box in stage.grid:
             inputs = task.read(box)
             if stage.name.startswith("merge-counts"):
@@ -61,13 +63,13 @@ def test_no_task_holds_much_more_than_the_tables_of_a_few_blocks(tmp_path):
 
     assert one.table.ranges == 8**3 // 4
     assert max(held) <= 3 * 4 * 8
-    assert sum(len(table["labels"]) for table in one.table.tables(str(tmp_path))) == voxels.size
+    assert sum(len(table["labels"]) for table in one.bind(scopes).table.tables()) == voxels.size
 
 
 def test_ten_million_blocks_take_a_tree_of_four():
     box = BoundingBox((0, 0, 0), (215 * 512, 215 * 512, 216 * 512))
 
-    one = LabelCounts(BlockGrid(box, (512, 512, 512)), "key")
+    one = LabelCounts(BlockGrid(box, (512, 512, 512)), Scope("counts"))
 
     tasks = [groups * buckets for groups, buckets in one.table.levels[1:]]
     assert len(tasks) == 4
@@ -87,5 +89,5 @@ def test_counts_that_were_lost_are_noticed(tmp_path):
     whole = BlockGrid(stages[0].grid.box, (2, 4, 4))
     stages[0] = dataclasses.replace(stages[0], grid=BlockGrid(whole[0], (2, 4, 4)))
 
-    with pytest.raises(JobError, match="counts-key"):
-        run_here(stages, str(tmp_path))
+    with pytest.raises(JobError, match="records of counts"):
+        run_here(stages, Scopes(str(tmp_path)))

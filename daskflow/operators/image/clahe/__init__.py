@@ -9,10 +9,8 @@ from typing import Annotated
 
 import numpy as np
 
-from daskflow import __version__
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
-from daskflow.jobs.fingerprint import token
 from daskflow.operators.image.clahe.equalize import equalize
 from daskflow.operators.image.clahe.stages import equalizing
 from daskflow.operators.image.clahe.tiles import Tiles
@@ -53,9 +51,7 @@ def clahe(
         raise ParameterError("clip limit is nan; give a number")
     tiles = Tiles(volume.box, _grid(tile_grid))
     volume = with_few_sections(volume, _table_bytes(volume, tiles), _TABLE_BYTES)
-    expression, grid = volume.expression, volume.grid
-    key = token([__version__, expression.describe(), grid.block, grid.origin, tiles.describe(), clip_limit])[:8]
-    tables = equalizing(volume, tiles, float(clip_limit), key)
+    tables = equalizing(volume, tiles, float(clip_limit))
     where = functools.partial(_tables_of, tiles=tiles, bins=int(np.iinfo(volume.dtype).max) + 1)
     return look_up(volume, tables, equalize, where=where, memory=_working, tiles=tiles)
 

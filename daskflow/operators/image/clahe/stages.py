@@ -21,25 +21,26 @@ from daskflow.scratch.records import Arrays
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Stage, Task, Volume, in_order
 from daskflow.volume.node import Waiting
+from daskflow.volume.stage import Scope
 
 Array = npt.NDArray[Any]
 
 _COUNTS = 2**22  # held at once while tables are made
 
 
-def equalizing(volume: Volume, tiles: Tiles, clip_limit: float, key: str) -> Waiting:
+def equalizing(volume: Volume, tiles: Tiles, clip_limit: float) -> Waiting:
     """Return the tables of a volume's tiles, once stages have made them.
 
     Args:
         volume: the voxels, uint8 or uint16, in the blocks in which they are counted.
         tiles: of every section.
         clip_limit: as OpenCV's.
-        key: tells the records from those of others in the same job.
     """
     grid, bins = volume.grid, int(np.iinfo(volume.dtype).max) + 1
-    histograms = Histograms.named(f"tile-levels-{key}", len(grid), bins, grid.block[0] * tiles.near(grid.block))
+    scope = Scope("tiles", (volume.expression, grid, tiles, clip_limit))
+    histograms = Histograms.named("tile-levels", len(grid), bins, grid.block[0] * tiles.near(grid.block), scope)
     blocks = _grid_of_tables(grid, tiles, bins)
-    tables = ScratchSink(f"tile-tables-{key}", VolumeSpec(blocks.box, volume.dtype), blocks.block)
+    tables = ScratchSink("tile-tables", VolumeSpec(blocks.box, volume.dtype), blocks.block, scope)
     counting = Stage("count-tiles", grid, EvaluateVolumes.into(volume.expression, _CountTiles(histograms, grid, tiles)))
     making = Stage("make-tables", blocks, _MakeTables(histograms, tables, tiles, clip_limit))
     before = volume.expression.stages
@@ -77,7 +78,7 @@ class _CountTiles(Consumer):
 
     def write(self, box: BoundingBox, outputs: Arrays) -> BlockResult:
         (index,) = self.blocks.touching(box)
-        self.histograms.table.write(self.histograms.directory, index, outputs)
+        self.histograms.table.write(index, outputs)
         return BlockResult()
 
     def further(self, box: BoundingBox) -> Estimate:
@@ -85,7 +86,7 @@ class _CountTiles(Consumer):
         return Estimate(memory=8 * counts + 8 * box.shape[1] * box.shape[2])
 
     def check(self) -> None:
-        kvstore.check_writable(self.histograms.directory)
+        kvstore.check_writable(self.histograms.table.scope.url)
 
     def describe(self) -> dict[str, Any]:
         return {"tiles": self.tiles.describe()}

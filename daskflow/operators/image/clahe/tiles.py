@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.geometry import BoundingBox, Zyx
-from daskflow.volume.option import Option
+from daskflow.volume.description import Option
 
 Indices = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float32]

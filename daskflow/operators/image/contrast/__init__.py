@@ -8,10 +8,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from daskflow import __version__
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
-from daskflow.jobs.fingerprint import token
 from daskflow.jobs.sinks import ScratchSink
 from daskflow.operators.image.contrast.counts import CountedLevels, StoredLevels, counted_levels, stored_levels
 from daskflow.operators.image.contrast.patches import Sampling
@@ -20,6 +18,7 @@ from daskflow.operators.image.contrast.stretch import FindLimits, stretch
 from daskflow.operators.image.contrast.tables import look_up, waiting
 from daskflow.stores import kvstore
 from daskflow.volume import Flag, Stage, Volume, operator
+from daskflow.volume.stage import Scope
 
 
 @operator(takes="image")
@@ -61,9 +60,9 @@ def contrast(
     low, high = _range(volume, minval, maxval)
     sampling = Sampling(volume.box, coverage, seed)
     found, stages = _levels(volume, sampling, levels)
-    key = token([__version__, str(volume.grid), found.describe(), clip])[:8]
     whole, deep = _limits_of(volume.box), found.grid.block[0]
-    kept = ScratchSink(f"limits-{key}", VolumeSpec(whole, np.dtype(np.int32)), (deep, 1, 2))
+    scope = Scope("limits", (found, clip))
+    kept = ScratchSink("limits", VolumeSpec(whole, np.dtype(np.int32)), (deep, 1, 2), scope)
     finding = Stage("find-limits", BlockGrid(whole, kept.block), FindLimits(found, kept, clip), after=stages[-1:])
     tables = waiting(kept, (*volume.expression.stages, *stages, finding))
     return look_up(volume, tables, stretch, where=_limits_of, memory=_working, low=low, high=high)

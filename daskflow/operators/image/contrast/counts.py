@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from daskflow import __version__
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
-from daskflow.jobs.fingerprint import token
 from daskflow.operators.image.contrast.histograms import Histograms
 from daskflow.operators.image.contrast.levels import (
     BINS,
@@ -27,7 +25,7 @@ from daskflow.scratch.records import Arrays
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Stage, Task, Volume, in_order
 from daskflow.volume.node import Array
-from daskflow.volume.stage import Bound
+from daskflow.volume.stage import Bound, Scope
 
 _LEVEL_BYTES = 2**25  # of the levels of a block
 
@@ -102,8 +100,9 @@ def stored_levels(volume: Volume, source: str) -> StoredLevels:
 def counted_levels(volume: Volume, sampling: Sampling) -> tuple[CountedLevels, tuple[Stage, ...]]:
     """Return the levels of a volume and the stages that count them: the same for all that need the same levels."""
     grid, expression, bins = _in_blocks(volume).grid, volume.expression, BINS[volume.dtype.name]
-    key = token([__version__, expression.describe(), repr(sampling), grid.block, grid.origin])[:8]
-    histograms = Histograms.named(f"levels-{key}", len(grid), bins, grid.block[0])
+    histograms = Histograms.named(
+        "levels", len(grid), bins, grid.block[0], Scope("levels", (expression, repr(sampling), grid))
+    )
     levels = CountedLevels(histograms, _slabs_of(grid))
     counting = Stage("count-levels", grid, EvaluateVolumes.into(expression, CountLevels(levels, grid, sampling)))
     return levels, in_order((counting, *histograms.table.stages()), after=expression.stages)
@@ -156,7 +155,7 @@ class CountLevels(Consumer):
     def write(self, box: BoundingBox, outputs: Arrays) -> BlockResult:
         (index,) = self.grid.touching(box)
         histograms = self.levels.histograms
-        histograms.table.write(histograms.directory, index, outputs)
+        histograms.table.write(index, outputs)
         return BlockResult()
 
     def further(self, box: BoundingBox) -> Estimate:
@@ -167,7 +166,7 @@ class CountLevels(Consumer):
         return Estimate(memory=section + 2 * 8 * self.levels.bins * box.shape[0])
 
     def check(self) -> None:
-        kvstore.check_writable(self.levels.histograms.directory)
+        kvstore.check_writable(self.levels.histograms.table.scope.url)
 
     def describe(self) -> dict[str, Any]:
         sampling = self.sampling

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from daskflow.operators.image.contrast.levels import Counts
 from daskflow.scratch.records import Arrays
 from daskflow.scratch.tables import Table
-from daskflow.volume.stage import Bound
+from daskflow.volume.stage import Bound, Scope
 
 _PAGE = 256
 _MERGED_BYTES = 2**27
@@ -23,18 +23,16 @@ class Histograms(Bound):
     Attributes:
         table: the pages in which there are any.
         bins: grey values that the dtype has.
-        directory: URL of the scratch directory, once bound.
     """
 
     table: Table
     bins: int
-    directory: str = ""
 
     @classmethod
-    def named(cls, name: str, blocks: int, bins: int, most: int) -> Histograms:
+    def named(cls, name: str, blocks: int, bins: int, most: int, scope: Scope) -> Histograms:
         """Return the histograms that blocks count, of which each has a part of at most so many."""
         fan_in = max(2, min(64, _MERGED_BYTES // (8 * bins * most)))
-        return cls(Table(name, blocks, {"pages": "key", "counts": "sum"}, fan_in=fan_in), bins)
+        return cls(Table(name, blocks, {"pages": "key", "counts": "sum"}, scope, fan_in=fan_in), bins)
 
     def rows(self, numbers: npt.ArrayLike, counts: npt.NDArray[np.integer]) -> Arrays:
         """Return the rows of some histograms, whose numbers ascend; their grey values are the last axis."""
@@ -48,7 +46,7 @@ class Histograms(Bound):
         Raises:
             JobError: they are gone.
         """
-        counts = self.table.of(self.directory, self._pages(numbers))["counts"]
+        counts = self.table.of(self._pages(numbers))["counts"]
         return counts.reshape(-1, self.bins).astype(np.int64, copy=False)
 
     def _pages(self, numbers: npt.ArrayLike) -> npt.NDArray[np.uint64]:

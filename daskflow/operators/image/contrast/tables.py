@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from daskflow.volume.node import Array, Calling, Memory, Node, Step, Waiting, ch
 
 def waiting(kept: ScratchSink, stages: Sequence[Stage]) -> Waiting:
     """Return the node that answers for what `stages` hand to a scratch sink."""
-    return Waiting(kept.spec, functools.partial(KeptStore, sink=kept), tuple(stages))
+    return Waiting(kept.spec, KeptStore, kept, tuple(stages))
 
 
 def look_up(

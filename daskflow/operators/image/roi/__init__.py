@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from daskflow import __version__
 from daskflow.errors import GeometryError, ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs import Job, Report
-from daskflow.jobs.directory import JobDirectory
-from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
 from daskflow.jobs.tabulate import Tabulate
 from daskflow.operators import options
@@ -21,6 +18,7 @@ from daskflow.scratch.tables import Table
 from daskflow.stores.precomputed_info import write_rois
 from daskflow.volume import Flag, Volume, operator
 from daskflow.volume.output import Output
+from daskflow.volume.stage import Scope
 
 
 @operator(takes="image")
@@ -58,7 +56,7 @@ def roi(
         StoreNotFoundError: there is no such level.
         GeometryError: voxels of the level are no whole multiples of the finest.
     """
-    _check(dust, z_step, max_axial_len)
+    _check(z_step, max_axial_len)
     level = _level(volume, mip)
     if level.channels not in (None, 1):
         raise ParameterError(f"regions of interest take one channel, the volume has {level.channels}; pick one first")
@@ -77,13 +75,12 @@ def roi(
         bottom=level.box.start[0],
         step=z_step or height,
     )
-    pieces = connected_components(slabs, connectivity=26)
-    key = token([__version__, pieces.expression.describe(), pieces.block, dust])[:8]
-    table = Table(f"boxes-{key}", len(pieces.grid), COLUMNS)
+    pieces = connected_components(slabs, connectivity=26, dust=dust)
+    table = Table("boxes", len(pieces.grid), COLUMNS, Scope("boxes", (pieces.expression, pieces.grid)))
     search = Tabulate(table, pieces.grid, boxes_of, memory=4).stages("find-boxes", pieces.expression)
     stages = (*pieces.expression.stages, *search)
     url = _layer(volume)
-    found = StateBoxes(table, dust, level.spec, _finest(volume), (1, window, window), url)
+    found = StateBoxes(table, level.spec, _finest(volume), (1, window, window), url)
     if url is None:
         return Job(stages, None, name="regions of interest", finish=(found,))
     makes = (Output(url, "regions of interest"),)
@@ -97,7 +94,6 @@ class StateBoxes(Finish):
 
     Attributes:
         table: the boxes of the pieces.
-        dust: pieces of fewer voxels are left out.
         level: the level whose voxels were averaged and searched.
         finest: the level in whose voxels boxes are stated.
         window: voxels of the level per voxel that was searched (zyx).
@@ -105,16 +101,15 @@ class StateBoxes(Finish):
     """
 
     table: Table
-    dust: int
     level: VolumeSpec
     finest: VolumeSpec
     window: Zyx
     layer: str | None
     reads_scratch = True
 
-    def __call__(self, report: Report, directory: str) -> None:
-        """State the boxes that the job in `directory` has found."""
-        found = boxes_in(self.table, JobDirectory(directory).scratch, self.dust)
+    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002
+        """State the boxes that the job has found."""
+        found = boxes_in(self.table)
         boxes = [self._on_the_finest(box) for box in found]
         report.results["rois"] = [str(box) for box in boxes]
         if self.layer is not None:
@@ -126,9 +121,7 @@ class StateBoxes(Finish):
         return self.level.on_finer(inside, self.finest).clip(self.finest.box)
 
 
-def _check(dust: int, z_step: int | None, max_axial_len: int) -> None:
-    if dust < 0:
-        raise ParameterError(f"dust {dust} must be at least 0 voxels")
+def _check(z_step: int | None, max_axial_len: int) -> None:
     if z_step is not None and z_step < 1:
         raise ParameterError(f"z_step {z_step} must be at least 1 section")
     if max_axial_len < 1:

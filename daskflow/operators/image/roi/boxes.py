@@ -1,4 +1,4 @@
-"""How many voxels every label has, and in which box they lie."""
+"""In which box every label lies."""
 
 from __future__ import annotations
 
@@ -11,27 +11,20 @@ from daskflow.geometry import BoundingBox
 from daskflow.scratch.records import Arrays
 from daskflow.scratch.tables import How, Table
 
-COLUMNS: dict[str, How] = {"labels": "key", "counts": "sum", "starts": "min", "stops": "max"}
+COLUMNS: dict[str, How] = {"labels": "key", "starts": "min", "stops": "max"}
 
 
-def boxes_in(table: Table, directory: str, dust: int) -> list[BoundingBox]:
-    """Return the boxes of the labels that have as many voxels as `dust`, sorted by where they start (zyx).
-
-    Args:
-        table: columns as in `COLUMNS`.
-        directory: URL of the scratch data of the job in which its stages have run.
-        dust: voxels.
-    """
+def boxes_in(table: Table) -> list[BoundingBox]:
+    """Return the boxes of all labels in a table of `COLUMNS`, sorted by where they start (zyx)."""
     boxes = []
-    for rows in table.tables(directory):
-        kept = rows["counts"] >= dust
-        pairs = zip(rows["starts"][kept].tolist(), rows["stops"][kept].tolist(), strict=True)
+    for rows in table.tables():
+        pairs = zip(rows["starts"].tolist(), rows["stops"].tolist(), strict=True)
         boxes += [BoundingBox((a, b, c), (d, e, f)) for (a, b, c), (d, e, f) in pairs]
     return sorted(boxes, key=lambda box: box.start)
 
 
 def boxes_of(box: BoundingBox, array: npt.NDArray[Any]) -> Arrays:
-    """Return the labels of an array (zyx) that covers `box`, 0 left out, with their voxels and where they lie."""
+    """Return the labels of an array (zyx) that covers `box`, 0 left out, and where they lie."""
     import cc3d
     import fastremap
 
@@ -45,7 +38,6 @@ def boxes_of(box: BoundingBox, array: npt.NDArray[Any]) -> Arrays:
     order = np.argsort(labels[1:])
     return {
         "labels": labels[1:][order],
-        "counts": known["voxel_counts"][1:].astype(np.int64)[order],
         "starts": sides[order, :, 0],
         "stops": sides[order, :, 1] + 1,
     }

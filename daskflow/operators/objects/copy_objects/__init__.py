@@ -14,6 +14,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.objects.shards import object_sharding
 from daskflow.volume import Flag, operator
 from daskflow.volume.output import Output
+from daskflow.volume.stage import Scope
 
 
 @operator()
@@ -64,10 +65,11 @@ def copy_objects(
         raise ParameterError(f"lods {lods} and max_error {max_error} must not be below 0")
     sharding = (("max_labels_per_shard", max_labels_per_shard),) if format == "sharded" else None
     transfer = Transfer(source, destination, keys, sharding, lods, as_zyx(min_chunk, name="min_chunk"), max_error)
+    scope = Scope("objects", (source, destination))
     return Job(
-        copy_stages(transfer),
+        copy_stages(transfer, scope),
         f"{destination}.objects-{token([source, keys])[:8]}.daskflow/",
         name="copy objects",
-        finish=(NameObjects(transfer),),
+        finish=(NameObjects(transfer, scope),),
         makes=tuple(Output(destination, key, layer=destination) for key in keys),
     )

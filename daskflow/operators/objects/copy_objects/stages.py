@@ -12,7 +12,6 @@ import numpy as np
 from daskflow.errors import MetadataMismatchError, MissingChunkError, ParameterError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs import Report
-from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
 from daskflow.operators.objects.mesh.multires import Detail, multires
 from daskflow.scratch.records import read_record, required_records, write_record
@@ -26,6 +25,7 @@ from daskflow.stores.objects.shards import Object, Sharding, object_sharding, sh
 from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.stores.precomputed_info import named_objects
 from daskflow.volume import BlockResult, Stage, Task
+from daskflow.volume.stage import Scope
 
 Key = Literal["mesh", "skeletons"]
 Listed = dict[Key, tuple[list[str], list[int]]]  # files to be copied as they are, and labels to be put into shards
@@ -57,10 +57,6 @@ class Transfer:
     lods: int
     min_chunk: Zyx
     max_error: float
-
-    def record(self, key: Key) -> str:
-        """Return the name of the lists of this transfer, which tells them from those of another in the same job."""
-        return f"copy-{key}-{token([self.source, self.destination])[:8]}"
 
     def present(self) -> list[Key]:
         """Return those of the keys that the source's info has.
@@ -125,7 +121,7 @@ class _Step(Task):
     """What both steps have in common."""
 
     transfer: Transfer
-    directory: str = ""
+    scope: Scope
 
     def describe(self) -> dict[str, Any]:
         values = {name: getattr(self.transfer, name) for name in self.transfer.__dataclass_fields__}
@@ -166,7 +162,7 @@ class ListObjects(_Step):
     def write(self, box: BoundingBox, outputs: dict[Key, list[dict[str, Any]]]) -> BlockResult:  # noqa: ARG002
         for key, shares in outputs.items():
             for share, record in enumerate(shares):
-                write_record(self.directory, self.transfer.record(key), share, record)
+                write_record(self.scope.url, key, share, record)
         return BlockResult()
 
     def check(self) -> None:
@@ -187,10 +183,7 @@ class CopyShare(_Step):
     """Copy one share of the files, and write one share of the shards."""
 
     def read(self, box: BoundingBox) -> dict[Key, dict[str, Any]]:
-        return {
-            key: required_records(self.directory, self.transfer.record(key), [box.start[0]])[0]
-            for key in self.transfer.present()
-        }
+        return {key: required_records(self.scope.url, key, [box.start[0]])[0] for key in self.transfer.present()}
 
     def write(self, box: BoundingBox, outputs: dict[Key, dict[str, Any]]) -> BlockResult:  # noqa: ARG002
         files = packed = 0
@@ -231,14 +224,15 @@ class NameObjects(Finish):
     """Write the info of the copied directories, and name them in the info of the layer, once all are there."""
 
     transfer: Transfer
+    scope: Scope
     reads_scratch = True
 
-    def __call__(self, report: Report, directory: str) -> None:
+    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002
         """Do so, and say how many there are."""
         named: dict[str, str] = {}
         copied: dict[str, int] = {}
         for key in self.transfer.present():
-            record = read_record(kvstore.join(directory, "scratch"), self.transfer.record(key), 0)
+            record = read_record(self.scope.url, key, 0)
             labels, files = (0, 0) if record is None else record["total"].tolist()
             target = self.transfer.target(key)
             write_file(target, "info", json.dumps(self.transfer.info(key, labels)).encode())
@@ -248,12 +242,12 @@ class NameObjects(Finish):
         report.results["copied"] = copied
 
 
-def copy_stages(transfer: Transfer) -> tuple[Stage, ...]:
+def copy_stages(transfer: Transfer, scope: Scope) -> tuple[Stage, ...]:
     """Return the stages of a transfer, in order."""
     one = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
     shares = BlockGrid(BoundingBox((0, 0, 0), (SHARES, 1, 1)), (1, 1, 1))
-    listing = Stage("list-objects", one, ListObjects(transfer), numbered=True)
-    return listing, Stage("copy-objects", shares, CopyShare(transfer), numbered=True)
+    listing = Stage("list-objects", one, ListObjects(transfer, scope), numbered=True)
+    return listing, Stage("copy-objects", shares, CopyShare(transfer, scope), numbered=True)
 
 
 def _copied(name: str, objects: Meshes | Skeletons, *, packs: bool) -> bool:

@@ -6,13 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from daskflow import __version__
 from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import EvaluateVolumes, assumed_voxel_size
-from daskflow.jobs.fingerprint import token
 from daskflow.operators import options
 from daskflow.operators.objects._destination import fits_float32, object_labels, object_place
 from daskflow.operators.objects._holes import check_whole
@@ -26,6 +24,7 @@ from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores.kvstore import plain_number
 from daskflow.volume import Flag, Stage, Volume, in_order, operator
 from daskflow.volume.output import Output
+from daskflow.volume.stage import Scope
 
 
 @operator(takes="labels")
@@ -109,8 +108,7 @@ def mesh(
         raise ParameterError(f"min_chunk {chunk} zyx must be at least 1 on every axis")
     counting = None
     if dust > 1 and dust_within == "volume":
-        key = token([__version__, volume.expression.describe(), volume.block])[:8]
-        counting = LabelCounts(volume.grid, key)
+        counting = LabelCounts.over(volume.expression, volume.grid)
     sharding = {"max_labels_per_shard": max_labels_per_shard} if format == "sharded" else None
     meshing = Meshing(
         grid=grid,
@@ -119,7 +117,9 @@ def mesh(
         closed=not open_edge,
         selection=selection,
         counting=counting,
-        pieces=Pieces("gather-meshes", f"mesh-pieces-{token(url)[:8]}", len(grid), bucket_count(len(grid)), sharding),
+        pieces=Pieces(
+            "gather-meshes", "mesh-pieces", len(grid), bucket_count(len(grid)), Scope("meshes", url), sharding
+        ),
         detail=Detail(lods, chunk, vertex_bits, error, volume.spec.spacing),
         memory=parse_bytes(memory),
         target=Target(url, format, mip, compression, spatial_index),

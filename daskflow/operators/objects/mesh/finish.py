@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 
 from daskflow.jobs import Report
-from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.report import Finish
 from daskflow.layers.provenance import provenance
 from daskflow.operators.objects._destination import check_joined, report_absent
@@ -37,17 +36,17 @@ class FinishMeshes(Finish):
         """
         check_joined(report.counts, directory, kind="meshes", made="made")
         url = self.meshing.target.url
-        info = json.dumps(self._info(JobDirectory(directory).scratch), indent=1).encode()
+        info = json.dumps(self._info(), indent=1).encode()
         kvstore.write_bytes(f"{url}/info", info)
         kvstore.write_bytes(f"{url}/provenance", json.dumps(provenance(report), indent=1).encode())
         names = ["meshes", "triangles", *(["mesh_bytes"] if self.meshing.target.format != "legacy" else [])]
         report.results["meshes"] = {name: report.counts.get(name, 0) for name in names}
-        scratch, chosen = JobDirectory(directory).scratch, self.meshing.selection
-        report_absent(report, self.meshing.pieces, scratch, labels=chosen.labels, exclude=chosen.exclude, kind="meshes")
+        chosen = self.meshing.selection
+        report_absent(report, self.meshing.pieces, labels=chosen.labels, exclude=chosen.exclude, kind="meshes")
         if self.layer is not None and (report.counts.get("meshes") or not chosen.partial):
             name_objects(self.layer, chosen.partial, mesh=url.rpartition("/")[2])
 
-    def _info(self, scratch: str) -> Json:
+    def _info(self) -> Json:
         meshing, target = self.meshing, self.meshing.target
         index = meshing.index.info if target.index else None
         chunk = meshing.grid.block[::-1]
@@ -58,7 +57,7 @@ class FinishMeshes(Finish):
             translation=meshing.frame.translation.tolist(),
             bits=meshing.detail.bits,
             mip=target.mip,
-            sharding=meshing.pieces.shards(scratch),
+            sharding=meshing.pieces.shards(),
             spatial_index=index,
         )
         return {**info, "chunk_size": list(chunk)}

@@ -39,16 +39,14 @@ class CutLargeMeshes(Task):
 
     Attributes:
         meshing: what is done.
-        directory: URL of the scratch directory, once bound.
     """
 
     meshing: Meshing
-    directory: str = ""
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         meshing, (bucket, turn, _) = self.meshing, box.start
         made = 0
-        for label, fragments in meshing.pieces.labels_of(self.directory, bucket):
+        for label, fragments in meshing.pieces.labels_of(bucket):
             division = divide(fragments, meshing.detail, meshing.memory, meshing.grid.block)
             if division is None:
                 continue
@@ -56,7 +54,7 @@ class CutLargeMeshes(Task):
                 position, members = division.parts[number]
                 surface = self._surface(members, position, division)
                 record = make_part(surface.vertices, surface.faces, position, division, meshing.detail)
-                write_record(self.directory, meshing.parts_of(label), number, record)
+                write_record(meshing.pieces.scope.url, meshing.parts_of(label), number, record)
                 made += 1
         return BlockResult(empty=not made, counts={"mesh_parts": made} if made else {})
 
@@ -64,8 +62,8 @@ class CutLargeMeshes(Task):
         """Return what pieces, read one after another, have in a part; vertices in voxels (xyz)."""
         inside = []
         for fragment in fragments:
-            data = self.meshing.pieces.read_all(self.directory, [fragment])
-            piece = joined(self.meshing, data, self.directory)
+            data = self.meshing.pieces.read_all([fragment])
+            piece = joined(self.meshing, data)
             inside.append(Surface(*clipped(*piece, position, division)))
         return Surface.joined(inside)
 
@@ -76,9 +74,9 @@ class CutLargeMeshes(Task):
         return {"cuts": "large meshes", **self.meshing.describe_levels()}
 
 
-def joined(meshing: Meshing, pieces: Sequence[bytes], directory: str) -> tuple[Points, Faces]:
+def joined(meshing: Meshing, pieces: Sequence[bytes]) -> tuple[Points, Faces]:
     """Return the pieces of a label as one surface: vertices in voxels (xyz), and triangles."""
-    surface = Surface.joined([unpack_surface(one, directory) for one in pieces])
+    surface = Surface.joined([unpack_surface(one, meshing.pieces.scope.url) for one in pieces])
     return meshing.frame.voxels(surface.vertices), surface.faces
 
 
@@ -88,25 +86,23 @@ class WriteMeshes(Task):
 
     Attributes:
         meshing: what is done.
-        directory: URL of the scratch directory, once bound.
     """
 
     meshing: Meshing
-    directory: str = ""
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         bucket, counts, target = box.start[0], Counter[str](), self.meshing.target
         pieces = self.meshing.pieces
         if target.format == "legacy":
-            self._write_manifests(pieces.labels_of(self.directory, bucket), counts)
+            self._write_manifests(pieces.labels_of(bucket), counts)
         elif target.format == "multires":
-            for label, (fragments, manifest) in self._meshes(pieces.labels_of(self.directory, bucket), counts):
+            for label, (fragments, manifest) in self._meshes(pieces.labels_of(bucket), counts):
                 write_file(target.url, str(label), b"".join(fragments))
                 write_file(target.url, f"{label}.index", manifest)
         else:
-            sharding = pieces.shards(self.directory)
+            sharding = pieces.shards()
             assert sharding is not None
-            for number, labels in pieces.shards_of(self.directory, bucket):
+            for number, labels in pieces.shards_of(bucket):
                 write_shard(target.url, number, sharding, self._meshes(labels, counts))
         return BlockResult(empty=not counts, counts=dict(counts))
 
@@ -121,10 +117,10 @@ class WriteMeshes(Task):
     def _meshes(self, labels: Labels, counts: Counter[str]) -> Iterator[tuple[int, tuple[list[bytes], bytes]]]:
         """Yield the fragments and the manifest of each label."""
         meshing = self.meshing
-        for label, fragments, pieces in meshing.pieces.read_labels(self.directory, labels, most_bytes(meshing.memory)):
+        for label, fragments, pieces in meshing.pieces.read_labels(labels, most_bytes(meshing.memory)):
             division = divide(fragments, meshing.detail, meshing.memory, meshing.grid.block)
             if division is None:
-                whole, manifest = multires(*joined(meshing, pieces, self.directory), meshing.detail)
+                whole, manifest = multires(*joined(meshing, pieces), meshing.detail)
                 data = [whole]
             else:
                 data, manifest = self._divided(label, division)
@@ -136,11 +132,11 @@ class WriteMeshes(Task):
 
     def _divided(self, label: int, division: Division) -> tuple[list[bytes], bytes]:
         """Return the fragments and the manifest of a large label, of which at most eight cells are joined at once."""
-        name = self.meshing.parts_of(label)
+        name, directory = self.meshing.parts_of(label), self.meshing.pieces.scope.url
         cells, sizes = [position for position, _ in division.parts], list[int]()
         levels: list[Encoded] = [[] for _ in range(division.inner + 1)]
         for number in range(len(cells)):
-            (record,) = required_records(self.directory, name, [number])
+            (record,) = required_records(directory, name, [number])
             sizes.append(len(record["faces"]))
             for lod, level in enumerate(levels):
                 level += fragments_of(record, lod)
@@ -151,9 +147,9 @@ class WriteMeshes(Task):
             levels.append([])
             below, name, sizes = name, f"{self.meshing.parts_of(label)}-{lod}", []
             for number, (position, members) in enumerate(groups):
-                records = required_records(self.directory, below, members)
+                records = required_records(directory, below, members)
                 record = join_parts(records, position, lod, division, self.meshing.detail)
-                write_record(self.directory, name, number, record)
+                write_record(directory, name, number, record)
                 levels[lod] += fragments_of(record, lod)
                 sizes.append(len(record["faces"]))
             cells = [position for position, _ in groups]

@@ -17,6 +17,7 @@ from daskflow.operators.objects.mesh.surface import Points
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
 from daskflow.scratch.pieces import Pieces
 from daskflow.stores.objects.spatial_index import SpatialIndex
+from daskflow.volume.stage import Bound
 
 Format = Literal["sharded", "multires", "legacy"]
 Dust = Literal["volume", "block"]
@@ -122,7 +123,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Meshing:
+class Meshing(Bound):
     """One meshing.
 
     Attributes:

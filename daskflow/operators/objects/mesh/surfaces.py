@@ -23,6 +23,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.mesh_files import Mesh, encode_fragment
 from daskflow.volume import BlockResult, Estimate
+from daskflow.volume.stage import Scopes
 
 Array = npt.NDArray[Any]
 Outputs = dict[int, Surface]
@@ -37,11 +38,11 @@ class ForgeMeshes(Consumer):
 
     Attributes:
         meshing: what is done.
-        directory: URL of the scratch directory, once bound.
+        job: URL of the job's directory, once bound.
     """
 
     meshing: Meshing
-    directory: str = ""
+    job: str = ""
 
     @property
     def grid(self) -> BlockGrid:
@@ -83,7 +84,7 @@ class ForgeMeshes(Consumer):
             names, sizes = np.concatenate([names, beyond]), np.concatenate([sizes, np.zeros(len(beyond), np.int64)])
         small = names[(sizes < selection.dust) & (names != 0)]
         if self.meshing.counting is not None:
-            small = small[self.meshing.counting.of(self.directory, small) < selection.dust]
+            small = small[self.meshing.counting.of(small) < selection.dust]
         return select(labels, None, small.tolist())
 
     def write(self, box: BoundingBox, outputs: Outputs) -> BlockResult:
@@ -103,7 +104,7 @@ class ForgeMeshes(Consumer):
         if target.index:
             there = {label: frame.moved(corners) for label, corners in bounds.items()}
             meshing.index.write(target.url, box, there, compression=target.compression)
-        totals = meshing.pieces.write(self.directory, number, packed, bounds)
+        totals = meshing.pieces.write(number, packed, bounds)
         faces = sum(len(surface.faces) for surface in outputs.values())
         return BlockResult(empty=not outputs, counts=totals | {"triangles": faces})
 
@@ -129,17 +130,20 @@ class ForgeMeshes(Consumer):
         """
         _check_installed()
         url = self.meshing.target.url
-        check_own_directory(url, self.directory, kind="meshes", option="--mesh")
-        write_record(self.directory, self._begun, 0, {})
+        check_own_directory(url, self.job, kind="meshes", option="--mesh")
+        write_record(self.meshing.pieces.scope.url, self._begun, 0, {})
 
     def intact(self) -> bool:
         """Return whether what an earlier run wrote is still there: scratch data until it is complete, then the info."""
         return kvstore.exists(f"{self.meshing.target.url}/info") or kvstore.exists(
-            record_url(self.directory, self._begun, 0)
+            record_url(self.meshing.pieces.scope.url, self._begun, 0)
         )
 
     def describe(self) -> dict[str, Any]:
         return self.meshing.describe_pieces()
+
+    def bind(self, scopes: Scopes) -> ForgeMeshes:
+        return ForgeMeshes(self.meshing.bind(scopes), scopes.job)
 
 
 def fragment_name(label: int, box: BoundingBox) -> str:

@@ -6,12 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from daskflow import __version__
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import assumed_voxel_size
-from daskflow.jobs.fingerprint import token
 from daskflow.operators import options
 from daskflow.operators.objects._destination import object_labels, object_place
 from daskflow.operators.objects._holes import check_whole
@@ -26,6 +24,7 @@ from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores import kvstore
 from daskflow.volume import Flag, Stage, Volume, in_order, operator
 from daskflow.volume.output import Output
+from daskflow.volume.stage import Scope
 
 
 @operator(takes="labels")
@@ -118,8 +117,7 @@ def skeletonize(
     pruning = Pruning(min_cable_length, max_cable_length, tick_length)
     _check_numbers(tracing, selection, pruning)
     sharding = {"max_labels_per_shard": max_labels_per_shard, "data_encoding": "gzip"} if format == "sharded" else None
-    source = f"pieces-{token(url)[:8]}"
-    plan = _planned(volume, as_zyx(shape, name="shape"), tracing, selection, sharding, source)
+    plan = _planned(volume, as_zyx(shape, name="shape"), tracing, selection, sharding, Scope("skeletons", url))
     target = Target(url, compression)
     expression = volume.expression
     making = (
@@ -148,17 +146,15 @@ def _planned(
     tracing: Tracing,
     selection: Selection,
     sharding: dict[str, object] | None,
-    source: str,
+    scope: Scope,
 ) -> Skeletonizing:
-    expression = volume.expression
     grid = BlockGrid(volume.box, shape)
     for option in ("fill_holes", "cross_section"):
         if getattr(tracing, option):
             check_whole(grid, option, BLOCK_BYTES)
     counting = None
     if selection.dust > 1:
-        key = token([__version__, expression.describe(), volume.block])[:8]
-        counting = LabelCounts(volume.grid, key)
+        counting = LabelCounts.over(volume.expression, volume.grid)
     shares = 1 if tracing.fix_avocados else share_count(len(grid))
     tasks = len(grid) * shares
     return Skeletonizing(
@@ -168,7 +164,7 @@ def _planned(
         tracing=tracing,
         selection=selection,
         counting=counting,
-        pieces=Pieces("gather-pieces", source, tasks, bucket_count(tasks), sharding),
+        pieces=Pieces("gather-pieces", "pieces", tasks, bucket_count(tasks), scope, sharding),
     )
 
 

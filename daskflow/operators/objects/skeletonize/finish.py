@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import IO
 
 from daskflow.jobs import Report
-from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.report import Finish
 from daskflow.layers.provenance import provenance
 from daskflow.operators.objects._destination import check_joined, report_absent
@@ -48,16 +47,15 @@ class FinishSkeletons(Finish):
             JobError: pieces of skeletons were lost on the way.
         """
         check_joined(report.counts, directory, kind="skeletons", made="traced")
-        scratch = JobDirectory(directory).scratch
-        self._add_up(report, scratch)
+        self._add_up(report)
         chosen = self.plan.selection
-        report_absent(report, self.plan.pieces, scratch, labels=chosen.labels, exclude=chosen.exclude, kind="skeletons")
+        report_absent(report, self.plan.pieces, labels=chosen.labels, exclude=chosen.exclude, kind="skeletons")
         x, y, z = self.plan.translation
         info = skeleton_info(
             transform=(1, 0, 0, x, 0, 1, 0, y, 0, 0, 1, z),
             vertex_attributes=vertex_attributes(self.plan),
             mip=self.mip,
-            sharding=self.plan.pieces.shards(scratch),
+            sharding=self.plan.pieces.shards(),
             spatial_index=self.plan.index.info,
         )
         kvstore.write_bytes(f"{self.url}/info", json.dumps(info, indent=1).encode())
@@ -65,19 +63,19 @@ class FinishSkeletons(Finish):
         if self.layer is not None and (report.counts.get("skeletons") or not chosen.partial):
             name_objects(self.layer, chosen.partial, skeletons=self.url.rpartition("/")[2])
 
-    def _add_up(self, report: Report, scratch: str) -> None:
+    def _add_up(self, report: Report) -> None:
         with contextlib.nullcontext() if self.table is None else writing(self.table) as file:
-            totals, longest = self._totals(scratch, file)
+            totals, longest = self._totals(file)
         report.results["skeletons"] = totals
         report.results["longest_cables_nm"] = {f"label {label}": length for length, label in longest}
 
-    def _totals(self, scratch: str, file: IO[bytes] | None) -> tuple[dict[str, float], list[tuple[float, int]]]:
+    def _totals(self, file: IO[bytes] | None) -> tuple[dict[str, float], list[tuple[float, int]]]:
         """Return the sums and the longest skeletons, and write the rows of the table, bucket by bucket."""
         totals = {"skeletons": 0, "vertices": 0, "cable_length_nm": 0.0}
         longest: list[tuple[float, int]] = []
         if file is not None:
             file.write(b"label,cable_length_nm,vertices\n")
-        for record in written(self.plan, scratch):
+        for record in written(self.plan):
             labels, cable, vertices = (record[name].tolist() for name in ("labels", "cable", "vertices"))
             totals["skeletons"] += len(labels)
             totals["vertices"] += sum(vertices)

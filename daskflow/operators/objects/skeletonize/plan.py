@@ -16,8 +16,12 @@ from daskflow.operators.objects.skeletonize.teasar import Tracing
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
 from daskflow.scratch.pieces import Pieces
 from daskflow.stores.objects.spatial_index import SpatialIndex
+from daskflow.volume.stage import Bound
 
 Labels = npt.NDArray[np.uint64]
+
+TRACED = "traced"  # the records of what was traced in each task
+WRITTEN = "written"  # those of the skeletons of each bucket
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Pruning:
 
 
 @dataclass(frozen=True)
-class Skeletonizing:
+class Skeletonizing(Bound):
     """One skeletonization.
 
     Attributes:
@@ -90,16 +94,6 @@ class Skeletonizing:
     def tasks(self) -> BlockGrid:
         """The tasks by block and share: along z the blocks, along y the shares."""
         return BlockGrid(BoundingBox((0, 0, 0), (len(self.grid), self.shares, 1)), (1, 1, 1))
-
-    @property
-    def traced(self) -> str:
-        """The name of the records of what was traced in each task."""
-        return f"traced-{self.pieces.source}"
-
-    @property
-    def written(self) -> str:
-        """The name of the records of the skeletons of each bucket."""
-        return f"written-{self.pieces.source}"
 
     def task(self, box: BoundingBox) -> tuple[int, int, int]:
         """Return what a box of `tasks` stands for: block, share, and number of the task."""

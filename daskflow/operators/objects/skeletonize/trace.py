@@ -15,7 +15,7 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.evaluate import VoxelTask
 from daskflow.operators.objects.skeletonize.join import without_shared_sheets
 from daskflow.operators.objects.skeletonize.pieces import Piece, pack_piece
-from daskflow.operators.objects.skeletonize.plan import Labels, Skeletonizing
+from daskflow.operators.objects.skeletonize.plan import TRACED, Labels, Skeletonizing
 from daskflow.operators.objects.skeletonize.shares import share_labels
 from daskflow.operators.objects.skeletonize.teasar import Cutout, check_installed, trace_labels
 from daskflow.operators.segmentation.voxel_counts.blocks import count_labels
@@ -36,11 +36,9 @@ class TraceLabels(VoxelTask):
 
     Attributes:
         plan: the skeletonization.
-        directory: URL of the scratch directory, once bound.
     """
 
     plan: Skeletonizing
-    directory: str = ""
 
     def read(self, box: BoundingBox) -> Fetched:
         return self.expression.fetch_counted([self._read_box(box)])
@@ -70,7 +68,7 @@ class TraceLabels(VoxelTask):
         if counting is not None:
             small = sizes < selection.dust
             keep = ~small
-            keep[small] = counting.of(self.directory, labels[small]) >= selection.dust
+            keep[small] = counting.of(labels[small]) >= selection.dust
             labels = labels[keep]
         return labels
 
@@ -79,13 +77,13 @@ class TraceLabels(VoxelTask):
         number = self.plan.task(box)[2]
         bounds = {label: self._bounds(piece) for label, piece in pieces.items()}
         packed = {label: pack_piece(piece) for label, piece in pieces.items()}
-        totals = self.plan.pieces.write(self.directory, number, packed, bounds)
+        totals = self.plan.pieces.write(number, packed, bounds)
         labels = sorted(pieces)
         record = {
             "labels": np.array(labels, np.uint64),
             "bounds": np.array([bounds[label] for label in labels], np.float64).reshape(-1, 6),
         }
-        write_record(self.directory, self.plan.traced, number, record)
+        write_record(self.plan.pieces.scope.url, TRACED, number, record)
         return BlockResult(empty=not pieces, counts=counts | totals)
 
     def _bounds(self, piece: Piece) -> Sequence[float]:
@@ -110,7 +108,7 @@ class TraceLabels(VoxelTask):
     def check(self) -> None:
         check_installed()
         super().check()
-        kvstore.check_writable(self.directory)
+        kvstore.check_writable(self.plan.pieces.scope.url)
 
     def describe(self) -> dict[str, Any]:
         return {"daskflow": daskflow.__version__, "expression": self.expression.describe(), **self.plan.describe()}

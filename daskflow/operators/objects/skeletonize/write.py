@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from daskflow.geometry import BoundingBox
 from daskflow.operators.objects._destination import check_own_directory
 from daskflow.operators.objects.skeletonize.join import join_pieces
 from daskflow.operators.objects.skeletonize.pieces import Piece, unpack_piece
-from daskflow.operators.objects.skeletonize.plan import Pruning, Skeletonizing
+from daskflow.operators.objects.skeletonize.plan import TRACED, WRITTEN, Pruning, Skeletonizing
 from daskflow.operators.objects.skeletonize.prune import cable_length, prune
 from daskflow.operators.objects.skeletonize.retrace import retrace
 from daskflow.scratch.pieces import Fragment
@@ -26,6 +25,7 @@ from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.shards import write_shard
 from daskflow.stores.objects.skeleton_files import CROSS_SECTION, RADIUS, Json, Skeleton, encode_skeleton
 from daskflow.volume import BlockResult, Estimate, Task
+from daskflow.volume.stage import Scope, Scopes
 
 _AT_ONCE = 2**26  # bytes of pieces that are read before they are joined
 _MEMORY = 2**29  # guess: what joining the pieces of a label with a million vertices takes
@@ -71,24 +71,24 @@ class WriteSkeletons(Task):
         plan: the skeletonization.
         pruning: what is left out.
         target: where they go.
-        directory: URL of the scratch directory, once bound.
+        job: URL of the job's directory, once bound.
     """
 
     plan: Skeletonizing
     pruning: Pruning
     target: Target
-    directory: str = ""
+    job: str = ""
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         bucket, table, pieces = box.start[0], _Table(), self.plan.pieces
-        sharding = pieces.shards(self.directory)
+        sharding = pieces.shards()
         if sharding is None:
-            for label, data in self._encoded(pieces.labels_of(self.directory, bucket), table):
+            for label, data in self._encoded(pieces.labels_of(bucket), table):
                 write_file(self.target.url, str(label), data, compression=self.target.compression)
         else:
-            for number, labels in pieces.shards_of(self.directory, bucket):
+            for number, labels in pieces.shards_of(bucket):
                 write_shard(self.target.url, number, sharding, self._encoded(labels, table))
-        write_record(self.directory, self.plan.written, bucket, table.record())
+        write_record(pieces.scope.url, WRITTEN, bucket, table.record())
         table.counts["skeletons"] = len(table.labels)
         return BlockResult(empty=not table.labels, counts=dict(table.counts))
 
@@ -113,10 +113,10 @@ class WriteSkeletons(Task):
         size = self.plan.tracing.anisotropy
         piece = join_pieces([])
         for batch in _batches(fragments):
-            names, stage = self.plan.tracing.attributes, self.plan.pieces.source
-            data = self.plan.pieces.read_all(self.directory, batch)
+            names, pieces = self.plan.tracing.attributes, self.plan.pieces
+            data = pieces.read_all(batch)
             parts = [
-                unpack_piece(one, names, f"{self.directory} ({stage}, block {fragment.block})")
+                unpack_piece(one, names, f"{pieces.scope.url} ({pieces.source}, block {fragment.block})")
                 for one, fragment in zip(data, batch, strict=True)
             ]
             piece = join_pieces([piece, *parts] if len(piece.vertices) else parts)
@@ -140,12 +140,12 @@ class WriteSkeletons(Task):
             MetadataMismatchError: there are skeletons of another job.
             StoreAccessError: the location refuses.
         """
-        check_own_directory(self.target.url, self.directory, kind="skeletons", option="--skeletons")
+        check_own_directory(self.target.url, self.job, kind="skeletons", option="--skeletons")
 
     def intact(self) -> bool:
         """Return whether what an earlier run wrote is still there: scratch data until it is complete, then the info."""
         return kvstore.exists(f"{self.target.url}/info") or kvstore.exists(
-            record_url(self.directory, self.plan.traced, 0)
+            record_url(self.plan.pieces.scope.url, TRACED, 0)
         )
 
     def describe(self) -> dict[str, Any]:
@@ -156,6 +156,9 @@ class WriteSkeletons(Task):
             "sharding": None if sharding is None else dict(sharding),
         }
 
+    def bind(self, scopes: Scopes) -> WriteSkeletons:
+        return dataclasses.replace(super().bind(scopes), job=scopes.job)
+
 
 @dataclass(frozen=True)
 class IndexSkeletons(Task):
@@ -164,28 +167,24 @@ class IndexSkeletons(Task):
     Attributes:
         plan: the skeletonization.
         target: where they are.
-        directory: URL of the scratch directory, once bound.
-        run: tells runs apart, which may leave other records in the same place.
     """
 
     plan: Skeletonizing
     target: Target
-    directory: str = ""
-    run: str = ""
 
     def read(self, box: BoundingBox) -> list[Arrays]:
         (block,) = self.plan.grid.touching(box)
         shares = self.plan.shares
-        return required_records(self.directory, self.plan.traced, range(block * shares, (block + 1) * shares))
+        return required_records(self.plan.pieces.scope.url, TRACED, range(block * shares, (block + 1) * shares))
 
     def compute(self, box: BoundingBox, inputs: list[Arrays]) -> dict[int, list[float]]:  # noqa: ARG002
         labels = np.concatenate([record["labels"] for record in inputs])
         bounds = np.concatenate([record["bounds"] for record in inputs])
         keep = np.zeros(len(labels), bool)
-        buckets = self.plan.pieces.bucket_numbers(labels, self.directory)
+        buckets = self.plan.pieces.bucket_numbers(labels)
         for bucket in np.unique(buckets).tolist():
             here = buckets == bucket
-            keep[here] = np.isin(labels[here], _written(self.directory, self.plan.written, bucket, self.run)["labels"])
+            keep[here] = np.isin(labels[here], _written(self.plan.pieces.scope, bucket)["labels"])
         return dict(zip(labels[keep].tolist(), bounds[keep].tolist(), strict=True))
 
     def write(self, box: BoundingBox, outputs: dict[int, list[float]]) -> BlockResult:
@@ -195,9 +194,6 @@ class IndexSkeletons(Task):
     def describe(self) -> dict[str, Any]:
         return {"pieces": self.plan.pieces.source, "index": self.plan.index.info}
 
-    def bind(self, directory: str) -> IndexSkeletons:
-        return dataclasses.replace(self, directory=directory, run=uuid.uuid4().hex)
-
 
 def vertex_attributes(plan: Skeletonizing) -> list[Json]:
     """Return the attributes that files hold, as an ``info`` has them."""
@@ -205,14 +201,14 @@ def vertex_attributes(plan: Skeletonizing) -> list[Json]:
     return [known[name] for name in plan.tracing.attributes]
 
 
-def written(plan: Skeletonizing, directory: str) -> Iterator[Arrays]:
+def written(plan: Skeletonizing) -> Iterator[Arrays]:
     """Yield what is known of the skeletons of each bucket: labels, cable (nm) and vertices."""
-    return (required_records(directory, plan.written, [bucket])[0] for bucket in range(plan.pieces.buckets))
+    return (required_records(plan.pieces.scope.url, WRITTEN, [bucket])[0] for bucket in range(plan.pieces.buckets))
 
 
 @functools.lru_cache(maxsize=64)
-def _written(directory: str, stage: str, bucket: int, run: str) -> Arrays:  # noqa: ARG001 (a key of the cache)
-    return required_records(directory, stage, [bucket])[0]
+def _written(scope: Scope, bucket: int) -> Arrays:
+    return required_records(scope.url, WRITTEN, [bucket])[0]
 
 
 def _batches(fragments: Sequence[Fragment]) -> Iterator[list[Fragment]]:

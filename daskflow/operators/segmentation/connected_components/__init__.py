@@ -8,10 +8,8 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from daskflow import __version__
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid
-from daskflow.jobs.fingerprint import token
 from daskflow.operators import options
 from daskflow.operators.segmentation.connected_components.blocks import Connectivity, Foreground
 from daskflow.operators.segmentation.connected_components.scratch import Labelling
@@ -20,6 +18,7 @@ from daskflow.operators.segmentation.connected_components.store import LabelledS
 from daskflow.volume import Flag, Volume, operator
 from daskflow.volume.blocks import smaller_block
 from daskflow.volume.kinds import without_negatives
+from daskflow.volume.stage import Scope
 
 _BLOCK_VOXELS = 2**21
 
@@ -72,12 +71,11 @@ def connected_components(
         dtype=numbers, channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None
     )
     expression = (volume if foreground.bounds else without_negatives(volume)).expression
-    known = [__version__, expression.describe(), foreground.bounds, connectivity, dust, grid.block, grid.origin]
-    key = token([*known, numbers.name])
-    labelling = Labelling(grid, connectivity, key, dust)
+    scope = Scope("components", (expression, foreground, connectivity, dust, grid, numbers))
+    labelling = Labelling(grid, connectivity, scope, dust)
     stages = labelling_stages(labelling, expression, foreground, numbers)
-    store = functools.partial(LabelledStore, labelling=labelling, spec=spec)
-    return Volume.waiting(spec, store, (*expression.stages, *stages)).with_block(grid.block)
+    store = functools.partial(LabelledStore, spec=spec)
+    return Volume.waiting(spec, store, labelling, (*expression.stages, *stages)).with_block(grid.block)
 
 
 def _check(volume: Volume, foreground: Foreground, connectivity: int) -> None:

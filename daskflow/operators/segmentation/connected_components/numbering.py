@@ -23,7 +23,7 @@ from daskflow.scratch import Reduce, Table, write_record
 from daskflow.scratch.records import Arrays, required_records
 from daskflow.scratch.tables import Merge
 from daskflow.volume import BlockResult, Stage, Task
-from daskflow.volume.stage import Bound
+from daskflow.volume.stage import Bound, Scope
 
 Numbers = npt.NDArray[np.int64]
 
@@ -35,25 +35,22 @@ class Numbering(Bound):
     """The numbers of the components of some boxes.
 
     Attributes:
-        name: tells its records from those of others in the same job.
         boxes: how many; one alone needs no stage.
-        directory: URL of the scratch directory, once bound.
+        scope: where its records lie.
     """
 
-    name: str
     boxes: int
-    directory: str = ""
+    scope: Scope
 
     @functools.cached_property
     def table(self) -> Table:
         """The first voxels of all components."""
-        return Table(f"components-{self.name}", self.boxes, {"firsts": "key"}, fan_in=_FAN_IN)
+        return Table("components", self.boxes, {"firsts": "key"}, self.scope, fan_in=_FAN_IN)
 
     @property
     def counts(self) -> Reduce:
         """How many components each range of the table has."""
-        name = f"count-components-{self.name}"
-        return Reduce(name, f"counts-{self.name}", self.table.ranges, one_after_the_other)
+        return Reduce("count-components", "counts", self.table.ranges, one_after_the_other, self.scope)
 
     def told(self, level: int) -> str:
         """Return the name of the pass, and of the records, that tell a level of the table its numbers; 0 the boxes."""
@@ -74,18 +71,18 @@ class Numbering(Bound):
     def write(self, box: int, firsts: Numbers) -> None:
         """Store the first voxels of the components of a box, rising."""
         if self.boxes > 1:
-            self.table.write(self.directory, box, {"firsts": firsts.astype(np.uint64)})
+            self.table.write(box, {"firsts": firsts.astype(np.uint64)})
 
     def numbers(self, box: int, count: int) -> Numbers:
         """Return the numbers of the components of a box, which has `count`, as they were written."""
         if self.boxes == 1:
             return np.arange(1, count + 1)
-        (record,) = required_records(self.directory, self.told(0), [box])
+        (record,) = required_records(self.scope.url, self.told(0), [box])
         return record["numbers"]
 
     def total(self, count: int) -> int:
         """Return how many components all boxes have, of which the last has `count`."""
-        return count if self.boxes == 1 else int(self.counts.result(self.directory)["counts"].sum())
+        return count if self.boxes == 1 else int(self.counts.result()["counts"].sum())
 
 
 @dataclass(frozen=True)
@@ -103,14 +100,14 @@ class TellNumbers(Task):
     def read(self, box: BoundingBox) -> tuple[list[Arrays], Numbers]:
         known, (group, bucket, _) = self.numbering, box.start
         levels = known.table.levels
-        taken = Merge(known.table, self.level, known.directory).read(box)
+        taken = Merge(known.table, self.level).read(box)
         if self.level + 1 < len(levels):
             finer = levels[self.level + 1][1]
             cuts = finer // levels[self.level][1]
             first = group * finer + bucket * cuts
-            above = required_records(known.directory, known.told(self.level), range(first, first + cuts))
+            above = required_records(known.scope.url, known.told(self.level), range(first, first + cuts))
             return taken, np.concatenate([record["numbers"] for record in above])
-        before = known.counts.result(known.directory)["counts"][:bucket].sum()
+        before = known.counts.result()["counts"][:bucket].sum()
         return taken, before + np.arange(1, sum(len(rows["firsts"]) for rows in taken) + 1)
 
     def compute(self, box: BoundingBox, inputs: tuple[list[Arrays], Numbers]) -> list[Numbers]:  # noqa: ARG002
@@ -123,7 +120,7 @@ class TellNumbers(Task):
         known, (group, bucket, _) = self.numbering, box.start
         for member, numbers in enumerate(outputs, group * known.table.fan_in):
             index = member * known.table.levels[self.level][1] + bucket
-            write_record(known.directory, known.told(self.level - 1), index, {"numbers": numbers})
+            write_record(known.scope.url, known.told(self.level - 1), index, {"numbers": numbers})
         return BlockResult()
 
     def describe(self) -> dict[str, Any]:

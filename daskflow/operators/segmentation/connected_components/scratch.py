@@ -14,7 +14,7 @@ from daskflow.operators.segmentation.connected_components.blocks import Componen
 from daskflow.operators.segmentation.connected_components.numbering import Numbering
 from daskflow.operators.segmentation.connected_components.packed import pack, unpack
 from daskflow.scratch.records import Arrays, required_records, write_record
-from daskflow.volume.stage import Bound
+from daskflow.volume.stage import Bound, Scope
 
 Array = npt.NDArray[Any]
 
@@ -28,16 +28,14 @@ class Labelling(Bound):
     Attributes:
         grid: the blocks that are labelled.
         connectivity: 6, 18 or 26.
-        key: tells its scratch data from those of another labelling in the same job.
+        scope: where its scratch data lie.
         dust: components of fewer voxels become background.
-        directory: URL of the scratch directory, once bound.
     """
 
     grid: BlockGrid
     connectivity: Connectivity
-    key: str
+    scope: Scope
     dust: int = 0
-    directory: str = ""
 
     @functools.cached_property
     def levels(self) -> tuple[BlockGrid, ...]:
@@ -54,7 +52,7 @@ class Labelling(Bound):
     @functools.cached_property
     def numbering(self) -> Numbering:
         """The numbers of the components of all boxes."""
-        return Numbering(self.key, sum(map(len, self.levels)), self.directory)
+        return Numbering(sum(map(len, self.levels)), self.scope)
 
     def box_number(self, level: int, index: int) -> int:
         """Return the number of a box of a level among those of all levels."""
@@ -98,14 +96,11 @@ class Labelling(Bound):
 
     def write(self, kind: str, index: int, arrays: Mapping[str, Array]) -> None:
         """Store the record of a kind that a block or box has."""
-        write_record(self.directory, self._stage(kind), index, arrays)
+        write_record(self.scope.url, f"components/{kind}", index, arrays)
 
     def read(self, kind: str, indexes: Iterable[int]) -> list[Arrays]:
         """Return the records of a kind that some blocks or boxes have."""
-        return required_records(self.directory, self._stage(kind), indexes)
-
-    def _stage(self, kind: str) -> str:
-        return f"components-{self.key}/{kind}"
+        return required_records(self.scope.url, f"components/{kind}", indexes)
 
 
 def _components(record: Arrays, shape: tuple[int, ...]) -> Components:

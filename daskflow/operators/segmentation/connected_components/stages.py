@@ -74,7 +74,7 @@ class LabelBlocks(Consumer):
         return Estimate(bytes_written=labels, memory=box.size + 2 * labels)
 
     def check(self) -> None:
-        kvstore.check_writable(self.labelling.directory)
+        kvstore.check_writable(self.labelling.scope.url)
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -107,7 +107,7 @@ class _BoxTask(Task):
         return Estimate(memory=pieces * _PIECE_BYTES)
 
     def describe(self) -> dict[str, Any]:
-        return {"labelling": self.labelling.key, "level": self.level}
+        return {"connectivity": self.labelling.connectivity, "dust": self.labelling.dust, "level": self.level}
 
 
 class _Joining(_BoxTask):

@@ -21,20 +21,18 @@ class LabelledStore(ScratchStore):
     """What the stages of a labelling left in scratch; it can only be read.
 
     Args:
-        directory: URL of the scratch directory.
-        labelling: what was labelled, not yet bound.
+        labelling: what was labelled, bound.
         spec: what the result is.
     """
 
-    def __init__(self, directory: str, labelling: Labelling, spec: VolumeSpec) -> None:
-        self._labelling = labelling.bind(directory)
-        super().__init__(directory, [spec])
-        self._arguments = (directory, labelling, spec)
+    def __init__(self, labelling: Labelling, spec: VolumeSpec) -> None:
+        super().__init__(labelling.scope.url, [spec])
+        self._labelling = labelling
         self._numbers: dict[int, tuple[Array, Array]] = {}
         self._reading = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (LabelledStore, self._arguments)
+        return (LabelledStore, (self._labelling, self.spec))
 
     def _read(self, box: BoundingBox) -> Array:
         grid = self._labelling.grid
@@ -68,4 +66,4 @@ class LabelledStore(ScratchStore):
             return found
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"components": self._labelling.key}
+        return {"components": self._labelling.scope.name}

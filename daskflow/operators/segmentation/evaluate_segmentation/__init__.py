@@ -7,17 +7,15 @@ import os
 from dataclasses import dataclass
 from typing import Annotated
 
-from daskflow import __version__
 from daskflow.errors import GeometryError
 from daskflow.jobs import Job, Report
-from daskflow.jobs.directory import JobDirectory
-from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
 from daskflow.operators import options
 from daskflow.operators.segmentation.evaluate_segmentation.stages import evaluation, scores_in
 from daskflow.stores import kvstore
 from daskflow.volume import Expression, Flag, Volume, operator
 from daskflow.volume.output import Output
+from daskflow.volume.stage import Scope
 
 
 @operator(takes="labels")
@@ -54,12 +52,12 @@ def evaluate_segmentation(
     _check(segmentation, groundtruth)
     expression = Expression([segmentation.node, groundtruth.node])
     grid = segmentation.grid
-    key = token([__version__, expression.describe(), grid.block, grid.origin])[:8]
-    stages, name = (*expression.stages, *evaluation(expression, grid, key)), "evaluate segmentation"
+    scope = Scope("evaluation", (expression, grid))
+    stages, name = (*expression.stages, *evaluation(expression, grid, scope)), "evaluate segmentation"
     if output is None:
-        return Job(stages, None, name=name, finish=(Score(key, None),))
+        return Job(stages, None, name=name, finish=(Score(scope, None),))
     location = kvstore.normalise(os.fspath(output))
-    finish, makes = (Score(key, location),), (Output(location, "table"),)
+    finish, makes = (Score(scope, location),), (Output(location, "table"),)
     return Job(stages, f"{location}.daskflow/", name=name, finish=finish, makes=makes)
 
 
@@ -68,17 +66,17 @@ class Score(Finish):
     """Turn the table of the whole into scores, once a job has counted it.
 
     Attributes:
-        key: of the evaluation.
+        scope: of the evaluation.
         output: URL of the JSON file the scores are written to, or None.
     """
 
-    key: str
+    scope: Scope
     output: str | None
     reads_scratch = True
 
-    def __call__(self, report: Report, directory: str) -> None:
-        """Add the scores to the report of the job in `directory`."""
-        found = scores_in(JobDirectory(directory).scratch, self.key)
+    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002
+        """Add the scores to the report."""
+        found = scores_in(self.scope)
         report.results["scores"] = found
         if self.output is not None:
             kvstore.write_bytes(self.output, json.dumps(found, indent=1).encode())

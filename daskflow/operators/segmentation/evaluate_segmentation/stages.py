@@ -19,33 +19,34 @@ from daskflow.operators.segmentation.evaluate_segmentation.scores import pair_su
 from daskflow.scratch.records import Arrays, Reduce
 from daskflow.scratch.tables import Table
 from daskflow.volume import Expression, Stage
+from daskflow.volume.stage import Scope
 
 
-def evaluation(expression: Expression, grid: BlockGrid, key: str) -> tuple[Stage, ...]:
+def evaluation(expression: Expression, grid: BlockGrid, scope: Scope) -> tuple[Stage, ...]:
     """Return all passes, in order: the voxels that each pair of segments shares, those of the segments, and the sums.
 
     Args:
         expression: its outputs are the segmentation and the truth.
         grid: the blocks.
-        key: tells the records from those of another evaluation in the same job.
+        scope: where the records lie.
     """
-    pairs = Table(f"overlaps-{key}", len(grid), PAIRS)
+    pairs = Table("overlaps", len(grid), PAIRS, scope)
     for name, by in (("segments", by_segment), ("truths", by_truth)):
-        sizes = Table(f"{name}-{key}", pairs.ranges, SIZES)
-        pairs = pairs.into(by, sizes.into(sums_of_sizes, _adding(name, key, sizes.ranges)))
-    pairs = pairs.into(sums_of_pairs, _adding("overlaps", key, pairs.ranges))
+        sizes = Table(name, pairs.ranges, SIZES, scope)
+        pairs = pairs.into(by, sizes.into(sums_of_sizes, _adding(name, scope, sizes.ranges)))
+    pairs = pairs.into(sums_of_pairs, _adding("overlaps", scope, pairs.ranges))
     return Tabulate(pairs, grid, overlaps_of).stages("count-overlaps", expression)
 
 
-def scores_in(directory: str, key: str) -> dict[str, float]:
-    """Return the scores of the whole, after the stages ran with their scratch data below the URL `directory`."""
-    records = (_adding(name, key, 1).result(directory) for name in ("overlaps", "segments", "truths"))
+def scores_in(scope: Scope) -> dict[str, float]:
+    """Return the scores of the whole, after the stages ran."""
+    records = (_adding(name, scope, 1).result() for name in ("overlaps", "segments", "truths"))
     return scores_of(*({name: int(str(value)) for name, value in record.items()} for record in records))
 
 
-def _adding(name: str, key: str, ranges: int) -> Reduce:
+def _adding(name: str, scope: Scope, ranges: int) -> Reduce:
     """Return the passes that add the sums of the ranges of a table up."""
-    return Reduce(f"sum-{name}-{key}", f"sums-{name}-{key}", ranges, add_sums)
+    return Reduce(f"sum-{name}", f"sums-{name}", ranges, add_sums, scope)
 
 
 def sums_of_pairs(rows: Arrays) -> Arrays:

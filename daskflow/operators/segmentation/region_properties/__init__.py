@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from daskflow import __version__
 from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.jobs import Job
-from daskflow.jobs.fingerprint import token
 from daskflow.jobs.tabulate import Tabulate
 from daskflow.operators import options
 from daskflow.operators.segmentation.region_properties.properties import load_pyarrow, properties, write_parquet
@@ -24,6 +22,7 @@ from daskflow.stores.objects.files import writing
 from daskflow.volume import BlockResult, Expression, Stage, Task, Volume, operator
 from daskflow.volume.kinds import taken
 from daskflow.volume.output import Output
+from daskflow.volume.stage import Scope
 
 
 @operator()
@@ -58,8 +57,8 @@ def region_properties(volume: Volume, image: Volume | None = None, *, output: op
         raise ParameterError(f"properties are written to .csv and .parquet files, not {kvstore.redact(url)}")
     check_size(volume.box, volume.block)
     expression, grid = Expression([one.node for one in volumes]), volume.grid
-    name = f"regions-{token([__version__, expression.describe(), grid.block])[:8]}"
-    table = Table(name, len(grid), COLUMNS if image is None else IMAGE_COLUMNS)
+    scope = Scope("regions", (expression, grid))
+    table = Table("regions", len(grid), COLUMNS if image is None else IMAGE_COLUMNS, scope)
     measuring = Tabulate(table, grid, sums_of, {"corner": volume.box.start}, memory=64)
     stages = (*expression.stages, *measuring.stages("measure-regions", expression))
     once = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
@@ -77,13 +76,11 @@ class WriteProperties(Task):
         table: the sums.
         spec: of the volume.
         url: of the file, .csv or .parquet.
-        directory: URL of the scratch directory, once bound.
     """
 
     table: Table
     spec: VolumeSpec
     url: str
-    directory: str = ""
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         with writing(self.url) as file:
@@ -91,7 +88,7 @@ class WriteProperties(Task):
         return BlockResult(counts={"regions": rows})
 
     def _tables(self) -> Iterator[Arrays]:
-        for rows in self.table.tables(self.directory):
+        for rows in self.table.tables():
             yield from properties(rows, self.spec.box.start, self.spec.voxel_size)
 
     def intact(self) -> bool:

@@ -12,7 +12,7 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.operators.segmentation.remap.tables import Table, table_of
 from daskflow.volume import Flag, Volume, operator
-from daskflow.volume.option import Option
+from daskflow.volume.description import Option
 
 Unmapped = Literal["error", "keep", "zero"]
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from daskflow import __version__
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job, Report
-from daskflow.jobs.directory import JobDirectory
-from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
 from daskflow.operators import options
 from daskflow.operators.segmentation.voxel_counts.files import WriteCounts, check_ending
@@ -50,8 +47,7 @@ def voxel_counts(
     """
     expression = volume.expression
     grid = BlockGrid(volume.box, smaller_block(volume, _BLOCK_VOXELS), volume.spec.chunk_origin)
-    key = token([__version__, expression.describe(), grid.block])[:8]
-    counting = LabelCounts(grid, key)
+    counting = LabelCounts.over(expression, grid)
     layer = _layer_file(volume)
     outputs: tuple[str, ...] = () if layer is None else (layer[1],)
     if output is not None:
@@ -84,9 +80,9 @@ class ReportCounts(Finish):
     outputs: tuple[str, ...]
     reads_scratch = True
 
-    def __call__(self, report: Report, directory: str) -> None:
-        """Add the sums to the report of the job in `directory`."""
-        known = self.counting.summary(JobDirectory(directory).scratch)
+    def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002
+        """Add the sums to the report."""
+        known = self.counting.summary()
         largest = known.pop("largest")
         report.results["voxel_counts"] = known
         if self.outputs:

@@ -33,23 +33,21 @@ class WriteCounts(Task):
         counting: what was counted.
         outputs: URLs of the files, each with one of `ENDINGS`.
         background: also write how many voxels are 0.
-        directory: URL of the scratch directory, once bound.
     """
 
     counting: LabelCounts
     outputs: tuple[str, ...]
     background: bool
-    directory: str = ""
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
-        known = self.counting.summary(self.directory)
+        known = self.counting.summary()
         rows = known["labels"] + int(self.background and known["background"] > 0)
         for url in self.outputs:
             write_table(url, rows, self._tables())
         return BlockResult()
 
     def _tables(self) -> Iterator[Table]:
-        for rows in self.counting.table.tables(self.directory):
+        for rows in self.counting.table.tables():
             kept = np.ones(len(rows["labels"]), bool) if self.background else rows["labels"] != 0
             yield rows["labels"][kept], rows["counts"][kept]
 

@@ -16,31 +16,35 @@ from daskflow.operators.segmentation.voxel_counts.blocks import COLUMNS, Labels,
 from daskflow.scratch.records import Arrays, Reduce
 from daskflow.scratch.tables import Table
 from daskflow.volume import Expression, Stage
+from daskflow.volume.stage import Bound, Scope
 
 _LARGEST = 10
 
 
 @dataclass(frozen=True)
-class LabelCounts:
+class LabelCounts(Bound):
     """One counting of the voxels of every label: its passes, and what they leave.
 
     Attributes:
         grid: the blocks.
-        key: tells its records from those of another counting in the same job.
+        scope: where its records lie.
         fan_in: how many tables are merged at once.
     """
 
     grid: BlockGrid
-    key: str
+    scope: Scope
     fan_in: int = 64
+
+    @classmethod
+    def over(cls, expression: Expression, grid: BlockGrid) -> LabelCounts:
+        """Return the counting of labels that an expression gives; the same for all that need the same counts."""
+        return cls(grid, Scope("counts", (expression, grid)))
 
     @functools.cached_property
     def table(self) -> Table:
         """The columns `labels`, all that occur, and `counts`."""
-        table = Table(f"counts-{self.key}", len(self.grid), COLUMNS, fan_in=self.fan_in)
-        return table.into(
-            _sums, Reduce(f"sum-counts-{self.key}", f"sums-{self.key}", table.ranges, merge_sums, fan_in=self.fan_in)
-        )
+        table = Table("counts", len(self.grid), COLUMNS, self.scope, fan_in=self.fan_in)
+        return table.into(_sums, Reduce("sum-counts", "sums", table.ranges, merge_sums, self.scope, fan_in=self.fan_in))
 
     def stages(self, expression: Expression) -> tuple[Stage, ...]:
         """Return all passes, in order; those that the expression waits for not included.
@@ -50,16 +54,11 @@ class LabelCounts:
         """
         return Tabulate(self.table, self.grid, counts_of).stages("count-voxels", expression)
 
-    def of(self, directory: str, labels: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Return how many voxels of the whole volume some labels have, 0 for one that does not occur.
+    def of(self, labels: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return how many voxels of the whole volume some labels, in any order, have; 0 for one that does not occur."""
+        return self.table.of(labels)["counts"]
 
-        Args:
-            directory: URL of the scratch data of the job in which the stages have run.
-            labels: in any order.
-        """
-        return self.table.of(directory, labels)["counts"]
-
-    def summary(self, directory: str) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Return what is known of the whole as JSON values: labels, voxels, background and the largest labels.
 
         Raises:
@@ -67,10 +66,10 @@ class LabelCounts:
         """
         ((_, summing),) = self.table.then
         assert isinstance(summing, Reduce)
-        record = summing.result(directory)
+        record = summing.result()
         if int(record["voxels"][0]) != self.grid.box.size:
             raise JobError(
-                f"scratch data in {directory} hold {int(record['voxels'][0]):,} of {self.grid.box.size:,} voxels;"
+                f"scratch data in {self.scope.url} hold {int(record['voxels'][0]):,} of {self.grid.box.size:,} voxels;"
                 " delete the job's directory and run it again"
             )
         largest = zip(record["largest"].tolist(), record["sizes"].tolist(), strict=True)

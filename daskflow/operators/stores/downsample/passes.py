@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
-from daskflow.jobs.fingerprint import token
 from daskflow.jobs.sinks import LayerSink, verify_all
 from daskflow.operators.stores.downsample.kernels import Carried, Downsampling
 from daskflow.operators.stores.downsample.levels import with_levels
@@ -21,7 +20,7 @@ from daskflow.operators.stores.downsample.windows import Array
 from daskflow.stores import Layout, kvstore
 from daskflow.volume import BlockResult, Estimate
 from daskflow.volume.output import Output
-from daskflow.volume.stage import Bound, Own
+from daskflow.volume.stage import Bound, Own, Scope, Scopes
 
 LOSSLESS = (None, "raw", "png", "compressed_segmentation", "zstd", "gzip", "blosc", "crackle", "compresso")
 
@@ -35,10 +34,12 @@ class Scratch(Bound):
     Attributes:
         data: the layer that keeps `Carried.data`, counted from the volume's start.
         counts: the one that keeps `Carried.counts`, if there are any.
+        scope: where they lie; until they are bound, their URLs are names.
     """
 
     data: LayerSink
     counts: LayerSink | None
+    scope: Scope
 
     @classmethod
     def of(cls, level: LayerSink, number: int, how: Downsampling) -> Scratch:
@@ -50,22 +51,24 @@ class Scratch(Bound):
 
         def layer(name: str, dtype: np.dtype[Any]) -> LayerSink:
             whole = VolumeSpec(inside, dtype, spec.channels)
-            return LayerSink(f"mip{level.mip}-{name}-{token(level.url)[:8]}.zarr", whole, 0, "zarr3", layout)
+            return LayerSink(f"{name}.zarr", whole, 0, "zarr3", layout)
 
         counted = how.method == "mean" and how.sparse
         data = layer("carried", how.carried_dtype(spec.dtype, number))
-        return cls(data, layer("counts", np.dtype(np.uint64)) if counted else None)
+        counts = layer("counts", np.dtype(np.uint64)) if counted else None
+        return cls(data, counts, Scope(f"mip{level.mip}", level.url))
 
     @property
     def layers(self) -> tuple[LayerSink, ...]:
         """The layers, one or two."""
         return (self.data,) if self.counts is None else (self.data, self.counts)
 
-    def bind(self, directory: str) -> Scratch:
+    def bind(self, scopes: Scopes) -> Scratch:
+        scope = self.scope.bind(scopes)
         placed = [
-            dataclasses.replace(layer, url=kvstore.join(directory, layer.url)).bind(directory) for layer in self.layers
+            dataclasses.replace(layer, url=kvstore.join(scope.url, layer.url)).bind(scopes) for layer in self.layers
         ]
-        return Scratch(placed[0], placed[1] if len(placed) > 1 else None)
+        return Scratch(placed[0], placed[1] if len(placed) > 1 else None, scope)
 
     def read(self, box: BoundingBox) -> Carried:
         """Return what was kept of a box, counted from the volume's start."""

@@ -25,7 +25,7 @@ from daskflow.volume import BlockResult, Estimate, Stage, Task
 from daskflow.volume.blocks import default_block
 from daskflow.volume.kinds import refuse_negatives
 from daskflow.volume.output import Output
-from daskflow.volume.stage import Own
+from daskflow.volume.stage import Own, Scopes
 
 _PIECE_BYTES = 2**23  # read at once, so that a block never lies whole in memory, and memory is used again
 _CHUNK_BYTES = 2**26  # up to which chunks are read whole
@@ -232,8 +232,8 @@ class Downsample(Task):
         source = {"store": self.source.fingerprint()} if isinstance(self.source, Store) else {}
         return {"daskflow": daskflow.__version__, **source, **self.levels.describe()}
 
-    def bind(self, directory: str) -> Downsample:
-        return dataclasses.replace(super().bind(directory), job=directory.rstrip("/").rpartition("/")[0])
+    def bind(self, scopes: Scopes) -> Downsample:
+        return dataclasses.replace(super().bind(scopes), job=scopes.job)
 
 
 def stages_after(first: Pass, others: Sequence[Pass], region: BoundingBox | None = None) -> tuple[Stage, ...]:

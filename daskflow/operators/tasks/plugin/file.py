@@ -20,7 +20,7 @@ import numpy as np
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.volume import Volume
-from daskflow.volume.option import Option
+from daskflow.volume.description import Option
 
 _TRIAL = 16
 _naming = threading.Lock()
