@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, Zyx
 from daskflow.jobs.arrange import grid_of
 from daskflow.jobs.evaluate import Assemble, EvaluateVolumes
-from daskflow.jobs.fingerprint import describe_stages, token
+from daskflow.jobs.fingerprint import describe_stages
 from daskflow.jobs.job import Job
 from daskflow.jobs.outputs import stated
 from daskflow.jobs.sinks import FileSink, Sink
@@ -108,7 +109,7 @@ def keys_of(stages: Sequence[Stage]) -> list[tuple[Any, ...]]:
         scopes = Scopes("memory://nowhere")
         stage.task.bind(scopes)
         description = describe_stages([dataclasses.replace(stage, name="", after=())])
-        keys.append((*_kinds(stage.task), token([description, [one.describe() for one in scopes.met]])))
+        keys.append((*_kinds(stage.task), json.dumps([description, [one.describe() for one in scopes.met]], sort_keys=True)))
     return keys
 
 

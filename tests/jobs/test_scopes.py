@@ -74,6 +74,15 @@ def test_an_operator_after_itself_has_scratch_data_of_its_own(tmp_path, function
     assert np.array_equal(opened(tmp_path / "twice"), twice)
 
 
+def test_files_of_one_name_in_two_directories_do_not_mix(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+
+    assert ran(merge([volume(labels(seed)).save(tmp_path / name / "x.npy") for seed, name in enumerate("ab")])).ok
+
+    assert all(np.array_equal(np.load(tmp_path / name / "x.npy"), labels(seed)) for seed, name in enumerate("ab"))
+
+
 def test_the_same_use_twice_runs_once(tmp_path):
     array = labels(5)
     alone = connected_components(volume(array)).save(tmp_path / "alone", chunk=(4, 4, 4))
