@@ -108,8 +108,8 @@ def keys_of(stages: Sequence[Stage]) -> list[tuple[Any, ...]]:
     for stage in stages:
         scopes = Scopes("memory://nowhere")
         stage.task.bind(scopes)
-        description = describe_stages([dataclasses.replace(stage, name="", after=())])
-        keys.append((*_kinds(stage.task), json.dumps([description, [one.describe() for one in scopes.met]], sort_keys=True)))
+        told = [describe_stages([dataclasses.replace(stage, name="", after=())]), [one.describe() for one in scopes.met]]
+        keys.append((*_kinds(stage.task), json.dumps(told, sort_keys=True)))
     return keys
 
 
