@@ -108,7 +108,8 @@ def keys_of(stages: Sequence[Stage]) -> list[tuple[Any, ...]]:
     for stage in stages:
         scopes = Scopes("memory://nowhere")
         stage.task.bind(scopes)
-        told = [describe_stages([dataclasses.replace(stage, name="", after=())]), [one.describe() for one in scopes.met]]
+        described = describe_stages([dataclasses.replace(stage, name="", after=())])
+        told = [described, [one.describe() for one in scopes.met]]
         keys.append((*_kinds(stage.task), json.dumps(told, sort_keys=True)))
     return keys
 

@@ -108,9 +108,12 @@ def test_long_values_are_cut():
 
 def test_description_holds_grid_and_task():
     grid = BlockGrid(BoundingBox((0, 0, 0), (8, 8, 8)), (4, 4, 4))
-    described = describe_stages([Stage("first", grid, Task({"at": 1}))])
+    first = Stage("first", grid, Task({"at": 1}))
+    described = describe_stages([first, Stage("second", grid, Task({"at": 1}), after=(first,))])
+    blocks = {"box": "0-8_0-8_0-8", "block": [4, 4, 4], "origin": [0, 0, 0]}
     assert described == {
-        "first": {"grid": {"box": "0-8_0-8_0-8", "block": [4, 4, 4], "origin": [0, 0, 0]}, "task": {"at": 1}}
+        "first": {"grid": blocks, "task": {"at": 1}, "after": []},
+        "second": {"grid": blocks, "task": {"at": 1}, "after": ["first"]},
     }
 
 
