@@ -71,8 +71,8 @@ class Executor(ABC):
     """Runs batches of stages."""
 
     @abstractmethod
-    def count_lost(self) -> int:
-        """Return how many workers went away since this was made."""
+    def take_lost(self) -> int:
+        """Return how many workers went away since the last call."""
 
     @property
     @abstractmethod
@@ -126,7 +126,7 @@ class ThreadsExecutor(Executor):
         self._settled: queue.SimpleQueue[tuple[Batch, Future[BatchResult]]] = queue.SimpleQueue()
         self._futures: dict[Batch, Future[BatchResult]] = {}
 
-    def count_lost(self) -> int:
+    def take_lost(self) -> int:
         return 0
 
     @property
@@ -205,10 +205,11 @@ class DistributedExecutor(Executor):
     def _saw(self, address: str, memory: int) -> None:
         self._peaks[address] = max(memory, self._peaks.get(address, 0))
 
-    def count_lost(self) -> int:
+    def take_lost(self) -> int:
         if self._client.status == "running":
             self._client.sync(self._look)
-        return self._lost
+        lost, self._lost = self._lost, 0
+        return lost
 
     def open(self, stage: Stage, *, overlap: bool, verb: Verb) -> Submit:
         import dask

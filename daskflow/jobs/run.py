@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -52,8 +52,7 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
     """Run, or verify, a job; see `Job.run` and `Job.verify`."""
     directory = job.home
     description = describe_stages(job.stages)
-    if client is not None:
-        job.plan(client).check()
+    plan = None if client is None else _checked(job, client)
     with ExitStack() as stack:
         outputs = job.outputs
         lease = stack.enter_context(leased(directory, outputs))
@@ -93,7 +92,14 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         anew = complete or options.overwrite
         owned = outputs if options.verb == "run" else [one for one in outputs if one not in theirs]
         directory.claim(job.name, description, job.command, outputs=owned, anew=anew)
-        executor, plan = stack.enter_context(_connected(job, client, directory, progress))
+        if client is None:
+            client = _started(job, directory, progress, stack)
+            plan = _checked(job, client)
+        assert plan is not None
+        if isinstance(client, Threads):
+            stack.enter_context(directory.in_process())
+        executor = executor_of(client, Home(directory.url, directory.read("job.json")["run"]))
+        stack.callback(executor.close)
         run = _Run(job, stages, scopes, directory, journal, executor, plan, progress, lease, options)
         report = run.verify() if options.verb == "verify" else run.run()
         if report.ok:
@@ -103,27 +109,21 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         return report
 
 
-@contextlib.contextmanager
-def _connected(
-    job: Job, client: Client | Threads | None, directory: JobDirectory, progress: Progress
-) -> Iterator[tuple[Executor, Plan]]:
-    """Yield what the blocks run on, started for the job where nothing is given, and the plan for that."""
-    with ExitStack() as stack:
-        if client is None:
-            died = directory.died_in_process
-            if died:
-                progress.say(
-                    "the process of the last run died while it ran blocks; worker processes run them now,"
-                    " so that a block that kills its process is found"
-                )
-            client = stack.enter_context(job.connect(isolated=died))
-        plan = job.plan(client)
-        plan.check()
-        if isinstance(client, Threads):
-            stack.enter_context(directory.in_process())
-        executor = executor_of(client, Home(directory.url, directory.read("job.json")["run"]))
-        stack.callback(executor.close)
-        yield executor, plan
+def _checked(job: Job, client: Client | Threads) -> Plan:
+    plan = job.plan(client)
+    plan.check()
+    return plan
+
+
+def _started(job: Job, directory: JobDirectory, progress: Progress, stack: ExitStack) -> Client | Threads:
+    """Return what the blocks run on where nothing is given, until the stack closes."""
+    died = directory.died_in_process
+    if died:
+        progress.say(
+            "the process of the last run died while it ran blocks; worker processes run them now,"
+            " so that a block that kills its process is found"
+        )
+    return stack.enter_context(job.connect(isolated=died))
 
 
 def check_job(job: Job, *, overwrite: bool) -> None:
@@ -275,9 +275,7 @@ class _Run:
             with self.interrupts:
                 self.stream.run()
         except KeyboardInterrupt:
-            self.executor.withdraw(running=True)
-            for one in self.stream.running:
-                self._ended(one)
+            self.stream.abandon()
         except BaseException as error:
             with contextlib.suppress(DaskflowError):  # what stopped the stages tells more
                 self._save(self.stream.running)

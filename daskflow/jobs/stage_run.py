@@ -35,14 +35,12 @@ class Policy:
         fail_fast: stop at the first block that failed for good.
         overlap: let workers read the next block while computing one.
         verb: run the blocks, or verify those that are done.
-        batched: let a task run several blocks.
     """
 
     retries: int = 2
     fail_fast: bool = False
     overlap: bool = True
     verb: Verb = "run"
-    batched: bool = True
 
 
 class StageRun:
@@ -64,7 +62,7 @@ class StageRun:
         voxels: voxels of these.
         seconds: wall time in which blocks of it were in flight.
         memory: peak resident bytes of a worker process.
-        lost_workers: workers that went away meanwhile.
+        lost_workers: workers that went away meanwhile, unless a pass that ended before has counted them.
         flying: the batches in flight.
         running: whether it has begun, and not ended.
         stops: whether no further block of any stage is to be begun.
@@ -116,7 +114,6 @@ class StageRun:
     def begin(self, executor: Executor) -> None:
         """Let workers know the stage."""
         self.skipped = self.ledger.count(DONE) + self.ledger.count(EMPTY)
-        self._lost = executor.count_lost()
         self._send = executor.open(self.stage, overlap=self._policy.overlap, verb=self._policy.verb)
         self._executor, self.running = executor, True
         first = rehearsal(self.ledger) if self._policy.verb == "run" else []
@@ -126,7 +123,7 @@ class StageRun:
 
     def end(self) -> None:
         """Let go of the stage."""
-        self.lost_workers = self._executor.count_lost() - self._lost
+        self.lost_workers = self._executor.take_lost()
         self.running = False
         del self._send
 
@@ -156,7 +153,7 @@ class StageRun:
 
     def _size(self) -> int:
         """Return how many blocks the next batch should have, from how long the last ones took."""
-        if self._pace is None or not self._policy.batched:
+        if self._pace is None:
             return 1
         pace = max(self._pace, 1e-6)
         size = int(_TASK_SECONDS / pace)

@@ -65,14 +65,20 @@ class Stream:
             fatal = fatal or next((one.fatal for one in running if one.fatal is not None), None)
             for one in running:
                 if not one.flying and (self.stopping or (one.at_rest and not one.suspicious)):
-                    self._left.remove(one)
                     self._end(one)
         if fatal is not None:
             raise JobError(fatal)
 
     def _end(self, one: StageRun) -> None:
+        self._left.remove(one)
         one.end()
         self._ended(one)
+
+    def abandon(self) -> None:
+        """Take back what runs, too, and end the passes."""
+        self._executor.withdraw(running=True)
+        for one in self.running:
+            self._end(one)
 
     def stop(self) -> None:
         """Begin no further block; `run` returns when those that run are finished."""

@@ -32,7 +32,7 @@ class Simulated(Executor):
         self.tried = tried
         self.flying, self.most, self.sizes, self.runs, self.alone = deque(), 0, [], Counter(), Counter()
 
-    def count_lost(self):
+    def take_lost(self):
         return 0
 
     @property
