@@ -59,7 +59,6 @@ class Commands(click.Group):
     """The commands: operators, found by name when they are typed, and those that are no operators."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Return every command's name."""
         operators = [name for group in listed().values() for name, _ in group]
         return sorted([*operators, *commands.COMMANDS])
 

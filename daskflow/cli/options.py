@@ -117,11 +117,7 @@ def _parameter(parameter: Parameter, operator: Operator) -> click.Parameter:
 
 
 def option_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:
-    """Return the type of an option, and whether it takes several values, from an annotation.
-
-    Raises:
-        TypeError: no option can be made of it.
-    """
+    """Return the type of an option, and whether it takes several values, from an annotation."""
     members = [a for a in typing.get_args(annotation) if a is not type(None)] if _is_union(annotation) else [annotation]
     several = [m for m in members if typing.get_origin(m) in (Sequence, tuple)]
     if several:
@@ -156,10 +152,9 @@ def _sentence(text: str) -> str:
 
 
 class Numbers(click.ParamType[tuple[float, ...]]):
-    """Some numbers: ``64 512 512``, ``64,512,512``, ``zyx:64,512,512`` or ``xyz:512,512,64``.
+    """Some numbers, int or float: ``64 512 512``, ``64,512,512``, ``zyx:64,512,512`` or ``xyz:512,512,64``.
 
     Attributes:
-        kind: int or float.
         words: what may stand instead of numbers.
     """
 

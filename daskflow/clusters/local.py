@@ -35,9 +35,6 @@ def start(*, workers: int | None, threads: int | None, memory: int | None) -> Cl
 
     Other users of this machine reach that address, too: where `cryptography` is installed only those processes are let
     in, by TLS with keys that are made for this cluster and never stored.
-
-    Raises:
-        JobError: called while a script is imported by one of its own worker processes.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise JobError(

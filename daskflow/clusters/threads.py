@@ -36,11 +36,7 @@ class Threads:
         return f"<Threads {self.threads} in this process>"
 
     def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
-        """Call a function in one of the threads.
-
-        Raises:
-            JobError: the pool is closed.
-        """
+        """Call a function in one of the threads."""
         if self.threads == 0:
             raise JobError("this pool of threads is closed; make another one")
         if not self._started:

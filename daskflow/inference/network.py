@@ -169,12 +169,7 @@ class Network(Option):
         self.answer_dtype()
 
     def answer_dtype(self) -> np.dtype[Any]:
-        """Return the type that the network answers on one patch of seeded noise; float32 where answers are blended.
-
-        Raises:
-            ModelError: it does not load, fails, or answers something else than was declared.
-            MissingDependencyError: what runs it is not installed.
-        """
+        """Return the type that the network answers on one patch of seeded noise; float32 where answers are blended."""
         engine = self.engine()
         noise = np.random.default_rng(0).random((1, self.input_channels, *self.input_patch), np.float32)
         with engine.guard:

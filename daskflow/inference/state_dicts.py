@@ -56,11 +56,7 @@ def read_weights(path: Path) -> State:
 
 
 def fill(net: torch.nn.Module, tensors: State, model: str, weights: Path) -> None:
-    """Load the state dict that fits into a network.
-
-    Raises:
-        ModelError: none fits, or several that differ do and not all but one are running averages.
-    """
+    """Load the state dict that fits into a network, the one that is no running average where several do."""
     expected = net.state_dict()
     below = _by_prefix(tensors)
     for names in _names(expected):

@@ -70,11 +70,9 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class Home:
-    """The directory of a job, by which a worker finds out whether it sees what the driver sees.
+    """The URL of a job's directory, and what ``job.json`` in it tells this run by.
 
-    Attributes:
-        url: of the directory.
-        run: what ``job.json`` in it tells this run by.
+    By these a worker finds out whether it sees what the driver sees.
     """
 
     url: str
@@ -102,12 +100,7 @@ class PickledStage:
 
 
 class BlindWorkerError(JobError):
-    """A worker does not see what its stage reads, or where the job writes.
-
-    Attributes:
-        worker: its address.
-        reason: what it does not see.
-    """
+    """A worker, by its address, does not see what its stage reads, or where the job writes."""
 
     def __init__(self, worker: str, reason: str) -> None:
         super().__init__(worker, reason)
@@ -129,11 +122,7 @@ def _unpickled(pickled: PickledStage) -> Stage:
 
 
 def _look(stage: Stage, home: Home) -> None:
-    """Raise on a worker that does not see the directory of its job, as the driver left it, or what its stage reads.
-
-    Raises:
-        BlindWorkerError: it does not.
-    """
+    """Raise on a worker that does not see the directory of its job, as the driver left it, or what its stage reads."""
     from distributed import get_worker
 
     reason = f"{redact(home.url)}, where the job keeps its records, is not there, or another of that name"
@@ -148,12 +137,7 @@ def _look(stage: Stage, home: Home) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Blocks that one task runs.
-
-    Attributes:
-        blocks: their numbers.
-        seconds: when this much time has gone by, no further block is begun.
-    """
+    """Blocks that one task runs, by their numbers; none is begun once so many seconds have gone by."""
 
     blocks: Sequence[int] | NDArray[np.int64]
     seconds: float = 60.0
@@ -162,13 +146,8 @@ class Batch:
 def run_batch(batch: Batch, *, stage: Stage | PickledStage, overlap: bool = True, verb: Verb = "run") -> BatchResult:
     """Run blocks one after another until all are tried or the time is over, and say how each went.
 
-    What a block raises is recorded, not raised.
-
-    Args:
-        batch: the blocks.
-        stage: what is run.
-        overlap: read the next block while computing one and writing the last.
-        verb: "verify" calls `task.verify(box)` instead of reading, computing and writing.
+    What a block raises is recorded, not raised. With `overlap` the next block is read while one is computed and the
+    last one written; "verify" calls `task.verify(box)` instead of all three.
     """
     if isinstance(stage, PickledStage):
         with _loading:

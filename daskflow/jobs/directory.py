@@ -73,11 +73,7 @@ class JobDirectory:
         return kvstore.join(self.url, "ledger", stage)
 
     def read(self, name: str) -> Any:
-        """Return the values of a JSON object, None when there is none.
-
-        Raises:
-            JobError: it is damaged.
-        """
+        """Return the values of a JSON object, None when there is none; a damaged one is refused."""
         url = kvstore.join(self.url, name)
         data = kvstore.read_bytes(url)
         if data is None:
@@ -115,14 +111,9 @@ class JobDirectory:
         outputs: Sequence[Output] = (),
         anew: bool = False,
     ) -> None:
-        """Store what job the directory is now.
+        """Store what job the directory is now: its name, description, command line and outputs.
 
-        Args:
-            name: the job's.
-            description: of its stages.
-            command: the command line that made it.
-            outputs: what it makes, as `stated`.
-            anew: an earlier run had ended the job, so that this one does not go on with it.
+        It is `anew` where an earlier run had ended the job, so that this one does not go on with it.
         """
         earlier = self.read("job.json")
         same = earlier is not None and earlier["stages"] == description and not anew
@@ -198,11 +189,7 @@ def without_secrets(command: Sequence[str]) -> list[str]:
 
 
 def load_grid(values: dict[str, Any]) -> BlockGrid:
-    """Return the grid that `describe_stages` described.
-
-    Raises:
-        JobError: the values describe none.
-    """
+    """Return the grid that `describe_stages` described."""
     try:
         box, block, origin = values["box"], as_zyx(values["block"], name="block"), as_zyx(values["origin"])
         return BlockGrid(BoundingBox.from_string(box), block, origin)

@@ -85,11 +85,7 @@ class Executor(ABC):
 
     @abstractmethod
     def collect(self, timeout: float) -> list[Settled]:
-        """Return the batches that came back since the last call, after waiting up to `timeout` seconds for one.
-
-        Raises:
-            JobError: the cluster is gone, or cannot run a stage at all.
-        """
+        """Return the batches that came back since the last call, after waiting up to `timeout` seconds for one."""
 
     def close(self) -> None:  # noqa: B027 (most have nothing to close)
         """Let go of what was submitted; the client or pool itself stays open."""
@@ -100,15 +96,7 @@ class Executor(ABC):
 
 
 def executor_of(client: Client | Threads, home: Home | None = None) -> Executor:
-    """Return the executor of a pool of threads or of a Dask client.
-
-    Args:
-        client: what runs the batches.
-        home: the job's directory, which workers of other machines are asked for.
-
-    Raises:
-        ParameterError: neither, or an asynchronous client.
-    """
+    """Return the executor of a pool of threads or of a Dask client, whose workers are asked whether they see `home`."""
     if isinstance(client, Threads):
         return ThreadsExecutor(client)
     if not hasattr(client, "scheduler_info"):
@@ -284,11 +272,7 @@ class DistributedExecutor(Executor):
         return settled
 
     def _turn_away(self, error: BlindWorkerError) -> None:
-        """Retire a worker that does not see what the driver sees.
-
-        Raises:
-            JobError: no worker sees it.
-        """
+        """Retire a worker that does not see what the driver sees; raise where no worker does."""
         if error.worker in self._blind:
             return
         self._blind[error.worker] = error.reason

@@ -34,13 +34,9 @@ _MOST_TRACEBACKS = 100
 
 
 class Ledger:
-    """The state of every block of a stage, in the memory of the driver.
+    """The state of every block of a stage, uint8 in grid order, in the memory of the driver; all pending unless given.
 
     Stored, it is a zarr v3 array of one gzipped chunk, whose voxels are the blocks: it opens like any volume.
-
-    Args:
-        grid: the blocks.
-        states: uint8 per block in grid order; all pending unless given.
     """
 
     def __init__(self, grid: BlockGrid, states: NDArray[np.uint8] | None = None) -> None:
@@ -109,11 +105,7 @@ class Ledger:
 
     @classmethod
     def load(cls, url: str, grid: BlockGrid) -> Self:
-        """Return the states stored at a URL; all pending when there are none.
-
-        Raises:
-            JobError: what is stored is no ledger of this grid.
-        """
+        """Return the states stored at a URL, all pending when there are none; refuse those of another grid."""
         data = kvstore.read_bytes(kvstore.join(url, "c/0/0/0"))
         if data is None:
             return cls(grid)
@@ -242,11 +234,7 @@ class Journal:
                 self.failures.append(failure if full else replace(failure, traceback=""))
 
     def save_soon(self, *stages: str) -> None:
-        """Save stages in the background, when the last time is some seconds ago.
-
-        Raises:
-            JobError: the last attempt to save failed.
-        """
+        """Save stages in the background, when the last time is some seconds ago; raise if that failed."""
         if self._error is not None:
             raise JobError(f"cannot save the ledger: {self._error}") from self._error
         if (self._saving is not None and self._saving.is_alive()) or time.monotonic() < self._next:

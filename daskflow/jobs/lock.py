@@ -95,16 +95,11 @@ def living(url: str, interval: float = 5.0) -> Holder | None:
 
 
 class Lease:
-    """A lease at a URL, renewed by a thread for as long as the context is entered.
+    """A lease at a URL, renewed by a thread for as long as the context is entered; it says what is written meanwhile.
 
     A lease whose process died on this machine, since it was booted and in the same container, is taken over at once;
-    any other when it was not renewed for three intervals. A local directory that holds nothing else is removed with
-    the lease.
-
-    Args:
-        url: where the lease is kept.
-        interval: seconds between renewals.
-        writes: what is written or removed meanwhile.
+    any other when it was not renewed for three intervals, in seconds. A local directory that holds nothing else is
+    removed with the lease.
 
     Raises:
         LockedJobError: on entering, when another driver holds it.

@@ -53,11 +53,7 @@ class StagePlan:
 
     @classmethod
     def of(cls, stage: Stage, workers: Workers) -> Self:
-        """Estimate a stage from at most 27 kinds of blocks: first, inner and last along each axis.
-
-        Raises:
-            PlanError: more blocks than a ledger holds.
-        """
+        """Estimate a stage from at most 27 kinds of blocks: first, inner and last along each axis."""
         grid = stage.grid
         if grid.count > _MOST_BLOCKS:
             raise PlanError(
@@ -219,11 +215,7 @@ def _exceeds(memory: float, workers: Workers) -> bool:
 def outgrown(stage: Stage, index: int, peak: int, workers: Workers) -> str:
     """Say what a block whose worker died was estimated to need, what the worker used, and which block would fit.
 
-    Args:
-        stage: the block's.
-        index: the block's number.
-        peak: most bytes that the worker was seen to use; 0 when nobody saw it.
-        workers: those it ran on.
+    `peak` is the most bytes that the worker was seen to use, 0 when nobody saw it.
     """
     estimate = stage.task.estimate(stage.grid[index]).memory
     limit = "what there is" if workers.memory is None else format_bytes(workers.memory)

@@ -118,14 +118,12 @@ class Lines:
         self._shown: dict[str, float] = {}
 
     def update(self, snapshot: Snapshot) -> None:
-        """Write a line when the stage's last is ten seconds old."""
         now = self._clock()
         if now - self._shown.get(snapshot.stage, self._begun) >= _LINE_EVERY:
             self._shown[snapshot.stage] = now
             self.say(str(snapshot))
 
     def say(self, line: str) -> None:
-        """Write a line."""
         self._stream.write(line + "\n")
         self._stream.flush()
 
@@ -152,18 +150,15 @@ class Terminal:
         self._bars.start()
 
     def update(self, snapshot: Snapshot) -> None:
-        """Move the stage's bar."""
         if snapshot.stage not in self._tasks:
             self._tasks[snapshot.stage] = self._bars.add_task(snapshot.stage, total=snapshot.blocks, text="")
         text = str(snapshot).removeprefix(f"{snapshot.stage}: ")
         self._bars.update(self._tasks[snapshot.stage], completed=snapshot.done + snapshot.failed, text=text)
 
     def say(self, line: str) -> None:
-        """Write a line above the bars."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Leave the bars as they are."""
         self._bars.stop()
 
 
@@ -177,18 +172,15 @@ class Notebook:
         self._shown = 0.0
 
     def update(self, snapshot: Snapshot) -> None:
-        """Update the element, twice per second at most."""
         self._snapshots[snapshot.stage] = snapshot
         if time.monotonic() - self._shown > _NOTEBOOK_EVERY:
             self._show()
 
     def say(self, line: str) -> None:
-        """Add a line."""
         self._lines.append(line)
         self._show()
 
     def close(self) -> None:
-        """Show the last state."""
         self._show()
 
     def _show(self) -> None:

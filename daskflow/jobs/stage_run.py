@@ -28,14 +28,7 @@ KILLED = "KilledWorker"
 
 @dataclass(frozen=True)
 class Policy:
-    """How a stage is run.
-
-    Attributes:
-        retries: how often a block that raises is tried again.
-        fail_fast: stop at the first block that failed for good.
-        overlap: let workers read the next block while computing one.
-        verb: run the blocks, or verify those that are done.
-    """
+    """How a stage is run; `overlap` lets workers read the next block while computing one."""
 
     retries: int = 2
     fail_fast: bool = False
@@ -46,14 +39,8 @@ class Policy:
 class StageRun:
     """One pass over one stage: hands its blocks to a `Stream` in batches, and records what comes back.
 
-    An interior and a corner block run before the others; if both fail alike, twice, the operator is at fault.
-
-    Args:
-        stage: what is run.
-        ledger: what is done already; changed as blocks come back.
-        policy: how.
-        counts: sums of what blocks counted; added to.
-        after: the passes that must be finished before it begins.
+    An interior and a corner block run before the others; if both fail alike, twice, the operator is at fault. It begins
+    once the passes that it comes after are finished, changes the ledger as blocks come back, and adds to the counts.
 
     Attributes:
         failures: the blocks that failed for good.
@@ -306,10 +293,6 @@ class Retries:
 
     A suspect may be innocent: another block of the worker may have killed it. So it is tried again with nothing else
     in flight, and blamed only when its worker then dies `allowed` + 1 times.
-
-    Args:
-        allowed: how often a block is tried again.
-        clock: seconds, for waiting.
     """
 
     def __init__(self, allowed: int, clock: Callable[[], float] = time.monotonic) -> None:

@@ -131,9 +131,7 @@ def status(directory: str) -> Status:
 def find(directory: str) -> JobDirectory:
     """Return the job directory at a URL, or that of the job which made an output at that URL.
 
-    Raises:
-        StoreNotFoundError: no job was ever run there.
-        JobError: several jobs made parts of the output, e.g. levels and meshes, and none the output itself.
+    It is refused where several jobs made parts of the output, e.g. levels and meshes, and none the output itself.
     """
     url = _place(directory)
     for candidate in (url, f"{url}.daskflow", f"{kvstore.resolved(url)}.daskflow"):
@@ -148,11 +146,7 @@ def find(directory: str) -> JobDirectory:
 
 
 def find_all(directory: str) -> list[JobDirectory]:
-    """Return the job directory at a URL, or those of all jobs which made an output at that URL or parts of it.
-
-    Raises:
-        StoreNotFoundError: no job was ever run there.
-    """
+    """Return the job directory at a URL, or those of all jobs which made an output at that URL or parts of it."""
     parts = jobs_of(_place(directory))
     return parts or [find(directory)]
 
@@ -180,11 +174,7 @@ def _command_of(home: JobDirectory) -> list[str]:
 
 
 def own_command(directory: str) -> list[str]:
-    """Return what `saved_command` does, if this user wrote it on a local disk; a stranger's is not to be run unread.
-
-    Raises:
-        JobError: somebody else may have written it; the message has what to type.
-    """
+    """Return what `saved_command` does, if this user wrote it on a local disk; a stranger's is not to be run unread."""
     home = find(directory)
     command, url = _command_of(home), kvstore.join(home.url, "job.json")
     path = kvstore.local_path(url)

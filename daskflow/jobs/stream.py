@@ -21,13 +21,8 @@ class Stream:
     """Keeps a few batches per worker thread in flight, of all passes that need not wait for others.
 
     The first of these comes first; the others get the room that it leaves, e.g. while its last blocks run. As a thread
-    runs one batch at a time, workers need no more memory than for the stage that needs most.
-
-    Args:
-        executor: where.
-        passes: what is run, each after those that it comes after.
-        tick: called with the passes that run, several times per second.
-        ended: called with each pass when it is over.
+    runs one batch at a time, workers need no more memory than for the stage that needs most. `tick` is called several
+    times per second with the passes that run, `ended` with each when it is over.
     """
 
     def __init__(
@@ -132,9 +127,6 @@ class Interrupts:
     """While entered, counts Ctrl-C and SIGTERM: one is to let what runs finish, the second raises KeyboardInterrupt.
 
     Does nothing outside the main thread, where signals cannot be handled.
-
-    Attributes:
-        requested: whether a signal came.
     """
 
     def __init__(self) -> None:

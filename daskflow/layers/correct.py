@@ -86,15 +86,9 @@ class Correction:
 def correct(url: str, correction: Correction) -> list[str]:
     """Write into the metadata of a layer what it shall say, at every level; return what that changed, a line each.
 
-    Args:
-        url: of a precomputed, zarr or OME-Zarr layer.
-        correction: what it shall say.
-
     Raises:
         ParameterError: the format keeps no such metadata, or cannot say it without a loss.
         LockedJobError: a job that writes the layer is running.
-        StoreNotFoundError: there is no layer.
-        StoreAccessError: the location refuses.
     """
     store = open_store(url)
     kvstore.refuse_http(store.url)
@@ -119,7 +113,6 @@ def undo(url: str) -> list[str]:
     Raises:
         ParameterError: no correction is left to be undone.
         MetadataMismatchError: the metadata were changed since.
-        LockedJobError: a job that writes the layer is running.
     """
     store = open_store(url)
     kvstore.refuse_http(store.url)

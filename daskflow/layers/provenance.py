@@ -89,12 +89,7 @@ class WriteProvenance(Finish):
 
 @dataclass(frozen=True)
 class NoteInSource(Finish):
-    """Adds to the provenance of a layer what a finished job has made of it; what is read there does not change with it.
-
-    Attributes:
-        provenance: URL of the provenance of the layer that was read.
-        target: URL of what was written.
-    """
+    """Adds to the provenance of a layer what a finished job made of it; what is read there does not change with it."""
 
     provenance: str
     target: str
@@ -105,11 +100,7 @@ class NoteInSource(Finish):
 
 
 def notes_in_sources(volume: Volume, target: str) -> tuple[NoteInSource, ...]:
-    """Return what notes, in the provenance of every layer that a volume is read from, that `target` was made of it.
-
-    Raises:
-        StoreAccessError: a layer is read over http.
-    """
+    """Return what notes, in the provenance of every layer that a volume is read from, that `target` was made of it."""
     stores = [node.store for node in sources(volume)]
     layers = {store.opened.url: store for store in stores if store.opened is not None}
     for url in layers:

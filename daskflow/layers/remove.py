@@ -32,14 +32,9 @@ _AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class Part:
-    """Some objects that go together.
+    """Some objects that go together: how many, and their bytes, which are 0 in a bucket, where listings do not tell.
 
-    Attributes:
-        name: for people, e.g. "mip 0".
-        directory: URL, which goes as well when nothing else is in it.
-        count: objects.
-        size: bytes; 0 in a bucket, where listings do not tell.
-        list: gives their URLs.
+    `list` gives their URLs; the `directory` goes as well when nothing else is in it.
     """
 
     name: str
@@ -95,12 +90,7 @@ class Removal:
         return any(one.kind == "layer" for one in self.outputs)
 
     def run(self) -> int:
-        """Remove it, the info's entries first, so that no reader is sent where nothing is; return how many objects.
-
-        Raises:
-            StoreAccessError: the location refuses.
-            LockedJobError: a job that writes it is running; nothing was removed.
-        """
+        """Remove it, the info's entries first, so that no reader is sent where nothing is; return how many objects."""
         with ExitStack() as leases:
             leases.enter_context(leased(JobDirectory(f"{self.url}.removal.daskflow"), self.outputs))
             for job in self.jobs:
@@ -234,11 +224,7 @@ def _check_box(level: Store, box: BoundingBox) -> None:
 
 
 def _box_of(level: Store, finest: Store, box: BoundingBox) -> BoundingBox:
-    """Return a box of the finest level in voxels of another, those that are all inside.
-
-    Raises:
-        ParameterError: chunks that do not tell where they are, or a box outside the layer.
-    """
+    """Return a box of the finest level in voxels of another, those that are all inside."""
     if not level.names_tell:
         raise ParameterError(
             f"mip {level.mip} is not in chunk files whose names tell where they are: remove whole mips, or fill the box"

@@ -52,7 +52,6 @@ class SharedHandler(tornado.web.RequestHandler):
     """What pages of any origin may read: the path holds a secret."""
 
     def set_default_headers(self) -> None:
-        """Let those pages read, and keep nothing."""
         self.set_header("Access-Control-Allow-Origin", "*")
         self.set_header("Access-Control-Allow-Headers", "range, content-type")
         self.set_header("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
@@ -90,7 +89,6 @@ class FolderHandler(SharedHandler, tornado.web.StaticFileHandler):
         return False
 
     def get_content_type(self) -> str:
-        """Return the type of every file."""
         return "application/octet-stream"
 
 
@@ -98,7 +96,6 @@ class ComputedHandler(SharedHandler):
     """The ``info`` and chunks of a computed layer; a request that the viewer gives up is not begun."""
 
     def initialize(self, layer: ComputedLayer, executor: Executor) -> None:
-        """Take the arguments of the route."""
         self.layer = layer
         self.executor = executor
         self.pending: Future[bytes | None] | None = None
@@ -141,14 +138,8 @@ class ComputedLayer:
     """Answers for the objects of an unsharded, raw precomputed layer: ``info`` and chunks.
 
     Format: neuroglancer's ``src/datasource/precomputed/volume.md``. Its chunks are Fortran-ordered xyzc, which are the
-    same bytes as C-ordered czyx; names and sizes in ``info`` are xyz.
-
-    Attributes:
-        levels: the scales, finest first.
-        objects: further keys of the ``info``, which name the directories of meshes and skeletons.
-
-    Raises:
-        ParameterError: labels that are no integers.
+    same bytes as C-ordered czyx; names and sizes in ``info`` are xyz. `objects` are further keys of the ``info``, which
+    name the directories of meshes and skeletons.
     """
 
     def __init__(self, levels: Sequence[ShownLevel], objects: Mapping[str, str] | None = None) -> None:
@@ -170,11 +161,7 @@ class ComputedLayer:
         return json.dumps(info).encode()
 
     def chunk(self, name: str) -> bytes | None:
-        """Return the chunk ``<mip>/x0-x1_y0-y1_z0-z1``, or None when the layer has no such object.
-
-        Raises:
-            DaskflowError: the voxels cannot be read or computed.
-        """
+        """Return the chunk ``<mip>/x0-x1_y0-y1_z0-z1``, or None when the layer has no such object."""
         match = _CHUNK_NAME.fullmatch(name)
         if match is None:
             return None
@@ -190,11 +177,7 @@ class ComputedLayer:
 
 
 def served_dtype(spec: VolumeSpec) -> np.dtype[Any]:
-    """Return the type that voxels are sent as: precomputed has no bool, no float64, and labels have no sign.
-
-    Raises:
-        ParameterError: labels that are no integers.
-    """
+    """Return the type that voxels are sent as: precomputed has no bool, no float64, and labels have no sign."""
     if spec.kind != "segmentation":
         return np.dtype(_IMAGE_DTYPES.get(spec.dtype.name, spec.dtype.name))
     if spec.dtype.kind not in "iub":
@@ -215,12 +198,7 @@ def _scale(key: str, spec: VolumeSpec) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ShownLevel:
-    """One mip as it is shown.
-
-    Attributes:
-        spec: its geometry.
-        read: gives the voxels of a box, zyx or czyx.
-    """
+    """One mip as it is shown; `read` gives the voxels of a box, zyx or czyx."""
 
     spec: VolumeSpec
     read: Callable[[BoundingBox], Array]

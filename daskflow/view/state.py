@@ -66,11 +66,7 @@ class Layer:
 
 
 def viewer_state(layers: Sequence[Layer]) -> dict[str, Any]:
-    """Return the state that shows the layers around the middle of the first one, as much of it as is cheap to load.
-
-    Raises:
-        ParameterError: no layers.
-    """
+    """Return the state that shows the layers around the middle of the first one, as much of it as is cheap to load."""
     if not layers:
         raise ParameterError("nothing to show; give at least one volume")
     first = layers[0]
@@ -129,12 +125,9 @@ def link(state: dict[str, Any], client: str = CLIENT) -> str:
 
 @dataclass(frozen=True)
 class Route:
-    """Where a precomputed layer that shows a volume is.
+    """Where a precomputed layer that shows a volume is: its URL, or its path on the server when `rules` serve it.
 
-    Attributes:
-        address: its URL, or its path on the server when `rules` serve it.
-        mips: the specs of its levels, finest first.
-        rules: what the server needs to serve it, the first that fits; none when the browser goes elsewhere.
+    The first rule that fits serves it; there are none when the browser goes elsewhere. The finest of `mips` is first.
     """
 
     address: str
@@ -146,16 +139,8 @@ def route_to(volume: Volume, path: str, executor: Executor, *, direct: bool) -> 
     """Return the shortest way to a volume: its own URL, the folder it is stored in, or its voxels computed on request.
 
     Voxels in an encoding that Neuroglancer does not decode are computed too, and the meshes and skeletons of their
-    folder served beside them.
-
-    Args:
-        volume: what is shown.
-        path: where the server may put it.
-        executor: computes voxels.
-        direct: whether the browser may go to s3, gs and http by itself.
-
-    Raises:
-        ParameterError: labels that are no integers.
+    folder served beside them. The server may put it below `path`; with `direct` the browser may go to s3, gs and http
+    by itself.
     """
     store = volume.stored_whole
     beside: tuple[Rule, ...] = ()
@@ -178,10 +163,7 @@ def route_to(volume: Volume, path: str, executor: Executor, *, direct: bool) -> 
 class Objects:
     """A directory of meshes or skeletons that is in no layer.
 
-    Attributes:
-        address: its URL, or its path on the server when `rules` serve it.
-        rules: what the server needs to serve it; none when the browser goes elsewhere.
-        skeletons: whether it is of skeletons.
+    Its address is a URL, or a path on the server when `rules` serve it; there are none when the browser goes elsewhere.
     """
 
     address: str
@@ -194,15 +176,9 @@ class Objects:
 
 
 def objects_at(directory: str, path: str, *, direct: bool) -> Objects:
-    """Return the way to a directory of meshes or skeletons.
+    """Return the way to a directory of meshes or skeletons, which the server may put below `path`.
 
-    Args:
-        directory: path or URL.
-        path: where the server may put it.
-        direct: whether the browser may go to s3, gs and http by itself.
-
-    Raises:
-        ParameterError: it is no such directory, or the browser cannot reach it.
+    With `direct` the browser may go to s3, gs and http by itself.
     """
     url = kvstore.normalise(directory)
     kind = load_object_info(url).get("@type", "nothing")
@@ -226,16 +202,7 @@ def layer_of(
     segments: tuple[int, ...] = (),
     objects: Sequence[Objects] = (),
 ) -> Layer:
-    """Return the viewer's layer for a volume.
-
-    Args:
-        name: of the layer.
-        volume: what is shown.
-        route: the way to it.
-        server: URL of the server that serves the routes with rules.
-        segments: shown in 3D, if the volume is a segmentation.
-        objects: meshes and skeletons beside the layer.
-    """
+    """Return the viewer's layer for a volume, given the URL of the server that serves the routes with rules."""
     url = f"{server}{route.address}" if route.rules else route.address
     source, finest, coarsest = f"precomputed://{url}", route.mips[0], route.mips[-1].spacing
     translucent = _has_skeletons(volume) or any(one.skeletons for one in objects)
