@@ -96,6 +96,7 @@ class ComputedHandler(SharedHandler):
     """The ``info`` and chunks of a computed layer; a request that the viewer gives up is not begun."""
 
     def initialize(self, layer: ComputedLayer, executor: Executor) -> None:
+        """Take the arguments of the route."""
         self.layer = layer
         self.executor = executor
         self.pending: Future[bytes | None] | None = None
