@@ -38,6 +38,7 @@ class StagePlan:
         locked_seconds: CPU seconds for which computing holds Python's lock, over all blocks.
         smaller: a block shape that fits the workers when this one does not.
         smaller_memory: bytes at its peak.
+        memory_option: the option by which the memory of a block was chosen, if any.
     """
 
     name: str
@@ -50,6 +51,7 @@ class StagePlan:
     locked_seconds: float = 0.0
     smaller: Zyx | None = None
     smaller_memory: int = 0
+    memory_option: str = ""
 
     @classmethod
     def of(cls, stage: Stage, workers: Workers) -> Self:
@@ -75,6 +77,7 @@ class StagePlan:
             locked_seconds=sum(count * kind.locked_seconds for count, kind in kinds),
             smaller=smaller,
             smaller_memory=less,
+            memory_option=next((kind.option for _, kind in kinds if kind.memory == memory), ""),
         )
 
     @property
@@ -146,12 +149,16 @@ class Plan:
         advice = "give workers more memory"
         if threads > 1:
             advice += " or fewer threads"
-        if stage.smaller is not None:
+        limit = self.workers.memory or 0
+        if stage.memory_option:
+            advice = f"say {stage.memory_option} {limit // threads // 10**6}MB or less, or {advice}"
+        elif stage.smaller is not None:
             needed = format_bytes(stage.smaller_memory * threads)
             advice = f"use blocks of about {stage.smaller} zyx, which need {needed}, or {advice}"
+        blocks = "" if stage.memory_option else f" for blocks of {stage.grid.block} zyx"
         return (
-            f"stage {stage.name} needs {format_bytes(self.memory(stage))} per worker{each} for blocks of "
-            f"{stage.grid.block} zyx, and a worker may use {format_bytes(self.workers.memory or 0)}; {advice}"
+            f"stage {stage.name} needs {format_bytes(self.memory(stage))} per worker{each}{blocks}, "
+            f"and a worker may use {format_bytes(limit)}; {advice}"
         )
 
     def _rows(self) -> list[tuple[str, ...]]:

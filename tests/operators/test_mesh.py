@@ -10,7 +10,7 @@ from object_jobs import assert_same, files, layer_of, run
 
 import daskflow
 from daskflow.clusters import Threads
-from daskflow.errors import ChangedJobError, JobError, MetadataMismatchError, ParameterError
+from daskflow.errors import ChangedJobError, JobError, MetadataMismatchError, ParameterError, PlanError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
 from daskflow.operators.objects.mesh import mesh
@@ -419,3 +419,10 @@ def test_a_run_that_makes_no_mesh_names_no_directory(layer):
     run(mesh(daskflow.open(layer), output=f"{layer}/all", **SMALL))
     run(mesh(daskflow.open(layer), labels=[9999], output=f"{layer}/none", **SMALL))
     assert json.loads((layer / "info").read_text())["mesh"] == "all"
+
+
+def test_memory_that_workers_lack_is_refused_with_the_option_that_sets_it(layer):
+    with Threads(2, memory=10**9) as pool:
+        with pytest.raises(PlanError, match=r"needs 4 GB per worker .* say --memory 500MB or less"):
+            mesh(daskflow.open(layer), memory="2GB").plan(pool).check()
+        mesh(daskflow.open(layer), memory="500MB").plan(pool).check()

@@ -68,7 +68,7 @@ class CutLargeMeshes(Task):
         return Surface.joined(inside)
 
     def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (labels are not known before)
-        return Estimate(memory=self.meshing.memory)
+        return Estimate(memory=self.meshing.memory, option="--memory")
 
     def describe(self) -> dict[str, Any]:
         return {"cuts": "large meshes", **self.meshing.describe_levels()}
@@ -157,7 +157,7 @@ class WriteMeshes(Task):
         return fragments, manifest_of(division.cells, levels).encode()
 
     def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (labels are not known before)
-        return Estimate(memory=self.meshing.memory)
+        return Estimate(memory=self.meshing.memory, option="--memory")
 
     def describe(self) -> dict[str, Any]:
         return {"writes": "meshes", **self.meshing.describe_levels()}
