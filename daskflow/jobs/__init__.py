@@ -1,7 +1,6 @@
 """Durable runs: plan, stages, the streaming loop, ledger, retries, report."""
 
-from daskflow.jobs.job import Job
-from daskflow.jobs.merging import merge
+from daskflow.jobs.job import Job, merge
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.report import Failure, Interrupted, Report
 from daskflow.jobs.status import Status, saved_command, status

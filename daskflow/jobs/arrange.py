@@ -24,12 +24,10 @@ from daskflow.errors import AlignmentError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import Assemble, EvaluateVolumes, VoxelTask
-from daskflow.jobs.sinks import FileSink, KeptStore, ScratchSink
-from daskflow.volume import Expression, Stage
-from daskflow.volume.blocks import default_block
+from daskflow.jobs.sinks import FileSink, KeptStore, ScratchSink, Sink
+from daskflow.volume import Expression, Stage, Volume, in_order
 from daskflow.volume.node import Node, Stored, Waiting
-from daskflow.volume.output import place_of
-from daskflow.volume.stage import Scope
+from daskflow.volume.stage import Scope, default_block, place_of
 
 _LONGEST_NAME = 80
 _LARGEST_JOIN = 4  # times the largest of the blocks that are joined
@@ -289,3 +287,28 @@ def grid_of(box: BoundingBox, block: Zyx | None, preferred: Zyx, consumers: Sequ
     nearest = [-(-b // u) * u for b, u in zip(preferred, (z, y, x), strict=True)]
     origin = grids[0].origin if grids and len(units) == 1 else corner
     return BlockGrid(box, (nearest[0], nearest[1], nearest[2]), origin)
+
+
+def evaluate_stage(name: str, volume: Volume, sink: Sink, *, block: Zyx | None = None) -> Stage:
+    """Return the stage that hands a volume to a sink.
+
+    Args:
+        name: of the stage.
+        volume: what is evaluated.
+        sink: where its blocks go.
+        block: voxels per block (zyx); by default the volume's, rounded up to whole units of the sink.
+
+    Raises:
+        AlignmentError: `block` is not whole units of the sink; the message names the nearest that is.
+    """
+    expression = volume.expression
+    grid = grid_of(volume.box, block, volume.block, [sink])
+    task = EvaluateVolumes.into(expression, sink.placed(grid.block), block=block)
+    return Stage(name, grid, task, after=expression.stages)
+
+
+def file_stages(name: str, volume: Volume, sink: FileSink, *, block: Zyx | None = None) -> tuple[Stage, ...]:
+    """Return the stages that gather a volume's blocks and write a file of them; arguments as for `evaluate_stage`."""
+    gather = evaluate_stage(f"gather-{name}", volume, sink, block=block)
+    write = Stage(f"write-{name}", BlockGrid(volume.box, volume.box.shape), Assemble(sink.placed(gather.grid.block)))
+    return in_order((gather, write))

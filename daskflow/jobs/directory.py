@@ -20,7 +20,7 @@ from daskflow.jobs.report import Failure, Report
 from daskflow.jobs.shapes import fits, known
 from daskflow.redaction import redact, redacted
 from daskflow.stores import kvstore
-from daskflow.volume.output import Output
+from daskflow.volume.stage import Output
 
 _FORMAT = 1
 _IN_PROCESS = "in-process.json"

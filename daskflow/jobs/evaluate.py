@@ -1,4 +1,4 @@
-"""The stage that evaluates volumes block by block and hands each block to consumers, and the one that writes files."""
+"""Stages that evaluate volumes block by block for consumers, e.g. one that fills a table, and that write files."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import dataclasses
 import functools
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
 
 import daskflow
 from daskflow.errors import PlanError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.sinks import FileSink, Sink, verify_all
+from daskflow.scratch.tables import Table
 from daskflow.stores import kvstore
 from daskflow.stores.local_files import slabs
 from daskflow.stores.opening import open_store, write_file
-from daskflow.volume import BlockResult, Estimate, Expression, Task, Volume
+from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, Volume, in_order
 from daskflow.volume.expression import Fetched
-from daskflow.volume.node import Array, MappedBoxes, Node, Stored
-from daskflow.volume.output import Output
-from daskflow.volume.stage import Own
+from daskflow.volume.mapping import MappedBoxes
+from daskflow.volume.node import Array, Node, Stored
+from daskflow.volume.stage import Output, Own
+
+Rows = Mapping[str, npt.NDArray[Any]]
 
 _log = logging.getLogger(__name__)
 
@@ -166,6 +172,59 @@ class EvaluateVolumes(VoxelTask):
             "takes": [[self.expression[self.expression.outputs[n]] for n in places] for places in self.takes],
             "sinks": [one.describe() for one in self.consumers],
         }
+
+
+@dataclass(frozen=True)
+class Tabulate(Consumer):
+    """Write what is found in each block to a table.
+
+    Attributes:
+        table: has as many blocks as there are.
+        blocks: in which voxels are taken.
+        find: returns the rows of a block, given its box, the arrays (zyx) and the parameters; a module's function.
+        parameters: JSON values.
+        memory: bytes per voxel that it takes.
+    """
+
+    table: Table
+    blocks: BlockGrid
+    find: Callable[..., Rows]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    memory: int = 2
+
+    def stages(self, name: str, expression: Expression) -> tuple[Stage, ...]:
+        """Return all passes, in order: the one that finds, and those of the table.
+
+        Args:
+            name: of the first.
+            expression: gives the arrays; what it waits for is not included.
+        """
+        finding = Stage(name, self.blocks, EvaluateVolumes.into(expression, self))
+        return in_order((finding, *self.table.stages()), after=expression.stages)
+
+    @property
+    def grid(self) -> BlockGrid:
+        return self.blocks
+
+    def compute(self, box: BoundingBox, arrays: list[Array]) -> Rows:
+        return self.find(box, *(array.reshape(box.shape) for array in arrays), **self.parameters)
+
+    def write(self, box: BoundingBox, outputs: Rows) -> BlockResult:
+        (index,) = self.blocks.touching(box)
+        self.table.write(index, outputs)
+        keys = [name for name, how in self.table.columns.items() if how == "key"]
+        return BlockResult(empty=not any(np.any(outputs[name]) for name in keys))
+
+    def further(self, box: BoundingBox) -> Estimate:
+        return Estimate(memory=self.memory * box.size)
+
+    def check(self) -> None:
+        kvstore.check_writable(self.table.scope.url)
+
+    def describe(self) -> dict[str, Any]:
+        found = f"{self.find.__module__}.{self.find.__qualname__}"
+        table = {"table": self.table.name, "columns": dict(self.table.columns)}
+        return {"finds": found, "parameters": dict(self.parameters), **table}
 
 
 def unreachable(url: str) -> PlanError:

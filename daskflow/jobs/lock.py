@@ -21,7 +21,7 @@ from daskflow.errors import DaskflowError, LockedJobError
 from daskflow.jobs.directory import user
 from daskflow.jobs.shapes import fits, known
 from daskflow.stores import kvstore
-from daskflow.volume.output import Output
+from daskflow.volume.stage import Output
 
 _SLACK = 1.0
 

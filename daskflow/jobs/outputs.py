@@ -15,8 +15,7 @@ from daskflow.jobs.lock import Lease, holder_of, living
 from daskflow.stores import kvstore
 from daskflow.stores.base import Store
 from daskflow.stores.provenance import notes_at
-from daskflow.volume.output import Output, place_of
-from daskflow.volume.stage import Stage
+from daskflow.volume.stage import Output, Stage, place_of
 
 _COUNTED = 20
 _FILES = ("table", "picture")

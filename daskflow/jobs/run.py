@@ -27,8 +27,7 @@ from daskflow.jobs.stream import Interrupts, Stream
 from daskflow.stores import kvstore
 from daskflow.stores.kvstore import rehearsing
 from daskflow.stores.local_files import sweep
-from daskflow.volume.output import Output, place_of
-from daskflow.volume.stage import Scopes, Stage
+from daskflow.volume.stage import Output, Scopes, Stage, place_of
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -28,8 +28,7 @@ from daskflow.stores.memory import ScratchStore
 from daskflow.stores.opening import check_file, create_store, open_level, open_store
 from daskflow.volume import BlockResult, Estimate
 from daskflow.volume.node import Array
-from daskflow.volume.output import Output
-from daskflow.volume.stage import Own, Scope, Scopes
+from daskflow.volume.stage import Output, Own, Scope, Scopes
 
 _BAD = (MissingChunkError, CorruptChunkError)
 _MOST_LINES = 20

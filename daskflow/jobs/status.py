@@ -18,7 +18,7 @@ from daskflow.jobs.outputs import jobs_of
 from daskflow.jobs.report import Failure, StageReport, causes
 from daskflow.stores import kvstore
 from daskflow.stores.opening import split_dataset, split_prefix
-from daskflow.volume.output import Output
+from daskflow.volume.stage import Output
 
 _OF_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _HEADER = ("stage", "blocks", "done", "empty", "failed", "pending", "part")

@@ -23,7 +23,7 @@ from daskflow.layers.provenance import circumstances
 from daskflow.stores import Store, kvstore
 from daskflow.stores.opening import open_store
 from daskflow.stores.provenance import add_note, notes_at
-from daskflow.volume.output import Output
+from daskflow.volume.stage import Output
 
 _JOB, _UNDO = "set", "set --undo"
 _FILES = {"info", "zarr.json", ".zattrs", ".zmetadata"}

@@ -24,7 +24,7 @@ from daskflow.stores import Store, kvstore
 from daskflow.stores.objects.files import sized_names
 from daskflow.stores.objects.object_info import object_directory
 from daskflow.stores.opening import open_store, split_prefix
-from daskflow.volume.output import Output
+from daskflow.volume.stage import Output
 
 _THREADS = 16
 _AT_ONCE = 4096

@@ -29,9 +29,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.base import Store
 from daskflow.stores.local_files import replacing, sweep
 from daskflow.stores.opening import open_store, split_prefix
-from daskflow.volume.blocks import default_block
-from daskflow.volume.output import Output, place_of
-from daskflow.volume.stage import BlockResult, Estimate, Stage, Task
+from daskflow.volume.stage import BlockResult, Estimate, Output, Stage, Task, default_block, place_of
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from daskflow.operators.aliases import Alias
 from daskflow.stores import kvstore
-from daskflow.volume import Flag, Operator, Parameter, Volume, docstring, load_operator, operator
+from daskflow.volume import Flag, Operator, Parameter, Volume, load_operator, operator
+from daskflow.volume.registry import join_docstring, split_docstring
 
 
 def compose(name: str, alias: Alias) -> Callable[..., Any]:
@@ -45,8 +46,8 @@ def compose(name: str, alias: Alias) -> Callable[..., Any]:
                 result = (step.function(*result, **chosen, **alias.steps[step.name]),)
         return result[0]
 
-    _, _, rest = docstring.split(inspect.getdoc(main.function) or "")
-    call.__doc__ = docstring.join(alias.summary, {one.name: one.help for one in (*main.inputs, *own)}, rest)
+    _, _, rest = split_docstring(inspect.getdoc(main.function) or "")
+    call.__doc__ = join_docstring(alias.summary, {one.name: one.help for one in (*main.inputs, *own)}, rest)
     call.__name__ = call.__qualname__ = name
     call.__module__ = "daskflow"
     call.__signature__ = signature  # type: ignore[attr-defined]  # which inspect takes for the function's

@@ -9,11 +9,15 @@ r"""Tables by key: written block by block, merged as a tree, read in ranges of t
 
 Every task of every pass merges at most 64 pieces and so holds about as much as the tables of 64 blocks, however many
 keys there are. Where the ranges begin follows from a sample of the keys of the first runs.
+
+A run is one object: parts of some rows, each a record by itself. Its index has of each part the first key and the end
+in bytes, and a sample of all keys, so that the rows between two keys are read alone.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -21,16 +25,31 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.scratch.records import Arrays, Reduce, read_record, read_records, write_record
-from daskflow.scratch.runs import Keys, index_of, present, read_runs, write_run
+from daskflow.scratch.records import (
+    Arrays,
+    Reduce,
+    at_once,
+    decode,
+    encode,
+    read_record,
+    read_records,
+    record_url,
+    write_record,
+)
+from daskflow.stores import kvstore
 from daskflow.volume.stage import BlockResult, Bound, Scope, Stage, Task
 
+Keys = npt.NDArray[np.uint64]
 How = Literal["key", "sum", "min", "max", "first"]
 _COMBINE: dict[How, np.ufunc] = {"sum": np.add, "min": np.minimum, "max": np.maximum}
 _SAMPLES = 2**14  # keys by which ranges are chosen
 _SAMPLED = 16  # runs or samples at once, as the samples of 64 would take more than the rows
 _CACHED = 8
+_PARTS = 256  # that a run is written in, if they have as many rows as the next number; also keys of its sample
+_ROWS = 64
+_SHIFT = (5**0.5 - 1) / 2
 
 
 def merged(columns: Mapping[str, How], parts: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Arrays:
@@ -115,7 +134,7 @@ class Table(Bound):
     @property
     def sampling(self) -> Reduce:
         """The passes that choose where ranges begin."""
-        runs = index_of(self.record(1))
+        runs = _index_of(self.record(1))
         name, fan_in = f"choose-ranges-{self.name}", min(self.fan_in, _SAMPLED)
         return Reduce(name, runs, self.levels[1][0], merge_samples, self.scope, fan_in=fan_in)
 
@@ -193,7 +212,7 @@ class Merge(Task):
         members = range(group * table.fan_in, min((group + 1) * table.fan_in, below))
         if self.level == 1:
             records = read_records(directory, source, members)
-            return [present(record, directory, source) for record in records]
+            return [_present(record, directory, source) for record in records]
         around = bucket // (buckets // wider)
         runs = [member * wider + around for member in members]
         low, high = table.between(bucket, buckets)
@@ -241,7 +260,7 @@ def _numbers(groups: int, buckets: int) -> BlockGrid:
 
 
 def _record(scope: Scope, stage: str, number: int) -> Arrays:
-    return present(read_record(scope.url, stage, number), scope.url, stage)
+    return _present(read_record(scope.url, stage, number), scope.url, stage)
 
 
 _kept = functools.lru_cache(maxsize=_CACHED)(_record)
@@ -257,3 +276,83 @@ def _splitters(scope: Scope, stage: str, ranges: int) -> Keys:
     at = np.minimum(np.searchsorted(total - record["weights"] / 2, wanted), len(total) - 1)
     splitters: Keys = record["keys"][at]
     return splitters
+
+
+def write_run(
+    directory: str, stage: str, number: int, keys: Sequence[str], rows: Mapping[str, npt.NDArray[Any]]
+) -> None:
+    """Store rows, sorted by the columns that `keys` names; other arguments as for `write_record`."""
+    names = np.stack([rows[name] for name in keys], axis=1)
+    count = len(names)
+    step = max(_ROWS, -(-count // _PARTS))
+    starts = range(0, max(1, count), step)
+    parts = [encode({name: column[at : at + step] for name, column in rows.items()}) for at in starts]
+    kvstore.write_bytes(record_url(directory, stage, number), b"".join(parts))
+    samples = min(count, _PARTS)
+    shift = number * _SHIFT % 1  # so that the samples of runs that are alike are not
+    index = {
+        "first": names[::step],
+        "ends": np.cumsum([len(part) for part in parts]),
+        "keys": names[((np.arange(samples) + shift) * count / max(1, samples)).astype(np.int64)],
+        "weights": np.full(samples, count / max(1, samples)),
+    }
+    write_record(directory, _index_of(stage), number, index)
+
+
+def _index_of(stage: str) -> str:
+    """Return the name of the records that hold `keys`, a sample of those of each run, and their `weights`: rows."""
+    return f"{stage}-index"
+
+
+def read_runs(
+    directory: str, stage: str, numbers: Sequence[int], keys: Sequence[str], low: Keys | None, high: Keys | None
+) -> list[Arrays]:
+    """Return the rows of each of some runs whose keys are at least `low` and below `high`; None stands for no bound.
+
+    Raises:
+        JobError: a run is missing.
+    """
+    return at_once(lambda number: _read(directory, stage, number, keys, low, high), numbers)
+
+
+def _read(directory: str, stage: str, number: int, keys: Sequence[str], low: Keys | None, high: Keys | None) -> Arrays:
+    index = _present(read_record(directory, _index_of(stage), number), directory, stage)
+    first, ends = list(index["first"].T), [0, *index["ends"].tolist()]
+    begin = 0 if low is None else max(0, _place(first, low) - 1)
+    end = len(ends) - 1 if high is None else max(begin + 1, _place(first, high))
+    url, bounds = record_url(directory, stage, number), ends[begin : end + 1]
+    data = kvstore.read_range(url, bounds[0], bounds[-1])
+    if data is None:
+        raise _missing(directory, stage)
+    view = memoryview(data)
+    parts = [decode(view[a - bounds[0] : b - bounds[0]], url) for a, b in itertools.pairwise(bounds)]
+    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    columns = [rows[name] for name in keys]
+    start = 0 if low is None else _place(columns, low)
+    stop = None if high is None else _place(columns, high)
+    return {name: column[start:stop] for name, column in rows.items()}
+
+
+def _place(keys: Sequence[Keys], splitter: Keys) -> int:
+    """Return the first row of sorted key columns that does not come before a splitter."""
+    low, high = 0, len(keys[0])
+    for column, value in zip(keys, splitter, strict=True):
+        first, last = (int(np.searchsorted(column[low:high], value, side=side)) for side in ("left", "right"))
+        low, high = low + first, low + last
+    return low
+
+
+def _present(record: Arrays | None, directory: str, stage: str) -> Arrays:
+    """Return a record.
+
+    Raises:
+        JobError: there is none.
+    """
+    if record is None:
+        raise _missing(directory, stage)
+    return record
+
+
+def _missing(directory: str, stage: str) -> JobError:
+    """Return the error for records that a stage should have left."""
+    return JobError(f"records of {stage} in {directory} are missing; delete the job's directory and run it again")

@@ -18,8 +18,7 @@ from daskflow.geometry import BoundingBox
 from daskflow.stores.counting import counting
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume.description import Option
-from daskflow.volume.gathering import Gathered
-from daskflow.volume.node import Array, Calling, DaskSource, Held, Node, Source, Step, Stored, Waiting
+from daskflow.volume.node import Array, Calling, DaskSource, Gathered, Held, Node, Source, Step, Stored, Waiting
 from daskflow.volume.stage import Bound, Estimate, Scopes, Stage, run_here
 
 Boxes = dict[int, BoundingBox]

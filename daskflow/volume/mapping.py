@@ -1,18 +1,192 @@
-"""The verbs: from volumes and a function to the node that maps it."""
+"""Functions over volumes: the nodes that map them block by block, and the verbs that make these nodes."""
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 import numpy as np
 
 from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx
-from daskflow.volume.boundary import BoundaryLike, DepthLike, as_boundaries, as_depths, check_depths
-from daskflow.volume.node import Mapped, MappedBoxes, Memory, Node, Reading
+from daskflow.volume.boundary import (
+    Boundaries,
+    BoundaryLike,
+    DepthLike,
+    Depths,
+    as_boundaries,
+    as_depths,
+    check_depths,
+    extend,
+)
+from daskflow.volume.description import describe, describe_function
+from daskflow.volume.node import Array, Calling, Memory, Node, Step, checked
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a mapped function sees one of its inputs.
+
+    Attributes:
+        finer: how many voxels of the input make one of the output, per axis (zyx).
+        coarser: how many voxels of the output one of the input covers, per axis (zyx).
+        depth: voxels of the input read around a block.
+        boundary: what stands beyond the volume's edge.
+    """
+
+    finer: Zyx
+    coarser: Zyx
+    depth: Depths
+    boundary: Boundaries
+
+    def core(self, box: BoundingBox) -> BoundingBox:
+        """Return the input's voxels that lie in the output's `box`."""
+        return box.refine(self.finer).coarsen(self.coarser)
+
+    def wanted(self, box: BoundingBox, whole: BoundingBox) -> BoundingBox:
+        """Return what the function is given for `box`: core and halo, edges extended where the boundary says so."""
+        core = self.core(box).clip(whole)
+        grown = core.grow(self.depth.before, self.depth.after)
+        inside = grown.clip(whole)
+        start, stop = (
+            tuple(
+                inner if self.boundary[axis] == "none" else outer
+                for axis, (inner, outer) in enumerate(zip(side_in, side_out, strict=True))
+            )
+            for side_in, side_out in ((inside.start, grown.start), (inside.stop, grown.stop))
+        )
+        return BoundingBox((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+    def read(self, wanted: BoundingBox, whole: BoundingBox) -> BoundingBox:
+        """Return what is asked of the input; a periodic edge asks for the whole axis."""
+        inside = wanted.clip(whole)
+        start, stop = list(inside.start), list(inside.stop)
+        for axis in range(3):
+            beyond = wanted.start[axis] < whole.start[axis] or wanted.stop[axis] > whole.stop[axis]
+            if beyond and self.boundary[axis] == "periodic":
+                start[axis], stop[axis] = whole.start[axis], whole.stop[axis]
+        return BoundingBox((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
+@dataclass(frozen=True, eq=False)
+class _OfVolumes(Step, Calling):
+    """A function over its inputs.
+
+    Attributes:
+        function: gets one array per input.
+        volumes: the inputs.
+        options: further keyword arguments of the function.
+        memory: what it takes while it runs; see `Volume.map_overlap`.
+    """
+
+    function: Callable[..., Any]
+    volumes: tuple[Node, ...]
+    options: dict[str, Any]
+    memory: Memory
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return self.volumes
+
+    def with_inputs(self, inputs: tuple[Node, ...]) -> Self:
+        return dataclasses.replace(self, volumes=inputs)
+
+    def working(self, box: BoundingBox) -> float:
+        read = self.needs(box)
+        if self.memory is None:
+            inputs = sum(node.spec.nbytes_of(part) for node, part in zip(self.inputs, read, strict=True))
+            return inputs + self.spec.nbytes_of(box)
+        return self.memory(box) if callable(self.memory) else self.memory * read[0].size
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped(_OfVolumes):
+    """A function over blocks of its inputs, with context around them.
+
+    Attributes:
+        function: also gets `box=` (the output's) and `read_box=` (of the first array) if it has parameters of these
+            names.
+        readings: how each input is seen.
+        trim: whether the function's result still holds the halo of the first input.
+        box_names: which of `box` and `read_box` the function asks for.
+    """
+
+    readings: tuple[Reading, ...]
+    trim: bool
+    box_names: frozenset[str]
+
+    def needs(self, box: BoundingBox) -> tuple[BoundingBox, ...]:
+        return tuple(
+            reading.read(reading.wanted(box, node.spec.box), node.spec.box)
+            for reading, node in zip(self.readings, self.volumes, strict=True)
+        )
+
+    def compute(self, box: BoundingBox, arrays: Sequence[Array]) -> Array:
+        wanted = [r.wanted(box, n.spec.box) for r, n in zip(self.readings, self.volumes, strict=True)]
+        seen = [
+            extend(array, have, want, node.spec.box, reading.boundary)
+            for array, have, want, node, reading in zip(
+                arrays, self.needs(box), wanted, self.volumes, self.readings, strict=True
+            )
+        ]
+        places = {"box": box, "read_box": wanted[0]}
+        result = self.function(*seen, **self.options, **{name: places[name] for name in self.box_names})
+        return checked(self._trimmed(np.asarray(result), box, wanted[0]), box, self.spec, self.function)
+
+    def _trimmed(self, result: Array, box: BoundingBox, wanted: BoundingBox) -> Array:
+        if not self.trim:
+            return result
+        reading = self.readings[0]
+        core = reading.core(box).clip(self.volumes[0].spec.box)
+        whole = wanted.refine(reading.coarser).coarsen(reading.finer)
+        inner = core.refine(reading.coarser).coarsen(reading.finer).clip(box)
+        if result.shape[-3:] != whole.shape:
+            return result
+        return result[(..., *inner.slices(whole))]
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "function": describe_function(self.function),
+            "options": describe(self.options),
+            "readings": [repr(reading) for reading in self.readings],
+            "output": f"{self.spec.dtype} {self.spec.channels} {self.spec.box}",
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class MappedBoxes(_OfVolumes):
+    """A function over boxes of inputs over one box, that reads a box of its own choosing around each.
+
+    Attributes:
+        function: also gets `box=` and `read_box=`.
+        reads: the inputs' box needed for an output box.
+        dear: evaluating it twice costs more than keeping its voxels.
+    """
+
+    reads: Callable[[BoundingBox], BoundingBox]
+    dear: bool = False
+
+    def _read_box(self, box: BoundingBox) -> BoundingBox:
+        return self.reads(box).clip(self.volumes[0].spec.box)
+
+    def needs(self, box: BoundingBox) -> tuple[BoundingBox, ...]:
+        return (self._read_box(box),) * len(self.volumes)
+
+    def compute(self, box: BoundingBox, arrays: Sequence[Array]) -> Array:
+        result = np.asarray(self.function(*arrays, box=box, read_box=self._read_box(box), **self.options))
+        return checked(result, box, self.spec, self.function)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "function": describe_function(self.function),
+            "reads": describe(self.reads),
+            "options": describe(self.options),
+            "output": f"{self.spec.dtype} {self.spec.channels} {self.spec.box}",
+        }
 
 
 class Same(enum.Enum):

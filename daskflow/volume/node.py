@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from daskflow.errors import ParameterError, PlanError
-from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
+from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores.base import Store
-from daskflow.volume.boundary import Boundaries, Depths, extend
 from daskflow.volume.description import describe, describe_function
-from daskflow.volume.fetching import fetch_here, held_by_workers
 from daskflow.volume.stage import Bound, Scopes, Stage
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class DaskSource(Source):
     array: da.Array
 
     def __getstate__(self) -> dict[str, Any]:
-        if held_by_workers(self.array):
+        if _held_by_workers(self.array):
             raise PlanError(
                 "a volume that workers hold after persist() cannot be read from within their blocks:"
                 " run this in threads, daskflow.connect('threads'), or leave persist() out"
@@ -168,7 +168,7 @@ class DaskSource(Source):
         return self.__dict__
 
     def fetch(self, box: BoundingBox) -> Array:
-        return fetch_here(self.piece(box))
+        return _fetch_here(self.piece(box))
 
     def piece(self, box: BoundingBox) -> da.Array:
         """Return the part of the array that holds `box`."""
@@ -224,166 +224,40 @@ class Crop(Step):
         return {"crop": str(self.spec.box)}
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a mapped function sees one of its inputs.
-
-    Attributes:
-        finer: how many voxels of the input make one of the output, per axis (zyx).
-        coarser: how many voxels of the output one of the input covers, per axis (zyx).
-        depth: voxels of the input read around a block.
-        boundary: what stands beyond the volume's edge.
-    """
-
-    finer: Zyx
-    coarser: Zyx
-    depth: Depths
-    boundary: Boundaries
-
-    def core(self, box: BoundingBox) -> BoundingBox:
-        """Return the input's voxels that lie in the output's `box`."""
-        return box.refine(self.finer).coarsen(self.coarser)
-
-    def wanted(self, box: BoundingBox, whole: BoundingBox) -> BoundingBox:
-        """Return what the function is given for `box`: core and halo, edges extended where the boundary says so."""
-        core = self.core(box).clip(whole)
-        grown = core.grow(self.depth.before, self.depth.after)
-        inside = grown.clip(whole)
-        start, stop = (
-            tuple(
-                inner if self.boundary[axis] == "none" else outer
-                for axis, (inner, outer) in enumerate(zip(side_in, side_out, strict=True))
-            )
-            for side_in, side_out in ((inside.start, grown.start), (inside.stop, grown.stop))
-        )
-        return BoundingBox((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
-
-    def read(self, wanted: BoundingBox, whole: BoundingBox) -> BoundingBox:
-        """Return what is asked of the input; a periodic edge asks for the whole axis."""
-        inside = wanted.clip(whole)
-        start, stop = list(inside.start), list(inside.stop)
-        for axis in range(3):
-            beyond = wanted.start[axis] < whole.start[axis] or wanted.stop[axis] > whole.stop[axis]
-            if beyond and self.boundary[axis] == "periodic":
-                start[axis], stop[axis] = whole.start[axis], whole.stop[axis]
-        return BoundingBox((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
-
-
 @dataclass(frozen=True, eq=False)
-class _OfVolumes(Step, Calling):
-    """A function over its inputs.
+class Gathered(Source):
+    """Voxels of one input from several boxes that one box would not hold cheaply, e.g. sections in another order.
+
+        input   |--a--|.....................|--b--|
+        result  |--b--|--a--|
+
+    What a block needs is evaluated part by part, when sources are read.
 
     Attributes:
-        function: gets one array per input.
-        volumes: the inputs.
-        options: further keyword arguments of the function.
-        memory: what it takes while it runs; see `Volume.map_overlap`.
+        input: what is put together anew.
     """
 
-    function: Callable[..., Any]
-    volumes: tuple[Node, ...]
-    options: dict[str, Any]
-    memory: Memory
+    input: Node
 
     @property
     def inputs(self) -> tuple[Node, ...]:
-        return self.volumes
+        return (self.input,)
 
-    def with_inputs(self, inputs: tuple[Node, ...]) -> Self:
-        return dataclasses.replace(self, volumes=inputs)
+    def with_inputs(self, inputs: tuple[Node, ...]) -> Gathered:
+        return dataclasses.replace(self, input=inputs[0])
 
-    def working(self, box: BoundingBox) -> float:
-        read = self.needs(box)
-        if self.memory is None:
-            inputs = sum(node.spec.nbytes_of(part) for node, part in zip(self.inputs, read, strict=True))
-            return inputs + self.spec.nbytes_of(box)
-        return self.memory(box) if callable(self.memory) else self.memory * read[0].size
+    @abstractmethod
+    def parts(self, box: BoundingBox) -> Sequence[tuple[BoundingBox, BoundingBox]]:
+        """Return, for a box of the result, the parts it consists of: where in the input, and where in the result."""
 
+    def hull(self, box: BoundingBox) -> BoundingBox:
+        """Return one box of the input that holds all parts of a box of the result."""
+        nothing = BoundingBox(self.input.spec.box.start, self.input.spec.box.start)
+        parts = [part for part, _ in self.parts(box)]
+        return functools.reduce(BoundingBox.union, parts) if parts else nothing
 
-@dataclass(frozen=True, eq=False)
-class Mapped(_OfVolumes):
-    """A function over blocks of its inputs, with context around them.
-
-    Attributes:
-        function: also gets `box=` (the output's) and `read_box=` (of the first array) if it has parameters of these
-            names.
-        readings: how each input is seen.
-        trim: whether the function's result still holds the halo of the first input.
-        box_names: which of `box` and `read_box` the function asks for.
-    """
-
-    readings: tuple[Reading, ...]
-    trim: bool
-    box_names: frozenset[str]
-
-    def needs(self, box: BoundingBox) -> tuple[BoundingBox, ...]:
-        return tuple(
-            reading.read(reading.wanted(box, node.spec.box), node.spec.box)
-            for reading, node in zip(self.readings, self.volumes, strict=True)
-        )
-
-    def compute(self, box: BoundingBox, arrays: Sequence[Array]) -> Array:
-        wanted = [r.wanted(box, n.spec.box) for r, n in zip(self.readings, self.volumes, strict=True)]
-        seen = [
-            extend(array, have, want, node.spec.box, reading.boundary)
-            for array, have, want, node, reading in zip(
-                arrays, self.needs(box), wanted, self.volumes, self.readings, strict=True
-            )
-        ]
-        places = {"box": box, "read_box": wanted[0]}
-        result = self.function(*seen, **self.options, **{name: places[name] for name in self.box_names})
-        return checked(self._trimmed(np.asarray(result), box, wanted[0]), box, self.spec, self.function)
-
-    def _trimmed(self, result: Array, box: BoundingBox, wanted: BoundingBox) -> Array:
-        if not self.trim:
-            return result
-        reading = self.readings[0]
-        core = reading.core(box).clip(self.volumes[0].spec.box)
-        whole = wanted.refine(reading.coarser).coarsen(reading.finer)
-        inner = core.refine(reading.coarser).coarsen(reading.finer).clip(box)
-        if result.shape[-3:] != whole.shape:
-            return result
-        return result[(..., *inner.slices(whole))]
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "function": describe_function(self.function),
-            "options": describe(self.options),
-            "readings": [repr(reading) for reading in self.readings],
-            "output": f"{self.spec.dtype} {self.spec.channels} {self.spec.box}",
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class MappedBoxes(_OfVolumes):
-    """A function over boxes of inputs over one box, that reads a box of its own choosing around each.
-
-    Attributes:
-        function: also gets `box=` and `read_box=`.
-        reads: the inputs' box needed for an output box.
-        dear: evaluating it twice costs more than keeping its voxels.
-    """
-
-    reads: Callable[[BoundingBox], BoundingBox]
-    dear: bool = False
-
-    def _read_box(self, box: BoundingBox) -> BoundingBox:
-        return self.reads(box).clip(self.volumes[0].spec.box)
-
-    def needs(self, box: BoundingBox) -> tuple[BoundingBox, ...]:
-        return (self._read_box(box),) * len(self.volumes)
-
-    def compute(self, box: BoundingBox, arrays: Sequence[Array]) -> Array:
-        result = np.asarray(self.function(*arrays, box=box, read_box=self._read_box(box), **self.options))
-        return checked(result, box, self.spec, self.function)
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "function": describe_function(self.function),
-            "reads": describe(self.reads),
-            "options": describe(self.options),
-            "output": f"{self.spec.dtype} {self.spec.channels} {self.spec.box}",
-        }
+    def fetch(self, box: BoundingBox) -> Array:
+        raise AssertionError(f"{box} asked of a node that an expression gathers")
 
 
 def checked(result: Array, box: BoundingBox, spec: VolumeSpec, function: Callable[..., Any]) -> Array:
@@ -401,3 +275,29 @@ def checked(result: Array, box: BoundingBox, spec: VolumeSpec, function: Callabl
     if result.dtype.newbyteorder("=") != spec.dtype:
         raise ParameterError(f"{name} returned {result.dtype} for box {box}; declared is {spec.dtype}: pass dtype=")
     return result.astype(spec.dtype, copy=False)
+
+
+def _fetch_here(array: da.Array) -> np.ndarray[Any, Any]:
+    """Return the voxels of a dask array, computed in this thread; chunks that workers hold are fetched from them."""
+    import dask.array as da
+    from dask.core import flatten
+
+    graph = dict(array.__dask_graph__().cull(set(flatten(array.__dask_keys__()))))
+    futures = _futures(graph)
+    if futures:
+        graph |= next(iter(futures.values())).client.gather(futures)
+        array = da.Array(graph, array.name, array.chunks, meta=array._meta)
+    return np.asarray(array.compute(scheduler="synchronous"))
+
+
+def _held_by_workers(array: da.Array) -> bool:
+    """Return whether chunks of a dask array are futures, as after ``persist`` with a client."""
+    return bool(_futures(dict(array.__dask_graph__())))
+
+
+def _futures(graph: dict[Any, Any]) -> dict[Any, Any]:
+    if "distributed" not in sys.modules:  # then there are none
+        return {}
+    from distributed import Future
+
+    return {key: value for key, value in graph.items() if isinstance(value, Future)}

@@ -12,16 +12,17 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
+import textwrap
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskflow.errors import ParameterError
 from daskflow.plugins import entry_points
-from daskflow.volume import docstring
 
 if TYPE_CHECKING:
     from daskflow.volume.kinds import Takes
@@ -30,6 +31,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 _ATTRIBUTE = "__daskflow_operator__"
+_PARTS = re.compile(
+    r"(?P<text>.*?)(?:^Args:\n(?P<args>.*?))?(?P<rest>^(?:Returns|Raises|Yields|Examples?):\n.*)?\Z",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Operator:
     @property
     def description(self) -> str:
         """Its docstring up to the first section."""
-        return docstring.split(inspect.getdoc(self.function) or "")[0]
+        return split_docstring(inspect.getdoc(self.function) or "")[0]
 
 
 def operator(*, group: str = "plugins", takes: Takes | None = None) -> Callable[[F], F]:
@@ -125,7 +130,7 @@ def operator(*, group: str = "plugins", takes: Takes | None = None) -> Callable[
 
 def _complete(function: Callable[..., Any]) -> None:
     """Put the help that types have into the docstring, where that says nothing of a parameter."""
-    text, args, rest = docstring.split(inspect.getdoc(function) or "")
+    text, args, rest = split_docstring(inspect.getdoc(function) or "")
     names = list(inspect.signature(function).parameters)
     if all(name in args for name in names):
         return
@@ -133,7 +138,7 @@ def _complete(function: Callable[..., Any]) -> None:
     helps = {name: args.get(name) or _extra(str, hints.get(name)) for name in names}
     described = {name: said for name, said in helps.items() if said}
     if len(described) > len(args):
-        function.__doc__ = docstring.join(text, described, rest)
+        function.__doc__ = join_docstring(text, described, rest)
 
 
 def _taking(takes: Takes, function: F) -> F:
@@ -226,7 +231,7 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
     if not is_operator(function):
         raise ParameterError(f"{function.__qualname__} is no operator; mark it with @daskflow.operator()")
     hints = typing.get_type_hints(function, include_extras=True)
-    helps = docstring.split(inspect.getdoc(function) or "")[1]
+    helps = split_docstring(inspect.getdoc(function) or "")[1]
     inputs: list[Parameter] = []
     parameters: list[Parameter] = []
     for name, parameter in inspect.signature(function).parameters.items():
@@ -269,3 +274,27 @@ def _extra(kind: type[T], annotation: Any) -> T | None:
         return found[0] if found else _extra(kind, annotation.__origin__)
     members = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Union else ()
     return next((one for one in (_extra(kind, member) for member in members) if one is not None), None)
+
+
+def split_docstring(docstring: str) -> tuple[str, dict[str, str], str]:
+    """Return the text of a Google-style docstring before its sections, ``Args:`` by name, and the sections after."""
+    found = _PARTS.fullmatch(docstring)
+    assert found is not None
+    args: dict[str, str] = {}
+    name = ""
+    for line in (found["args"] or "").splitlines():
+        if re.match(r" {4}\S.*:", line):
+            name, _, first = line.strip().lstrip("*").partition(":")
+            args[name] = first.strip()
+        elif name and line.strip():
+            args[name] += " " + line.strip()
+    return found["text"].strip(), args, found["rest"] or ""
+
+
+def join_docstring(text: str, args: Mapping[str, str], rest: str) -> str:
+    """Return a docstring of what `split_docstring` returns."""
+    lines = [
+        textwrap.fill(f"{name}: {said}", 116, initial_indent=" " * 4, subsequent_indent=" " * 8)
+        for name, said in args.items()
+    ]
+    return "\n".join([text, "", *(["Args:", *lines, ""] if lines else []), rest]).rstrip() + "\n"

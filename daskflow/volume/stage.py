@@ -1,18 +1,24 @@
-"""A pass over a grid: what a volume may have to wait for, and what a job runs."""
+"""A pass over a grid, which a volume may have to wait for and a job runs: its blocks, what it leaves, what it makes."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore
 from daskflow.volume.description import Option, describe
-from daskflow.volume.output import Output
+
+if TYPE_CHECKING:
+    from daskflow.volume.volume import Volume
+
+BLOCK_BYTES = 2**25
+_UNCHUNKED: Zyx = (64, 64, 64)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,77 @@ class BlockResult:
 
     empty: bool = False
     counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Something that a job makes, as its directory states it.
+
+    Attributes:
+        url: the layer, the file, or the directory of objects.
+        kind: level, file, mesh, skeletons or another word; layer is all that is in one.
+        mip: of a level.
+        base: the level in whose voxels the blocks of the stage are counted.
+        dataset: inside a file.
+        layer: the layer that objects belong to.
+        background: chunks of a level that hold nothing but this are left out.
+        how: what else the voxels of a level depend on.
+        stage: the one in whose blocks it is made.
+        grid: these blocks, as the description of the stage has them.
+        overwrite: whether what others have stored there may be replaced; not stated.
+    """
+
+    url: str
+    kind: str = "file"
+    mip: int | None = None
+    base: int | None = None
+    dataset: str | None = None
+    layer: str | None = None
+    background: float | None = None
+    how: dict[str, Any] | None = None
+    stage: str = ""
+    grid: dict[str, Any] | None = None
+    overwrite: bool = False
+
+    def placed(self) -> Output:
+        """Return the same with links in its URLs resolved, and what people may not read left out."""
+        layer = None if self.layer is None else place_of(self.layer)
+        return dataclasses.replace(self, url=place_of(self.url), layer=layer)
+
+    def within(self, place: str) -> bool:
+        """Return whether it is what lies at a place, or a part of it."""
+        return place in (self.url, self.layer) or self.url.startswith(f"{place}/")
+
+    def clashes(self, other: Output) -> bool:
+        """Return whether two jobs would write the same thing, or one what the other removes."""
+        if "layer" in (self.kind, other.kind):
+            return self.within(other.url) or other.within(self.url)
+        if self.kind != other.kind:
+            return False
+        if self.kind != "level":
+            return self.url in (other.url, other.layer) or other.url == self.layer
+        if (self.url, self.mip) != (other.url, other.mip):
+            return False
+        boxes = [BoundingBox.from_string(one.grid["box"]) for one in (self, other) if one.grid is not None]
+        return len(boxes) < 2 or self.base != other.base or not boxes[0].clip(boxes[1]).empty
+
+    def replaced_by(self, other: Output) -> bool:
+        """Return whether writing the other leaves nothing of this, or not all; other datasets of a file stay."""
+        return self.clashes(other) and (None in (self.dataset, other.dataset) or self.dataset == other.dataset)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is known of it as JSON values."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value is not None and name != "overwrite"}
+
+    def __str__(self) -> str:
+        named = {"layer": "", "level": f" mip {self.mip}", "file": f":{self.dataset}" if self.dataset else ""}
+        return f"{self.url}{named.get(self.kind, f' ({self.kind})')}"
+
+
+def place_of(url: str) -> str:
+    """Return where a URL leads when links are followed, as a job's directory may state it."""
+    return kvstore.redact(kvstore.resolved(url))
 
 
 Own = Callable[[str, int], bool]  # whether an earlier run of a job wrote a level, given its URL and mip
@@ -230,3 +307,34 @@ def run_here(stages: Sequence[Stage], scopes: Scopes) -> None:
         task.check()
         for box in stage.grid:
             task.write(box, task.compute(box, task.read(box)))
+
+
+def default_block(spec: VolumeSpec) -> Zyx:
+    """Return a block of about 32 MB: whole chunks and shards, as near to a cube of voxels as they allow."""
+    unit = spec.write_unit or _UNCHUNKED
+    block = list(unit)
+    item = spec.dtype.itemsize * (spec.channels or 1)
+    while math.prod(block) * item * 2 <= BLOCK_BYTES:
+        open_axes = [axis for axis in range(3) if block[axis] < spec.box.shape[axis]]
+        if not open_axes:
+            break
+        shortest = min(open_axes, key=lambda axis: block[axis])
+        block[shortest] *= 2
+    return (block[0], block[1], block[2])
+
+
+def smaller_block(volume: Volume, voxels: int) -> Zyx:
+    """Return a volume's block, halved to at most `voxels` as far as that reads no chunk and no halo twice."""
+    expression, block = volume.expression, list(volume.block)
+    start, stop = volume.grid[0].start, volume.grid[0].stop
+    middle = BoundingBox.from_size([(a + b) // 2 for a, b in zip(start, stop, strict=True)], (1, 1, 1))
+    if any(box != middle for box in expression.needed([middle]).values()):
+        return volume.block
+    chunks = [node.spec.chunk or (1, 1, 1) for node in expression.nodes]
+    units = [math.lcm(*(chunk[axis] for chunk in chunks)) for axis in range(3)]
+    while math.prod(block) > voxels:
+        even = [axis for axis in range(3) if block[axis] % (2 * units[axis]) == 0]
+        if not even:
+            break
+        block[max(even, key=lambda axis: block[axis])] //= 2
+    return block[0], block[1], block[2]

@@ -15,12 +15,11 @@ from daskflow.errors import BoundsError, GeometryError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, VoxelSize, Zyx, as_voxel_size, as_zyx
 from daskflow.stores.base import Store
 from daskflow.stores.memory import ArrayStore
-from daskflow.volume.blocks import default_block
 from daskflow.volume.boundary import BoundaryLike, DepthLike
 from daskflow.volume.expression import Expression
 from daskflow.volume.mapping import SAME, Same, map_boxes, map_overlap
 from daskflow.volume.node import Array, Crop, DaskSource, Generated, Memory, Node, Stored, Waiting
-from daskflow.volume.stage import Bound, Stage
+from daskflow.volume.stage import Bound, Stage, default_block
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -393,7 +392,7 @@ class Volume:
         )
 
     def _repr_html_(self) -> str:
-        from daskflow.volume.html import html
+        from daskflow.volume.picture import html
 
         return html(self)
 

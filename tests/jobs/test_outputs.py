@@ -31,7 +31,7 @@ from daskflow.layers.verify import verify, volumes_beside
 from daskflow.stores import Layout
 from daskflow.stores.opening import create_store
 from daskflow.volume import Volume
-from daskflow.volume.output import Output
+from daskflow.volume.stage import Output
 
 ONES = np.ones((16, 16, 16), np.uint8)
 

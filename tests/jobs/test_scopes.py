@@ -7,7 +7,7 @@ import pytest
 
 import daskflow
 from daskflow.clusters import Threads
-from daskflow.jobs.merging import merge
+from daskflow.jobs.job import merge
 from daskflow.operators.image.clahe import clahe
 from daskflow.operators.image.contrast import contrast
 from daskflow.operators.segmentation.connected_components import connected_components

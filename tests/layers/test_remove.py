@@ -19,7 +19,7 @@ from daskflow.stores.objects.files import write_file
 from daskflow.stores.opening import create_store, open_store
 from daskflow.stores.precomputed_info import load_info, save_info
 from daskflow.volume import Volume
-from daskflow.volume.output import Output
+from daskflow.volume.stage import Output
 
 SPEC = VolumeSpec(
     BoundingBox((-8, 0, 4), (24, 32, 36)), np.dtype("uint64"), voxel_size=(8.0, 8.0, 8.0), layer_type="segmentation"

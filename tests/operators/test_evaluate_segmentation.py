@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from daskflow.clusters import Threads
 from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry import BoundingBox
-from daskflow.jobs.tabulate import Tabulate
+from daskflow.jobs.evaluate import Tabulate
 from daskflow.operators.segmentation.connected_components import connected_components
 from daskflow.operators.segmentation.evaluate_segmentation import evaluate_segmentation
 from daskflow.operators.segmentation.evaluate_segmentation.contingency import Contingency

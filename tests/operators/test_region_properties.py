@@ -6,7 +6,7 @@ from skimage.measure import regionprops_table
 
 from daskflow.clusters import Threads
 from daskflow.errors import GeometryError, MissingDependencyError, ParameterError
-from daskflow.jobs.tabulate import Tabulate
+from daskflow.jobs.evaluate import Tabulate
 from daskflow.layers.remove import plan_removal
 from daskflow.operators.segmentation.region_properties import region_properties
 from daskflow.operators.segmentation.region_properties.properties import _PAIRS, properties

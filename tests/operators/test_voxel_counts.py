@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from daskflow.clusters import Threads
 from daskflow.errors import ParameterError
-from daskflow.jobs.tabulate import Tabulate
+from daskflow.jobs.evaluate import Tabulate
 from daskflow.operators.segmentation.voxel_counts import voxel_counts
 from daskflow.operators.stores.open import open as open_volume
 from daskflow.scratch.tables import Merge

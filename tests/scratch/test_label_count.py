@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskflow.scratch.label_count import join_labels, label_count, label_record
+from daskflow.scratch.pieces import join_labels, label_count, label_record
 
 
 @settings(max_examples=50, deadline=None)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from daskflow.errors import CorruptChunkError, JobError
 from daskflow.scratch.records import record_url
-from daskflow.scratch.runs import read_runs, write_run
+from daskflow.scratch.tables import read_runs, write_run
 from daskflow.stores import kvstore
 
 URL = "memory://runs"

@@ -1,7 +1,7 @@
 import numpy as np
 
 from daskflow import Volume, inference
-from daskflow.volume.html import html
+from daskflow.volume.picture import html
 
 IMAGE = np.arange(8 * 16 * 16, dtype=np.uint8).reshape(8, 16, 16)
 

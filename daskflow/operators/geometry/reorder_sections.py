@@ -12,7 +12,7 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.stores import kvstore
 from daskflow.volume import Flag, Volume, operator
-from daskflow.volume.gathering import Gathered
+from daskflow.volume.node import Gathered
 
 
 @operator()

@@ -15,7 +15,7 @@ from daskflow.operators.image.contrast.patches import Sampling
 from daskflow.operators.image.contrast.place import grey_image, known_place
 from daskflow.stores import kvstore
 from daskflow.volume import Flag, Stage, Volume, operator
-from daskflow.volume.output import Output
+from daskflow.volume.stage import Output
 
 
 @operator(takes="image")

@@ -26,8 +26,7 @@ from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.stores.objects.surface_files import SurfaceFormat, encode_surface
 from daskflow.volume import BlockResult, Stage, Task
-from daskflow.volume.output import Output
-from daskflow.volume.stage import Scopes
+from daskflow.volume.stage import Output, Scopes
 
 Kind = Literal["mesh", "skeleton"]
 Found = tuple[int, Mesh | Skeleton | None]

@@ -22,8 +22,7 @@ from daskflow.stores import Store, kvstore
 from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Flag, Stage, Task, Volume, operator
 from daskflow.volume.node import Array
-from daskflow.volume.output import Output
-from daskflow.volume.stage import Scopes
+from daskflow.volume.stage import Output, Scopes
 
 _STATE = "layer.json"
 

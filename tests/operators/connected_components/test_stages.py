@@ -6,7 +6,7 @@ from daskflow.clusters import Threads
 from daskflow.errors import ParameterError, PlanError
 from daskflow.jobs.executor import Workers
 from daskflow.jobs.fingerprint import describe_stages
-from daskflow.jobs.merging import keys_of
+from daskflow.jobs.job import keys_of
 from daskflow.jobs.plan import Plan
 from daskflow.operators.segmentation.connected_components import connected_components
 from daskflow.stores.counting import count

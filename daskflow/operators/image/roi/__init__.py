@@ -8,8 +8,8 @@ from typing import Annotated
 from daskflow.errors import GeometryError, ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs import Job, Report
+from daskflow.jobs.evaluate import Tabulate
 from daskflow.jobs.report import Finish
-from daskflow.jobs.tabulate import Tabulate
 from daskflow.operators import options
 from daskflow.operators.image.roi.boxes import COLUMNS, boxes_in, boxes_of
 from daskflow.operators.image.roi.tissue import tissue
@@ -17,8 +17,7 @@ from daskflow.operators.segmentation.connected_components import connected_compo
 from daskflow.scratch.tables import Table
 from daskflow.stores.precomputed_info import write_rois
 from daskflow.volume import Flag, Volume, operator
-from daskflow.volume.output import Output
-from daskflow.volume.stage import Scope
+from daskflow.volume.stage import Output, Scope
 
 
 @operator(takes="image")

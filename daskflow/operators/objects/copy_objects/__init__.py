@@ -13,8 +13,7 @@ from daskflow.operators.objects.copy_objects.stages import Key, NameObjects, Tra
 from daskflow.stores import kvstore
 from daskflow.stores.objects.shards import object_sharding
 from daskflow.volume import Flag, operator
-from daskflow.volume.output import Output
-from daskflow.volume.stage import Scope
+from daskflow.volume.stage import Output, Scope
 
 
 @operator()

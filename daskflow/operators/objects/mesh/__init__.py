@@ -23,8 +23,7 @@ from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
 from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores.kvstore import plain_number
 from daskflow.volume import Flag, Stage, Volume, in_order, operator
-from daskflow.volume.output import Output
-from daskflow.volume.stage import Scope
+from daskflow.volume.stage import Output, Scope
 
 
 @operator(takes="labels")

@@ -16,9 +16,8 @@ from daskflow.operators.segmentation.connected_components.scratch import Labelli
 from daskflow.operators.segmentation.connected_components.stages import labelling_stages
 from daskflow.operators.segmentation.connected_components.store import LabelledStore
 from daskflow.volume import Flag, Volume, operator
-from daskflow.volume.blocks import smaller_block
 from daskflow.volume.kinds import without_negatives
-from daskflow.volume.stage import Scope
+from daskflow.volume.stage import Scope, smaller_block
 
 _BLOCK_VOXELS = 2**21
 

@@ -14,8 +14,7 @@ from daskflow.operators import options
 from daskflow.operators.segmentation.evaluate_segmentation.stages import evaluation, scores_in
 from daskflow.stores import kvstore
 from daskflow.volume import Expression, Flag, Volume, operator
-from daskflow.volume.output import Output
-from daskflow.volume.stage import Scope
+from daskflow.volume.stage import Output, Scope
 
 
 @operator(takes="labels")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from daskflow.geometry import BlockGrid
-from daskflow.jobs.tabulate import Tabulate
+from daskflow.jobs.evaluate import Tabulate
 from daskflow.operators.segmentation.evaluate_segmentation.contingency import (
     PAIRS,
     SIZES,

@@ -10,7 +10,7 @@ from typing import Any
 from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.jobs import Job
-from daskflow.jobs.tabulate import Tabulate
+from daskflow.jobs.evaluate import Tabulate
 from daskflow.operators import options
 from daskflow.operators.segmentation.region_properties.properties import load_pyarrow, properties, write_parquet
 from daskflow.operators.segmentation.region_properties.sums import COLUMNS, IMAGE_COLUMNS, check_size, sums_of
@@ -21,8 +21,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.objects.files import writing
 from daskflow.volume import BlockResult, Expression, Stage, Task, Volume, operator
 from daskflow.volume.kinds import taken
-from daskflow.volume.output import Output
-from daskflow.volume.stage import Scope
+from daskflow.volume.stage import Output, Scope
 
 
 @operator()

@@ -13,8 +13,7 @@ from daskflow.operators.segmentation.voxel_counts.files import WriteCounts, chec
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
 from daskflow.stores import kvstore
 from daskflow.volume import Stage, Volume, operator
-from daskflow.volume.blocks import smaller_block
-from daskflow.volume.output import Output
+from daskflow.volume.stage import Output, smaller_block
 
 _BLOCK_VOXELS = 2**20  # memory of this size is taken anew without a visit to the kernel
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.jobs.tabulate import Tabulate
+from daskflow.jobs.evaluate import Tabulate
 from daskflow.operators.segmentation.voxel_counts.blocks import COLUMNS, Labels, count_labels
 from daskflow.scratch.records import Arrays, Reduce
 from daskflow.scratch.tables import Table

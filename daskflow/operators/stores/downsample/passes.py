@@ -19,8 +19,7 @@ from daskflow.operators.stores.downsample.levels import with_levels
 from daskflow.operators.stores.downsample.windows import Array
 from daskflow.stores import Layout, kvstore
 from daskflow.volume import BlockResult, Estimate
-from daskflow.volume.output import Output
-from daskflow.volume.stage import Bound, Own, Scope, Scopes
+from daskflow.volume.stage import Bound, Output, Own, Scope, Scopes
 
 LOSSLESS = (None, "raw", "png", "compressed_segmentation", "zstd", "gzip", "blosc", "crackle", "compresso")
 

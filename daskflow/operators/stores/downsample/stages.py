@@ -22,10 +22,8 @@ from daskflow.operators.stores.downsample.windows import Array
 from daskflow.stores import Store, kvstore
 from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Stage, Task
-from daskflow.volume.blocks import default_block
 from daskflow.volume.kinds import refuse_negatives
-from daskflow.volume.output import Output
-from daskflow.volume.stage import Own, Scopes
+from daskflow.volume.stage import Output, Own, Scopes, default_block
 
 _PIECE_BYTES = 2**23  # read at once, so that a block never lies whole in memory, and memory is used again
 _CHUNK_BYTES = 2**26  # up to which chunks are read whole

@@ -13,8 +13,8 @@ from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
+from daskflow.jobs.arrange import evaluate_stage, file_stages
 from daskflow.jobs.evaluate import assumed_voxel_size, sources
-from daskflow.jobs.merging import evaluate_stage, file_stages
 from daskflow.jobs.report import Finish
 from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, safe_name
 from daskflow.layers.provenance import WriteProvenance, notes_in_sources
