@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 from daskflow.errors import ParameterError
 
@@ -52,6 +54,27 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+class Summary(ABC):
+    """What people read on one screen, as text and as HTML: a title, a table, and a line for each note."""
+
+    header: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def summary(self) -> tuple[str, Sequence[Sequence[str]], Sequence[str]]:
+        """Return the title, the rows of the table, and the notes."""
+
+    def __str__(self) -> str:
+        title, rows, notes = self.summary()
+        return "\n".join([title, text_table(self.header, rows), *notes])
+
+    def _repr_html_(self) -> str:
+        import html
+
+        title, rows, notes = self.summary()
+        below = "".join(f"<div>{html.escape(note)}</div>" for note in notes)
+        return f"<b>{html.escape(title)}</b>{html_table(self.header, rows)}{below}"
 
 
 def format_seconds(seconds: float) -> str:

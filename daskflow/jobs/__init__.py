@@ -3,7 +3,7 @@
 from daskflow.jobs.job import Job, merge
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.report import Failure, Interrupted, Report
-from daskflow.jobs.status import Status, saved_command, status
+from daskflow.jobs.status import Status, status
 
 __all__ = [
     "Failure",
@@ -13,6 +13,5 @@ __all__ = [
     "Report",
     "Status",
     "merge",
-    "saved_command",
     "status",
 ]

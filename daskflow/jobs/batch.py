@@ -215,22 +215,20 @@ class _Run:
                 return
 
     def _overlapped(self, blocks: Sequence[int], end: float) -> None:
-        ahead: Future[Any] | None = None
         behind: tuple[int, BoundingBox, Callable[[], BlockResult]] | None = None
-        following: tuple[BoundingBox, contextvars.Context] | None = None
         with Threads(1) as reads, Threads(1) as writes:
+
+            def begin(index: int) -> tuple[BoundingBox, contextvars.Context, Future[Any]]:
+                box, context = self.grid[index], contextvars.copy_context()
+                return box, context, reads.submit(context.run, self.task.read, box)
+
+            following = begin(blocks[0]) if blocks else None
             for number, index in enumerate(blocks):
                 if following is None:
-                    if number:
-                        break
-                    following = self.grid[index], contextvars.copy_context()
-                    ahead = reads.submit(following[1].run, self.task.read, following[0])
-                (box, context), reading = following, ahead
-                following = ahead = None
-                if number + 1 < len(blocks) and time.perf_counter() <= end:
-                    following = self.grid[blocks[number + 1]], contextvars.copy_context()
-                    ahead = reads.submit(following[1].run, self.task.read, following[0])
-                assert reading is not None
+                    break
+                box, context, reading = following
+                more = number + 1 < len(blocks) and time.perf_counter() <= end
+                following = begin(blocks[number + 1]) if more else None
                 result = self._write_behind(writes, box, context, reading)
                 if behind is not None:
                     self._settle(*behind)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from daskflow.errors import CorruptChunkError, DaskflowError, JobError
 from daskflow.geometry import BlockGrid
 from daskflow.jobs.directory import JobDirectory
-from daskflow.jobs.report import Failure
+from daskflow.jobs.report import Failure, StageReport
 from daskflow.stores import kvstore
 from daskflow.stores.compressed import MOST_ALWAYS, decompress
 from daskflow.stores.local_files import flush
@@ -92,6 +92,11 @@ class Ledger:
             part = np.flatnonzero(wanted[self._states[first : first + _SCAN]])
             if len(part):
                 yield part + first
+
+    def report(self, name: str, counts: dict[str, int]) -> StageReport:
+        """Return the report of a stage that nothing was run of."""
+        done, empty, failed = (self.count(state) for state in (DONE, EMPTY, FAILED))
+        return StageReport(name, len(self), done, empty, failed, skipped=done + empty, counts=counts)
 
     def copy(self) -> Ledger:
         """Return a snapshot that later marks do not change."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from daskflow.config import format_bytes, html_table, text_table
+from daskflow.config import Summary, format_bytes
 from daskflow.errors import PlanError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.executor import Workers
@@ -20,7 +20,6 @@ from daskflow.volume.stage import Estimate, Stage
 
 _MOST_BLOCKS = 1 << 30
 _LONGEST = 36
-_HEADER = ("stage", "blocks", "block zyx", "read", "written", "memory/worker", "recompute")
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Summary):
     """What a job will do and cost.
 
     Attributes:
@@ -98,6 +97,8 @@ class Plan:
         notes: what was decided where nothing was said, a line each.
         flows: what volumes go in and come out, a line each.
     """
+
+    header = ("stage", "blocks", "block zyx", "read", "written", "memory/worker", "recompute")
 
     name: str
     directory: str | None
@@ -161,8 +162,8 @@ class Plan:
             f"and a worker may use {format_bytes(limit)}; {advice}"
         )
 
-    def _rows(self) -> list[tuple[str, ...]]:
-        return [
+    def summary(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
+        rows: list[tuple[str, ...]] = [
             (
                 stage.name,
                 f"{stage.blocks:,}",
@@ -175,37 +176,21 @@ class Plan:
             for stage in self.stages
         ]
 
-    def _summary(self) -> str:
         workers = self.workers
         limit = "" if workers.memory is None else f", {format_bytes(workers.memory)} each"
-        return (
+        runs_on = (
             f"{workers.count} worker{'s' * (workers.count != 1)}, {workers.threads} "
             f"thread{'s' * (workers.threads != 1)}{limit}{f'; ledger in {self.directory}' if self.directory else ''}"
         )
-
-    def _below(self) -> tuple[str, ...]:
-        return (*self.flows, *self.notes, self._summary())
-
-    def __str__(self) -> str:
-        return "\n".join((f"Plan of {self.name}", text_table(_HEADER, self._rows()), *self._below()))
-
-    def _repr_html_(self) -> str:
-        import html
-
-        below = "<br>".join(html.escape(line) for line in self._below())
-        title = html.escape(f"Plan of {self.name}")
-        return f"<b>{title}</b>{html_table(_HEADER, self._rows())}<small>{below}</small>"
+        return f"Plan of {self.name}", rows, [*self.flows, *self.notes, runs_on]
 
 
 def kinds_of_blocks(grid: BlockGrid) -> list[tuple[int, int]]:
     """Return the number of a block of each kind (first, inner, last along each axis) and how many are of that kind."""
     if grid.box.empty:
         return []
-    axes = [_positions(n) for n in grid.shape]
-    kinds = []
-    for (z, nz), (y, ny), (x, nx) in itertools.product(*axes):
-        kinds.append(((z * grid.shape[1] + y) * grid.shape[2] + x, nz * ny * nx))
-    return kinds
+    axes = (_positions(n) for n in grid.shape)
+    return [(grid.index((z, y, x)), nz * ny * nx) for (z, nz), (y, ny), (x, nx) in itertools.product(*axes)]
 
 
 def _positions(blocks: int) -> list[tuple[int, int]]:

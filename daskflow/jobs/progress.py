@@ -108,7 +108,7 @@ class Silent:
         """Show nothing."""
 
 
-class Lines:
+class Lines(Silent):
     """A line every ten seconds for each stage that runs, for logs; only what is said for a job that is over sooner."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
@@ -126,9 +126,6 @@ class Lines:
     def say(self, line: str) -> None:
         self._stream.write(line + "\n")
         self._stream.flush()
-
-    def close(self) -> None:
-        """Write nothing more."""
 
 
 class Terminal:

@@ -8,23 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
-from daskflow.config import format_bytes, format_count, format_seconds, html_table, text_table
+from daskflow.config import Summary, format_bytes, format_count, format_seconds, text_table
 from daskflow.jobs.shapes import known
 from daskflow.volume.stage import Bound
 
-_HEADER = (
-    "stage",
-    "blocks",
-    "done",
-    "empty",
-    "failed",
-    "skipped",
-    "time",
-    "voxels/s",
-    "retries",
-    "lost workers",
-    "peak",
-)
 _MOST_CAUSES = 8
 _MOST_BAD = 5
 _REPAIR = "the blocks in which these lie are marked as not done: the same line, run again, makes only them anew"
@@ -116,7 +103,7 @@ class StageReport:
 
 
 @dataclass(frozen=True, repr=False)
-class Report:
+class Report(Summary):
     """What came out of a run.
 
     Attributes:
@@ -131,6 +118,11 @@ class Report:
         verified: what was read back, where that was all that was done.
         seconds: wall time of all stages, of which some may have run at the same time.
     """
+
+    header = (
+        *("stage", "blocks", "done", "empty", "failed", "skipped"),
+        *("time", "voxels/s", "retries", "lost workers", "peak"),
+    )
 
     name: str
     directory: str
@@ -172,11 +164,7 @@ class Report:
         return [
             (
                 stage.name,
-                f"{stage.blocks:,}",
-                f"{stage.done:,}",
-                f"{stage.empty:,}",
-                f"{stage.failed:,}",
-                f"{stage.skipped:,}",
+                *(f"{n:,}" for n in (stage.blocks, stage.done, stage.empty, stage.failed, stage.skipped)),
                 format_seconds(stage.seconds),
                 format_count(stage.voxels_per_second) if stage.voxels else "-",
                 str(stage.retries),
@@ -214,21 +202,13 @@ class Report:
     @property
     def details(self) -> str:
         """What `str` has and the progress does not say when the job ends, for who sees both."""
-        return "\n".join([text_table(_HEADER, self._rows()), *(self.notes if self.ok else ())])
+        return "\n".join([text_table(self.header, self._rows()), *(self.notes if self.ok else ())])
 
     def __repr__(self) -> str:
         return f"<Report {self.headline}>"
 
-    def __str__(self) -> str:
-        warnings = [f"warning: {line}" for line in self.warnings]
-        return "\n".join([self.headline, text_table(_HEADER, self._rows()), *warnings, *self.notes])
-
-    def _repr_html_(self) -> str:
-        import html
-
-        lines = [*(f"warning: {line}" for line in self.warnings), *self.notes]
-        notes = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
-        return f"<b>{html.escape(self.headline)}</b>{html_table(_HEADER, self._rows())}{notes}"
+    def summary(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
+        return self.headline, self._rows(), [*(f"warning: {line}" for line in self.warnings), *self.notes]
 
 
 def _counted(stages: Sequence[StageReport]) -> list[str]:

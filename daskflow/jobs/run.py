@@ -330,17 +330,7 @@ class _Run:
             self.stream.stop()
 
     def _untouched(self, stage: Stage) -> StageReport:
-        ledger = self.journal.ledgers[stage.name]
-        done, empty = ledger.count(DONE), ledger.count(EMPTY)
-        return StageReport(
-            name=stage.name,
-            blocks=len(ledger),
-            done=done,
-            empty=empty,
-            failed=ledger.count(FAILED),
-            skipped=done + empty,
-            counts=dict(self.journal.counts[stage.name]),
-        )
+        return self.journal.ledgers[stage.name].report(stage.name, dict(self.journal.counts[stage.name]))
 
     def _reported(self, one: StageRun) -> StageReport:
         plan = self.plans[one.stage.name]

@@ -9,10 +9,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from daskflow.config import html_table, text_table
+from daskflow.config import Summary
 from daskflow.errors import JobError, StoreNotFoundError
 from daskflow.jobs.directory import JobDirectory, load_grid
-from daskflow.jobs.ledger import DONE, EMPTY, FAILED, Ledger
+from daskflow.jobs.ledger import Ledger
 from daskflow.jobs.lock import Holder, holder_of
 from daskflow.jobs.outputs import jobs_of
 from daskflow.jobs.report import Failure, StageReport, causes
@@ -21,11 +21,10 @@ from daskflow.stores.opening import split_dataset, split_prefix
 from daskflow.volume.stage import Output
 
 _OF_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-_HEADER = ("stage", "blocks", "done", "empty", "failed", "pending", "part")
 
 
 @dataclass(frozen=True)
-class Status:
+class Status(Summary):
     """How a job stands, as of the last time its driver saved its ledger (every few seconds).
 
     Attributes:
@@ -39,6 +38,8 @@ class Status:
         results: what the finished job found.
         outputs: what the job makes.
     """
+
+    header = ("stage", "blocks", "done", "empty", "failed", "pending", "part")
 
     name: str
     directory: str
@@ -62,32 +63,19 @@ class Status:
         again = shlex.join(self.command) if self.command else "run the job again in Python: job.run(client)"
         return f"to go on: {again}"
 
-    def _rows(self) -> list[tuple[str, ...]]:
+    def summary(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
         rows = []
+        total: Counter[str] = Counter()
         for stage in self.stages:
             part = (stage.done + stage.empty) / max(1, stage.blocks)
             counts = (stage.blocks, stage.done, stage.empty, stage.failed, stage.pending)
             rows.append((stage.name, *(f"{count:,}" for count in counts), f"{part:.1%}"))
-        return rows
-
-    def _notes(self) -> list[str]:
-        total: Counter[str] = Counter()
-        for stage in self.stages:
             total.update(stage.counts)
         notes = [f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(total.items()) if count]
         notes += [f"{name.replace('_', ' ')}: {_told(value)}" for name, value in self.results.items()]
         made = dict.fromkeys(map(str, self.outputs))
         notes += [f"makes {', '.join(made)}"] if made else []
-        return [*notes, *causes(self.failures), self.next_step]
-
-    def __str__(self) -> str:
-        return "\n".join([f"{self.name}: {self.state}", text_table(_HEADER, self._rows()), *self._notes()])
-
-    def _repr_html_(self) -> str:
-        import html
-
-        notes = "".join(f"<div>{html.escape(note)}</div>" for note in self._notes())
-        return f"<b>{html.escape(self.name)}: {self.state}</b>{html_table(_HEADER, self._rows())}{notes}"
+        return f"{self.name}: {self.state}", rows, [*notes, *causes(self.failures), self.next_step]
 
 
 def _told(value: Any) -> str:
@@ -156,27 +144,16 @@ def _place(named: str) -> str:
     return kvstore.normalise(split_dataset(split_prefix(named)[1])[0])
 
 
-def saved_command(directory: str) -> list[str]:
+def own_command(directory: str) -> list[str]:
     """Return the words of the command line that made the job of a directory, for it to be run again.
 
-    Raises:
-        StoreNotFoundError: no job was ever run there.
-        JobError: it was made in Python.
+    It is refused unless this user wrote it on a local disk: a stranger's is not to be run unread.
     """
-    return _command_of(find(directory))
-
-
-def _command_of(home: JobDirectory) -> list[str]:
-    command = home.read("job.json")["command"]
+    home = find(directory)
+    command: list[str] | None = home.read("job.json")["command"]
     if command is None:
         raise JobError(f"{home.url} was made in Python; call job.run(client, retry_failed=True) there")
-    return list(command)
-
-
-def own_command(directory: str) -> list[str]:
-    """Return what `saved_command` does, if this user wrote it on a local disk; a stranger's is not to be run unread."""
-    home = find(directory)
-    command, url = _command_of(home), kvstore.join(home.url, "job.json")
+    url = kvstore.join(home.url, "job.json")
     path = kvstore.local_path(url)
     state = None if path is None else path.lstat()
     if state is None or not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & _OF_OTHERS:
@@ -189,6 +166,4 @@ def own_command(directory: str) -> list[str]:
 
 
 def _stage(home: JobDirectory, name: str, grid: dict[str, Any], counts: dict[str, int]) -> StageReport:
-    ledger = Ledger.load(home.ledger(name), load_grid(grid))
-    done, empty, failed = (ledger.count(state) for state in (DONE, EMPTY, FAILED))
-    return StageReport(name, len(ledger), done, empty, failed, skipped=done + empty, counts=counts)
+    return Ledger.load(home.ledger(name), load_grid(grid)).report(name, counts)

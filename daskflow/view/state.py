@@ -100,22 +100,14 @@ def layer_state(layer: Layer) -> dict[str, Any]:
         return {**state, "objectAlpha": _TRANSLUCENT} if layer.translucent else state
     channels = layer.spec.channels or 1
     colored = channels == 3 if kind == "image" else channels > 1
-    if not colored:
-        return {
-            **common,
-            "type": "image",
-            "shader": _GREY,
-            "shaderControls": {"normalized": {"range": list(layer.range)}},
-        }
-    names = _COLORS[:channels]
-    controls = "\n".join(f"#uicontrol invlerp {name}(channel={i})" for i, name in enumerate(names))
-    values = [f"{name}()" for name in names] + ["0.0"] * (3 - len(names))
-    return {
-        **common,
-        "type": "image",
-        "shader": _COLORED.format(controls=controls, values=", ".join(values)),
-        "shaderControls": {name: {"range": list(layer.range), "channel": [i]} for i, name in enumerate(names)},
-    }
+    shader, ranges = _GREY, {"normalized": {"range": list(layer.range)}}
+    if colored:
+        names = _COLORS[:channels]
+        controls = "\n".join(f"#uicontrol invlerp {name}(channel={i})" for i, name in enumerate(names))
+        values = [f"{name}()" for name in names] + ["0.0"] * (3 - len(names))
+        shader = _COLORED.format(controls=controls, values=", ".join(values))
+        ranges = {name: {"range": list(layer.range), "channel": [i]} for i, name in enumerate(names)}
+    return {**common, "type": "image", "shader": shader, "shaderControls": ranges}
 
 
 def link(state: dict[str, Any], client: str = CLIENT) -> str:

@@ -6,9 +6,9 @@ import pytest
 from blockfiles import grid, job
 
 from daskflow.errors import JobError, StoreNotFoundError
-from daskflow.jobs import saved_command, status
+from daskflow.jobs import status
 from daskflow.jobs.lock import Lease
-from daskflow.jobs.status import find_all
+from daskflow.jobs.status import find_all, own_command
 
 BOXES = [str(box) for box in grid(8)]
 
@@ -92,14 +92,14 @@ def test_html_says_the_same(tmp_path, threads):
 def test_saved_command_is_that_of_the_command_line(tmp_path, threads):
     files, _ = job(tmp_path)
     dataclasses.replace(files, command=("daskflow", "save")).run(threads, progress=False)
-    assert saved_command(str(tmp_path / "out")) == ["daskflow", "save"]
+    assert own_command(str(tmp_path / "out")) == ["daskflow", "save"]
 
 
 def test_job_made_in_python_has_no_command(tmp_path, threads):
     files, _ = job(tmp_path)
     files.run(threads, progress=False)
     with pytest.raises(JobError, match="made in Python"):
-        saved_command(files.directory)
+        own_command(files.directory)
 
 
 def test_damaged_description_is_named(tmp_path, threads):
