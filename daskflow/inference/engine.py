@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,8 +39,8 @@ class Accumulator(Protocol):
         """Add the share of a patch that falls into the box: at `at`, the `part` of its whole `output`, czyx."""
 
 
-class Engine(Protocol):
-    """A loaded network.
+class Engine(ABC):
+    """A loaded network, whose outputs are ndarrays unless it says otherwise.
 
     Attributes:
         name: names it to people.
@@ -47,10 +48,15 @@ class Engine(Protocol):
         guard: held by whoever answers for a box, where a device has room for one box at a time.
     """
 
-    name: str
-    batch_size: int
-    guard: AbstractContextManager[Any]
+    guard: AbstractContextManager[Any] = nullcontext()
 
+    def __init__(self, network: Network) -> None:
+        self.name = network.name
+        self.batch_size = network.batch_size
+        self._network = network
+        self._host_shares = Shares(network.output_patch, np.asarray)
+
+    @abstractmethod
     def __call__(self, patches: Array) -> Any:
         """Return outputs (batch, channels, and an output patch zyx) of patches (batch, channels, and an input patch).
 
@@ -64,8 +70,9 @@ class Engine(Protocol):
 
     def accumulator(self, channels: int, shape: Zyx) -> Accumulator:
         """Return an empty sum for a box of `shape` voxels on the engine's device."""
+        return HostAccumulator(channels, shape, self._host_shares)
 
-    def release(self) -> None:
+    def release(self) -> None:  # noqa: B027 (most keep nothing)
         """Give back what was only kept to make the next call faster."""
 
 
@@ -109,25 +116,7 @@ class HostAccumulator:
             self.suspects.append(patch)
 
 
-class HostEngine:
-    """What engines have in common whose outputs are ndarrays."""
-
-    guard: AbstractContextManager[Any] = nullcontext()
-
-    def __init__(self, network: Network) -> None:
-        self.name = network.name
-        self.batch_size = network.batch_size
-        self._network = network
-        self._shares = Shares(network.output_patch, np.asarray)
-
-    def accumulator(self, channels: int, shape: Zyx) -> HostAccumulator:
-        return HostAccumulator(channels, shape, self._shares)
-
-    def release(self) -> None:
-        pass
-
-
-class IdentityEngine(HostEngine):
+class IdentityEngine(Engine):
     """No network: answers with the voxels of the output patch, repeated as channels; for tests and rehearsals."""
 
     def __init__(self, network: Network) -> None:
@@ -143,7 +132,7 @@ class IdentityEngine(HostEngine):
         return np.broadcast_to(middle, (len(middle), self._network.channels, *middle.shape[2:]))
 
 
-class UniversalEngine(HostEngine):
+class UniversalEngine(Engine):
     """Runs chunkflow's ``PatchInferencer(weight_path, output_patch_mask)`` of a model file, which wraps any framework.
 
     Such a file crops its outputs to the output patch and multiplies them by the mask; the mask it gets is all ones,

@@ -15,7 +15,6 @@ import warnings
 import zipfile
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ import numpy as np
 
 from daskflow.errors import MissingDependencyError, ModelError
 from daskflow.geometry import Zyx
-from daskflow.inference.engine import Array, Slices, check_dtype, check_shape, chosen, failure_of
+from daskflow.inference.engine import Array, Engine, Slices, check_dtype, check_shape, chosen, failure_of
 from daskflow.inference.network import ModelFile, Network
 from daskflow.inference.patches import Patch, Shares
 from daskflow.inference.python_file import run_model_file
@@ -39,7 +38,7 @@ from daskflow.inference.state_dicts import fill, first_line, is_torchscript, rea
 logger = logging.getLogger(__name__)
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """Runs a torch network: eval mode, inference mode, autocast where a lower precision is asked for.
 
     Threads take turns, since a network may keep tensors of a pass on itself; torch's own threads use the cores. On a
@@ -52,7 +51,7 @@ class TorchEngine:
         assert network.model is not None
         self.device = _device(network.device)
         self._on_gpu = self.device.type == "cuda"
-        self._network = network
+        super().__init__(network)
         self._model = load_model(network.model, network.weights, self.device)
         self._precision = getattr(torch, network.dtype)
         self._turn = threading.Lock()
@@ -60,9 +59,8 @@ class TorchEngine:
         self._layout = torch.contiguous_format
         self._shares: Shares[torch.Tensor] = Shares(network.output_patch, lambda s: torch.from_numpy(s).to(self.device))
         self._halved = False
-        self.name = network.name
-        self.batch_size = network.batch_size
-        self.guard: AbstractContextManager[Any] = threading.Lock() if self._on_gpu else nullcontext()
+        if self._on_gpu:
+            self.guard = threading.Lock()
         self._lay_out()
 
     def __call__(self, patches: Array) -> Any:
