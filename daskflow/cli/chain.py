@@ -25,13 +25,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 @dataclass
 class Chain:
-    """What the commands of one line have made so far.
-
-    Attributes:
-        volumes: lazy volumes by name.
-        jobs: what the sinks have asked for; run together when the line has ended.
-        after: what is to be shown once the jobs have run.
-    """
+    """What the commands of one line have made so far: volumes by name, jobs, and what is shown once these have run."""
 
     volumes: dict[str, Volume] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)

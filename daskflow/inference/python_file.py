@@ -221,12 +221,7 @@ def run_model_file(file: ModelFile) -> ModuleType:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the files of models by the names that are private to each model.
-
-    Attributes:
-        files: what each module is run from.
-        roots: the top-level names that each model's neighbours go by.
-    """
+    """Finds the files of models by the names that are private to each model; its roots are the names of neighbours."""
 
     def __init__(self) -> None:
         self.files: dict[str, ModelFile] = {}

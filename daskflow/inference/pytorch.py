@@ -230,13 +230,9 @@ def _device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class TorchModel:
-    """A network ready to be called.
+    """A network ready to be called, with what makes its input of float32 ndarrays, and tensors of its output.
 
-    Attributes:
-        net: maps what `pre_process` returns to what `post_process` takes.
-        pre_process: makes the network's input of a float32 ndarray (batch, channel, zyx); None for its tensor.
-        post_process: makes a tensor (batch, channel, zyx) of the network's output; None where it is one already.
-        batch: the only batch size it accepts; None for any.
+    `batch` is the only batch size it accepts; None for any.
     """
 
     net: Callable[..., Any]

@@ -83,10 +83,8 @@ class Home:
 class PickledStage:
     """A stage as it travels to workers: pickled once by the driver, unpickled once by each worker.
 
-    Attributes:
-        token: tells stages apart without their bytes.
-        data: the pickled stage.
-        home: what a worker must see before it runs a block; None where all run on the driver's machine.
+    Its token tells stages apart without their bytes. Where not all blocks run on the driver's machine, `home` is what a
+    worker must see before it runs one.
     """
 
     token: str

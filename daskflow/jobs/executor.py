@@ -35,13 +35,9 @@ _LOCAL_PATIENCE = 60  # looks that see no worker on this machine; other clusters
 
 @dataclass(frozen=True)
 class Settled:
-    """A batch that came back.
+    """A batch that came back: with its result, or with how many workers died while they ran it.
 
-    Attributes:
-        batch: the batch.
-        result: what came out; None when its workers died.
-        deaths: how many workers died while they ran it.
-        memory: most bytes that the last of these was seen to use; 0 when nobody saw it.
+    `memory` is the most bytes that the last of these was seen to use; 0 when nobody saw it.
     """
 
     batch: Batch
@@ -52,13 +48,9 @@ class Settled:
 
 @dataclass(frozen=True)
 class Workers:
-    """What there is to run on, at this moment.
+    """What there is to run on, at this moment: how many worker processes, and how many blocks run at once over all.
 
-    Attributes:
-        count: worker processes.
-        threads: blocks that run at once, over all workers.
-        threads_per_worker: blocks that run at once in the worker with the most threads.
-        memory: bytes that the smallest worker may use, None without a limit.
+    `threads_per_worker` is of the worker with the most, `memory` (bytes, None without a limit) of the smallest.
     """
 
     count: int

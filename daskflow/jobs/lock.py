@@ -28,17 +28,13 @@ _SLACK = 1.0
 
 @dataclass(frozen=True)
 class Holder:
-    """The driver that holds a lease.
+    """The driver that holds a lease, and what it writes or removes.
 
     Attributes:
-        host: its machine.
-        pid: its process there.
-        started: when that process began, in seconds since its machine did; tells later ones of its number apart.
-        user: who runs it.
+        started: when its process began, in seconds since its machine did; tells later ones of its number apart.
         key: tells leases apart.
         beat: how often the lease was renewed; clocks of different machines are never compared.
         place: within which process numbers mean something: the boot and the process namespace of the machine.
-        writes: what it writes or removes.
     """
 
     host: str

@@ -68,12 +68,8 @@ class WriteProvenance(Finish):
     """Writes what `provenance` returns with the data: the last thing that a finished job does.
 
     Precomputed layers have a file ``provenance`` in CloudVolume's form, to whose ``processing`` the job is added, other
-    data a file ``<name>.provenance.json`` beside them. A run whose last steps are repeated has one entry still.
-
-    Attributes:
-        provenance: URL of the provenance of the layer or file.
-        mip: the level that was written; what other levels are read for does not change with it.
-        levels: how many levels were written, from `mip` on.
+    data a file ``<name>.provenance.json`` beside them. A run whose last steps are repeated has one entry still. As many
+    levels as `levels` were written, from `mip` on; what other levels are read for does not change with them.
     """
 
     provenance: str

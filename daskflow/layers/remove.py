@@ -49,7 +49,6 @@ class Removal:
     """What would be removed from a layer; nothing is before `run`.
 
     Attributes:
-        url: of the layer.
         parts: what goes.
         keys: of the info that go: mesh, skeletons.
         mips: whose entries in the info go.

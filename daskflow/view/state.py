@@ -45,7 +45,6 @@ class Layer:
     """One layer of the viewer.
 
     Attributes:
-        name: shown on its tab.
         source: its URL, e.g. ``precomputed://http://...``.
         spec: geometry and meaning of its finest level.
         range: the values shown as black and white.
