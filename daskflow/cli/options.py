@@ -118,7 +118,8 @@ def _parameter(parameter: Parameter, operator: Operator) -> click.Parameter:
 
 def option_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:
     """Return the type of an option, and whether it takes several values, from an annotation."""
-    members = [a for a in typing.get_args(annotation) if a is not type(None)] if _is_union(annotation) else [annotation]
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    members = [a for a in typing.get_args(annotation) if a is not type(None)] if union else [annotation]
     several = [m for m in members if typing.get_origin(m) in (Sequence, tuple)]
     if several:
         words = [word for m in members if typing.get_origin(m) is Literal for word in typing.get_args(m)]
@@ -131,10 +132,6 @@ def option_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:
     if member in _SIMPLE:
         return _SIMPLE[member], False
     raise TypeError(f"no option type for {annotation}")
-
-
-def _is_union(annotation: Any) -> bool:
-    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
 
 
 def _shown(default: Any) -> str | bool:

@@ -51,11 +51,6 @@ def infer(
         nan: a NaN or an infinity fails the box (error), becomes 0 and is counted as non_finite_voxels (zero), or
             stays (keep).
         dtype: what the network answers where answers are not blended.
-
-    Raises:
-        ModelError: the network does not load, fails, answers something else than was declared, or NaN.
-        ParameterError: the image holds a NaN or an infinity.
-        BoundsError: no patch answers for a part of the box.
     """
     engine = network.engine()
     source = array[None] if array.ndim == 3 else array

@@ -96,25 +96,17 @@ class ModelFile(Option):
 
 @dataclass(frozen=True)
 class Network(Option):
-    """What to run on each patch, and what it is declared to answer.
+    """What to run on each patch (zyx), and what it is declared to answer.
 
     Attributes:
         framework: who runs it: a chunkflow `PatchInferencer` file (universal), torch (pytorch), or nobody (identity).
-        input_patch: voxels it sees (zyx).
         output_patch: voxels it answers for (zyx), from the middle of those it sees.
-        channels: channels of its output.
-        input_channels: channels of its input.
-        model: the file that defines it; None for identity.
-        weights: its trained weights, where they lie in a file of their own.
         batch_size: patches per call.
         dtype: what torch computes in where precision allows (autocast); outputs are float32.
         device: where torch computes: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
         blend: what becomes of answers that overlap: "bump", their weighted mean, float32; or "none", where each voxel
             takes the answer of the patch in which it lies deepest, in the type that the network answers.
         net_output: index or name of the answer that counts, of a network that gives several.
-
-    Raises:
-        ParameterError: an unknown framework, no model file where one is needed, or counts below 1.
     """
 
     framework: Framework

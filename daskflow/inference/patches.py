@@ -146,9 +146,6 @@ class PatchGrid:
         input_patch: voxels a network sees (zyx).
         output_patch: voxels it returns, from the middle of those it sees (zyx).
         overlap: voxels that neighbouring outputs share (zyx).
-
-    Raises:
-        ParameterError: an output larger than the input, or an overlap that is no part of the output.
     """
 
     box: BoundingBox

@@ -122,7 +122,7 @@ class JobDirectory:
             "daskflow": daskflow.__version__,
             "name": name,
             "user": user(),
-            "command": None if command is None else without_secrets(command),
+            "command": None if command is None else [redact(word) for word in command],
             "run": earlier.get("run") if same else uuid.uuid4().hex,
             "outputs": [one.to_json() for one in outputs],
             "stages": description,
@@ -181,11 +181,6 @@ class JobDirectory:
 def _plain(value: Any) -> Any:
     """Return numpy's numbers and arrays as JSON has them, and other things by their text."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
-
-
-def without_secrets(command: Sequence[str]) -> list[str]:
-    """Return the words of a command line, with the URLs among them stripped of passwords and signatures."""
-    return [redact(word) for word in command]
 
 
 def load_grid(values: dict[str, Any]) -> BlockGrid:

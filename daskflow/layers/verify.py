@@ -7,7 +7,7 @@ import copy
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,7 +98,7 @@ def verify(
                 check = _Check(store, executor, shown, write, stage)
                 found.append(check.run())
                 failures += check.failures[: _MOST_FAILURES - len(failures)]
-                set_back.update(check.set_back())
+                set_back.update(_set_back(store, check.boxes))
     finally:
         shown.close()
         executor.close()
@@ -128,20 +128,18 @@ def _with_background(store: Store) -> Store:
     return store
 
 
+@dataclass
 class _Check:
     """Reads one level: in blocks first, then the blocks that cannot be read chunk by chunk."""
 
-    def __init__(
-        self, store: Store, executor: Executor, shown: Progress, write: Callable[[str], None], name: str
-    ) -> None:
-        self.store = store
-        self.failures: list[Failure] = []
-        self._executor = executor
-        self._shown = shown
-        self._write = write
-        self._name = name
-        self._counts: Counter[str] = Counter()
-        self._boxes: list[BoundingBox] = []
+    store: Store
+    executor: Executor
+    shown: Progress
+    write: Callable[[str], None]
+    name: str
+    failures: list[Failure] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    boxes: list[BoundingBox] = field(default_factory=list)
 
     def run(self) -> StageReport:
         """Return what was found, counted in chunks."""
@@ -156,28 +154,24 @@ class _Check:
             for index in bad_blocks:
                 states[list(chunks.touching(grid[index]))] = DONE
             self._stream(chunks, states, self._take)
-        bad = sum(self._counts.values())
+        bad = sum(self.counts.values())
         return StageReport(
-            self._name,
+            self.name,
             len(chunks),
             done=len(chunks) - bad,
             failed=bad,
-            counts=dict(self._counts),
+            counts=dict(self.counts),
             seconds=read.seconds,
             voxels=read.voxels,
             bytes_read=spec.nbytes,
             memory=read.memory,
         )
 
-    def set_back(self) -> dict[str, int]:
-        """Mark the blocks of jobs that bad chunks lie in as not done; return how many, by the job's directory."""
-        return _set_back(self.store, self._boxes) if self._boxes else {}
-
     def _take(self, failure: Failure) -> None:
-        self._counts["missing_chunks" if failure.exception == MISSING else "damaged_chunks"] += 1
-        self._boxes.append(BoundingBox.from_string(failure.box))
+        self.counts["missing_chunks" if failure.exception == MISSING else "damaged_chunks"] += 1
+        self.boxes.append(BoundingBox.from_string(failure.box))
         message = failure.message.replace('"', "'").replace("\n", " ")
-        self._write(f'{self.store.mip},{failure.box},{failure.exception},"{message}"\n')
+        self.write(f'{self.store.mip},{failure.box},{failure.exception},"{message}"\n')
         if len(self.failures) < _MOST_FAILURES:
             self.failures.append(failure)
 
@@ -186,7 +180,7 @@ class _Check:
         marked = np.full(len(grid), DONE, np.uint8) if states is None else states
         ledger = Ledger(grid, marked)
         whole = ledger.count(DONE)
-        stage = Stage(self._name, grid, _ReadBack(self.store))
+        stage = Stage(self.name, grid, _ReadBack(self.store))
         one = StageRun(stage, ledger, Policy(retries=0, verb="verify"), Counter())
 
         def tick(_: object) -> None:
@@ -194,16 +188,16 @@ class _Check:
             for failure in failures:
                 take(failure)
             bad = whole - ledger.count(DONE)
-            self._shown.update(Snapshot(self._name, whole, one.ran, bad, one.ran, one.voxels, one.seconds, 1))
+            self.shown.update(Snapshot(self.name, whole, one.ran, bad, one.ran, one.voxels, one.seconds, 1))
 
-        Stream(self._executor, [one], tick=tick).run()
+        Stream(self.executor, [one], tick=tick).run()
         return one
 
 
 def _set_back(store: Store, boxes: list[BoundingBox]) -> dict[str, int]:
-    """Mark the blocks of jobs in which some boxes of a volume lie as not done."""
+    """Mark the blocks of jobs in which some boxes of a volume lie as not done; return how many, by directory."""
     found: Counter[str] = Counter()
-    for home, one in _makers(store):
+    for home, one in _makers(store) if boxes else ():
         with Lease(home.lock):
             assert one.grid is not None
             url = home.ledger(one.stage)

@@ -116,17 +116,34 @@ def link(state: dict[str, Any], client: str = CLIENT) -> str:
 
 @dataclass(frozen=True)
 class Route:
-    """Where a precomputed layer that shows a volume is: its URL, or its path on the server when `rules` serve it.
+    """Where the browser finds something: at a URL, or at a path on the server when `rules` serve it.
 
-    The first rule that fits serves it; there are none when the browser goes elsewhere. The finest of `mips` is first.
+    The first rule that fits serves it; there are none when the browser goes elsewhere.
     """
 
     address: str
-    mips: Sequence[VolumeSpec]
     rules: tuple[Rule, ...]
 
+    def source(self, server: str) -> str:
+        """Return what the viewer takes for a source, given the server's URL."""
+        return f"precomputed://{server if self.rules else ''}{self.address}"
 
-def route_to(volume: Volume, path: str, executor: Executor, *, direct: bool) -> Route:
+
+@dataclass(frozen=True)
+class VolumeRoute(Route):
+    """Where a precomputed layer that shows a volume is, and its levels, finest first."""
+
+    mips: Sequence[VolumeSpec]
+
+
+@dataclass(frozen=True)
+class ObjectsRoute(Route):
+    """Where a directory of meshes or skeletons is that is in no layer."""
+
+    skeletons: bool
+
+
+def route_to(volume: Volume, path: str, executor: Executor, *, direct: bool) -> VolumeRoute:
     """Return the shortest way to a volume: its own URL, the folder it is stored in, or its voxels computed on request.
 
     Voxels in an encoding that Neuroglancer does not decode are computed too, and the meshes and skeletons of their
@@ -140,33 +157,17 @@ def route_to(volume: Volume, path: str, executor: Executor, *, direct: bool) -> 
         folder = kvstore.local_path(store.url)
         if folder is not None:
             if store.shown:
-                return Route(path, store.mips, (folder_rule(path, folder),))
+                return VolumeRoute(path, (folder_rule(path, folder),), store.mips)
             beside = (folder_rule(path, folder),)
             objects = store.objects()
         elif direct and store.shown and _reachable(store.url):
-            return Route(store.url, store.mips, ())
+            return VolumeRoute(store.url, (), store.mips)
     levels = levels_of(volume)
     computed = computed_rule(path, ComputedLayer(levels, objects), executor)
-    return Route(path, [level.spec for level in levels], (computed, *beside))
+    return VolumeRoute(path, (computed, *beside), [level.spec for level in levels])
 
 
-@dataclass(frozen=True)
-class Objects:
-    """A directory of meshes or skeletons that is in no layer.
-
-    Its address is a URL, or a path on the server when `rules` serve it; there are none when the browser goes elsewhere.
-    """
-
-    address: str
-    rules: tuple[Rule, ...]
-    skeletons: bool
-
-    def source(self, server: str) -> str:
-        """Return what the viewer takes for a source, given the server's URL."""
-        return f"precomputed://{server if self.rules else ''}{self.address}"
-
-
-def objects_at(directory: str, path: str, *, direct: bool) -> Objects:
+def objects_at(directory: str, path: str, *, direct: bool) -> ObjectsRoute:
     """Return the way to a directory of meshes or skeletons, which the server may put below `path`.
 
     With `direct` the browser may go to s3, gs and http by itself.
@@ -179,26 +180,25 @@ def objects_at(directory: str, path: str, *, direct: bool) -> Objects:
         )
     folder = kvstore.local_path(url)
     if folder is not None:
-        return Objects(path, (folder_rule(path, folder),), kind == SKELETONS)
+        return ObjectsRoute(path, (folder_rule(path, folder),), kind == SKELETONS)
     if not (direct and _reachable(url)):
         raise ParameterError(f"the browser cannot reach {kvstore.redact(url)}; copy it to this machine")
-    return Objects(url, (), kind == SKELETONS)
+    return ObjectsRoute(url, (), kind == SKELETONS)
 
 
 def layer_of(
     name: str,
     volume: Volume,
-    route: Route,
+    route: VolumeRoute,
     server: str,
     segments: tuple[int, ...] = (),
-    objects: Sequence[Objects] = (),
+    objects: Sequence[ObjectsRoute] = (),
 ) -> Layer:
     """Return the viewer's layer for a volume, given the URL of the server that serves the routes with rules."""
-    url = f"{server}{route.address}" if route.rules else route.address
-    source, finest, coarsest = f"precomputed://{url}", route.mips[0], route.mips[-1].spacing
+    finest, coarsest = route.mips[0], route.mips[-1].spacing
     translucent = _has_skeletons(volume) or any(one.skeletons for one in objects)
     beside = tuple(one.source(server) for one in objects)
-    return Layer(name, source, finest, value_range(volume), coarsest, segments, translucent, beside)
+    return Layer(name, route.source(server), finest, value_range(volume), coarsest, segments, translucent, beside)
 
 
 def _has_skeletons(volume: Volume) -> bool:
