@@ -5,7 +5,11 @@ import pytest
 
 from daskflow.clusters import connect
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))  # for blockfiles, which workers import by name
+from emulators import moto, s3
+
+__all__ = ["moto", "s3"]  # fixtures
 
 
 @pytest.fixture(scope="session")

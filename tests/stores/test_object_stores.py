@@ -1,19 +1,17 @@
 from __future__ import annotations
 
-import http.client
 import http.server
 import os
 import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from emulators import in_front_of
 
 from daskflow.errors import CorruptChunkError, MissingChunkError, StoreAccessError, StoreError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec
@@ -31,44 +29,6 @@ LAYOUTS = {
     "shards": Layout(chunk=(8, 16, 16), shard=(16, 32, 32)),
     "png": Layout(chunk=(8, 16, 16), encoding="png"),
 }
-
-
-@contextmanager
-def losing_answers(server: str, *, method: str, times: int) -> Iterator[tuple[str, list[str]]]:
-    """Stand in front of a server, and close the connection instead of the first answers to a method."""
-    lost: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
-        def forward(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            connection = http.client.HTTPConnection(server.removeprefix("http://"))
-            connection.request(self.command, self.path, body, dict(self.headers))
-            answer = connection.getresponse()
-            content = answer.read()
-            connection.close()
-            if self.command == method and len(lost) < times:
-                lost.append(self.path)
-                self.close_connection = True
-                return
-            self.send_response(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in ("transfer-encoding", "connection", "content-length", "server", "date"):
-                    self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = forward
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as front:
-        thread = threading.Thread(target=front.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{front.server_address[1]}", lost
-        front.shutdown()
-        thread.join()
 
 
 @pytest.fixture(params=["s3", "gcs"])
@@ -147,7 +107,15 @@ def test_of_many_writers_to_s3_one_finds_the_object_absent(s3: str) -> None:
 
 @pytest.mark.emulator
 def test_object_whose_answer_was_lost_is_ones_own(s3: str, moto: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with losing_answers(moto, method="PUT", times=1) as (endpoint, lost):
+    lost: list[str] = []
+
+    def lose_first(method: str, path: str) -> str:
+        if method != "PUT" or lost:
+            return ""
+        lost.append(path)
+        return "lose"
+
+    with in_front_of(moto, lose_first) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         assert kvstore.write_if_absent(f"{s3}/lost", b"mine")
         assert lost == ["/bucket/lost"]
