@@ -19,7 +19,7 @@ import numpy as np
 
 from daskflow.clusters import Threads
 from daskflow.operators.objects.skeletonize import skeletonize
-from daskflow.stores.objects.skeletons import Skeletons
+from daskflow.stores.objects.layer_objects import Skeletons
 from daskflow.volume import Volume
 
 DATA = Path(os.environ.get("DASKFLOW_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

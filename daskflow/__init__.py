@@ -25,8 +25,8 @@ _HOMES = {
     "layer_info": "daskflow.layers.info",
     "merge": "daskflow.jobs",
     "operator": "daskflow.volume",
-    "read_mesh": "daskflow.stores.objects.meshes",
-    "read_skeleton": "daskflow.stores.objects.skeletons",
+    "read_mesh": "daskflow.stores.objects.layer_objects",
+    "read_skeleton": "daskflow.stores.objects.layer_objects",
     "status": "daskflow.jobs",
     "view": "daskflow",
 }

@@ -17,9 +17,7 @@ from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import Store, kvstore
 from daskflow.stores.members import Member, members_of
 from daskflow.stores.objects.files import sized_names
-from daskflow.stores.objects.meshes import Meshes
-from daskflow.stores.objects.object_info import load_object_info, object_directory
-from daskflow.stores.objects.skeletons import Skeletons
+from daskflow.stores.objects.layer_objects import Meshes, Skeletons, load_object_info, object_directory
 from daskflow.stores.opening import open_store, recognise, split_dataset, split_prefix
 
 _COUNTED_SHARDS = 1024  # in more of them labels are not counted, which reads every index

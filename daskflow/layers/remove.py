@@ -22,7 +22,7 @@ from daskflow.jobs.lock import Lease
 from daskflow.jobs.outputs import forget, jobs_of, leased
 from daskflow.stores import Store, kvstore
 from daskflow.stores.objects.files import sized_names
-from daskflow.stores.objects.object_info import object_directory
+from daskflow.stores.objects.layer_objects import object_directory
 from daskflow.stores.opening import open_store, split_prefix
 from daskflow.volume.stage import Output
 

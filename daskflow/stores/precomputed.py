@@ -172,7 +172,7 @@ class PrecomputedStore(Store):
         return named_objects(self.url)
 
     def object_sets(self) -> list[tuple[str, str]]:
-        from daskflow.stores.objects.object_info import object_sets
+        from daskflow.stores.objects.layer_objects import object_sets
 
         named = list(self.objects().items())
         return [*named, *(one for one in sorted(object_sets(self.url)) if one not in named)]

@@ -14,8 +14,8 @@ from typing import Any
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
+from daskflow.stores.objects.layer_objects import load_object_info
 from daskflow.stores.objects.mesh_files import LEGACY, MULTIRES
-from daskflow.stores.objects.object_info import load_object_info
 from daskflow.stores.objects.skeleton_files import SKELETONS
 from daskflow.view.server import ComputedLayer, Rule, computed_rule, folder_rule, levels_of
 from daskflow.volume import Volume

@@ -9,7 +9,7 @@ import numpy as np
 import daskflow
 from daskflow.clusters import Threads
 from daskflow.stores import kvstore
-from daskflow.stores.objects.skeletons import Skeletons
+from daskflow.stores.objects.layer_objects import Skeletons
 from daskflow.volume import Volume
 
 

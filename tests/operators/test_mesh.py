@@ -14,7 +14,7 @@ from daskflow.errors import ChangedJobError, JobError, MetadataMismatchError, Pa
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
 from daskflow.operators.objects.mesh import mesh
-from daskflow.stores.objects.meshes import Meshes
+from daskflow.stores.objects.layer_objects import Meshes
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.volume import Volume
 
@@ -179,7 +179,7 @@ def test_any_work_on_the_same_blocks_gives_the_same_bytes(tmp_path_factory, shap
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("stage", ["forge-meshes", "gather-meshes-1", "cut-large-meshes", "write-meshes"])
+@pytest.mark.parametrize("stage", ["extract-surfaces", "gather-meshes-1", "cut-large-meshes", "write-meshes"])
 def test_a_run_that_stopped_anywhere_goes_on_to_the_same_bytes(tmp_path, monkeypatch, stage, form):
     if (stage, form) == ("cut-large-meshes", "legacy"):
         pytest.skip("legacy meshes are not cut")
@@ -390,7 +390,8 @@ def test_the_job_asks_for_processes_where_it_takes_long(tmp_path):
 
     job = mesh(volume, output=str(tmp_path / "out"))
 
-    assert next(stage for stage in job.stages if stage.name == "forge-meshes").task.estimate(volume.box).locked_seconds
+    (extracting,) = (stage for stage in job.stages if stage.name == "extract-surfaces")
+    assert extracting.task.estimate(volume.box).locked_seconds
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -9,8 +9,7 @@ from daskflow.operators.objects.skeletonize import skeletonize
 from daskflow.operators.stores.downsample import downsample
 from daskflow.operators.stores.open import open as open_volume
 from daskflow.operators.stores.save import save
-from daskflow.stores.objects.meshes import Meshes
-from daskflow.stores.objects.skeletons import Skeletons
+from daskflow.stores.objects.layer_objects import Meshes, Skeletons
 from daskflow.volume import Volume
 
 pytest.importorskip("zmesh")

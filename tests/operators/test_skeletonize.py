@@ -17,9 +17,9 @@ from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
 from daskflow.jobs.directory import JobDirectory
 from daskflow.operators.objects.skeletonize import skeletonize
-from daskflow.operators.objects.skeletonize.join import components
+from daskflow.operators.objects.skeletonize.pieces import components
 from daskflow.stores import kvstore
-from daskflow.stores.objects.skeletons import Skeletons, read_skeleton
+from daskflow.stores.objects.layer_objects import Skeletons, read_skeleton
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.volume import Volume
 

@@ -7,8 +7,7 @@ import pytest
 from oracle import objects
 
 import daskflow
-from daskflow.stores.objects.meshes import Meshes
-from daskflow.stores.objects.skeletons import Skeletons
+from daskflow.stores.objects.layer_objects import Meshes, Skeletons
 
 LABELS = (5, 2**40 + 7)
 MESHING = {

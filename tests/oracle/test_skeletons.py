@@ -7,7 +7,7 @@ import pytest
 from oracle import info, objects
 
 import daskflow
-from daskflow.stores.objects.skeletons import read_skeleton
+from daskflow.stores.objects.layer_objects import read_skeleton
 
 
 @pytest.fixture

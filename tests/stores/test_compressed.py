@@ -24,10 +24,9 @@ from daskflow.stores.base import Layout
 from daskflow.stores.compressed import MOST_ALWAYS, decompress
 from daskflow.stores.objects.files import read_file
 from daskflow.stores.objects.intmap import read_intmap
-from daskflow.stores.objects.meshes import Meshes
+from daskflow.stores.objects.layer_objects import Meshes, Skeletons
 from daskflow.stores.objects.shards import Shards, object_sharding, write_shard
 from daskflow.stores.objects.skeleton_files import skeleton_info
-from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.stores.opening import create_store, open_store
 

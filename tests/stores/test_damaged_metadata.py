@@ -15,9 +15,10 @@ from daskflow.errors import DaskflowError, StoreError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.layers.info import layer_info
 from daskflow.operators.objects._download import download_job
-from daskflow.operators.objects.copy_objects.stages import ListObjects, Transfer
+from daskflow.operators.objects.copy_objects import ListObjects, Transfer
 from daskflow.stores.base import Layout
 from daskflow.stores.objects.files import write_file
+from daskflow.stores.objects.layer_objects import Meshes, Skeletons
 from daskflow.stores.objects.mesh_files import (
     Level,
     Mesh,
@@ -28,10 +29,8 @@ from daskflow.stores.objects.mesh_files import (
     legacy_info,
     multires_info,
 )
-from daskflow.stores.objects.meshes import Meshes
 from daskflow.stores.objects.shards import object_sharding, write_shard
 from daskflow.stores.objects.skeleton_files import Skeleton, encode_skeleton, skeleton_info
-from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.stores.opening import create_store, open_store
 from daskflow.stores.precomputed_info import read_rois, write_rois
@@ -89,8 +88,8 @@ def read_all(url, **opening):
         store.read(store.spec.box)
 
 
-def copied(url, sharding):
-    step = ListObjects(Transfer(url, f"memory://{uuid.uuid4().hex}", ("mesh", "skeletons"), sharding, 1, (8, 8, 8), 1))
+def copied(url, most):
+    step = ListObjects(Transfer(url, f"memory://{uuid.uuid4().hex}", ("mesh", "skeletons"), most, 1, (8, 8, 8), 1))
     step.compute(BOX, step.read(BOX))
     for key in step.transfer.present():
         step.transfer.info(key, 1)
@@ -126,7 +125,7 @@ OBJECTS = (
     lambda url: download("mesh", url),
     lambda url: download("skeleton", url),
     lambda url: copied(url, None),
-    lambda url: copied(url, (("min_shards", 2),)),
+    lambda url: copied(url, 1),
 )
 LAYERS = {
     "plain": {},

@@ -12,24 +12,20 @@ from typing import Any, Literal
 import numpy as np
 
 from daskflow.errors import ParameterError, StoreNotFoundError
-from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
 from daskflow.jobs.fingerprint import token
 from daskflow.operators import options
-from daskflow.operators.objects._destination import object_labels
+from daskflow.operators.objects._label_objects import numbered, object_labels
 from daskflow.stores import kvstore
-from daskflow.stores.objects.mesh_files import Mesh
-from daskflow.stores.objects.meshes import Meshes
-from daskflow.stores.objects.object_info import made_from
+from daskflow.stores.objects.layer_objects import Meshes, Skeletons, made_from
+from daskflow.stores.objects.mesh_files import Mesh, encode_surface
 from daskflow.stores.objects.skeleton_files import Skeleton, to_swc
-from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.stores.objects.spatial_index import SpatialIndex
-from daskflow.stores.objects.surface_files import SurfaceFormat, encode_surface
 from daskflow.volume import BlockResult, Stage, Task
 from daskflow.volume.stage import Output, Scopes
 
 Kind = Literal["mesh", "skeleton"]
-Found = tuple[int, Mesh | Skeleton | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +33,6 @@ class WriteFiles(Task):
     """Write the object of one label as a file.
 
     Attributes:
-        kind: of the objects.
-        layer: URL of the layer.
         labels: one per block.
         required: whether every label must have an object; others are passed over.
         output: URL of the directory for the files.
@@ -56,33 +50,23 @@ class WriteFiles(Task):
     lod: int = 0
     run: str = ""
 
-    def read(self, box: BoundingBox) -> Found:
-        label = self.labels[box.start[0]]
-        found = self._read(label)
+    def read(self, box: BoundingBox) -> Mesh | Skeleton | None:
+        label, objects = self.labels[box.start[0]], _opened(self.kind, self.layer, self.run)
+        found = objects.read(label, lod=self.lod) if isinstance(objects, Meshes) else objects.read(label)
         if found is None and self.required:
             raise StoreNotFoundError(f"label {label} has no {self.kind} in {kvstore.redact(self.layer)}")
-        return label, found
+        return found
 
-    def _read(self, label: int) -> Mesh | Skeleton | None:
-        objects = _opened(self.kind, self.layer, self.run)
-        return objects.read(label, lod=self.lod) if isinstance(objects, Meshes) else objects.read(label)
+    def compute(self, box: BoundingBox, inputs: Mesh | Skeleton | None) -> bytes | None:  # noqa: ARG002
+        if inputs is None:
+            return None
+        return to_swc(inputs).encode() if isinstance(inputs, Skeleton) else encode_surface(inputs, self.format)
 
-    def compute(self, box: BoundingBox, inputs: Found) -> tuple[str, bytes | None]:  # noqa: ARG002
-        label, found = inputs
-        name = f"{label}.{self.format}"
-        if found is None:
-            return name, None
-        if isinstance(found, Skeleton):
-            return name, to_swc(found).encode()
-        form: SurfaceFormat = self.format  # type: ignore[assignment]  # checked when the job was made
-        return name, encode_surface(found, form)
-
-    def write(self, box: BoundingBox, outputs: tuple[str, bytes | None]) -> BlockResult:  # noqa: ARG002
-        name, data = outputs
-        if data is None:
+    def write(self, box: BoundingBox, outputs: bytes | None) -> BlockResult:
+        if outputs is None:
             return BlockResult(empty=True)
-        kvstore.write_bytes(kvstore.join(self.output, name), data)
-        return BlockResult(counts={"files": 1, "bytes": len(data)})
+        kvstore.write_bytes(kvstore.join(self.output, f"{self.labels[box.start[0]]}.{self.format}"), outputs)
+        return BlockResult(counts={"files": 1, "bytes": len(outputs)})
 
     def check(self) -> None:
         _opened(self.kind, self.layer, self.run)
@@ -132,9 +116,8 @@ def download_job(
         chosen = tuple(_opened(kind, layer, uuid.uuid4().hex).labels().tolist())
     if not chosen:
         raise ParameterError(f"there is no {kind} to write from {kvstore.redact(layer)}")
-    grid = BlockGrid(BoundingBox((0, 0, 0), (len(chosen), 1, 1)), (1, 1, 1))
     task = WriteFiles(kind, layer, chosen, labels is not None, output, form, lod)
-    stage = Stage(f"write-{form}", grid, task, numbered=True)
+    stage = Stage(f"write-{form}", numbered(len(chosen)), task, numbered=True)
     makes = (Output(output, "directory of files"),)
     return Job((stage,), f"{output}.daskflow/", name=f"download {kind}", makes=makes, renewable=True)
 

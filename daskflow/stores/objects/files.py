@@ -44,11 +44,7 @@ def read_file(directory: str, name: str) -> bytes | None:
 
 
 def require_file(directory: str, name: str) -> bytes:
-    """Return what `read_file` does.
-
-    Raises:
-        StoreNotFoundError: there is no such file.
-    """
+    """Return what `read_file` does; a file that is not there raises `StoreNotFoundError`."""
     data = read_file(directory, name)
     if data is None:
         raise StoreNotFoundError(f"there is no {name} in {kvstore.redact(directory)}")
@@ -58,11 +54,7 @@ def require_file(directory: str, name: str) -> bytes:
 def write_file(directory: str, name: str, data: bytes, *, compression: str = "none") -> None:
     """Store a file atomically, with CloudVolume's name on a local disk; its other names are removed.
 
-    Args:
-        directory: URL.
-        name: without suffix.
-        data: uncompressed.
-        compression: gzip, br or none; of a file in a bucket always none, as that must be said in a header.
+    Data are compressed by gzip, br or none; in a bucket always by none, as others must be said in a header.
     """
     url = kvstore.join(directory, name)
     local = kvstore.local_path(url) is not None

@@ -31,25 +31,15 @@ _PAIR = np.dtype([("key", "<u8"), ("value", "<u8")])
 _COMPRESSED = (".zstd", ".gz", ".br")
 
 
-def write_intmap(url: str, keys: npt.ArrayLike, values: npt.ArrayLike) -> None:
-    """Write a map whose keys are sorted and distinct; arguments otherwise as for `write_intmap_in_parts`."""
-    keys = np.asarray(keys, np.uint64)
-    write_intmap_in_parts(url, len(keys), [(keys, np.asarray(values, np.uint64))])
-
-
 def write_intmap_in_parts(url: str, count: int, parts: Pairs) -> None:
     """Write a map that need not fit into memory, atomically; copies of it that others have compressed are deleted.
 
     On a local disk memory holds one part; elsewhere the file passes through memory once, when it is sent.
 
-    Args:
-        url: the file.
-        count: keys of all parts together, below 2^32.
-        parts: keys and values; the keys rise from part to part and within each.
+    Keys rise from part to part and within each; all parts together have `count` of them.
 
     Raises:
-        ParameterError: too many keys, or the parts have other keys than `count`, or do not rise.
-        StoreAccessError: the location refuses.
+        ParameterError: too many keys, or not as many as `count`, or they do not rise.
     """
     if count >= 2**32:
         raise ParameterError(f"an IntMap holds at most 2^32 - 1 keys, not {count:,}")

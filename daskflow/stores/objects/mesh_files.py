@@ -1,15 +1,17 @@
-"""Meshes as precomputed layers hold them: legacy fragments with manifests, and multi-resolution Draco.
+"""Meshes in files.
 
-Formats: neuroglancer's ``meshes.md``. Positions are xyz here, in nm, as in the files.
+As precomputed layers hold them: legacy fragments with manifests, and multi-resolution Draco (neuroglancer's
+``meshes.md``); and for other programs: PLY, OBJ and STL. Positions are xyz here, in nm, as in the files.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +22,13 @@ from daskflow.stores.refusals import parse_object
 Vertices = npt.NDArray[np.floating[Any]]
 Faces = npt.NDArray[np.uint32]
 Json = dict[str, Any]
+V = TypeVar("V", bound=np.generic)
 
 LEGACY = "neuroglancer_legacy_mesh"
 MULTIRES = "neuroglancer_multilod_draco"
+_FACE = np.dtype([("count", "u1"), ("vertices", "<i4", (3,))])
+_TRIANGLE = np.dtype([("normal", "<f4", (3,)), ("corners", "<f4", (3, 3)), ("attributes", "<u2")])
+_COMPRESSION = 7  # of 0 to 10
 _IDENTITY = (1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
 
 
@@ -45,24 +51,32 @@ class Mesh:
     @property
     def bounds(self) -> tuple[float, float, float, float, float, float]:
         """The least and the greatest x, y and z, in nm; zeros without vertices."""
-        if not len(self.vertices):
-            return (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-        low, high = self.vertices.min(axis=0).tolist(), self.vertices.max(axis=0).tolist()
-        return (low[0], low[1], low[2], high[0], high[1], high[2])
+        return bounds_of(self.vertices)
 
     @classmethod
     def joined(cls, meshes: Sequence[Mesh]) -> Mesh:
         """Return meshes as one, vertex after vertex; see `welded`."""
-        starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
-        vertices = [np.zeros((0, 3), np.float32), *(mesh.vertices for mesh in meshes)]
-        faces = [np.zeros((0, 3), np.uint32)]
-        faces += [mesh.faces + np.uint32(start) for mesh, start in zip(meshes, starts[:-1], strict=True)]
-        return cls(np.concatenate(vertices), np.concatenate(faces))
+        nothing = np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint32)
+        return cls(*stacked([nothing, *((mesh.vertices, mesh.faces) for mesh in meshes)]))
 
     def welded(self) -> Mesh:
         """Return the mesh with vertices at the same position made one, and triangles that vanish by it dropped."""
-        vertices, faces = weld(self.vertices, self.faces)
-        return Mesh(vertices, faces)
+        return Mesh(*weld(self.vertices, self.faces))
+
+
+def stacked(parts: Sequence[tuple[npt.NDArray[V], Faces]]) -> tuple[npt.NDArray[V], Faces]:
+    """Return vertices and faces of several surfaces as those of one, vertex after vertex."""
+    starts = np.cumsum([0, *(len(vertices) for vertices, _ in parts)])
+    faces = [own + np.uint32(start) for (_, own), start in zip(parts, starts[:-1], strict=True)]
+    return np.concatenate([vertices for vertices, _ in parts]), np.concatenate(faces)
+
+
+def bounds_of(vertices: Vertices) -> tuple[float, float, float, float, float, float]:
+    """Return the least and the greatest x, y and z of places, zeros without any."""
+    if not len(vertices):
+        return (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    low, high = vertices.min(axis=0).tolist(), vertices.max(axis=0).tolist()
+    return (low[0], low[1], low[2], high[0], high[1], high[2])
 
 
 def weld(vertices: npt.NDArray[Any], faces: Faces) -> tuple[npt.NDArray[Any], Faces]:
@@ -202,14 +216,10 @@ class MultiresManifest:
         return cls(numbers[0:3], numbers[3:6], tuple(levels))
 
 
-def encode_draco(positions: npt.NDArray[Any], faces: Faces, *, bits: int, level: int = 7) -> bytes:
+def encode_draco(positions: npt.NDArray[Any], faces: Faces, *, bits: int) -> bytes:
     """Return a fragment of a multi-resolution mesh; b"" without faces.
 
-    Args:
-        positions: of the vertices within the cell, quantised: whole numbers 0 to 2**bits - 1, shape (n, 3) xyz.
-        faces: shape (m, 3).
-        bits: 10 or 16.
-        level: of compression, 0 to 10.
+    Positions are those of vertices within the cell, quantised: whole numbers 0 to 2**bits - 1, shape (n, 3) xyz.
     """
     if not len(faces):
         return b""
@@ -218,7 +228,7 @@ def encode_draco(positions: npt.NDArray[Any], faces: Faces, *, bits: int, level:
             np.asarray(positions, np.float32),
             np.asarray(faces, np.uint32),
             quantization_bits=bits,
-            compression_level=level,
+            compression_level=_COMPRESSION,
             quantization_range=2**bits - 1,
             quantization_origin=np.zeros(3, np.float32),
             create_metadata=False,
@@ -258,17 +268,9 @@ def _draco() -> Any:
 
 
 def legacy_info(*, mip: int, spatial_index: Json | None = None, chunk_size: Sequence[int] | None = None) -> Json:
-    """Return the ``info`` of a directory of legacy meshes, as igneous writes it.
-
-    Args:
-        mip: level that was meshed.
-        spatial_index: what `SpatialIndex.info` returns.
-        chunk_size: voxels of a block of meshing, xyz.
-    """
-    info: Json = {"@type": LEGACY, "mip": mip}
-    if chunk_size is not None:
-        info["chunk_size"] = list(chunk_size)
-    return info if spatial_index is None else {**info, "spatial_index": spatial_index}
+    """Return the ``info`` of a directory of legacy meshes, as igneous writes it; chunks are blocks of meshing, xyz."""
+    extra = {"chunk_size": None if chunk_size is None else list(chunk_size), "spatial_index": spatial_index}
+    return {"@type": LEGACY, "mip": mip} | {name: value for name, value in extra.items() if value is not None}
 
 
 def multires_info(
@@ -277,7 +279,6 @@ def multires_info(
     translation: Sequence[float] = (0, 0, 0),
     bits: int,
     mip: int,
-    lod_scale_multiplier: float = 1,
     sharding: Json | None = None,
     spatial_index: Json | None = None,
 ) -> Json:
@@ -288,7 +289,6 @@ def multires_info(
         translation: nm, xyz, where voxel 0 begins.
         bits: of a quantised coordinate, 10 or 16.
         mip: level that was meshed.
-        lod_scale_multiplier: of the scales in manifests.
         sharding: the JSON, when meshes are in shards.
         spatial_index: what `SpatialIndex.info` returns.
 
@@ -298,16 +298,15 @@ def multires_info(
     if bits not in (10, 16):
         raise ParameterError(f"{bits} bits of quantised vertices; Neuroglancer reads 10 or 16")
     x, y, z, tx, ty, tz = (int(v) if float(v).is_integer() else v for v in (*voxel_size, *translation))
-    info: Json = {
+    extra = {"sharding": sharding, "spatial_index": spatial_index}
+    return {
         "@type": MULTIRES,
         "vertex_quantization_bits": bits,
         "transform": [x, 0, 0, tx, 0, y, 0, ty, 0, 0, z, tz],
-        "lod_scale_multiplier": lod_scale_multiplier,
+        "lod_scale_multiplier": 1,
         "mip": mip,
+        **{name: value for name, value in extra.items() if value is not None},
     }
-    if sharding is not None:
-        info["sharding"] = sharding
-    return info if spatial_index is None else {**info, "spatial_index": spatial_index}
 
 
 def transformed(points: npt.NDArray[Any], transform: Sequence[float] | None) -> Vertices:
@@ -324,3 +323,56 @@ def transformed(points: npt.NDArray[Any], transform: Sequence[float] | None) -> 
     if not (np.abs(places) < np.finfo(np.float32).max).all():
         raise CorruptChunkError("positions of a mesh or skeleton are no finite numbers; its file is damaged")
     return places if matrix[:, 3].any() else places.astype(np.float32)
+
+
+def encode_surface(mesh: Mesh, kind: str) -> bytes:
+    """Return a mesh as a binary PLY, a text OBJ or a binary STL file.
+
+    Raises:
+        ParameterError: another format.
+    """
+    encoders = {"ply": _encode_ply, "obj": _encode_obj, "stl": _encode_stl}
+    if kind not in encoders:
+        raise ParameterError(f"no mesh format {kind!r}; known are {', '.join(encoders)}")
+    return encoders[kind](mesh)
+
+
+def _encode_ply(mesh: Mesh) -> bytes:
+    """Return a mesh as a little-endian binary PLY file, with the numbers that its vertices have."""
+    number = "float" if mesh.vertices.dtype == np.float32 else "double"
+    header = (
+        "ply\nformat binary_little_endian 1.0\ncomment nm\n"
+        f"element vertex {len(mesh.vertices)}\nproperty {number} x\nproperty {number} y\nproperty {number} z\n"
+        f"element face {len(mesh.faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    faces = np.zeros(len(mesh.faces), _FACE)
+    faces["count"], faces["vertices"] = 3, mesh.faces
+    return header.encode() + mesh.vertices.astype(mesh.vertices.dtype.newbyteorder("<")).tobytes() + faces.tobytes()
+
+
+def _encode_obj(mesh: Mesh) -> bytes:
+    """Return a mesh as a text OBJ file, in which vertices are counted from 1."""
+    text = io.StringIO()
+    text.write("# nm\n")
+    digits = 9 if mesh.vertices.dtype == np.float32 else 17
+    np.savetxt(text, mesh.vertices, " ".join(["v", *[f"%.{digits}g"] * 3]))
+    np.savetxt(text, mesh.faces.astype(np.int64) + 1, "f %d %d %d")
+    return text.getvalue().encode()
+
+
+def _encode_stl(mesh: Mesh) -> bytes:
+    """Return a mesh as a binary STL file, in which each triangle has its normal and its own corners.
+
+    Raises:
+        ParameterError: it is too far from the origin for the float32 numbers of STL.
+    """
+    lengths = np.linalg.norm(np.diff(mesh.vertices[mesh.faces], axis=1), axis=2)
+    if lengths.size and np.spacing(np.float32(np.abs(mesh.vertices).max())) > lengths.mean() / 8:
+        raise ParameterError(f"STL holds float32, too coarse for a mesh at {mesh.bounds} nm xyz; use ply or obj")
+    triangles = np.zeros(len(mesh.faces), _TRIANGLE)
+    corners = mesh.vertices[mesh.faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).astype(np.float64)
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    triangles["normal"] = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0)
+    triangles["corners"] = corners
+    return b"nm".ljust(80) + len(triangles).to_bytes(4, "little") + triangles.tobytes()

@@ -32,34 +32,26 @@ Object = bytes | tuple[bytes | Sequence[bytes], bytes]
 
 _ENTRY = 16  # bytes: where the index of a minishard begins and ends
 _ROW = 24  # bytes: label, start and size of an object
+_PER_MINISHARD = 2**15 / _ROW  # labels
+_MOST_BITS = 9  # of minishards in a shard: 8 KiB / _ENTRY
 _PACKED = 0.55  # of the capacity: shards that are emptier are halved in number
 _NAME = re.compile(r"([0-9a-f]+)\.shard")
 _CACHED = 64
 
 
 def object_sharding(
-    labels: int,
-    *,
-    shard_index_bytes: int = 8192,
-    minishard_index_bytes: int = 32768,
-    min_shards: int = 1,
-    max_labels_per_shard: int | None = None,
-    minishard_index_encoding: str = "gzip",
-    data_encoding: str = "raw",
+    labels: int, *, min_shards: int = 1, max_labels_per_shard: int | None = None, data_encoding: str = "raw"
 ) -> Sharding:
     """Return the ``sharding`` JSON for a number of labels that are spread by murmurhash3.
 
     The formula is that of CloudVolume's ``compute_shard_params_for_hashed``, which igneous uses: minishards are filled
-    to the size of their index, then shards to the size of theirs; shards that would be at most 55 % full are halved in
-    number.
+    until their index has 32 KiB, then shards until theirs has 8 KiB; shards that would be at most 55 % full are halved
+    in number.
 
     Args:
         labels: how many there are.
-        shard_index_bytes: aim for the index of a shard, 16 bytes per minishard.
-        minishard_index_bytes: aim for the index of a minishard, 24 bytes per label.
         min_shards: lower bound of shards, rounded to a power of two.
         max_labels_per_shard: raises `min_shards` to that many labels in a shard, about.
-        minishard_index_encoding: gzip or raw.
         data_encoding: gzip or raw; raw for multi-resolution meshes.
 
     Raises:
@@ -67,21 +59,17 @@ def object_sharding(
     """
     if labels < 0 or min_shards < 1 or (max_labels_per_shard is not None and max_labels_per_shard < 1):
         raise ParameterError(f"no shards for {labels=}, {min_shards=}, {max_labels_per_shard=}; give numbers above 0")
-    if shard_index_bytes < _ENTRY or minishard_index_bytes < _ROW:
-        raise ParameterError(f"{shard_index_bytes=} is below {_ENTRY}, or {minishard_index_bytes=} below {_ROW}")
-    for name in (minishard_index_encoding, data_encoding):
-        if name not in ("raw", "gzip"):
-            raise ParameterError(f"encoding {name!r} in shards; use raw or gzip")
+    if data_encoding not in ("raw", "gzip"):
+        raise ParameterError(f"encoding {data_encoding!r} in shards; use raw or gzip")
     if max_labels_per_shard is not None:
         min_shards = max(min_shards, math.ceil(labels / max_labels_per_shard))
-    per_minishard, minishards = minishard_index_bytes / _ROW, shard_index_bytes / _ENTRY
     minishard = shard = 0
-    if labels >= per_minishard * minishards:
-        minishard = math.ceil(math.log2(minishards))
-        shard = math.ceil(math.log2(labels / (per_minishard * 2**minishard)))
-    elif labels >= per_minishard:
-        minishard = math.ceil(math.log2(labels / per_minishard))
-    if labels and labels <= _PACKED * per_minishard * minishards * 2**shard:
+    if labels >= _PER_MINISHARD * 2**_MOST_BITS:
+        minishard = _MOST_BITS
+        shard = math.ceil(math.log2(labels / (_PER_MINISHARD * 2**minishard)))
+    elif labels >= _PER_MINISHARD:
+        minishard = math.ceil(math.log2(labels / _PER_MINISHARD))
+    if labels and labels <= _PACKED * _PER_MINISHARD * 2 ** (_MOST_BITS + shard):
         shard -= 1
     shard = max(shard, 0)
     more = max(round(math.log2(min_shards)) - shard, 0) if labels else 0
@@ -91,7 +79,7 @@ def object_sharding(
         "hash": "murmurhash3_x86_128",
         "minishard_bits": max(minishard - more, 0),
         "shard_bits": shard + more,
-        "minishard_index_encoding": minishard_index_encoding,
+        "minishard_index_encoding": "gzip",
         "data_encoding": data_encoding,
     }
 
@@ -206,11 +194,8 @@ def _refuse_others(number: int, labels: list[int], sharding: Sharding) -> None:
 def _write_indexes(file: IO[bytes], sharding: Sharding, rows: Labels, at: int) -> None:
     """Write the indexes of the minishards behind the objects, and where they are to the start of the shard.
 
-    Args:
-        file: where the shard is written.
-        sharding: the JSON.
-        rows: labels, starts and sizes, shape (3, objects); starts are counted from the end of the shard index.
-        at: where the objects end, counted alike.
+    Rows are labels, starts and sizes, shape (3, objects). Starts, and `at`, where the objects end, are counted from the
+    end of the shard index.
     """
     minishards = minishard_numbers(rows[0], sharding)
     bounds = np.zeros((2 ** sharding["minishard_bits"], 2), "<u8")
@@ -279,14 +264,10 @@ class Shards:
         found = (_NAME.fullmatch(name) for name in names_below(self.directory))
         return sorted(int(match[1], 16) for match in found if match)
 
-    def labels_in(self, number: int) -> Labels:
-        """Return the labels in a shard, ascending."""
-        rows = [self._rows(number, minishard)[0] for minishard in self._filled(number)]
-        return np.sort(np.concatenate([np.zeros(0, np.uint64), *rows]))
-
     def labels(self) -> Labels:
         """Return the labels of all objects, ascending."""
-        return np.sort(np.concatenate([np.zeros(0, np.uint64), *map(self.labels_in, self.numbers())]))
+        rows = (self._rows(number, minishard) for number in self.numbers() for minishard in self._filled(number))
+        return np.sort(np.concatenate([np.zeros(0, np.uint64), *(labels for labels, _, _ in rows)]))
 
     def _span(self, label: int) -> tuple[str, int, int] | None:
         """Return where an object is: URL, first byte, and size."""
@@ -336,13 +317,3 @@ def _range(url: str, start: int, stop: int) -> bytes:
     if data is None:
         raise CorruptChunkError(f"{kvstore.redact(url)} has gone while it was read")
     return data
-
-
-def read_object(directory: str, label: int, sharding: Sharding) -> bytes | None:
-    """Return the object of a label in the shards of a directory, None when there is none; see `Shards`."""
-    return Shards(directory, sharding).read(label)
-
-
-def list_labels(directory: str, sharding: Sharding) -> Labels:
-    """Return the labels of all objects in the shards of a directory, ascending."""
-    return Shards(directory, sharding).labels()

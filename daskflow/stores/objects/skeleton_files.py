@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import CorruptChunkError, ParameterError
-from daskflow.stores.objects.mesh_files import transformed
+from daskflow.stores.objects.mesh_files import bounds_of, transformed
 
 Vertices = npt.NDArray[np.floating[Any]]
 Edges = npt.NDArray[np.uint32]
@@ -53,10 +53,7 @@ class Skeleton:
     @property
     def bounds(self) -> tuple[float, float, float, float, float, float]:
         """The least and the greatest x, y and z, in nm; zeros without vertices."""
-        if not len(self.vertices):
-            return (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-        low, high = self.vertices.min(axis=0).tolist(), self.vertices.max(axis=0).tolist()
-        return (low[0], low[1], low[2], high[0], high[1], high[2])
+        return bounds_of(self.vertices)
 
 
 def skeleton_info(
@@ -69,12 +66,7 @@ def skeleton_info(
 ) -> Json:
     """Return the ``info`` of a directory of skeletons, as igneous writes it.
 
-    Args:
-        vertex_attributes: id, data_type and num_components of each, in the order in which files hold them.
-        transform: 3x4, row by row, from positions in files to nm.
-        mip: level that was skeletonized.
-        sharding: the JSON, when skeletons are in shards.
-        spatial_index: what `SpatialIndex.info` returns.
+    Attributes are in the order in which files hold them; `transform` takes positions in files to nm: 3x4, row by row.
     """
     info: Json = {
         "@type": SKELETONS,
@@ -109,11 +101,7 @@ def encode_skeleton(skeleton: Skeleton, vertex_attributes: Sequence[Json] = (RAD
 
 
 def decode_skeleton(data: bytes, info: Json) -> Skeleton:
-    """Return the skeleton in a file, in nm.
-
-    Args:
-        data: the file.
-        info: of its directory: transform and vertex_attributes.
+    """Return the skeleton in a file, in nm, as the info of its directory describes it.
 
     Raises:
         CorruptChunkError: sizes do not fit.
@@ -180,23 +168,3 @@ def _parents(count: int, edges: Edges) -> dict[int, int | None]:
                     parents[other] = vertex
                     left.append(other)
     return parents
-
-
-def from_swc(text: str) -> Skeleton:
-    """Return the skeleton in an SWC file, positions and radii as they are.
-
-    Raises:
-        CorruptChunkError: a line that is not seven numbers, or a parent that is not there.
-    """
-    rows = [line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    try:
-        table = np.array([[float(word) for word in row] for row in rows], np.float64).reshape(-1, 7)
-        numbers = {int(number): place for place, number in enumerate(table[:, 0])}
-        edges = [(place, numbers[int(row[6])]) for place, row in enumerate(table) if row[6] >= 0]
-    except (ValueError, KeyError) as error:
-        raise CorruptChunkError(f"no SWC file: {error!r}") from error
-    return Skeleton(
-        table[:, 2:5].astype(np.float32),
-        np.array(edges, np.uint32).reshape(-1, 2),
-        {"radius": table[:, 5].astype(np.float32)},
-    )

@@ -42,9 +42,7 @@ class SpatialIndex:
     def of(cls, info: Mapping[str, Any], box: BoundingBox) -> SpatialIndex | None:
         """Return the index that the ``info`` of a directory of objects describes, None when it has none.
 
-        Args:
-            info: its JSON, as `load_object_info` returns it.
-            box: the volume, voxels (zyx) of the level ``info["mip"]``.
+        The box is that of the volume, in voxels (zyx) of the level ``info["mip"]``.
 
         Raises:
             StoreError: its cells are less than a voxel.
@@ -94,13 +92,9 @@ class SpatialIndex:
             yield BoundingBox.from_size((z, y, x), self.cell).clip(self.box)
 
     def write(self, directory: str, cell: BoundingBox, boxes: Mapping[int, Box], *, compression: str = "none") -> None:
-        """Store which objects are in a cell; every cell needs that, also where there are none.
+        """Store which objects are in one of the `cells`; every cell needs that, also where there are none.
 
-        Args:
-            directory: URL.
-            cell: in voxels (zyx); one of `cells`.
-            boxes: x0, y0, z0, x1, y1, z1 in nm of the part of each label's object in the cell.
-            compression: none, gzip or br.
+        Boxes are x0, y0, z0, x1, y1, z1 in nm of the part of each label's object in the cell.
         """
         values = {str(label): [_plain(v) for v in boxes[label]] for label in sorted(boxes)}
         write_file(directory, self.name(cell), json.dumps(values).encode(), compression=compression)
@@ -127,9 +121,7 @@ class SpatialIndex:
     def query(self, directory: str, within: BoundingBox | None = None) -> dict[int, npt.NDArray[np.float64]]:
         """Return the labels of the objects that reach into a box, with the bounds of the parts that were looked at.
 
-        Args:
-            directory: URL.
-            within: voxels (zyx); None for the whole volume.
+        The box is in voxels (zyx), None for the whole volume.
 
         Raises:
             MissingChunkError: a cell is not stored.

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskflow.operators.objects.mesh.cut import Cells, by_cell, cut, z_curve
+from daskflow.operators.objects.mesh.multires import Cells, by_cell, cut, z_curve
 from daskflow.operators.objects.mesh.surface import surfaces
 
 pytest.importorskip("zmesh")

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from daskflow.operators.objects.mesh.cut import z_curve
 from daskflow.operators.objects.mesh.large import (
     PACKED_BYTES,
     clipped,
@@ -11,7 +10,7 @@ from daskflow.operators.objects.mesh.large import (
     make_part,
     parents,
 )
-from daskflow.operators.objects.mesh.multires import Detail, manifest_of
+from daskflow.operators.objects.mesh.multires import Detail, manifest_of, z_curve
 from daskflow.scratch.pieces import Fragment
 from daskflow.stores.objects.mesh_files import MultiresManifest, decode_draco, weld
 
@@ -74,14 +73,12 @@ def made():
         own = np.concatenate([fragments[fragment.block][1] for fragment in members])
         surface = clipped(vertices, own, position, division)
         most = max(most, len(surface[1]))
-        records.append(make_part(*surface, position, division, WHOLE))
+        records.append(make_part(*surface, position, division))
     levels = [[one for record in records for one in fragments_of(record, lod)] for lod in range(division.inner + 1)]
     cells = [position for position, _ in division.parts]
     for lod in range(division.inner + 1, division.levels):
         groups = parents(cells)
-        records = [
-            join_parts([records[n] for n in members], position, lod, division, WHOLE) for position, members in groups
-        ]
+        records = [join_parts([records[n] for n in members], position, lod, division) for position, members in groups]
         levels.append([one for record in records for one in fragments_of(record, lod)])
         cells = [position for position, _ in groups]
     data = b"".join(one for level in levels for _, one in level)

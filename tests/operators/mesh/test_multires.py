@@ -3,14 +3,13 @@ import pytest
 
 from daskflow.clusters import Threads
 from daskflow.operators.objects.mesh import mesh
-from daskflow.operators.objects.mesh.cut import Cells
-from daskflow.operators.objects.mesh.multires import Detail, _small, encode_level, fitting_cells, multires
+from daskflow.operators.objects.mesh.multires import Cells, Detail, _small, encode_level, fitting_cells, multires
 from daskflow.operators.objects.mesh.surface import surfaces
 from daskflow.operators.stores.open import open as open_volume
 from daskflow.operators.stores.save import save
 from daskflow.stores import kvstore
+from daskflow.stores.objects.layer_objects import Meshes
 from daskflow.stores.objects.mesh_files import MultiresManifest, decode_draco, encode_draco, weld
-from daskflow.stores.objects.meshes import Meshes
 from daskflow.volume import Volume
 
 pytest.importorskip("zmesh")

@@ -9,7 +9,7 @@ import daskflow
 from daskflow.clusters import Threads
 from daskflow.errors import ParameterError
 from daskflow.operators.objects.mesh import mesh
-from daskflow.stores.objects.meshes import Meshes
+from daskflow.stores.objects.layer_objects import Meshes
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.volume import Volume
 

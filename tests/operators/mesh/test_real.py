@@ -6,7 +6,7 @@ import pytest
 import daskflow
 from daskflow.clusters import Threads
 from daskflow.operators.objects.mesh import mesh
-from daskflow.stores.objects.meshes import Meshes
+from daskflow.stores.objects.layer_objects import Meshes
 from daskflow.volume import Volume
 
 pytest.importorskip("zmesh")

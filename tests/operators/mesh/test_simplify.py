@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from daskflow.operators.objects.mesh.seal import sealed
-from daskflow.operators.objects.mesh.simplify import finest_error, simplify
+from daskflow.operators.objects.mesh.simplify import finest_error, sealed, simplify
 from daskflow.operators.objects.mesh.surface import surfaces
 
 pytest.importorskip("zmesh")

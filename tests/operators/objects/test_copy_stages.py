@@ -12,8 +12,7 @@ from daskflow.jobs.outputs import jobs_of
 from daskflow.operators.objects.copy_objects import copy_objects
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import names_below, read_file, write_file
-from daskflow.stores.objects.meshes import Meshes
-from daskflow.stores.objects.skeletons import Skeletons
+from daskflow.stores.objects.layer_objects import Meshes, Skeletons
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.stores.precomputed_info import load_info, save_info
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskflow.operators.objects.skeletonize.join import components
-from daskflow.operators.objects.skeletonize.pieces import Piece
+from daskflow.operators.objects.skeletonize.pieces import Piece, components
 from daskflow.operators.objects.skeletonize.prune import cable_length, edge_lengths, prune, without_ticks
 
 SIZE = (10.0, 10.0, 40.0)

@@ -7,11 +7,10 @@ import pytest
 
 from daskflow.clusters import Threads
 from daskflow.operators.objects.skeletonize import skeletonize
-from daskflow.operators.objects.skeletonize.join import components
-from daskflow.operators.objects.skeletonize.pieces import Piece
-from daskflow.operators.objects.skeletonize.retrace import retrace
+from daskflow.operators.objects.skeletonize.pieces import Piece, components
+from daskflow.operators.objects.skeletonize.prune import retrace
 from daskflow.operators.objects.skeletonize.teasar import Tracing
-from daskflow.stores.objects.skeletons import Skeletons
+from daskflow.stores.objects.layer_objects import Skeletons
 from daskflow.volume import Volume
 
 TRACING = Tracing((10.0, 10.0, 10.0), scale=2.0, const=0.0)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskflow.operators.objects.skeletonize.shares import share_count, share_labels
+from daskflow.operators.objects.skeletonize.plan import share_count, share_labels
 
 
 @given(st.integers(1, 9), st.integers(0, 30), st.integers(0, 2**32 - 1))

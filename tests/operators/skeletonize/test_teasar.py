@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.operators.objects.skeletonize.join import components, join_pieces, without_shared_sheets
-from daskflow.operators.objects.skeletonize.teasar import Cutout, Tracing, trace_labels
+from daskflow.operators.objects.skeletonize.pieces import components, join_pieces, without_shared_sheets
+from daskflow.operators.objects.skeletonize.teasar import Tracing, trace_labels
 
 pytest.importorskip("kimimaro")
 
@@ -19,21 +19,21 @@ def cutout_of(array, block=None):
     whole = BoundingBox((0, 0, 0), array.shape)
     block = whole if block is None else block
     box = block.grow(0, 1).clip(whole)
-    return Cutout(array[box.slices(whole)], box, block, whole)
+    return array[box.slices(whole)], block.start
 
 
 def traced(array, labels=None, tracing=TRACING, **how):
     labels = np.unique(array[array > 0]) if labels is None else labels
-    return dict(trace_labels(cutout_of(array, **how), np.array(labels, np.uint64), tracing))
+    return dict(trace_labels(*cutout_of(array, **how), np.array(labels, np.uint64), tracing))
 
 
 def traced_by_blocks(array, shape, tracing=TRACING):
     whole = BoundingBox((0, 0, 0), array.shape)
     parts = {}
     for block in BlockGrid(whole, shape):
-        cutout = cutout_of(array, block)
-        labels = np.unique(cutout.labels[cutout.labels > 0]).astype(np.uint64)
-        for label, piece in trace_labels(cutout, labels, tracing):
+        voxels, first = cutout_of(array, block)
+        labels = np.unique(voxels[voxels > 0]).astype(np.uint64)
+        for label, piece in trace_labels(voxels, first, labels, tracing):
             parts.setdefault(label, []).append(without_shared_sheets(piece, block, whole))
     return {label: join_pieces(pieces) for label, pieces in parts.items()}
 

@@ -9,9 +9,9 @@ import pytest
 
 from daskflow.errors import StoreAccessError
 from daskflow.stores.objects.files import write_file
+from daskflow.stores.objects.layer_objects import Skeletons
 from daskflow.stores.objects.shards import object_sharding, shard_numbers, write_shard
 from daskflow.stores.objects.skeleton_files import Skeleton, encode_skeleton, skeleton_info
-from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.stores.precomputed_info import save_info
 
 LABELS = (5, 2**40 + 7)

@@ -4,9 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskflow.errors import CorruptChunkError, ParameterError
-from daskflow.stores.objects.intmap import places, read_intmap, write_intmap, write_intmap_in_parts
+from daskflow.stores.objects.intmap import places, read_intmap, write_intmap_in_parts
 
 KEYS = st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=40).map(sorted)
+
+
+def write_intmap(url, keys, values):
+    write_intmap_in_parts(url, len(keys), [(np.array(keys, np.uint64), np.array(values, np.uint64))])
 
 
 @given(KEYS, st.integers(1, 7))

@@ -8,6 +8,7 @@ import pytest
 from daskflow.errors import CorruptChunkError, ParameterError, StoreError, StoreNotFoundError
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file
+from daskflow.stores.objects.layer_objects import Meshes, read_mesh
 from daskflow.stores.objects.mesh_files import (
     Level,
     Mesh,
@@ -19,7 +20,6 @@ from daskflow.stores.objects.mesh_files import (
     manifest_name,
     multires_info,
 )
-from daskflow.stores.objects.meshes import Meshes, read_mesh
 from daskflow.stores.objects.shards import object_sharding, shard_numbers, write_shard
 from daskflow.stores.precomputed_info import load_info, save_info
 

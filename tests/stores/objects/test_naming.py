@@ -8,7 +8,7 @@ import pytest
 
 from daskflow.errors import StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.stores.objects.naming import layer_above, name_objects
+from daskflow.stores.objects.layer_objects import layer_above, name_objects
 from daskflow.stores.opening import create_store
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from daskflow.errors import StoreError, StoreNotFoundError
 from daskflow.stores.objects.files import write_file
+from daskflow.stores.objects.layer_objects import Skeletons, read_skeleton
 from daskflow.stores.objects.shards import object_sharding, shard_numbers, write_shard
 from daskflow.stores.objects.skeleton_files import Skeleton, encode_skeleton, skeleton_info
-from daskflow.stores.objects.skeletons import Skeletons, read_skeleton
 
 LABELS = (5, 2**40 + 7)
 LINE = Skeleton(

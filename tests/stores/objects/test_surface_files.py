@@ -9,8 +9,7 @@ import pytest
 import trimesh
 
 from daskflow.errors import ParameterError
-from daskflow.stores.objects.mesh_files import Mesh
-from daskflow.stores.objects.surface_files import encode_surface
+from daskflow.stores.objects.mesh_files import Mesh, encode_surface
 
 BOX = trimesh.creation.box((400, 30, 5))
 MESH = Mesh(np.asarray(BOX.vertices + np.array([1e6, 0, -7]), np.float32), np.asarray(BOX.faces, np.uint32))

@@ -12,13 +12,16 @@ from daskflow.geometry import BlockGrid, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import EvaluateVolumes, assumed_voxel_size
 from daskflow.operators import options
-from daskflow.operators.objects._destination import fits_float32, object_labels, object_place
-from daskflow.operators.objects._holes import check_whole
-from daskflow.operators.objects.mesh.finish import FinishMeshes
-from daskflow.operators.objects.mesh.join import CutLargeMeshes, WriteMeshes
+from daskflow.operators.objects._label_objects import check_whole, fits_float32, numbered, object_labels, object_place
 from daskflow.operators.objects.mesh.multires import Detail
-from daskflow.operators.objects.mesh.plan import Frame, Meshing, Selection, Target
-from daskflow.operators.objects.mesh.surfaces import BLOCK_BYTES, ForgeMeshes
+from daskflow.operators.objects.mesh.plan import Frame, Meshing, MeshSelection, Target
+from daskflow.operators.objects.mesh.stages import (
+    BLOCK_BYTES,
+    CutLargeMeshes,
+    ExtractSurfaces,
+    FinishMeshes,
+    WriteMeshes,
+)
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
 from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores.kvstore import plain_number
@@ -95,7 +98,7 @@ def mesh(
     grid = BlockGrid(volume.box, as_zyx(shape, name="shape"))
     if fill_holes:
         check_whole(grid, "fill_holes", BLOCK_BYTES)
-    selection = Selection(
+    selection = MeshSelection(
         None if labels is None else object_labels(labels),
         object_labels(exclude_labels or ()),
         dust,
@@ -112,7 +115,6 @@ def mesh(
     meshing = Meshing(
         grid=grid,
         frame=frame,
-        max_error=error,
         closed=not open_edge,
         selection=selection,
         counting=counting,
@@ -123,12 +125,13 @@ def mesh(
         memory=parse_bytes(memory),
         target=Target(url, format, mip, compression, spatial_index),
     )
-    expression = volume.expression
+    expression, buckets = volume.expression, meshing.pieces.buckets
+    cutting = Stage("cut-large-meshes", numbered(buckets, meshing.turns), CutLargeMeshes(meshing))
     making = (
-        Stage("forge-meshes", grid, EvaluateVolumes.into(expression, ForgeMeshes(meshing))),
+        Stage("extract-surfaces", grid, EvaluateVolumes.into(expression, ExtractSurfaces(meshing))),
         *meshing.pieces.stages(),
-        *((Stage("cut-large-meshes", meshing.parts, CutLargeMeshes(meshing)),) if format != "legacy" else ()),
-        Stage("write-meshes", meshing.buckets, WriteMeshes(meshing), numbered=True),
+        *(() if format == "legacy" else (cutting,)),
+        Stage("write-meshes", numbered(buckets), WriteMeshes(meshing), numbered=True),
     )
     stages = (*expression.stages, *(counting.stages(expression) if counting is not None else ()))
     stages = (*stages, *in_order(making, after=stages))

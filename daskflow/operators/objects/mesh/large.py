@@ -11,6 +11,7 @@ of which a cell would not fit in memory is left out, and so are those after it: 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.geometry import Zyx
-from daskflow.operators.objects.mesh.cut import Cells, cut, z_curve
-from daskflow.operators.objects.mesh.multires import Detail, Encoded, Position, encode_level
+from daskflow.operators.objects.mesh.multires import Cells, Detail, Encoded, Position, cut, encode_level, z_curve
 from daskflow.operators.objects.mesh.surface import Faces, Points, Surface, used
 from daskflow.scratch.pieces import Fragment
 from daskflow.scratch.records import Arrays
@@ -37,6 +37,7 @@ class Division:
     """How a large label is divided.
 
     Attributes:
+        detail: how levels are made.
         cells: of the finest level.
         levels: how many there are, unless they do not get smaller.
         inner: the coarsest level that parts are made to; a part is a cell of it.
@@ -44,6 +45,7 @@ class Division:
         most: triangles that are joined at once.
     """
 
+    detail: Detail
     cells: Cells
     levels: int
     inner: int
@@ -53,7 +55,7 @@ class Division:
     @property
     def part_cells(self) -> Cells:
         """The grid of parts."""
-        return _coarser(self.cells, self.inner)
+        return self.cells.coarser(self.inner)
 
     def inside(self, position: Position, lod: int) -> tuple[Position, Position]:
         """Return the first and the last cell of a level in the part at `position`."""
@@ -71,13 +73,7 @@ def most_bytes(memory: int) -> int:
 def divide(fragments: Sequence[Fragment], detail: Detail, memory: int, block: Zyx) -> Division | None:
     """Return how a label is divided so that no step takes more than about `memory` bytes; None if it fits as it is.
 
-    Parts are not smaller than blocks: the piece of a block is in memory anyway while it is cut.
-
-    Args:
-        fragments: its pieces.
-        detail: how its levels are made.
-        memory: bytes.
-        block: voxels (zyx) of the blocks that left the pieces.
+    Parts are not smaller than the blocks (zyx) that left its pieces: one is in memory anyway while it is cut.
     """
     whole = most_bytes(memory)
     total = sum(fragment.size for fragment in fragments)
@@ -93,18 +89,12 @@ def divide(fragments: Sequence[Fragment], detail: Detail, memory: int, block: Zy
         inner = min(inner, max(1, math.floor(math.log2(max(shortest, 1)))))  # small cells take more than they save
         levels = max(detail.levels(low, high), halvings + inner + 1)
         cells = detail.cells(low, high, levels)
-        grid = _coarser(cells, inner)
+        grid = cells.coarser(inner)
         parts = _parts(grid, fragments, bounds)
         small = (grid.size <= np.array(block[::-1])).all()
         if small or levels >= _DEEPEST or max(_load(members, place, grid, size) for place, members in parts) <= most:
             break
-    return Division(cells, levels, inner, parts, most // PACKED_BYTES)
-
-
-def _coarser(cells: Cells, lod: int) -> Cells:
-    for _ in range(lod):
-        cells = cells.doubled()
-    return cells
+    return Division(detail, cells, levels, inner, parts, most // PACKED_BYTES)
 
 
 def _load(members: Sequence[Fragment], position: Position, cells: Cells, size: npt.NDArray[np.float64]) -> float:
@@ -124,14 +114,11 @@ def _parts(
     last = np.floor((bounds[:, 3:] + margin - cells.origin) / cells.size).astype(np.int64).clip(0, cells.count - 1)
     found: dict[Position, list[Fragment]] = {}
     for fragment, low, high in zip(fragments, first.tolist(), last.tolist(), strict=True):
-        for z in range(low[2], high[2] + 1):
-            for y in range(low[1], high[1] + 1):
-                for x in range(low[0], high[0] + 1):
-                    found.setdefault((x, y, z), []).append(fragment)
-    positions = np.array(list(found), np.int64)
-    order = np.argsort(z_curve(positions)).tolist()
-    keys = list(found)
-    return [(keys[number], found[keys[number]]) for number in order]
+        x, y, z = (range(a, b + 1) for a, b in zip(low, high, strict=True))
+        for position in itertools.product(x, y, z):
+            found.setdefault(position, []).append(fragment)
+    parts = list(found.items())
+    return [parts[number] for number in np.argsort(z_curve(np.array(list(found), np.int64))).tolist()]
 
 
 def clipped(vertices: Points, faces: Faces, position: Position, division: Division) -> tuple[Points, Faces]:
@@ -141,37 +128,27 @@ def clipped(vertices: Points, faces: Faces, position: Position, division: Divisi
     return used(vertices, faces[(cells.of(vertices, faces) == np.array(position)).all(axis=1)])
 
 
-def make_part(vertices: Points, faces: Faces, position: Position, division: Division, detail: Detail) -> Arrays:
+def make_part(vertices: Points, faces: Faces, position: Position, division: Division) -> Arrays:
     """Return one part, as a record: its fragments of every level up to the inner one, and its surface at that level.
 
-    Args:
-        vertices: of what `clipped` returned of the pieces that reach into it, joined; voxels (xyz).
-        faces: their triangles.
-        position: of the part.
-        division: of the label.
-        detail: how levels are made.
+    Vertices, in voxels (xyz), and faces are what `clipped` returned of the pieces that reach into it, joined.
     """
     arrays: Arrays = {}
     for lod in range(division.inner + 1):
         if lod:
-            vertices, faces = _simplified(vertices, faces, lod, division, detail)
-        arrays |= _encoded(vertices, faces, division.inside(position, lod), lod, division, detail)
+            vertices, faces = _simplified(vertices, faces, lod, division)
+        arrays |= _encoded(vertices, faces, division.inside(position, lod), lod, division)
     return {**arrays, "vertices": vertices, "faces": faces}
 
 
-def join_parts(records: Sequence[Arrays], position: Position, lod: int, division: Division, detail: Detail) -> Arrays:
-    """Return one cell of a level, as a record: its fragment, and its surface, made from those of the level before.
+def join_parts(records: Sequence[Arrays], position: Position, lod: int, division: Division) -> Arrays:
+    """Return one cell of a level coarser than the inner one, as a record: its fragment, and its surface.
 
-    Args:
-        records: of the cells in it, in Z-curve order.
-        position: of the cell.
-        lod: the level, coarser than the inner one.
-        division: of the label.
-        detail: how levels are made.
+    They are made from the records of the cells of the level before that are in it, in Z-curve order.
     """
     surface = Surface.joined([Surface(record["vertices"], record["faces"]) for record in records])
-    vertices, faces = _simplified(surface.vertices, surface.faces, lod, division, detail)
-    arrays = _encoded(vertices, faces, (position, position), lod, division, detail)
+    vertices, faces = _simplified(surface.vertices, surface.faces, lod, division)
+    arrays = _encoded(vertices, faces, (position, position), lod, division)
     return {**arrays, "vertices": vertices, "faces": faces}
 
 
@@ -191,21 +168,16 @@ def fragments_of(record: Arrays, lod: int) -> Encoded:
     return [(place, data[a:b].tobytes()) for place, a, b in zip(places, starts, stops, strict=False)]
 
 
-def _simplified(vertices: Points, faces: Faces, lod: int, division: Division, detail: Detail) -> tuple[Points, Faces]:
-    return detail.coarser(vertices, faces, lod, origin=division.cells.origin) if len(faces) else (vertices, faces)
+def _simplified(vertices: Points, faces: Faces, lod: int, division: Division) -> tuple[Points, Faces]:
+    if not len(faces):
+        return vertices, faces
+    return division.detail.coarser(vertices, faces, lod, origin=division.cells.origin)
 
 
-def _encoded(
-    vertices: Points,
-    faces: Faces,
-    within: tuple[Position, Position],
-    lod: int,
-    division: Division,
-    detail: Detail,
-) -> Arrays:
+def _encoded(vertices: Points, faces: Faces, within: tuple[Position, Position], lod: int, division: Division) -> Arrays:
     encoded: Encoded = []
     if len(faces):  # simplified, they may reach a little beyond their cells
-        encoded = encode_level(vertices, faces, division.cells, lod, detail.bits, within)
+        encoded = encode_level(vertices, faces, division.cells, lod, division.detail.bits, within)
     return {
         f"positions{lod}": np.array([place for place, _ in encoded], np.uint32).reshape(-1, 3),
         f"sizes{lod}": np.array([len(data) for _, data in encoded], np.uint32),

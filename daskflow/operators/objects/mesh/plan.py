@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
-from daskflow.operators.objects._destination import fits_float32
+from daskflow.geometry import BlockGrid, VolumeSpec, Zyx
+from daskflow.operators.objects._label_objects import Selection, fits_float32
 from daskflow.operators.objects.mesh.multires import Detail
 from daskflow.operators.objects.mesh.surface import Points
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
@@ -19,34 +18,20 @@ from daskflow.scratch.pieces import Pieces
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.volume.stage import Bound
 
-Format = Literal["sharded", "multires", "legacy"]
-Dust = Literal["volume", "block"]
-
 _TURNS = 16
 
 
 @dataclass(frozen=True)
-class Selection:
+class MeshSelection(Selection):
     """Which labels are meshed.
 
     Attributes:
-        labels: these alone; all but background if None.
-        exclude: and not these.
-        dust: labels of fewer voxels are left out ...
-        within: ... of fewer in the whole volume, or in a block.
+        within: whether dust is counted in the whole volume, or in a block.
         fill_holes: what a label encloses belongs to it.
     """
 
-    labels: tuple[int, ...] | None = None
-    exclude: tuple[int, ...] = ()
-    dust: int = 0
-    within: Dust = "volume"
-    fill_holes: bool = False
-
-    @property
-    def partial(self) -> bool:
-        """Whether labels were chosen by name, which shall not take the place of all in the layer's info."""
-        return self.labels is not None or bool(self.exclude)
+    within: Literal["volume", "block"]
+    fill_holes: bool
 
 
 @dataclass(frozen=True)
@@ -55,17 +40,16 @@ class Target:
 
     Attributes:
         url: of the directory.
-        format: sharded, multires or legacy.
         mip: level that is meshed.
         compression: second stage of legacy fragments and of the spatial index: none, gzip or br.
         index: whether there is a spatial index.
     """
 
     url: str
-    format: Format
+    format: Literal["sharded", "multires", "legacy"]
     mip: int
-    compression: str = "none"
-    index: bool = True
+    compression: str
+    index: bool
 
 
 @dataclass(frozen=True)
@@ -129,7 +113,6 @@ class Meshing(Bound):
     Attributes:
         grid: the blocks, of one shape from the volume's start.
         frame: where the voxels are.
-        max_error: nm that simplification may move surfaces; 0 for none.
         closed: whether surfaces are closed where the volume ends.
         selection: which labels.
         counting: voxels of each label in the whole volume; None when that does not matter.
@@ -141,9 +124,8 @@ class Meshing(Bound):
 
     grid: BlockGrid
     frame: Frame
-    max_error: float
     closed: bool
-    selection: Selection
+    selection: MeshSelection
     counting: LabelCounts | None
     pieces: Pieces
     detail: Detail
@@ -151,52 +133,15 @@ class Meshing(Bound):
     target: Target
 
     @property
-    def voxel_size(self) -> tuple[float, float, float]:
-        """Size of the voxels; nm (zyx)."""
-        return self.frame.voxel_size
-
-    @property
     def index(self) -> SpatialIndex:
         """The cells of the spatial index: the blocks."""
-        return SpatialIndex(self.grid.box, self.grid.block, self.voxel_size)
-
-    @property
-    def buckets(self) -> BlockGrid:
-        """The tasks of the passes by label."""
-        return BlockGrid(BoundingBox((0, 0, 0), (self.pieces.buckets, 1, 1)), (1, 1, 1))
+        return SpatialIndex(self.grid.box, self.grid.block, self.frame.voxel_size)
 
     @property
     def turns(self) -> int:
         """How many tasks share the parts of one large label."""
         return min(len(self.grid), _TURNS)
 
-    @property
-    def parts(self) -> BlockGrid:
-        """The tasks that make parts of large labels, by bucket and turn."""
-        return BlockGrid(BoundingBox((0, 0, 0), (self.pieces.buckets, self.turns, 1)), (1, 1, 1))
-
     def parts_of(self, label: int) -> str:
         """Return the name of the records of the parts of a large label."""
         return f"{self.pieces.source}-parts-{label}"
-
-    def describe_pieces(self) -> dict[str, Any]:
-        """Return all that the surfaces of blocks depend on, as JSON."""
-        target = self.target
-        return {
-            "blocks": {"box": str(self.grid.box), "shape": self.grid.block},
-            "frame": dataclasses.asdict(self.frame),
-            "max_error": self.max_error,
-            "closed": self.closed,
-            "selection": dataclasses.asdict(self.selection),
-            "target": dataclasses.asdict(target),
-        }
-
-    def describe_levels(self) -> dict[str, Any]:
-        """Return all that meshes depend on beside the surfaces of blocks, as JSON."""
-        sharding = self.pieces.sharding
-        return {
-            "pieces": self.pieces.source,
-            "detail": dataclasses.asdict(self.detail),
-            "memory": self.memory,
-            "sharding": None if sharding is None else dict(sharding),
-        }

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from daskflow.errors import MissingDependencyError
 from daskflow.geometry import BoundingBox, Zyx
-from daskflow.operators.objects._holes import without_holes
-from daskflow.stores.objects.mesh_files import weld
+from daskflow.operators.objects._label_objects import pack_arrays, unpack_arrays, without_holes
+from daskflow.stores.objects.mesh_files import stacked, weld
 
 Array = npt.NDArray[Any]
 Faces = npt.NDArray[np.uint32]
@@ -38,9 +38,7 @@ class Surface:
         """Return surfaces as one, in which what lies at the same place is one vertex."""
         if len(surfaces) == 1:
             return surfaces[0]
-        starts = np.cumsum([0, *(len(surface.vertices) for surface in surfaces)])
-        faces = [surface.faces + np.uint32(start) for surface, start in zip(surfaces, starts[:-1], strict=True)]
-        return cls(*weld(np.concatenate([surface.vertices for surface in surfaces]), np.concatenate(faces)))
+        return cls(*weld(*stacked([(surface.vertices, surface.faces) for surface in surfaces])))
 
 
 def extent(vertices: npt.NDArray[V]) -> tuple[npt.NDArray[V], npt.NDArray[V]]:
@@ -70,30 +68,22 @@ class Seen:
 
     Attributes:
         read: what is read (zyx).
-        before: voxels of background that are put before it (zyx).
-        after: and behind it.
+        around: how many voxels of background are put before and behind it, by axis (zyx).
     """
 
     read: BoundingBox
-    before: Zyx
-    after: Zyx
+    around: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(cls, block: BoundingBox, volume: BoundingBox, *, closed: bool) -> Seen:
         """Return what a block of a volume is made from; not `closed` leaves surfaces open where the volume ends."""
-        read = block.grow(0, 1).clip(volume)
-        low = [int(closed and a == b) for a, b in zip(block.start, volume.start, strict=True)]
-        high = [int(closed and a == b) for a, b in zip(block.stop, volume.stop, strict=True)]
-        return cls(read, (low[0], low[1], low[2]), (high[0], high[1], high[2]))
-
-    @property
-    def around(self) -> list[tuple[int, int]]:
-        """How many voxels of background are put before and behind, by axis (zyx)."""
-        return list(zip(self.before, self.after, strict=True))
+        ends = zip(block.start, volume.start, block.stop, volume.stop, strict=True)
+        around = tuple((int(closed and a == first), int(closed and b == last)) for a, first, b, last in ends)
+        return cls(block.grow(0, 1).clip(volume), around)
 
     def corner(self, origin: Zyx) -> Zyx:
         """Return where the array with the background around it begins, counted from a volume's first voxel (zyx)."""
-        z, y, x = (a - b - o for a, b, o in zip(self.read.start, self.before, origin, strict=True))
+        z, y, x = (a - before - o for a, (before, _), o in zip(self.read.start, self.around, origin, strict=True))
         return z, y, x
 
 
@@ -131,12 +121,7 @@ def surfaces(
     """Yield the surface of each label but 0, by marching cubes between the centres of voxels, labels ascending.
 
     A surface is open where it leaves the array. Two arrays that share a plane of voxels give the same vertices and
-    edges in that plane.
-
-    Args:
-        labels: zyx, unsigned integers.
-        corner: where the array, with what is put around it, begins, counted from the volume's first voxel (zyx).
-        around: voxels of background that are put before and behind it, by axis.
+    edges in that plane. Labels are unsigned (zyx); for `corner` and `around` see `Seen`.
     """
     import fastremap
 
@@ -154,3 +139,18 @@ def surfaces(
         mesh = mesher.get(number, normals=False, reduction_factor=0, max_error=0, voxel_centered=False)
         mesher.erase(number)
         yield name, Surface(mesh.vertices + first, mesh.faces.astype(np.uint32, copy=False))
+
+
+def pack_surface(surface: Surface) -> bytes:
+    """Return a surface as bytes; vertices are float32 from its lowest corner, where whole numbers stay exact.
+
+    They are not compressed: so their size tells, before they are read, how much memory a surface will take.
+    """
+    corner = np.floor(extent(surface.vertices)[0]) if len(surface.vertices) else np.zeros(3)
+    return pack_arrays([corner[None], (surface.vertices - corner).astype(np.float32), surface.faces])
+
+
+def unpack_surface(data: bytes, where: str) -> Surface:
+    """Return what `pack_surface` was given; `where` its bytes come from is for the message."""
+    corner, near, faces = unpack_arrays(data, [("f8", 3), ("f4", 3), ("u4", 3)], where)
+    return Surface(near.astype(np.float64) + corner, faces)

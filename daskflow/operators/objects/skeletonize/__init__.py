@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from daskflow.errors import ParameterError
-from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx, as_zyx
+from daskflow.geometry import BlockGrid, VolumeSpec, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import assumed_voxel_size
 from daskflow.operators import options
-from daskflow.operators.objects._destination import object_labels, object_place
-from daskflow.operators.objects._holes import check_whole
-from daskflow.operators.objects.skeletonize.finish import FinishSkeletons
-from daskflow.operators.objects.skeletonize.plan import Pruning, Selection, Skeletonizing
-from daskflow.operators.objects.skeletonize.shares import share_count
+from daskflow.operators.objects._label_objects import Selection, check_whole, numbered, object_labels, object_place
+from daskflow.operators.objects.skeletonize.plan import Pruning, Skeletonizing, Target, share_count
+from daskflow.operators.objects.skeletonize.stages import (
+    BLOCK_BYTES,
+    FinishSkeletons,
+    IndexSkeletons,
+    TraceLabels,
+    WriteSkeletons,
+)
 from daskflow.operators.objects.skeletonize.teasar import Tracing
-from daskflow.operators.objects.skeletonize.trace import BLOCK_BYTES, TraceLabels
-from daskflow.operators.objects.skeletonize.write import IndexSkeletons, Target, WriteSkeletons
 from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
 from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores import kvstore
@@ -116,54 +118,43 @@ def skeletonize(
     pruning = Pruning(min_cable_length, max_cable_length, tick_length)
     _check_numbers(tracing, selection, pruning)
     sharding = {"max_labels_per_shard": max_labels_per_shard, "data_encoding": "gzip"} if format == "sharded" else None
-    plan = _planned(volume, as_zyx(shape, name="shape"), tracing, selection, sharding, Scope("skeletons", url))
-    target = Target(url, compression)
-    expression = volume.expression
-    making = (
-        Stage("trace-labels", plan.tasks, TraceLabels(expression, plan), numbered=True),
-        *plan.pieces.stages(),
-        Stage("write-skeletons", _numbers(plan.pieces.buckets), WriteSkeletons(plan, pruning, target), numbered=True),
-        Stage("index-skeletons", plan.grid, IndexSkeletons(plan, target)),
-    )
-    stages = (*expression.stages, *(plan.counting.stages(expression) if plan.counting is not None else ()))
-    stages = (*stages, *in_order(making, after=stages))
-    rows = None if table is None else kvstore.normalise(os.fspath(table))
-    finish = (FinishSkeletons(plan, url, layer, mip, rows),)
-    return Job(
-        stages,
-        f"{url}.daskflow/",
-        name="skeletonize",
-        finish=finish,
-        makes=(Output(url, "skeletons", layer=layer), *(() if rows is None else (Output(rows, "table"),))),
-        warnings=assumed_voxel_size(volume),
-    )
-
-
-def _planned(
-    volume: Volume,
-    shape: Zyx,
-    tracing: Tracing,
-    selection: Selection,
-    sharding: dict[str, object] | None,
-    scope: Scope,
-) -> Skeletonizing:
-    grid = BlockGrid(volume.box, shape)
+    grid = BlockGrid(volume.box, as_zyx(shape, name="shape"))
     for option in ("fill_holes", "cross_section"):
         if getattr(tracing, option):
             check_whole(grid, option, BLOCK_BYTES)
+    expression = volume.expression
     counting = None
-    if selection.dust > 1:
-        counting = LabelCounts.over(volume.expression, volume.grid)
-    shares = 1 if tracing.fix_avocados else share_count(len(grid))
+    if dust > 1:
+        counting = LabelCounts.over(expression, volume.grid)
+    shares = 1 if fix_avocados else share_count(len(grid))
     tasks = len(grid) * shares
-    return Skeletonizing(
+    plan = Skeletonizing(
         grid=grid,
         shares=shares,
         origin=_origin(volume.spec),
         tracing=tracing,
         selection=selection,
         counting=counting,
-        pieces=Pieces("gather-pieces", "pieces", tasks, bucket_count(tasks), scope, sharding),
+        pieces=Pieces("gather-pieces", "pieces", tasks, bucket_count(tasks), Scope("skeletons", url), sharding),
+        pruning=pruning,
+        target=Target(url, mip, compression),
+    )
+    making = (
+        Stage("trace-labels", numbered(len(grid), shares), TraceLabels(expression, plan), numbered=True),
+        *plan.pieces.stages(),
+        Stage("write-skeletons", numbered(plan.pieces.buckets), WriteSkeletons(plan), numbered=True),
+        Stage("index-skeletons", grid, IndexSkeletons(plan)),
+    )
+    stages = (*expression.stages, *(counting.stages(expression) if counting is not None else ()))
+    stages = (*stages, *in_order(making, after=stages))
+    rows = None if table is None else kvstore.normalise(os.fspath(table))
+    return Job(
+        stages,
+        f"{url}.daskflow/",
+        name="skeletonize",
+        finish=(FinishSkeletons(plan, layer, rows),),
+        makes=(Output(url, "skeletons", layer=layer), *(() if rows is None else (Output(rows, "table"),))),
+        warnings=assumed_voxel_size(volume),
     )
 
 
@@ -188,7 +179,3 @@ def _check_numbers(tracing: Tracing, selection: Selection, pruning: Pruning) -> 
             raise ParameterError(f"{name} is {value}; give 0 or more")
     if tracing.max_paths is not None and tracing.max_paths < 1:
         raise ParameterError(f"max_paths is {tracing.max_paths}; give 1 or more, or leave it out")
-
-
-def _numbers(count: int) -> BlockGrid:
-    return BlockGrid(BoundingBox((0, 0, 0), (count, 1, 1)), (1, 1, 1))

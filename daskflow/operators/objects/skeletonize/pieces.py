@@ -1,23 +1,20 @@
-"""What one block knows of one label's skeleton, and how that is kept in scratch data."""
+"""What one block knows of one label's skeleton, how that is kept in scratch data, and one skeleton of many pieces."""
 
 from __future__ import annotations
 
-import itertools
-import struct
-import zlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import CorruptChunkError
+from daskflow.geometry import BoundingBox
+from daskflow.operators.objects._label_objects import damaged, pack_arrays, unpack_arrays
 
 Attributes = dict[str, npt.NDArray[np.float32]]
 
-_HEADER = struct.Struct("<4sIII")  # magic, vertices, edges, checksum of what follows
-_MAGIC = b"dsk1"
+_REDUCED = {"radius": np.minimum, "cross_sectional_area": np.maximum}
+_BITS = 21
 
 
 @dataclass(frozen=True)
@@ -36,12 +33,6 @@ class Piece:
     edges: npt.NDArray[np.uint32]
     attributes: Attributes = field(default_factory=dict)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its arrays."""
-        arrays = (self.vertices, self.edges, *self.attributes.values())
-        return sum(array.nbytes for array in arrays)
-
     def subset(self, keep: npt.NDArray[np.bool_], edges: npt.NDArray[np.uint32]) -> Piece:
         """Return it with some of its vertices and with `edges`, which must be between those."""
         places = np.cumsum(keep, dtype=np.uint32) - np.uint32(1)
@@ -50,41 +41,92 @@ class Piece:
 
 
 def pack_piece(piece: Piece) -> bytes:
-    """Return a piece as bytes: a header with a checksum, then its arrays, attributes in the order of their names."""
-    arrays: list[npt.NDArray[Any]] = [piece.vertices.astype("<i4"), piece.edges.astype("<u4")]
-    arrays += [piece.attributes[name].astype("<f4") for name in sorted(piece.attributes)]
-    body = b"".join(array.tobytes() for array in arrays)
-    return _HEADER.pack(_MAGIC, len(piece.vertices), len(piece.edges), zlib.crc32(body)) + body
+    """Return a piece as bytes, attributes in the order of their names."""
+    return pack_arrays([piece.vertices, piece.edges, *(piece.attributes[name] for name in sorted(piece.attributes))])
 
 
-def unpack_piece(data: bytes, names: Mapping[str, Any] | tuple[str, ...], origin: str) -> Piece:
-    """Return the piece that `pack_piece` was given.
+def unpack_piece(data: bytes, names: tuple[str, ...], where: str) -> Piece:
+    """Return what `pack_piece` was given of a piece with some attributes; `where` is for the message."""
+    forms = [("i4", 3), ("u4", 2), *[("f4", 1)] * len(names)]
+    vertices, edges, *values = unpack_arrays(data, forms, where)
+    if edges.size and int(edges.max()) >= len(vertices):
+        raise damaged(where)
+    return Piece(vertices, edges, {name: one[:, 0] for name, one in zip(sorted(names), values, strict=True)})
 
-    Args:
-        data: what it returned.
-        names: of the attributes.
-        origin: where the data come from, for the message.
 
-    Raises:
-        CorruptChunkError: the data are not as they were written.
+def join_pieces(pieces: Sequence[Piece]) -> Piece:
+    """Return the pieces as one, the vertices that lie on the same voxel welded.
+
+    Where blocks meet each sees a part of the object, so that a distance to its surface is at most the smaller and an
+    area at least the larger of what they found; of other attributes the larger is taken. Vertices and edges are sorted,
+    so that pieces in any order give the same arrays.
     """
-    try:
-        magic, vertices, edges, checksum = _HEADER.unpack_from(data)
-    except struct.error as error:
-        raise _corrupt(origin) from error
-    sizes = [12 * vertices, 8 * edges, *[4 * vertices] * len(names)]
-    body = memoryview(data)[_HEADER.size :]
-    if magic != _MAGIC or len(body) != sum(sizes) or zlib.crc32(body) != checksum:
-        raise _corrupt(origin)
-    ends = np.cumsum([0, *sizes])
-    parts = [body[a:b] for a, b in itertools.pairwise(ends.tolist())]
-    points = np.frombuffer(parts[0], "<i4").astype(np.int32).reshape(-1, 3)
-    pairs = np.frombuffer(parts[1], "<u4").astype(np.uint32).reshape(-1, 2)
-    if pairs.size and int(pairs.max()) >= vertices:
-        raise _corrupt(origin)
-    values = (np.frombuffer(part, "<f4").astype(np.float32) for part in parts[2:])
-    return Piece(points, pairs, dict(zip(sorted(names), values, strict=True)))
+    places = np.concatenate([np.zeros((0, 3), np.int32), *(piece.vertices for piece in pieces)])
+    starts = np.cumsum([0, *(len(piece.vertices) for piece in pieces)], dtype=np.int64)
+    edges = [np.zeros((0, 2), np.int64), *(piece.edges + start for piece, start in zip(pieces, starts, strict=False))]
+    order = _sorted_order(places)
+    places = places[order]
+    first = np.ones(len(places), bool)
+    first[1:] = (places[1:] != places[:-1]).any(axis=1)
+    group = np.empty(len(places), np.int64)
+    group[order] = np.cumsum(first) - 1
+    attributes: Attributes = {}
+    for name in pieces[0].attributes if pieces else ():
+        values = np.concatenate([piece.attributes[name] for piece in pieces])[order]
+        reduced = _REDUCED.get(name, np.maximum)
+        attributes[name] = reduced.reduceat(values, np.flatnonzero(first)) if len(values) else values
+    return Piece(places[first], unique_edges(group[np.concatenate(edges)]), attributes)
 
 
-def _corrupt(origin: str) -> CorruptChunkError:
-    return CorruptChunkError(f"scratch data at {origin} are damaged; delete the job's directory and run it again")
+def unique_edges(edges: npt.NDArray[np.integer]) -> npt.NDArray[np.uint32]:
+    """Return each edge once, its lower vertex first, sorted; without those from a vertex to itself."""
+    edges = np.sort(edges.reshape(-1, 2).astype(np.uint64), axis=1)
+    edges = edges[edges[:, 0] != edges[:, 1]]
+    keys = np.unique(edges[:, 0] << np.uint64(32) | edges[:, 1])
+    return np.stack([keys >> np.uint64(32), keys & np.uint64(2**32 - 1)], axis=1).astype(np.uint32)
+
+
+def components(vertices: int, edges: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    """Return the number of each vertex's component."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ones = np.ones(len(edges), np.bool_)
+    graph = coo_array((ones, (edges[:, 0], edges[:, 1])), shape=(vertices, vertices))
+    found: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1]
+    return found
+
+
+def _sorted_order(places: npt.NDArray[np.int32]) -> npt.NDArray[np.intp]:
+    """Return what sorts places by x, then y, then z; those that span few voxels as one number each."""
+    if not len(places):
+        return np.zeros(0, np.intp)
+    low = places.min(axis=0).astype(np.int64)
+    if (places.max(axis=0) - low < 2**_BITS).all():
+        x, y, z = (places[:, axis].astype(np.int64) - low[axis] for axis in range(3))
+        return np.argsort(x << 2 * _BITS | y << _BITS | z, kind="stable")
+    return np.lexsort((places[:, 2], places[:, 1], places[:, 0]))
+
+
+def without_shared_sheets(piece: Piece, block: BoundingBox, whole: BoundingBox) -> Piece:
+    """Return the piece of a block without components that the next block has anyway.
+
+    A block is traced with one voxel more on its high sides, which the next block begins with. What lies in one such
+    sheet of voxels alone is only kept where it also reaches another side of the block, as the pieces of three or four
+    blocks may meet in it. Vertices are counted from the first voxel of the volume, `whole`.
+    """
+    first, last, end = (np.array(place[::-1]) - whole.start[::-1] for place in (block.start, block.stop, whole.stop))
+    high = (piece.vertices == last) & (last < end)
+    if not high.any():
+        return piece
+    low = (piece.vertices == first) & (first > 0)
+    component = components(len(piece.vertices), piece.edges)
+    count = int(component.max()) + 1
+    sheet = np.zeros(count, bool)
+    for axis in range(3):
+        others = (high | low)[:, [other for other in range(3) if other != axis]].any(axis=1)
+        outside = np.bincount(component, ~high[:, axis], minlength=count) > 0
+        meeting = np.bincount(component, others, minlength=count) > 0
+        sheet |= ~outside & ~meeting
+    keep = ~sheet[component]
+    return piece.subset(keep, piece.edges[keep[piece.edges[:, 0]]])

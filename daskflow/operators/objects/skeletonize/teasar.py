@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import MissingDependencyError
-from daskflow.geometry import BoundingBox
-from daskflow.operators.objects._holes import without_holes
-from daskflow.operators.objects.skeletonize.join import join_pieces
-from daskflow.operators.objects.skeletonize.pieces import Attributes, Piece
+from daskflow.geometry import Zyx
+from daskflow.operators.objects._label_objects import without_holes
+from daskflow.operators.objects.skeletonize.pieces import Attributes, Piece, join_pieces
 
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.uint64]
@@ -28,23 +27,7 @@ AREA = "cross_sectional_area"
 
 @dataclass(frozen=True)
 class Tracing:
-    """How the labels of a block are traced; lengths in nm.
-
-    Attributes:
-        voxel_size: nm, zyx.
-        scale: how many times the distance to the surface a path covers around itself.
-        const: and how much more.
-        soma_detection: objects that are thicker anywhere may be a soma.
-        soma_acceptance: objects that are thicker, too, once their holes are filled, are one: paths begin in its middle.
-        soma_scale: as `scale`, around the middle of a soma.
-        soma_const: as `const`, likewise.
-        max_paths: of one object in one block; None without a limit.
-        fix_branching: let branches fork where they part.
-        fix_borders: end in the middle of the cut where a block cuts an object, in both blocks alike.
-        fix_avocados: take a nucleus that has its own label for a part of its soma.
-        fill_holes: fill the holes of each label first.
-        cross_section: vertices over which the direction of a section is averaged; 0 measures no areas.
-    """
+    """How the labels of a block are traced: voxel size (nm, zyx), and options of `skeletonize`, lengths in nm."""
 
     voxel_size: tuple[float, float, float]
     scale: float = 4.0
@@ -86,52 +69,25 @@ class Tracing:
         return parameters if self.max_paths is None else {**parameters, "max_paths": self.max_paths}
 
 
-@dataclass(frozen=True)
-class Cutout:
-    """The voxels that the skeletons of one block are made from.
-
-    Attributes:
-        labels: zyx.
-        box: where they lie: the block with the one voxel on its high sides that it shares with the next ones.
-        block: the block itself.
-        whole: the volume.
-    """
-
-    labels: Array
-    box: BoundingBox
-    block: BoundingBox
-    whole: BoundingBox
-
-
 def check_installed() -> None:
-    """Raise unless kimimaro is installed.
-
-    Raises:
-        MissingDependencyError: it is not.
-    """
+    """Raise unless kimimaro is installed."""
     try:
         import kimimaro  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError.of("kimimaro", "skeleton") from error
 
 
-def trace_labels(cutout: Cutout, labels: Labels, tracing: Tracing) -> Iterator[tuple[int, Piece]]:
-    """Yield the skeletons of some labels of a block, by label.
+def trace_labels(voxels: Array, first: Zyx, labels: Labels, tracing: Tracing) -> Iterator[tuple[int, Piece]]:
+    """Yield the skeletons of some labels of a block (zyx), whose first voxel is counted from the volume's, by label.
 
-    They do not depend on which labels are traced together. A label without any has a single vertex.
-
-    Args:
-        cutout: the voxels.
-        labels: which, ascending; those that do not occur are passed over.
-        tracing: how.
-
-    Raises:
-        MissingDependencyError: kimimaro is not installed.
+    They do not depend on which labels are traced together. A label without any has a single vertex. Labels ascend;
+    those that do not occur are passed over.
     """
     check_installed()
-    for names, numbers in _passes(_renumbered(cutout.labels, labels), labels, tracing):
-        for number, skeleton in _skeletons(cutout, numbers, tracing):
-            yield int(names[number - 1]), skeleton
+    numbers = _renumbered(voxels, labels)
+    for one in without_holes(numbers) if tracing.fill_holes else (numbers,):
+        for number, skeleton in _skeletons(one, first, tracing):
+            yield int(labels[number - 1]), skeleton
 
 
 def _renumbered(array: Array, labels: Labels) -> Array:
@@ -146,13 +102,8 @@ def _renumbered(array: Array, labels: Labels) -> Array:
     return numbers.astype(np.uint16 if len(labels) < 2**16 else np.uint32, copy=False)
 
 
-def _passes(numbers: Array, labels: Labels, tracing: Tracing) -> Iterator[tuple[Labels, Array]]:
-    """Yield the labels as they are traced together: all at once, or, holes filled, without those that fill a hole."""
-    for pass_ in without_holes(numbers) if tracing.fill_holes else (numbers,):
-        yield labels, pass_
-
-
-def _skeletons(cutout: Cutout, numbers: Array, tracing: Tracing) -> Iterator[tuple[int, Piece]]:
+def _skeletons(numbers: Array, first: Zyx, tracing: Tracing) -> Iterator[tuple[int, Piece]]:
+    import fastremap
     import kimimaro
 
     found = kimimaro.skeletonize(
@@ -169,10 +120,14 @@ def _skeletons(cutout: Cutout, numbers: Array, tracing: Tracing) -> Iterator[tup
     for skeleton in found.values():  # back into what was thickened
         skeleton.vertices = np.minimum(skeleton.vertices, (np.array(numbers.shape[::-1]) - 1) * size)
     if tracing.cross_section and found:
-        _measure_sections(numbers, found, tracing)
-    offset = [a - b for a, b in zip(cutout.box.start, cutout.whole.start, strict=True)][::-1]
+        step = np.array(tracing.anisotropy, np.float32)
+        kimimaro.cross_sectional_area(
+            np.asfortranarray(numbers.T), found, anisotropy=step, smoothing_window=tracing.cross_section, progress=False
+        )
+    offset = first[::-1]
     if not tracing.fix_avocados:  # then a label may be gone as it is part of another one
-        yield from _single_vertices(numbers, sorted(set(_present(numbers)) - found.keys()), offset, tracing)
+        missing = sorted(set(fastremap.unique(numbers).tolist()) - {0, *found})
+        yield from _single_vertices(numbers, missing, offset, tracing)
     for number, skeleton in found.items():
         attributes: Attributes = {"radius": np.asarray(skeleton.radius, np.float32)}
         if tracing.cross_section:
@@ -188,25 +143,7 @@ def _thickened(voxels: Array) -> Array:
     return np.pad(voxels, [(0, more) for more in thin], mode="edge") if any(thin) else voxels
 
 
-def _measure_sections(numbers: Array, found: dict[int, Any], tracing: Tracing) -> None:
-    """Give skeletons their cross-sections."""
-    import kimimaro
-
-    size = np.array(tracing.anisotropy, np.float32)
-    kimimaro.cross_sectional_area(
-        np.asfortranarray(numbers.T), found, anisotropy=size, smoothing_window=tracing.cross_section, progress=False
-    )
-
-
-def _present(numbers: Array) -> list[int]:
-    import fastremap
-
-    return [number for number in fastremap.unique(numbers).tolist() if number]
-
-
-def _single_vertices(
-    inside: Array, numbers: list[int], offset: list[int], tracing: Tracing
-) -> Iterator[tuple[int, Piece]]:
+def _single_vertices(inside: Array, numbers: list[int], offset: Zyx, tracing: Tracing) -> Iterator[tuple[int, Piece]]:
     """Yield labels that are too small for a path as one vertex each, on their first voxel in C order (zyx)."""
     if not numbers:
         return

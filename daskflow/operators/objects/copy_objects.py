@@ -1,39 +1,106 @@
-"""Stages that copy meshes and skeletons from one layer to another: list them, then copy what was listed in shares."""
+"""Meshes and skeletons from one layer to another."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from daskflow.errors import MetadataMismatchError, MissingChunkError, ParameterError, StoreNotFoundError
-from daskflow.geometry import BlockGrid, BoundingBox, Zyx
-from daskflow.jobs import Report
+from daskflow.geometry import BoundingBox, Zyx, as_zyx
+from daskflow.jobs import Job, Report
+from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
+from daskflow.operators import options
+from daskflow.operators.objects._label_objects import numbered
 from daskflow.operators.objects.mesh.multires import Detail, multires
 from daskflow.scratch.records import read_record, required_records, write_record
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import read_file, sized_names, write_file, writing
+from daskflow.stores.objects.layer_objects import (
+    Meshes,
+    Skeletons,
+    load_object_info,
+    made_from,
+    name_objects,
+    object_directory,
+)
 from daskflow.stores.objects.mesh_files import multires_info
-from daskflow.stores.objects.meshes import Meshes
-from daskflow.stores.objects.naming import name_objects
-from daskflow.stores.objects.object_info import load_object_info, made_from, object_directory
 from daskflow.stores.objects.shards import Object, Sharding, object_sharding, shard_numbers, write_shard
-from daskflow.stores.objects.skeletons import Skeletons
 from daskflow.stores.precomputed_info import named_objects
-from daskflow.volume import BlockResult, Stage, Task
-from daskflow.volume.stage import Scope
+from daskflow.volume import BlockResult, Flag, Stage, Task, operator
+from daskflow.volume.stage import Output, Scope
 
 Key = Literal["mesh", "skeletons"]
 Listed = dict[Key, tuple[list[str], list[int]]]  # files to be copied as they are, and labels to be put into shards
 
-SHARES = 64
+_SHARES = 64
 _PIECE = 2**26  # bytes of a file that are in memory at once
-_SUFFIXES = (".gz", ".br")
 _INTERMEDIATE = (".frags", ".labels")  # what igneous leaves behind between its steps
+
+
+@operator()
+def copy_objects(
+    source: str,
+    output: options.Destination,
+    *,
+    mesh: bool = True,
+    skeletons: bool = True,
+    format: Annotated[Literal["same", "sharded"], Flag("-f")] = "same",  # noqa: A002
+    max_labels_per_shard: options.MaxLabelsPerShard = 1000,
+    lods: options.Lods = 2,
+    min_chunk: options.MinChunk = (256, 256, 256),
+    max_error: options.MaxError = 40.0,
+) -> Job:
+    """Copy the meshes and skeletons of a precomputed layer to another layer, as they are or into shards.
+
+    Files are copied byte by byte, with their spatial index, but without what igneous leaves behind between its steps.
+    The other layer's info names them once all are there.
+
+    Args:
+        source: path or URL of a precomputed layer.
+        output: path or URL of another, which must be there when this ends.
+        mesh: copy the meshes, if there are any.
+        skeletons: copy the skeletons, if there are any.
+        format: same as in the source; or sharded to put what has files for each label into shards, where legacy meshes
+            become multi-resolution ones.
+        lods: levels of detail that legacy meshes get in shards beside the finest, if they are large enough.
+        max_error: nm that their finest level may differ by, about; each coarser one twice as much.
+
+    Returns:
+        The job; ``run().results["copied"]`` has the numbers of files and of objects that were put into shards.
+
+    Raises:
+        ParameterError: nothing to copy, or a layer onto itself.
+        StoreNotFoundError: when it is run, if the source has neither, or the destination is no layer.
+        MetadataMismatchError: when it is run, if the destination has other objects in that directory.
+    """
+    source, destination = kvstore.normalise(source), kvstore.normalise(output)
+    if source == destination:
+        raise ParameterError(f"cannot copy objects of {kvstore.redact(source)} onto themselves")
+    wanted: list[tuple[Key, bool]] = [("mesh", mesh), ("skeletons", skeletons)]
+    keys = tuple(key for key, chosen in wanted if chosen)
+    if not keys:
+        raise ParameterError("neither meshes nor skeletons are to be copied")
+    object_sharding(1, max_labels_per_shard=max_labels_per_shard)
+    if lods < 0 or max_error < 0:
+        raise ParameterError(f"lods {lods} and max_error {max_error} must not be below 0")
+    most = max_labels_per_shard if format == "sharded" else None
+    transfer = Transfer(source, destination, keys, most, lods, as_zyx(min_chunk, name="min_chunk"), max_error)
+    scope = Scope("objects", (source, destination))
+    listing = Stage("list-objects", numbered(1), ListObjects(transfer, scope), numbered=True)
+    return Job(
+        (listing, Stage("copy-objects", numbered(_SHARES), CopyShare(transfer, scope), numbered=True)),
+        f"{destination}.objects-{token([source, keys])[:8]}.daskflow/",
+        name="copy objects",
+        finish=(NameObjects(transfer, scope),),
+        makes=tuple(Output(destination, key, layer=destination) for key in keys),
+    )
 
 
 @dataclass(frozen=True)
@@ -41,19 +108,16 @@ class Transfer:
     """What is copied, from where to where, and how it changes on the way.
 
     Attributes:
-        source: URL of a layer.
-        destination: URL of another.
+        source: URL of a layer; the destination is that of another.
         keys: of the info: mesh, skeletons; those that the source has are copied.
-        sharding: keyword arguments of `object_sharding` to put what has a file per label into shards; None keeps files.
-        lods: levels of detail, beside the finest, of legacy meshes that are put into shards.
-        min_chunk: voxels (zyx) of the smallest cell of their finest level.
-        max_error: nm that their first coarser level may differ by, about.
+        max_labels_per_shard: about how many labels a shard has that had files of their own; None keeps files.
+        lods: levels of detail, beside the finest, of legacy meshes that are put into shards; see `Detail` for these.
     """
 
     source: str
     destination: str
     keys: tuple[Key, ...]
-    sharding: tuple[tuple[str, int], ...] | None
+    max_labels_per_shard: int | None
     lods: int
     min_chunk: Zyx
     max_error: float
@@ -81,17 +145,15 @@ class Transfer:
 
     def packs(self, objects: Meshes | Skeletons) -> bool:
         """Return whether objects that have files of their own are put into shards."""
-        return self.sharding is not None and objects.shards is None
+        return self.max_labels_per_shard is not None and objects.shards is None
 
     def spec(self, key: Key, labels: int) -> Sharding:
         """Return the ``sharding`` JSON for a number of labels."""
-        assert self.sharding is not None
         encoding = "raw" if key == "mesh" else "gzip"
-        arguments: dict[str, Any] = dict(self.sharding)
-        return object_sharding(labels, data_encoding=encoding, **arguments)
+        return object_sharding(labels, data_encoding=encoding, max_labels_per_shard=self.max_labels_per_shard)
 
     def voxel_size(self, objects: Meshes) -> tuple[float, float, float]:
-        """Return the voxel size (nm, xyz) of the level that legacy meshes were made of.
+        """Return the voxel size (nm, zyx) of the level that legacy meshes were made of.
 
         Raises:
             ParameterError: the source has no such level.
@@ -100,8 +162,7 @@ class Transfer:
         if level is None:
             mip = objects.info["mip"]
             raise ParameterError(f"meshes of mip {mip} in {kvstore.redact(self.source)}, which has fewer levels")
-        z, y, x = level.spacing
-        return x, y, z
+        return level.spacing
 
     def info(self, key: Key, labels: int) -> dict[str, Any]:
         """Return the info of the directory at the destination."""
@@ -112,20 +173,17 @@ class Transfer:
         if isinstance(objects, Skeletons) or objects.multires:
             return {**objects.info, "sharding": sharding}
         mip = int(objects.info.get("mip", 0))
-        made = multires_info(voxel_size=self.voxel_size(objects), bits=16, mip=mip, sharding=sharding)
+        made = multires_info(voxel_size=self.voxel_size(objects)[::-1], bits=16, mip=mip, sharding=sharding)
         return {**objects.info, **made}
 
 
 @dataclass(frozen=True)
 class _Step(Task):
-    """What both steps have in common."""
-
     transfer: Transfer
     scope: Scope
 
     def describe(self) -> dict[str, Any]:
-        values = {name: getattr(self.transfer, name) for name in self.transfer.__dataclass_fields__}
-        return {"does": type(self).__name__, **values}
+        return {"does": type(self).__name__, **dataclasses.asdict(self.transfer)}
 
 
 @dataclass(frozen=True)
@@ -150,10 +208,10 @@ class ListObjects(_Step):
             numbers = shard_numbers(ordered, self.transfer.spec(key, len(labels)))
             order = np.lexsort((ordered, numbers))
             ordered, numbers = ordered[order], numbers[order]
-        for share in range(SHARES):
-            own = numbers % np.uint64(SHARES) == share
+        for share in range(_SHARES):
+            own = numbers % np.uint64(_SHARES) == share
             yield {
-                "names": np.array(names[share::SHARES], np.str_),
+                "names": np.array(names[share::_SHARES], np.str_),
                 "labels": ordered[own],
                 "shards": numbers[own],
                 "total": np.array([len(labels), len(names)]),
@@ -195,14 +253,9 @@ class CopyShare(_Step):
             for number in np.unique(record["shards"]).tolist():
                 labels = record["labels"][record["shards"] == number].tolist()
                 spec = self.transfer.spec(key, int(record["total"][0]))
-                packed += write_shard(target, number, spec, self._encoded(objects, labels))
+                found = ((label, self._object(objects, label)) for label in labels)
+                packed += write_shard(target, number, spec, ((label, one) for label, one in found if one is not None))
         return BlockResult(empty=not files and not packed, counts={"files": files, "objects_in_shards": packed})
-
-    def _encoded(self, objects: Meshes | Skeletons, labels: list[int]) -> Iterator[tuple[int, Object]]:
-        for label in labels:
-            found = self._object(objects, label)
-            if found is not None:
-                yield label, found
 
     def _object(self, objects: Meshes | Skeletons, label: int) -> Object | None:
         if isinstance(objects, Skeletons):
@@ -214,9 +267,9 @@ class CopyShare(_Step):
         mesh = objects.read(label)
         if mesh is None or not len(mesh.faces):
             return None
-        x, y, z = self.transfer.voxel_size(objects)
-        detail = Detail(self.transfer.lods, self.transfer.min_chunk, 16, self.transfer.max_error, (z, y, x))
-        return multires(mesh.vertices.astype(np.float64) / (x, y, z), mesh.faces, detail)
+        size = self.transfer.voxel_size(objects)
+        detail = Detail(self.transfer.lods, self.transfer.min_chunk, 16, self.transfer.max_error, size)
+        return multires(mesh.vertices.astype(np.float64) / size[::-1], mesh.faces, detail)
 
 
 @dataclass(frozen=True)
@@ -242,17 +295,9 @@ class NameObjects(Finish):
         report.results["copied"] = copied
 
 
-def copy_stages(transfer: Transfer, scope: Scope) -> tuple[Stage, ...]:
-    """Return the stages of a transfer, in order."""
-    one = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
-    shares = BlockGrid(BoundingBox((0, 0, 0), (SHARES, 1, 1)), (1, 1, 1))
-    listing = Stage("list-objects", one, ListObjects(transfer, scope), numbered=True)
-    return listing, Stage("copy-objects", shares, CopyShare(transfer, scope), numbered=True)
-
-
 def _copied(name: str, objects: Meshes | Skeletons, *, packs: bool) -> bool:
     """Return whether a file is copied as it is: no leftovers, no info, and nothing that goes into shards."""
-    stem = name.removesuffix(".gz").removesuffix(".br")
+    stem = _plain(name)
     if stem == "info" or stem.endswith(_INTERMEDIATE):
         return False
     if stem.endswith(".spatial"):
@@ -268,22 +313,17 @@ def _copied(name: str, objects: Meshes | Skeletons, *, packs: bool) -> bool:
 
 def _copy_file(source: str, target: str, name: str) -> None:
     """Copy a file byte by byte; between a disk and a bucket, where CloudVolume's names are not, uncompressed."""
-    local = kvstore.local_path(source) is not None
-    if local != (kvstore.local_path(target) is not None):
-        plain = name.removesuffix(".gz").removesuffix(".br") if local else name
-        data = read_file(source, plain)
-        if data is None:
-            raise MissingChunkError(f"{kvstore.redact(source)}/{name} has gone while it was copied")
-        write_file(target, plain, data)
+    path, local = kvstore.local_path(kvstore.join(source, name)), kvstore.local_path(target) is not None
+    if path is not None and local:
+        with path.open("rb") as file, writing(kvstore.join(target, name)) as copy:
+            shutil.copyfileobj(file, copy, _PIECE)
         return
-    url = kvstore.join(source, name)
-    path = kvstore.local_path(url)
-    if path is None:
-        data = kvstore.read_bytes(url)
-        if data is None:
-            raise MissingChunkError(f"{kvstore.redact(url)} has gone while it was copied")
-        kvstore.write_bytes(kvstore.join(target, name), data)
-        return
-    with path.open("rb") as file, writing(kvstore.join(target, name)) as copy:
-        while piece := file.read(_PIECE):
-            copy.write(piece)
+    plain = name if path is None else _plain(name)
+    data = read_file(source, plain) if path is not None or local else kvstore.read_bytes(kvstore.join(source, name))
+    if data is None:
+        raise MissingChunkError(f"{kvstore.redact(source)}/{name} has gone while it was copied")
+    write_file(target, plain, data)
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix(".gz").removesuffix(".br")
