@@ -35,6 +35,7 @@ from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.stores.opening import create_store, open_store
 from daskflow.stores.precomputed_info import read_rois, write_rois
 from daskflow.testing.stores import damaged
+from daskflow.volume.stage import Scope
 
 BOX = BoundingBox((0, 0, 0), (8, 8, 8))
 SPEC = VolumeSpec(BOX, np.dtype(np.uint32), voxel_size=(4, 4, 4), layer_type="segmentation")
@@ -89,7 +90,8 @@ def read_all(url, **opening):
 
 
 def copied(url, most):
-    step = ListObjects(Transfer(url, f"memory://{uuid.uuid4().hex}", ("mesh", "skeletons"), most, 1, (8, 8, 8), 1))
+    transfer = Transfer(url, f"memory://{uuid.uuid4().hex}", ("mesh", "skeletons"), most, 1, (8, 8, 8), 1)
+    step = ListObjects(transfer, Scope("objects"))
     step.compute(BOX, step.read(BOX))
     for key in step.transfer.present():
         step.transfer.info(key, 1)
