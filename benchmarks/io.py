@@ -95,7 +95,7 @@ def measure(case: Case, folder: Path, array: Array, repeat: int) -> None:
 
 def writer(case: Case, ours: Path, spec: VolumeSpec, array: Array) -> tuple[Callable[[], object], VolumeSpec]:
     """Return the call that writes the whole by daskflow, and the spec as created."""
-    if format_named(case.format).create is not None:
+    if format_named(case.format).store.of_chunks:
         store = create_store(ours, spec, format=case.format, layout=case.layout)
         return lambda: store.write(spec.box, array), store.spec
 

@@ -236,8 +236,7 @@ def layer_info(url: str | os.PathLike[str], *, scan: bool | None = None, **openi
 def _remains(url: str) -> list[str]:
     """Return, in words, what there is of a layer whose metadata make no volume."""
     with contextlib.suppress(StoreError):
-        remains = recognise(url).remains
-        return [] if remains is None else remains(url)
+        return recognise(url).store.remains(url)
     return []
 
 

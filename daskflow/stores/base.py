@@ -1,4 +1,4 @@
-"""What every store is asked and answers, and how a format declares itself."""
+"""What every store is asked and answers."""
 
 from __future__ import annotations
 
@@ -98,6 +98,7 @@ class Opened:
 
 
 Array = npt.NDArray[Any]
+ReadBox = Callable[[BoundingBox], Array]
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,14 @@ class Store(ABC):
     """The voxels of one mip at one location; cheap to build, small to pickle, safe to use from several threads.
 
     Subclasses answer `_read`, `_write`, `fingerprint` and `check_writable`; handles are opened lazily. What else a
-    format can do, its stores say by the attributes and methods that have defaults here.
+    format can do, its stores say by the attributes and methods that have defaults here: how they are recognised and
+    opened, and those that are `written` how they are made, by `create` or by `check_file` and `write_file`.
 
     Attributes:
         of_chunks: whether it is a layer of levels, whose chunks are objects that can be listed and removed.
+        written: whether new ones can be made: layers chunk by chunk by many writers, files whole by one.
+        levelled: whether a layer of chunks can have several levels.
+        needs_voxel_size: whether metadata cannot leave the voxel size open; an unknown one is written as 1 nm.
         encloses: whether a layer holds its provenance, meshes, skeletons and statistics, which else lie beside it.
         forgets: whether levels can be taken out of the metadata.
         shown: whether Neuroglancer reads all mips by itself, as a precomputed layer.
@@ -136,6 +141,9 @@ class Store(ABC):
     """
 
     of_chunks: ClassVar[bool] = False
+    written: ClassVar[bool] = False
+    levelled: ClassVar[bool] = True
+    needs_voxel_size: ClassVar[bool] = False
     encloses: ClassVar[bool] = False
     forgets: ClassVar[bool] = False
     shown: bool = False
@@ -149,6 +157,45 @@ class Store(ABC):
         self.mips = tuple(mips)
         self.mip = mip
         self.fill_missing = fill_missing
+
+    @classmethod
+    def recognises(cls, url: str) -> bool:  # noqa: ARG003
+        """Return whether what is at a normalised URL is in this format; False when nothing is there."""
+        return False
+
+    @classmethod
+    def open(cls, url: str, opening: Opening) -> Store:
+        """Open what is at a normalised URL.
+
+        Raises:
+            StoreNotFoundError: nothing is there, or not that mip.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def create(cls, url: str, spec: VolumeSpec, mip: int, layout: Layout) -> Store:
+        """Create one level of a layer of chunks, or open it when it is there and agrees.
+
+        Raises:
+            MetadataMismatchError: it is there and differs.
+            ParameterError: the format cannot hold it.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def check_file(cls, url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
+        """Raise, before anything is computed, what is known to make `write_file` fail."""
+        raise NotImplementedError
+
+    @classmethod
+    def write_file(cls, url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
+        """Write a file slab by slab and rename it when it is whole; `check_file` was asked before."""
+        raise NotImplementedError
+
+    @classmethod
+    def remains(cls, url: str) -> list[str]:  # noqa: ARG003
+        """Return what can be said, a line each, of a layer whose metadata make no volume."""
+        return []
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({kvstore.redact(self.url)!r}, mip={self.mip})"
@@ -409,49 +456,3 @@ class Store(ABC):
     @abstractmethod
     def check_writable(self) -> None:
         """Raise StoreAccessError, in less than a second, when the location refuses writes."""
-
-
-ReadBox = Callable[[BoundingBox], Array]
-
-
-@dataclass(frozen=True)
-class Format:
-    """One format, declared by its module as ``FORMAT = Format(...)`` or by an entry point in ``daskflow.stores``.
-
-    Attributes:
-        name: as in ``format="precomputed"`` and in the prefix ``precomputed://``.
-        open: (url, Opening) -> Store.
-        recognises: whether what is at a URL (normalised) is in this format; must not raise when nothing is there.
-        suffixes: endings of names that mean this format, with the dot; the longest wins;
-            "" takes what nobody claims when writing.
-        rank: among formats that recognise the same location, the lowest is asked first.
-        prefixes: further names accepted before ``://``.
-        create: (url, spec, mip, layout) -> Store, for formats of chunks that many writers share.
-        write_file: (url, spec, read, layout, dataset), for files that one writer makes slab by slab and renames when
-            whole.
-        check_file: (url, spec, layout, dataset), which raises, before anything is computed, what is known to make
-            `write_file` fail.
-        datasets: whether ``file.suffix:dataset`` names an array inside the file.
-        needs_voxel_size: whether its metadata cannot leave the voxel size open; an unknown one is written as 1 nm.
-        levels: whether a layer of chunks can have several levels.
-        store: class of its stores, which says what a layer can do before there is one.
-        remains: (url) -> what can be said, a line each, of a layer whose metadata make no volume.
-    """
-
-    name: str
-    open: Callable[[str, Opening], Store]
-    recognises: Callable[[str], bool]
-    suffixes: tuple[str, ...] = ()
-    rank: int = 50
-    prefixes: tuple[str, ...] = ()
-    create: Callable[[str, VolumeSpec, int, Layout], Store] | None = None
-    write_file: Callable[[str, VolumeSpec, ReadBox, Layout, str | None], None] | None = None
-    check_file: Callable[[str, VolumeSpec, Layout, str | None], None] | None = None
-    datasets: bool = False
-    needs_voxel_size: bool = False
-    levels: bool = True
-    store: type[Store] = Store  # type: ignore[type-abstract]
-    remains: Callable[[str], list[str]] | None = None
-
-
-__all__ = ["Array", "Format", "Layout", "Opened", "Opening", "ReadBox", "Store"]

@@ -23,7 +23,7 @@ from daskflow.errors import (
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes, find_axes
-from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store
+from daskflow.stores.base import Array, Layout, Opening, ReadBox, Store
 from daskflow.stores.counting import count
 from daskflow.stores.hdf5_attributes import as_written, image_shape, stated_by
 from daskflow.stores.hdf5_contents import (
@@ -52,7 +52,6 @@ from daskflow.stores.local_files import (
 from daskflow.stores.refusals import check_mip, refuse_cast
 from daskflow.stores.stated import settle
 
-_SUFFIXES = (".h5", ".hdf5", ".hdf")
 _MAIN = "main"
 _BESIDE = ("voxel_offset", "voxel_size", "unique_nonzeros")
 _DEFAULT_CHUNK: Zyx = (64, 64, 64)
@@ -101,6 +100,69 @@ class Hdf5Store(FileStore):
         super().__init__(url, spec, fill_missing=fill_missing)
         self.dataset = dataset
         self.axes = axes
+
+    @classmethod
+    def recognises(cls, url: str) -> bool:
+        path = kvstore.local_path(url)
+        return path is not None and path.is_file() and is_hdf5(path)
+
+    @classmethod
+    def open(cls, url: str, opening: Opening) -> Store:
+        check_mip(opening.mip, 1, url)
+        with _file(url) as file:
+            name = _choose(file, opening.dataset, url)
+            where = f"{url}:{name}"
+            dataset = dataset_at(file, name, url)
+            stated = stated_by(dataset, local_file(url))
+            axes = find_axes(dataset.shape, stated.axes, where, opening, keep_channel=stated.single_channel)
+            check_readable(dataset, where)
+            shape, chunk, dtype = image_shape(dataset), dataset.chunks, as_written(dataset)
+            spec, sources = settle(stated, axes, opening, shape=shape, dtype=dtype, url=where, chunk=chunk)
+            if dataset.external:
+                external_voxels(dataset, url)
+            if dataset.is_virtual and not opening.fill_missing:
+                whole = spec.box.shift([-start for start in spec.box.start])
+                if gaps := gaps_of(dataset, axes.spatial, whole):
+                    raise _gone(where, gaps)
+        store = cls(url, spec, name, axes, fill_missing=opening.fill_missing)
+        store.sources = sources
+        return store
+
+    @classmethod
+    def check_file(cls, url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
+        _h5py()
+        refuse_layout(layout, ("shard",), "HDF5")
+        deflate_level(layout, ("gzip",), "HDF5")
+        refuse_cast(spec.dtype, NUMBERS, "an HDF5 file")
+        next(slabs(spec))
+        check_place(url)
+        _others(url, (dataset or _MAIN).strip("/"))
+
+    @classmethod
+    def write_file(cls, url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
+        """Write a volume to an HDF5 file, slab by slab; the file appears when it is whole and replaces an older one.
+
+        The dataset is ``main``, with ``voxel_offset`` and ``voxel_size`` beside it, as chunkflow has them; another one
+        has the attributes `resolution` and `offset`, as CREMI has them. A segmentation gets ``unique_nonzeros``. Chunks
+        are compressed by gzip (ISA-L) unless the layout says none. Other datasets of the older file are kept.
+        """
+        name = (dataset or _MAIN).strip("/")
+        level = deflate_level(layout, ("gzip",), "HDF5")
+        compress = None if level is None else deflate(level)
+        z, y, x = (min(c, s) for c, s in zip(layout.chunk or spec.chunk or _DEFAULT_CHUNK, spec.box.shape, strict=True))
+        ids = np.zeros(0, spec.dtype) if spec.layer_type == "segmentation" and name == _MAIN else None
+        h5py = _h5py()
+        with replacing(local_file(url)) as path, _new_file(h5py, url, path, name) as file:
+            chunk = (*(() if spec.channels is None else (1,)), z, y, x)
+            options = {} if level is None else {"compression": "gzip", "compression_opts": level}
+            made = file.create_dataset(name, spec.shape, spec.dtype, chunks=chunk, **options)
+            _describe(made, spec)
+            for box in slabs(spec, z or 1):
+                voxels = read(box)
+                _write_slab(made, voxels, box.start[0] - spec.box.start[0], compress)
+                ids = None if ids is None else _merged(ids, voxels)
+            if ids is not None:
+                file.create_dataset("unique_nonzeros", data=ids)
 
     @property
     def layout(self) -> Layout:
@@ -181,40 +243,6 @@ def _missing(dataset: Any, box: BoundingBox, axes: Axes) -> int:
     return missing
 
 
-def open_hdf5(url: str, opening: Opening) -> Store:
-    """Open a dataset of an HDF5 file; without `dataset` that is ``main``, or the only one that can be a volume.
-
-    What `opening` states wins over the file.
-
-    Raises:
-        StoreNotFoundError: there is no such file or dataset.
-        ParameterError: several datasets could be meant; the message lists them.
-        GeometryError: the axes of the dataset are not those of a volume, or not known.
-        UnknownFormatError: it holds no numbers.
-        MissingChunkError: another file that the dataset draws on is gone, and `fill_missing` is off.
-        MissingDependencyError: a filter that compressed it is not installed.
-    """
-    check_mip(opening.mip, 1, url)
-    with _file(url) as file:
-        name = _choose(file, opening.dataset, url)
-        where = f"{url}:{name}"
-        dataset = dataset_at(file, name, url)
-        stated = stated_by(dataset, local_file(url))
-        axes = find_axes(dataset.shape, stated.axes, where, opening, keep_channel=stated.single_channel)
-        check_readable(dataset, where)
-        shape, chunk, dtype = image_shape(dataset), dataset.chunks, as_written(dataset)
-        spec, sources = settle(stated, axes, opening, shape=shape, dtype=dtype, url=where, chunk=chunk)
-        if dataset.external:
-            external_voxels(dataset, url)
-        if dataset.is_virtual and not opening.fill_missing:
-            whole = spec.box.shift([-start for start in spec.box.start])
-            if gaps := gaps_of(dataset, axes.spatial, whole):
-                raise _gone(where, gaps)
-    store = Hdf5Store(url, spec, name, axes, fill_missing=opening.fill_missing)
-    store.sources = sources
-    return store
-
-
 def _choose(file: Any, stated: str | None, url: str) -> str:
     if stated is not None:
         return stated.strip("/")
@@ -234,32 +262,13 @@ def _choose(file: Any, stated: str | None, url: str) -> str:
     return volumes[0]
 
 
-def check_hdf5(url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
-    """Raise what is known to make `write_hdf5` fail.
-
-    Raises:
-        ParameterError: a dtype, shard or compression that is not written, a dataset where a group is, or an empty
-            volume.
-        StoreAccessError: the place cannot be written.
-        CorruptChunkError: the file exists and is damaged.
-        MissingDependencyError: h5py is not installed.
-    """
-    _h5py()
-    refuse_layout(layout, ("shard",), "HDF5")
-    deflate_level(layout, ("gzip",), "HDF5")
-    refuse_cast(spec.dtype, NUMBERS, "an HDF5 file")
-    next(slabs(spec))
-    check_place(url)
-    _others(url, (dataset or _MAIN).strip("/"))
-
-
 def _others(url: str, name: str) -> bool:
     """Return whether a file exists that holds other datasets than `name` and what is written beside it.
 
     Raises:
         ParameterError: `name` is a group there, or goes through a dataset.
     """
-    if not _is_hdf5(url):
+    if not Hdf5Store.recognises(url):
         return False
     with _file(url) as file:
         found: dict[str, bool] = {}
@@ -270,37 +279,6 @@ def _others(url: str, name: str) -> bool:
         raise ParameterError(f"{name!r} is {what} in {url}; choose another name for the dataset")
     own = {name, *(_BESIDE if name == _MAIN else ())}
     return any(path not in own for path, is_dataset in found.items() if is_dataset)
-
-
-def write_hdf5(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
-    """Write a volume to an HDF5 file, slab by slab; the file appears when it is whole and replaces an older one.
-
-    The dataset is ``main``, with ``voxel_offset`` and ``voxel_size`` beside it, as chunkflow has them; another one has
-    the attributes `resolution` and `offset`, as CREMI has them. A segmentation gets ``unique_nonzeros``. Chunks are
-    compressed by gzip (ISA-L) unless the layout says none. Other datasets of the older file are kept.
-
-    Raises:
-        ParameterError: an unknown compression, or an empty volume.
-        StoreAccessError: the place cannot be written.
-    """
-    check_hdf5(url, spec, layout, dataset)
-    name = (dataset or _MAIN).strip("/")
-    level = deflate_level(layout, ("gzip",), "HDF5")
-    compress = None if level is None else deflate(level)
-    z, y, x = (min(c, s) for c, s in zip(layout.chunk or spec.chunk or _DEFAULT_CHUNK, spec.box.shape, strict=True))
-    ids = np.zeros(0, spec.dtype) if spec.layer_type == "segmentation" and name == _MAIN else None
-    h5py = _h5py()
-    with replacing(local_file(url)) as path, _new_file(h5py, url, path, name) as file:
-        chunk = (*(() if spec.channels is None else (1,)), z, y, x)
-        options = {} if level is None else {"compression": "gzip", "compression_opts": level}
-        made = file.create_dataset(name, spec.shape, spec.dtype, chunks=chunk, **options)
-        _describe(made, spec)
-        for box in slabs(spec, z or 1):
-            voxels = read(box)
-            _write_slab(made, voxels, box.start[0] - spec.box.start[0], compress)
-            ids = None if ids is None else _merged(ids, voxels)
-        if ids is not None:
-            file.create_dataset("unique_nonzeros", data=ids)
 
 
 @contextmanager
@@ -362,21 +340,3 @@ def _merged(ids: Array, voxels: Array) -> Array:
     found = fastremap.unique(voxels)
     merged: Array = np.union1d(ids, found[found != 0])
     return merged
-
-
-def _is_hdf5(url: str) -> bool:
-    path = kvstore.local_path(url)
-    return path is not None and path.is_file() and is_hdf5(path)
-
-
-FORMAT = Format(
-    name="hdf5",
-    open=open_hdf5,
-    recognises=_is_hdf5,
-    suffixes=_SUFFIXES,
-    rank=60,
-    prefixes=("h5",),
-    write_file=write_hdf5,
-    check_file=check_hdf5,
-    datasets=True,
-)

@@ -33,6 +33,7 @@ _SLAB_BYTES = 256 * 2**20
 class FileStore(Store):
     """The voxels in one local file, or in a directory of files; only read, because such files are written whole."""
 
+    written = True
     format_name: ClassVar[str]
 
     def __init__(self, url: str, spec: VolumeSpec, *, fill_missing: bool = False) -> None:

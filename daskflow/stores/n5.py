@@ -18,7 +18,7 @@ from daskflow.errors import CorruptChunkError, MetadataMismatchError, ParameterE
 from daskflow.geometry import BoundingBox, VolumeSpec, as_voxel_size
 from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes, find_axes
-from daskflow.stores.base import Array, Format, Layout, Opening, Store
+from daskflow.stores.base import Array, Layout, Opening, Store
 from daskflow.stores.driven import BACKGROUND_KEY, DrivenStore, StoredArray, check_same, chosen_chunks
 from daskflow.stores.refusals import (
     OBJECT,
@@ -94,7 +94,20 @@ class _Level:
 class N5Store(DrivenStore):
     """The voxels of one N5 array, alone or as a level of an image."""
 
+    written = True
     metadata_names = frozenset({_FILE})
+
+    @classmethod
+    def recognises(cls, url: str) -> bool:
+        return is_n5(url)
+
+    @classmethod
+    def open(cls, url: str, opening: Opening) -> Store:
+        return open_n5(url, opening)
+
+    @classmethod
+    def create(cls, url: str, spec: VolumeSpec, mip: int, layout: Layout) -> Store:
+        return create_n5(url, spec, mip, layout)
 
     @property
     def layout(self) -> Layout:
@@ -296,14 +309,3 @@ def _write(url: str, attributes: dict[str, Any]) -> None:
 def is_n5(url: str) -> bool:
     """Return whether N5's metadata are at a URL, or those of an array s0 below it."""
     return any(kvstore.exists(kvstore.join(place, _FILE)) for place in (url, f"{url}/s0"))
-
-
-FORMAT = Format(
-    name="n5",
-    open=open_n5,
-    recognises=is_n5,
-    suffixes=(".n5",),
-    rank=45,
-    create=create_n5,
-    store=N5Store,
-)

@@ -1,8 +1,9 @@
 """NPY files: an array as numpy saves it; offset and voxel size are the opener's to say."""
 
+# ruff: noqa: ARG003 (every format is asked with the same arguments)
+
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from daskflow.errors import CorruptChunkError, ParameterError, UnknownFormatErro
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes, find_axes
-from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store
+from daskflow.stores.base import Array, Layout, Opening, ReadBox, Store
 from daskflow.stores.local_files import (
     NUMBERS,
     FileStore,
@@ -43,6 +44,50 @@ class NpyStore(FileStore):
         self.axes = axes
         self.stored = stored
 
+    @classmethod
+    def recognises(cls, url: str) -> bool:
+        return begins_with(url, (_MAGIC,))
+
+    @classmethod
+    def open(cls, url: str, opening: Opening) -> Store:
+        check_mip(opening.mip, 1, url)
+        if opening.dataset is not None:
+            raise ParameterError(f"{url} holds one array; drop dataset={opening.dataset!r}")
+        array = _mapped(url)
+        if array.dtype.name not in NUMBERS:
+            raise UnknownFormatError(
+                f"{url} holds {array.dtype}, which is no voxel type; read are {', '.join(NUMBERS)}"
+            )
+        axes = find_axes(array.shape, (), url, opening, keep_channel=True)
+        spec, sources = settle(Stated(), axes, opening, shape=array.shape, dtype=array.dtype, url=url)
+        store = cls(url, spec, axes, array.shape)
+        store.sources = sources
+        return store
+
+    @classmethod
+    def check_file(cls, url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
+        refuse_layout(layout, ("chunk", "shard"), "NPY")
+        if (layout.compression or layout.encoding or "none") not in ("none", "raw"):
+            raise ParameterError(f"NPY files are not compressed; got {layout.compression or layout.encoding}")
+        if layout.quality is not None:
+            raise ParameterError(f"NPY files are not compressed; drop quality={layout.quality}")
+        refuse_cast(spec.dtype, NUMBERS, "an NPY file")
+        next(slabs(spec))
+        check_place(url)
+
+    @classmethod
+    def write_file(cls, url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
+        with replacing(local_file(url)) as path, path.open("wb") as file:
+            header = {"descr": np.lib.format.dtype_to_descr(spec.dtype), "fortran_order": False, "shape": spec.shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            start = file.tell()
+            for box in slabs(spec):
+                voxels = np.ascontiguousarray(read(box), spec.dtype).reshape(spec.channels or 1, -1)
+                section = BoundingBox((box.start[0], *spec.box.start[1:]), spec.box.stop)
+                for channel, part in enumerate(voxels):
+                    file.seek(start + ((channel + 1) * spec.box.size - section.size) * spec.dtype.itemsize)
+                    file.write(part.data)
+
     def _read(self, box: BoundingBox) -> Array:
         mapped = _mapped(self.url)
         if mapped.shape != self.stored:
@@ -65,73 +110,3 @@ def _mapped(url: str) -> Array:
     if not isinstance(mapped, np.memmap):
         raise UnknownFormatError(f"{path} is no NPY file but an archive of several; save one array with numpy.save")
     return mapped
-
-
-def open_npy(url: str, opening: Opening) -> Store:
-    """Open an NPY file of an array zyx, or of axes that `opening` states.
-
-    Raises:
-        StoreNotFoundError: there is no such file.
-        CorruptChunkError: it is shorter than its header says.
-        UnknownFormatError: it holds Python objects.
-        GeometryError: the array has not three axes, and `opening` does not say which they are.
-    """
-    check_mip(opening.mip, 1, url)
-    if opening.dataset is not None:
-        raise ParameterError(f"{url} holds one array; drop dataset={opening.dataset!r}")
-    array = _mapped(url)
-    if array.dtype.name not in NUMBERS:
-        raise UnknownFormatError(f"{url} holds {array.dtype}, which is no voxel type; read are {', '.join(NUMBERS)}")
-    axes = find_axes(array.shape, (), url, opening, keep_channel=True)
-    spec, sources = settle(Stated(), axes, opening, shape=array.shape, dtype=array.dtype, url=url)
-    store = NpyStore(url, spec, axes, array.shape)
-    store.sources = sources
-    return store
-
-
-def check_npy(url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:  # noqa: ARG001 (holds one)
-    """Raise what is known to make `write_npy` fail.
-
-    Raises:
-        ParameterError: a layout was asked for, which the format does not have; or a dtype; or the volume is empty.
-        StoreAccessError: the place cannot be written.
-    """
-    refuse_layout(layout, ("chunk", "shard"), "NPY")
-    if (layout.compression or layout.encoding or "none") not in ("none", "raw"):
-        raise ParameterError(f"NPY files are not compressed; got {layout.compression or layout.encoding}")
-    if layout.quality is not None:
-        raise ParameterError(f"NPY files are not compressed; drop quality={layout.quality}")
-    refuse_cast(spec.dtype, NUMBERS, "an NPY file")
-    next(slabs(spec))
-    check_place(url)
-
-
-def write_npy(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
-    """Write a volume to an NPY file, slab by slab; the file appears when it is whole.
-
-    Raises:
-        ParameterError: a layout was asked for, which the format does not have; or a dtype; or the volume is empty.
-        StoreAccessError: the place cannot be written.
-    """
-    check_npy(url, spec, layout, dataset)
-    with replacing(local_file(url)) as path, path.open("wb") as file:
-        header = {"descr": np.lib.format.dtype_to_descr(spec.dtype), "fortran_order": False, "shape": spec.shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        start = file.tell()
-        for box in slabs(spec):
-            voxels = np.ascontiguousarray(read(box), spec.dtype).reshape(spec.channels or 1, -1)
-            section = BoundingBox((box.start[0], *spec.box.start[1:]), spec.box.stop)
-            for channel, part in enumerate(voxels):
-                file.seek(start + ((channel + 1) * spec.box.size - section.size) * spec.dtype.itemsize)
-                file.write(part.data)
-
-
-FORMAT = Format(
-    name="npy",
-    open=open_npy,
-    recognises=functools.partial(begins_with, magics=(_MAGIC,)),
-    suffixes=(".npy",),
-    rank=60,
-    write_file=write_npy,
-    check_file=check_npy,
-)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from daskflow.errors import CorruptChunkError, MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore
 from daskflow.stores.axes import SPATIAL, Axes, find_axes
-from daskflow.stores.base import Format, Layout, Opening, Store
+from daskflow.stores.base import Layout, Opening, Store
 from daskflow.stores.driven import BACKGROUND_KEY, check_same
 from daskflow.stores.ome_metadata import (
     VERSIONS,
@@ -355,32 +354,32 @@ def _list_label(label: Node) -> None:
     write_node(Node(parent, group.version, group.kind, group.metadata, attributes))
 
 
-def _is_image(url: str) -> bool:
-    node = read_node(url)
-    if node is None:
+class OmeZarr(ZarrStore):
+    """The format of images, of whichever version is there, else 0.5."""
+
+    written = True
+    needs_voxel_size = True
+    version: ClassVar[str | None] = None
+
+    @classmethod
+    def recognises(cls, url: str) -> bool:
+        node = read_node(url)
+        return node is not None and (node.kind == "group" or level_of(url) is not None)
+
+    @classmethod
+    def open(cls, url: str, opening: Opening) -> Store:
+        return open_ome(url, opening)
+
+    @classmethod
+    def create(cls, url: str, spec: VolumeSpec, mip: int, layout: Layout) -> Store:
+        return create_ome(url, spec, mip, layout, version=cls.version)
+
+
+class OmeZarr04(OmeZarr):
+    """The format of images that are written as version 0.4; when they are read their version is found."""
+
+    version = "0.4"
+
+    @classmethod
+    def recognises(cls, url: str) -> bool:  # noqa: ARG003
         return False
-    return node.kind == "group" or level_of(url) is not None
-
-
-FORMATS = (
-    Format(
-        name="ome-zarr",
-        open=open_ome,
-        recognises=_is_image,
-        suffixes=(".zarr",),
-        rank=30,
-        prefixes=("zarr",),
-        store=ZarrStore,
-        create=functools.partial(create_ome, version=None),
-        needs_voxel_size=True,
-    ),
-    Format(
-        name="ome-zarr-0.4",
-        open=open_ome,
-        recognises=lambda _: False,
-        rank=31,
-        store=ZarrStore,
-        create=functools.partial(create_ome, version="0.4"),
-        needs_voxel_size=True,
-    ),
-)

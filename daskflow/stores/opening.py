@@ -1,35 +1,73 @@
-"""Find the format of a location, open it, or create it; formats declare themselves, none is listed here."""
+"""Find the format of a location, open it, or create it."""
 
 from __future__ import annotations
 
 import functools
-import importlib
-import itertools
 import os
 import pkgutil
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import daskflow.stores
 from daskflow.errors import ParameterError, UnknownFormatError
 from daskflow.geometry import LayerType, VolumeSpec, as_voxel_size, as_zyx
 from daskflow.plugins import entry_points
 from daskflow.stores import kvstore
-from daskflow.stores.base import Format, Layout, Opened, Opening, ReadBox, Store
+from daskflow.stores.base import Layout, Opened, Opening, ReadBox, Store
 
 _PREFIX = re.compile(r"([a-z0-9_-]+)://(.*)", re.DOTALL)
 
 
+@dataclass(frozen=True)
+class Format:
+    """One format: how a location of it is named, and what reads it, which is imported when it is needed.
+
+    A package adds one by an entry point in ``daskflow.stores`` that is a `Format`.
+
+    Attributes:
+        name: as in ``format="precomputed"`` and in the prefix ``precomputed://``.
+        store_class: ``module:class`` of its stores, which says all else, as `Store` describes it.
+        suffixes: endings of names that mean this format, with the dot; the longest wins;
+            "" takes what nobody claims when writing.
+        rank: among formats that recognise the same location, the lowest is asked first.
+        prefixes: further names accepted before ``://``.
+        datasets: whether ``file.suffix:dataset`` names an array inside the file.
+    """
+
+    name: str
+    store_class: str
+    suffixes: tuple[str, ...] = ()
+    rank: int = 50
+    prefixes: tuple[str, ...] = ()
+    datasets: bool = False
+
+    @property
+    def store(self) -> type[Store]:
+        """Class of its stores."""
+        found: type[Store] = pkgutil.resolve_name(self.store_class)
+        return found
+
+
+_FORMATS = (
+    Format("precomputed", "daskflow.stores.precomputed:PrecomputedStore", ("",), rank=10),
+    Format("ome-zarr", "daskflow.stores.ome_zarr:OmeZarr", (".zarr",), rank=30, prefixes=("zarr",)),
+    Format("ome-zarr-0.4", "daskflow.stores.ome_zarr:OmeZarr04", rank=31),
+    Format("zarr3", "daskflow.stores.zarr_arrays:Zarr3", rank=40),
+    Format("zarr2", "daskflow.stores.zarr_arrays:Zarr2", rank=41),
+    Format("n5", "daskflow.stores.n5:N5Store", (".n5",), rank=45),
+    Format(
+        "hdf5", "daskflow.stores.hdf5:Hdf5Store", (".h5", ".hdf5", ".hdf"), rank=60, prefixes=("h5",), datasets=True
+    ),
+    Format("npy", "daskflow.stores.npy:NpyStore", (".npy",), rank=60),
+    Format("tiff", "daskflow.stores.tiff:TiffStore", (".tif", ".tiff"), rank=70, prefixes=("tif",)),
+)
+
+
 @functools.cache
 def formats() -> tuple[Format, ...]:
-    """Return every format by rank: ``FORMAT`` or ``FORMATS`` of this package's modules, and entry points."""
-    modules = (
-        importlib.import_module(f"daskflow.stores.{m.name}") for m in pkgutil.iter_modules(daskflow.stores.__path__)
-    )
-    declared = (getattr(m, "FORMATS", (m.FORMAT,) if hasattr(m, "FORMAT") else ()) for m in modules)
-    found = list(itertools.chain.from_iterable(declared))
-    found += [point.load() for point in entry_points("daskflow.stores")]
-    return tuple(sorted(found, key=lambda f: (f.rank, f.name)))
+    """Return every format by rank: those of this package and of entry points."""
+    added = (point.load() for point in entry_points("daskflow.stores"))
+    return tuple(sorted((*_FORMATS, *added), key=lambda f: (f.rank, f.name)))
 
 
 def format_named(name: str) -> Format:
@@ -95,7 +133,7 @@ def open_store(
 
 def reopen(opened: Opened) -> Store:
     """Open a store again as it once was."""
-    store = format_named(opened.format).open(opened.url, opened.opening)
+    store = format_named(opened.format).store.open(opened.url, opened.opening)
     store.opened = opened
     return store
 
@@ -133,12 +171,12 @@ def create_store(
         ParameterError: the format cannot hold the dtype or layout, or is no format of chunks.
     """
     target, rest = target_format(url, format)
-    if target.create is None:
+    if not target.store.of_chunks:
         raise ParameterError(
             f"{target.name} files are written whole by one writer, not chunk by chunk: {kvstore.redact(rest)}"
         )
     location = kvstore.normalise(rest)
-    store = target.create(location, spec, mip, layout or Layout())
+    store = target.store.create(location, spec, mip, layout or Layout())
     store.opened = Opened(target.name, location, Opening(mip=mip))
     return store
 
@@ -167,8 +205,8 @@ def write_file(
         StoreAccessError: the place cannot be written.
     """
     target, location, inside = _target_file(url, format, dataset)
-    assert target.write_file is not None
-    target.write_file(location, spec, read, layout or Layout(), inside)
+    target.store.check_file(location, spec, layout or Layout(), inside)
+    target.store.write_file(location, spec, read, layout or Layout(), inside)
 
 
 def check_file(
@@ -187,8 +225,7 @@ def check_file(
         MissingDependencyError: a package that writes the format is not installed.
     """
     target, location, inside = _target_file(url, format, dataset)
-    if target.check_file is not None:
-        target.check_file(location, spec, layout or Layout(), inside)
+    target.store.check_file(location, spec, layout or Layout(), inside)
 
 
 def _target_file(
@@ -198,7 +235,7 @@ def _target_file(
 ) -> tuple[Format, str, str | None]:
     """Return the format of a new file, its normalised URL and the dataset in it."""
     target, rest = target_format(url, format)
-    if target.write_file is None:
+    if target.store.of_chunks:
         raise ParameterError(f"{target.name} is written chunk by chunk, not as one file: {kvstore.redact(rest)}")
     rest, inside = split_dataset(rest)
     inside = dataset or inside
@@ -212,7 +249,7 @@ def target_format(url: str | os.PathLike[str], format: str | None = None) -> tup
     stated, rest = split_prefix(os.fspath(url), format)
     if stated is not None:
         return stated, rest
-    claims = [f for f in by_suffix(split_dataset(rest)[0], default=True) if f.create or f.write_file]
+    claims = [f for f in by_suffix(split_dataset(rest)[0], default=True) if f.store.written]
     if not claims:
         raise UnknownFormatError(
             f"no format writes {kvstore.redact(rest)}; name one of {', '.join(f.name for f in formats())}"
@@ -262,7 +299,7 @@ def recognise(location: str) -> Format:
     """
     likely = by_suffix(location)
     for candidate in (*likely, *(f for f in formats() if f not in likely)):
-        if candidate.recognises(location):
+        if candidate.store.recognises(location):
             return candidate
     path = kvstore.local_path(location)
     if not (path.exists() if path is not None else kvstore.exists(location)):
@@ -272,6 +309,7 @@ def recognise(location: str) -> Format:
 
 
 __all__ = [
+    "Format",
     "check_file",
     "create_store",
     "format_named",

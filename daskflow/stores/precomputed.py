@@ -15,7 +15,7 @@ from daskflow.errors import MissingChunkError, ParameterError, StoreError, Store
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore, states
 from daskflow.stores.answers import translated
-from daskflow.stores.base import Array, Format, Layout, Opening, Store, StoredObject
+from daskflow.stores.base import Array, Layout, Opening, Store, StoredObject
 from daskflow.stores.counting import count
 from daskflow.stores.encoded_chunks import (
     ChunkFiles,
@@ -65,6 +65,8 @@ class PrecomputedStore(Store):
     """
 
     of_chunks = True
+    written = True
+    needs_voxel_size = True
     encloses = True
     forgets = True
 
@@ -106,6 +108,57 @@ class PrecomputedStore(Store):
         store.shown = all(encoding is not None and encoding.shown for encoding in encodings)
         store.sources = dict.fromkeys(_STATED if mips[mip].layer_type else _STATED - {"layer_type"}, "info")
         return store
+
+    @classmethod
+    def open(cls, url: str, opening: Opening) -> Store:
+        """Open one mip of a precomputed layer.
+
+        Raises:
+            StoreNotFoundError: no layer is there, or not that mip.
+            ParameterError: `opening` says what the layer's own metadata say otherwise.
+        """
+        stated = {name: getattr(opening, name) for name in ("dataset", "voxel_size", "voxel_offset", "axes")}
+        for name, value in stated.items():
+            if value is not None:
+                raise ParameterError(
+                    f"{name} {value!r} for {kvstore.redact(url)}: a precomputed layer states its own; drop it"
+                )
+        if opening.time is not None:
+            raise ParameterError(f"{kvstore.redact(url)} has no time axis; drop --time {opening.time}")
+        store = cls.from_info(url, load_info(url), mip=opening.mip, fill_missing=opening.fill_missing)
+        if opening.layer_type is not None:
+            store.mips = tuple(spec.replace(layer_type=opening.layer_type) for spec in store.mips)
+            store.sources = {**store.sources, "layer_type": "option --layer-type"}
+        return store
+
+    @classmethod
+    def create(cls, url: str, spec: VolumeSpec, mip: int, layout: Layout) -> Store:
+        """Create one mip of a precomputed layer, or open it when it is there and agrees."""
+        kvstore.refuse_http(url)
+        try:
+            edit_info(url, lambda info: add_scale(info, spec, mip, layout, url))
+        except StoreNotFoundError:
+            save_info(url, add_scale(None, spec, mip, layout, url))
+        store = cls.from_info(url, load_info(url), mip=mip)
+        store.check_units()
+        return store
+
+    @classmethod
+    def remains(cls, url: str) -> list[str]:
+        """Return, a line each, where the chunks of every level lie, for a layer whose info makes no volume."""
+        lines = []
+        with contextlib.suppress(StoreError, AttributeError, KeyError, TypeError):
+            for mip, scale in enumerate(load_info(url)["scales"]):
+                boxes = [one.box for one in precomputed_objects(kvstore.join(url, scale["key"])) if one.box is not None]
+                if boxes:
+                    bounds = functools.reduce(BoundingBox.union, boxes)
+                    lines.append(f"mip {mip} has {len(boxes):,} chunks in {bounds} (z0-z1_y0-y1_x0-x1)")
+        return lines
+
+    @classmethod
+    def recognises(cls, url: str) -> bool:
+        """Return whether a volume's ``info`` is at `url`."""
+        return kvstore.exists(info_url(url))
 
     @property
     def compression(self) -> str | None:
@@ -335,67 +388,3 @@ class PrecomputedStore(Store):
 
     def check_writable(self) -> None:
         kvstore.check_writable(self.url)
-
-
-def open_precomputed(url: str, opening: Opening) -> Store:
-    """Open one mip of a precomputed layer.
-
-    Raises:
-        StoreNotFoundError: no layer is there, or not that mip.
-        ParameterError: `opening` says what the layer's own metadata say otherwise.
-    """
-    stated = {name: getattr(opening, name) for name in ("dataset", "voxel_size", "voxel_offset", "axes")}
-    for name, value in stated.items():
-        if value is not None:
-            raise ParameterError(
-                f"{name} {value!r} for {kvstore.redact(url)}: a precomputed layer states its own; drop it"
-            )
-    if opening.time is not None:
-        raise ParameterError(f"{kvstore.redact(url)} has no time axis; drop --time {opening.time}")
-    store = PrecomputedStore.from_info(url, load_info(url), mip=opening.mip, fill_missing=opening.fill_missing)
-    if opening.layer_type is not None:
-        store.mips = tuple(spec.replace(layer_type=opening.layer_type) for spec in store.mips)
-        store.sources = {**store.sources, "layer_type": "option --layer-type"}
-    return store
-
-
-def create_precomputed(url: str, spec: VolumeSpec, mip: int, layout: Layout) -> Store:
-    """Create one mip of a precomputed layer, or open it when it is there and agrees."""
-    kvstore.refuse_http(url)
-    try:
-        edit_info(url, lambda info: add_scale(info, spec, mip, layout, url))
-    except StoreNotFoundError:
-        save_info(url, add_scale(None, spec, mip, layout, url))
-    store = PrecomputedStore.from_info(url, load_info(url), mip=mip)
-    store.check_units()
-    return store
-
-
-def remains(url: str) -> list[str]:
-    """Return, a line each, where the chunks of every level lie, for a layer whose info makes no volume."""
-    lines = []
-    with contextlib.suppress(StoreError, AttributeError, KeyError, TypeError):
-        for mip, scale in enumerate(load_info(url)["scales"]):
-            boxes = [one.box for one in precomputed_objects(kvstore.join(url, scale["key"])) if one.box is not None]
-            if boxes:
-                bounds = functools.reduce(BoundingBox.union, boxes)
-                lines.append(f"mip {mip} has {len(boxes):,} chunks in {bounds} (z0-z1_y0-y1_x0-x1)")
-    return lines
-
-
-def is_precomputed(url: str) -> bool:
-    """Return whether a volume's ``info`` is at `url`."""
-    return kvstore.exists(info_url(url))
-
-
-FORMAT = Format(
-    name="precomputed",
-    open=open_precomputed,
-    recognises=is_precomputed,
-    suffixes=("",),
-    rank=10,
-    create=create_precomputed,
-    needs_voxel_size=True,
-    store=PrecomputedStore,
-    remains=remains,
-)

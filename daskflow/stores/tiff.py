@@ -1,5 +1,7 @@
 """TIFF stacks: a file, or a directory with one file per section or per few sections."""
 
+# ruff: noqa: ARG003 (every format is asked with the same arguments)
+
 from __future__ import annotations
 
 import functools
@@ -22,7 +24,7 @@ from daskflow.errors import GeometryError, MissingChunkError, ParameterError, St
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes
-from daskflow.stores.base import Array, Format, Layout, Opening, ReadBox, Store
+from daskflow.stores.base import Array, Layout, Opening, ReadBox, Store
 from daskflow.stores.counting import count
 from daskflow.stores.local_files import (
     FileStore,
@@ -130,6 +132,84 @@ class TiffStore(FileStore):
         self.per_file = per_file
         self.opening = opening
 
+    @classmethod
+    def recognises(cls, url: str) -> bool:
+        path = kvstore.local_path(url)
+        if path is not None and path.is_dir():
+            return bool(_files(path))
+        return begins_with(url, _MAGICS)
+
+    @classmethod
+    def open(cls, url: str, opening: Opening) -> Store:
+        path = local_file(url)
+        check_mip(opening.mip, 1, url)
+        if opening.dataset is not None:
+            raise ParameterError(f"{url} holds one stack; drop dataset={opening.dataset!r}")
+        if not path.exists():
+            raise kvstore.missing(url)
+        there, files = _files(path), _sections(path)
+        if not files:
+            raise StoreNotFoundError(f"{url} is a directory without TIFF files")
+        description = description_of(there[0])
+        if description is not None and names_others(description, there[0]):
+            return open_set(url, there[0], description, opening, there if path.is_dir() else ())
+        skipped = [file.name for file in files if file not in there]
+        if skipped and not opening.fill_missing:
+            raise MissingChunkError(
+                f"{url} has {len(there)} TIFF files, and by their numbers lacks {first_of(skipped)}; "
+                "fill_missing reads their sections as zeros"
+            )
+        try:
+            stated = Opening(axes=opening.axes, time=opening.time)
+            first = stack_of(files[0], **file_state(files[0]), opening=stated)
+        except PermissionError as error:
+            raise StoreAccessError(f"cannot read {files[0]}: {error}") from error
+        spec, sources = _settled(url, first, first.shape[0] * len(files), opening)
+        store = cls(url, spec, first.shape[0], stated, fill_missing=opening.fill_missing)
+        store.sources = sources
+        with ThreadPoolExecutor(8) as pool:
+            for stack in pool.map(functools.partial(_stack, there, path=path, opening=stated), range(len(there))):
+                store._check(stack)
+        return store
+
+    @classmethod
+    def check_file(cls, url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
+        refuse_layout(layout, ("chunk", "shard"), "TIFF")
+        deflate_level(layout, _ZLIB, "TIFF")
+        _write_options(spec)
+        next(slabs(spec))
+        check_place(url)
+
+    @classmethod
+    def write_file(cls, url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
+        """Write a volume to a TIFF file, page by page; the file appears when it is whole and replaces an older one.
+
+        It is an OME-TIFF with voxel size, offset and channel names, axes ZYX or ZCYX, the dtype unchanged (64-bit
+        integers and float16, which OME has not, go with our own tags). Strips are compressed by zlib (ISA-L) unless the
+        layout says none; BigTIFF is used from 4 GB on.
+        """
+        import tifffile
+
+        options = _write_options(spec)
+        level = deflate_level(layout, _ZLIB, "TIFF")
+        rows = max(1, min(spec.box.shape[1], _STRIP_BYTES // (spec.box.shape[2] * spec.dtype.itemsize or 1)))
+        shape = (spec.box.shape[0], *(() if spec.channels is None else (spec.channels,)), *spec.box.shape[1:])
+        with (
+            replacing(local_file(url)) as path,
+            tifffile.TiffWriter(
+                path, bigtiff=spec.nbytes > _BIG, ome=spec.dtype.name in _OME_DTYPES, byteorder="<"
+            ) as writer,
+        ):
+            pages = _pages(read, spec)
+            writer.write(
+                pages if level is None else _strips(pages, rows, level),
+                shape=shape,
+                dtype=spec.dtype,
+                rowsperstrip=rows,
+                compression=None if level is None else "zlib",
+                **options,
+            )
+
     def _read(self, box: BoundingBox) -> Array:
         inside = box.shift([-start for start in self.spec.box.start])
         out = np.zeros(self.spec.shape_of(box), self.spec.dtype)
@@ -206,49 +286,6 @@ def _stack(files: Sequence[Path], number: int, path: Path, opening: Opening) -> 
         raise MissingChunkError(f"{files[number]} is missing; fill_missing reads its sections as zeros") from None
 
 
-def open_tiff(url: str, opening: Opening) -> Store:
-    """Open a TIFF file or a directory of them; what `opening` states wins over the tags.
-
-    The log says where the voxel size comes from: OME tags, ImageJ tags, ours, or nowhere (then it is unknown).
-
-    Raises:
-        StoreNotFoundError: there is no such file, or no TIFF file in the directory.
-        MissingChunkError: the names of the files differ in one number, which skips some, and `fill_missing` is off.
-        GeometryError: the axes are not those of a volume, or the files of a directory differ; the message says which.
-        CorruptChunkError: a file is truncated.
-    """
-    path = local_file(url)
-    check_mip(opening.mip, 1, url)
-    if opening.dataset is not None:
-        raise ParameterError(f"{url} holds one stack; drop dataset={opening.dataset!r}")
-    if not path.exists():
-        raise kvstore.missing(url)
-    there, files = _files(path), _sections(path)
-    if not files:
-        raise StoreNotFoundError(f"{url} is a directory without TIFF files")
-    description = description_of(there[0])
-    if description is not None and names_others(description, there[0]):
-        return open_set(url, there[0], description, opening, there if path.is_dir() else ())
-    skipped = [file.name for file in files if file not in there]
-    if skipped and not opening.fill_missing:
-        raise MissingChunkError(
-            f"{url} has {len(there)} TIFF files, and by their numbers lacks {first_of(skipped)}; "
-            "fill_missing reads their sections as zeros"
-        )
-    try:
-        stated = Opening(axes=opening.axes, time=opening.time)
-        first = stack_of(files[0], **file_state(files[0]), opening=stated)
-    except PermissionError as error:
-        raise StoreAccessError(f"cannot read {files[0]}: {error}") from error
-    spec, sources = _settled(url, first, first.shape[0] * len(files), opening)
-    store = TiffStore(url, spec, first.shape[0], stated, fill_missing=opening.fill_missing)
-    store.sources = sources
-    with ThreadPoolExecutor(8) as pool:
-        for stack in pool.map(functools.partial(_stack, there, path=path, opening=stated), range(len(there))):
-            store._check(stack)
-    return store
-
-
 def _settled(url: str, stack: TiffStack, depth: int, opening: Opening) -> tuple[VolumeSpec, dict[str, str]]:
     """Return the spec of a stack of `depth` sections, and where its fields come from."""
     axes = Axes(tuple(range(3 if stack.channels is None else 4)))
@@ -257,55 +294,6 @@ def _settled(url: str, stack: TiffStack, depth: int, opening: Opening) -> tuple[
     source = {"axes": "TIFF tags" if named else "assumed: pages are sections"}
     stated = replace(stack.tags.stated, sources={**source, **stack.tags.stated.sources})
     return settle(stated, axes, opening, shape=shape, dtype=stack.dtype, url=url)
-
-
-def check_tiff(url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:  # noqa: ARG001 (holds one)
-    """Raise what is known to make `write_tiff` fail.
-
-    Raises:
-        ParameterError: a dtype, chunk, shard or compression that is not written, or an empty volume.
-        StoreAccessError: the place cannot be written.
-    """
-    refuse_layout(layout, ("chunk", "shard"), "TIFF")
-    deflate_level(layout, _ZLIB, "TIFF")
-    _write_options(spec)
-    next(slabs(spec))
-    check_place(url)
-
-
-def write_tiff(url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
-    """Write a volume to a TIFF file, page by page; the file appears when it is whole and replaces an older one.
-
-    It is an OME-TIFF with voxel size, offset and channel names, axes ZYX or ZCYX, the dtype unchanged (64-bit integers
-    and float16, which OME has not, go with our own tags). Strips are compressed by zlib (ISA-L) unless the layout says
-    none; BigTIFF is used from 4 GB on.
-
-    Raises:
-        ParameterError: a dtype, chunk, shard or compression that is not written, or an empty volume.
-        StoreAccessError: the place cannot be written.
-    """
-    import tifffile
-
-    check_tiff(url, spec, layout, dataset)
-    options = _write_options(spec)
-    level = deflate_level(layout, _ZLIB, "TIFF")
-    rows = max(1, min(spec.box.shape[1], _STRIP_BYTES // (spec.box.shape[2] * spec.dtype.itemsize or 1)))
-    shape = (spec.box.shape[0], *(() if spec.channels is None else (spec.channels,)), *spec.box.shape[1:])
-    with (
-        replacing(local_file(url)) as path,
-        tifffile.TiffWriter(
-            path, bigtiff=spec.nbytes > _BIG, ome=spec.dtype.name in _OME_DTYPES, byteorder="<"
-        ) as writer,
-    ):
-        pages = _pages(read, spec)
-        writer.write(
-            pages if level is None else _strips(pages, rows, level),
-            shape=shape,
-            dtype=spec.dtype,
-            rowsperstrip=rows,
-            compression=None if level is None else "zlib",
-            **options,
-        )
 
 
 def _write_options(spec: VolumeSpec) -> dict[str, Any]:
@@ -355,22 +343,3 @@ def _strips(pages: Iterator[Array], rows: int, level: int) -> Iterator[bytes]:
     for page in pages:
         for y in range(0, len(page), rows):
             yield compress(page[y : y + rows].data)
-
-
-def _is_tiff(url: str) -> bool:
-    path = kvstore.local_path(url)
-    if path is not None and path.is_dir():
-        return bool(_files(path))
-    return begins_with(url, _MAGICS)
-
-
-FORMAT = Format(
-    name="tiff",
-    open=open_tiff,
-    recognises=_is_tiff,
-    suffixes=_SUFFIXES,
-    rank=70,
-    prefixes=("tif",),
-    write_file=write_tiff,
-    check_file=check_tiff,
-)

@@ -5,11 +5,10 @@ Read are the attributes of daskflow, chunkflow, CREMI, n5 and xarray.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from daskflow.errors import (
     MetadataMismatchError,
@@ -18,7 +17,7 @@ from daskflow.errors import (
 from daskflow.geometry import VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.axes import SPATIAL, Axes, axis_names, find_axes, name_of
-from daskflow.stores.base import Format, Layout, Opening, Store
+from daskflow.stores.base import Layout, Opening, Store
 from daskflow.stores.driven import BACKGROUND_KEY, DrivenStore, StoredArray, check_same, chosen_chunks
 from daskflow.stores.ome_metadata import ome_of, parse_image, placed
 from daskflow.stores.refusals import check_mip
@@ -397,20 +396,34 @@ def _half_written(there: Node, attributes: dict[str, Any]) -> bool:
     )
 
 
-def _is_array(url: str, version: int) -> bool:
-    node = read_node(url)
-    return node is not None and node.version == version
+class _BareZarr(ZarrStore):
+    """A format of arrays that stand alone, of one version of zarr."""
+
+    written = True
+    levelled = False
+    version: ClassVar[int]
+
+    @classmethod
+    def recognises(cls, url: str) -> bool:
+        node = read_node(url)
+        return node is not None and node.version == cls.version
+
+    @classmethod
+    def open(cls, url: str, opening: Opening) -> Store:
+        return open_zarr(url, opening)
+
+    @classmethod
+    def create(cls, url: str, spec: VolumeSpec, mip: int, layout: Layout) -> Store:
+        return create_bare(url, spec, mip, layout, version=cls.version)
 
 
-FORMATS = tuple(
-    Format(
-        name=f"zarr{version}",
-        open=open_zarr,
-        recognises=functools.partial(_is_array, version=version),
-        create=functools.partial(create_bare, version=version),
-        rank=41 if version == 2 else 40,
-        levels=False,
-        store=ZarrStore,
-    )
-    for version in (3, 2)
-)
+class Zarr2(_BareZarr):
+    """Arrays of zarr v2."""
+
+    version = 2
+
+
+class Zarr3(_BareZarr):
+    """Arrays of zarr v3."""
+
+    version = 3

@@ -233,7 +233,7 @@ def test_a_stated_kind_and_that_of_the_layer_there_win(tmp_path):
 
 def test_the_help_names_every_format_that_is_written():
     said = load_operator("save").function.__doc__
-    assert [f.name for f in formats() if (f.create or f.write_file) and f.name not in said] == []
+    assert [f.name for f in formats() if f.store.written and f.name not in said] == []
 
 
 @pytest.mark.parametrize("name", ["layer", "a.zarr", "b.ome.zarr"])

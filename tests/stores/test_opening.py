@@ -12,9 +12,9 @@ import pytest
 from daskflow.errors import ParameterError, StoreAccessError, StoreError, StoreNotFoundError, UnknownFormatError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore, opening
-from daskflow.stores.base import Format, Layout, Opening, Store
+from daskflow.stores.base import Layout, Opening, Store
 from daskflow.stores.memory import ArrayStore
-from daskflow.stores.opening import check_file, create_store, open_level, open_store, target_format, write_file
+from daskflow.stores.opening import Format, check_file, create_store, open_level, open_store, target_format, write_file
 from daskflow.stores.precomputed import PrecomputedStore
 
 SPEC = VolumeSpec(box=BoundingBox((-1, 2, 3), (7, 10, 11)), dtype=np.dtype("uint8"), layer_type="image")
@@ -26,20 +26,21 @@ def a_layer(url: str | Path) -> Store:
     return store
 
 
+class ExtraStore(ArrayStore):
+    @classmethod
+    def recognises(cls, url: str) -> bool:
+        return kvstore.exists(f"{url}/extra.json")
+
+    @classmethod
+    def open(cls, url: str, opening: Opening) -> Store:
+        return cls(np.ones(SPEC.shape, np.uint8), SPEC)
+
+
 @pytest.fixture
 def extra_format(monkeypatch: pytest.MonkeyPatch) -> Iterator[Format]:
     """A format declared by an installed package."""
 
-    def open_extra(url: str, how: Opening) -> Store:
-        return ArrayStore(np.ones(SPEC.shape, np.uint8), SPEC)
-
-    extra = Format(
-        name="extra",
-        open=open_extra,
-        recognises=lambda url: kvstore.exists(f"{url}/extra.json"),
-        suffixes=(".extra",),
-        datasets=True,
-    )
+    extra = Format("extra", f"{__name__}:ExtraStore", suffixes=(".extra",), datasets=True)
 
     class EntryPoint:
         def load(self) -> Format:
@@ -222,6 +223,8 @@ def test_writing_below_a_file_is_refused(tmp_path: Path) -> None:
 def test_looking_for_formats_loads_no_storage_library() -> None:
     code = (
         "import sys; from daskflow.stores import opening; assert opening.formats()\n"
+        "assert not {f.store_class.partition(':')[0] for f in opening.formats()} & set(sys.modules)\n"
+        "assert all(f.store.written for f in opening.formats())\n"
         "print([m for m in ('tensorstore', 'zarr', 'h5py', 'tifffile', 'dask', 'isal') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,7 +18,6 @@ from daskflow.operators.stores.downsample.levels import MOST_LEVELS, NewLevels, 
 from daskflow.operators.stores.downsample.passes import Pass, passes, unit_of_all
 from daskflow.operators.stores.downsample.stages import stage, stages_after
 from daskflow.stores import Layout, Store
-from daskflow.stores.opening import format_named
 from daskflow.volume import Flag, Volume, operator
 
 _CHUNK: Zyx = (64, 64, 64)
@@ -110,7 +109,7 @@ def _stored(volume: Volume) -> Store:
             "downsample writes into the layer that a volume was opened from, and this one is computed or an array; "
             "save it with levels=, or open what was saved"
         )
-    if format_named(store.opened.format).create is None:
+    if not store.of_chunks:
         raise ParameterError(f"{store.opened.format} files hold no levels; save the volume as a layer with levels=")
     return store
 

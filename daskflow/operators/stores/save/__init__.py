@@ -107,7 +107,7 @@ def save(
     leaf = safe_name(location)
     written = WriteProvenance(target.store.provenance_url(location), mip, 1 + levels)
     finish: tuple[Finish, ...] = (written, *(notes_in_sources(volume, location) if note_source else ()))
-    if target.create is None:
+    if not target.store.of_chunks:
         if mip or levels:
             raise ParameterError(f"{target.name} files have no mips; got mip={mip}, levels={levels}")
         if bounds is not None or complete:
@@ -138,7 +138,7 @@ def save(
     assert base.unit is not None
     if part:
         notes = (*notes, f"{volume.box} is written of the level {spec.box} (z0-z1_y0-y1_x0-x1)")
-    warnings = assumed_voxel_size(volume) if target.needs_voxel_size else ()
+    warnings = assumed_voxel_size(volume) if target.store.needs_voxel_size else ()
     said: dict[str, Any] = {"name": f"save-{leaf}", "notes": notes, "warnings": warnings}
     if not levels:
         if not complete:
@@ -171,7 +171,7 @@ def _stated(spec: VolumeSpec, location: str, format_name: str) -> tuple[VolumeSp
         return spec, ()
     kind: LayerType | None = "segmentation"
     why = f"as integers of {8 * spec.dtype.itemsize} bits are unless their layer type is stated"
-    if format_named(format_name).create is not None:
+    if format_named(format_name).store.of_chunks:
         with contextlib.suppress(StoreNotFoundError):
             kind, why = open_store(location, format=format_name).spec.layer_type, "as the layer that is there says"
     return spec.replace(layer_type=kind), (f"{spec.dtype} is saved as {kind or 'voxels of unknown kind'}, {why}",)

@@ -60,7 +60,7 @@ def finer_levels(
     They are as in the layer that the volume is read from at that mip, else by `factor` finer from level to level. A
     layer that is there gets none.
     """
-    if not mip or not format_named(format_name).levels:
+    if not mip or not format_named(format_name).store.levelled:
         return ()
     try:
         open_store(location, format=format_name)
