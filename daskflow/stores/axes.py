@@ -85,10 +85,6 @@ def find_axes(
         url: the source, for messages.
         opening: what the caller states.
         keep_channel: keep a channel axis of length 1, because the source is known to mean it.
-
-    Raises:
-        GeometryError: axes that are not those of a volume, or several time points of which none was chosen.
-        ParameterError: `opening` names axes that the array has not, or a time point that is not there.
     """
     kinds = _stated_kinds(opening.axes, shape, url) or _kinds_of(names, shape, url)
     if not kinds:

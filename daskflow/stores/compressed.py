@@ -24,15 +24,7 @@ def compress(data: bytes | memoryview, compression: str) -> bytes:
 def decompress(data: bytes, suffix: str, name: str, most: int | None = None) -> bytes:
     """Return the content of an object that ends in `suffix`: .gz, .br, .zstd, or nothing for what is not compressed.
 
-    Args:
-        data: what is stored.
-        suffix: how it is compressed.
-        name: of the object, for messages.
-        most: bytes that the content can have; None for an object of any size, see `MOST_ALWAYS` and `MOST_RATIO`.
-
-    Raises:
-        CorruptChunkError: it holds more than `most` bytes, is truncated or otherwise damaged.
-        MissingDependencyError: br without the brotli package.
+    `most` is how many bytes the content can have; None of an object of any size, see `MOST_ALWAYS` and `MOST_RATIO`.
     """
     if not suffix:
         return data

@@ -34,14 +34,7 @@ def _idle(owner: int) -> queue.SimpleQueue[_Process]:  # noqa: ARG001
 def decode(codec: str, data: bytes, shape: Shape, dtype: np.dtype[Any]) -> Array:
     """Return the voxels that some bytes hold, which cannot be written to.
 
-    Args:
-        codec: fpzip, compresso or crackle.
-        data: the bytes; of fpzip their header was checked.
-        shape: of the voxels, czyx.
-        dtype: of the voxels.
-
-    Raises:
-        ValueError: the bytes are damaged or cut short, as far as that can be told, or hold another shape or dtype.
+    The shape is czyx; of fpzip the header was checked before.
     """
     try:
         process = _idle(os.getpid()).get_nowait()

@@ -52,9 +52,6 @@ class StoredArray:
         """Return the voxels as a tensorstore, (c)zyx, that refuses missing chunks and stores every chunk.
 
         With `background` chunks that are missing hold that value, and those that hold nothing else are deleted.
-
-        Raises:
-            UnknownFormatError: a codec that tensorstore does not know.
         """
         return _view(self, background)
 
@@ -244,11 +241,7 @@ def chosen_chunks(spec: VolumeSpec, layout: Layout) -> tuple[Zyx, Zyx | None]:
 
 
 def check_same(store: Store, spec: VolumeSpec, layout: Layout) -> None:
-    """Raise unless an existing level is what would be created now; what either does not state is taken as it is.
-
-    Raises:
-        MetadataMismatchError: with one line per field that differs.
-    """
+    """Raise unless an existing level is what would be created now; what either does not state is taken as it is."""
     there, location = store.spec, f"mip {store.mip} of {kvstore.redact(store.url)}"
     refuse_unknown_size(location, there, spec)
     wanted: dict[str, Any] = {"shape": spec.shape, "voxel_offset": spec.box.start, "dtype": spec.dtype.name}

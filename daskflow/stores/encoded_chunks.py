@@ -205,23 +205,14 @@ class ChunkFiles:
     compression: str = "none"
 
     def fetch(self, chunks: Sequence[BoundingBox]) -> list[Load]:
-        """Return a function for each chunk that reads and decompresses its file; None without a file.
-
-        Raises:
-            CorruptChunkError: from the function: it is damaged; the message names it.
-        """
+        """Return a function for each chunk that reads and decompresses its file; None without a file."""
         likeliest = SUFFIXES[self.compression]
         suffixes = [likeliest, *(suffix for suffix in SUFFIXES.values() if suffix != likeliest)]
         return [functools.partial(_load, self.directory, chunk_name(chunk), suffixes, self.most) for chunk in chunks]
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Put]:
-        """Give a function that puts a file in place atomically, or for None deletes it, under all its names.
-
-        Raises:
-            StoreAccessError: the directory refuses.
-            MissingDependencyError: br without the brotli package.
-        """
+        """Give a function that puts a file in place atomically, or for None deletes it, under all its names."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -350,13 +341,7 @@ class EncodedChunks:
         return ENCODINGS[self._scale["encoding"]]
 
     def read(self, box: BoundingBox, *, fill_missing: bool, background: float | None = None) -> Array:
-        """Return the voxels of `box`; chunks that are not there hold `background`, if it is given.
-
-        Raises:
-            MissingChunkError: a chunk was never written, and `fill_missing` is off.
-            CorruptChunkError: a chunk is truncated or cannot be decoded; the message names it.
-            MissingDependencyError: the library of the encoding is not installed.
-        """
+        """Return the voxels of `box`; chunks that are not there hold `background`, if it is given."""
         chunks = chunks_of(self.spec, box)
         decoding = self._read_by_driver if self._encoding.codec is None else self._read_by_codec
         array, found = decoding(box, chunks)
@@ -410,12 +395,7 @@ class EncodedChunks:
                 raise CorruptChunkError(f"cannot decode {where}: {reason}") from error
 
     def write(self, box: BoundingBox, array: Array, *, drop: float | None = None) -> None:
-        """Store the voxels of `box`, whole chunks; one that holds nothing but `drop` is deleted instead.
-
-        Raises:
-            StoreAccessError: the location refuses.
-            MissingDependencyError: the library of the encoding is not installed.
-        """
+        """Store the voxels of `box`, whole chunks; one that holds nothing but `drop` is deleted instead."""
         with self._encoded(box, array) as encode, self.source.writing() as put:
 
             def store(chunk: BoundingBox) -> None:

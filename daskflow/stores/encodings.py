@@ -52,11 +52,7 @@ class Codec:
     keys: tuple[str, ...] = ()
 
     def require(self) -> None:
-        """Raise unless the packages are installed.
-
-        Raises:
-            MissingDependencyError: one is not.
-        """
+        """Raise unless the packages are installed."""
         for package, module in self.packages.items():
             try:
                 importlib.import_module(module)
@@ -254,11 +250,7 @@ class Encoding:
         return {option.key: option.default for option in options if option.default is not None}
 
     def asked(self, layout: Layout) -> dict[str, int]:
-        """Return the keys of a scale for the options that a layout asks.
-
-        Raises:
-            ParameterError: the encoding has no such option, or it cannot have that value.
-        """
+        """Return the keys of a scale for the options that a layout asks."""
         found: dict[str, int] = {}
         for name in ("quality", "effort"):
             option, value = getattr(self, name), getattr(layout, name)
@@ -282,12 +274,7 @@ class Encoding:
         return self.lossless is not None and quality not in self.lossless
 
     def check(self, spec: VolumeSpec, quality: int | None) -> None:
-        """Raise unless it can hold a new level.
-
-        Raises:
-            ParameterError: it is only read, or cannot hold the dtype, the channels, or labels without loss.
-            MissingDependencyError: its library is not installed.
-        """
+        """Raise unless it can hold a new level."""
         if not self.written:
             raise ParameterError(f"encoding {self.name} is only read; use fpzip")
         if self.dtypes:

@@ -263,11 +263,7 @@ def _choose(file: Any, stated: str | None, url: str) -> str:
 
 
 def _others(url: str, name: str) -> bool:
-    """Return whether a file exists that holds other datasets than `name` and what is written beside it.
-
-    Raises:
-        ParameterError: `name` is a group there, or goes through a dataset.
-    """
+    """Return whether a file exists that holds other datasets than `name` and what is written beside it."""
     if not Hdf5Store.recognises(url):
         return False
     with _file(url) as file:

@@ -171,11 +171,7 @@ def image_shape(dataset: Any) -> tuple[int, ...]:
 
 
 def _image_size(dataset: Any) -> list[int]:
-    """Return the voxels of an image of Imaris (zyx), without what pads it.
-
-    Raises:
-        ValueError, KeyError: the file does not say.
-    """
+    """Return the voxels of an image of Imaris (zyx), without what pads it."""
     return [int(_joined(dataset.parent.attrs[f"ImageSize{axis}"])) for axis in "ZYX"]
 
 

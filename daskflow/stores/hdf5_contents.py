@@ -79,11 +79,7 @@ def _identity(item: Any) -> tuple[int, int]:
 
 
 def dataset_at(file: Any, name: str, url: str) -> Any:
-    """Return a dataset by any of its names, ready to be read.
-
-    Raises:
-        StoreNotFoundError: there is none; the message lists those there are, or says where a link leads.
-    """
+    """Return a dataset by any of its names, ready to be read."""
     import h5py
 
     try:
@@ -122,12 +118,7 @@ def _listed(file: Any) -> str:
 
 
 def check_readable(dataset: Any, where: str) -> None:
-    """Raise unless the voxels of a dataset are numbers whose filters are installed.
-
-    Raises:
-        UnknownFormatError: text, records or numbers that are no voxels.
-        MissingDependencyError: a filter that is not installed; the message names its package.
-    """
+    """Raise unless the voxels of a dataset are numbers whose filters are installed."""
     dtype = dataset.dtype
     if dtype.name not in NUMBERS:
         kind = "records (a compound type)" if dtype.names else "arrays" if dtype.subdtype else str(dtype)
@@ -158,11 +149,6 @@ def external_voxels(dataset: Any, url: str) -> Any:
     """Return the voxels of a dataset that keeps them in a file of its own, which must lie beside the HDF5 file.
 
     HDF5 would look for it in the working directory of whoever reads, and read zeros beyond its end.
-
-    Raises:
-        StoreAccessError: the file lies elsewhere.
-        MissingChunkError: it is missing or too short.
-        UnknownFormatError: the voxels are spread over several files.
     """
     where = f"{url}:{dataset.name}"
     if len(dataset.external) != 1:

@@ -65,11 +65,7 @@ _log = logging.getLogger(__name__)
 
 
 def normalise(url: str | os.PathLike[str]) -> str:
-    """Return the URL with its scheme and without a trailing slash; a path becomes an absolute ``file://`` URL.
-
-    Raises:
-        ParameterError: empty, or a scheme that is none of file, s3, gs, http, https, memory.
-    """
+    """Return the URL with its scheme and without a trailing slash; a path becomes an absolute ``file://`` URL."""
     text = os.fspath(url)
     match = _URL.fullmatch(text)
     if match is None:
@@ -108,11 +104,7 @@ def local_path(url: str) -> Path | None:
 
 
 def check_name(name: str) -> str:
-    """Return a name that came from data if it is safe as one component of a location.
-
-    Raises:
-        ParameterError: it has characters outside ``[A-Za-z0-9._:-]``, or is ``.`` or ``..``.
-    """
+    """Return a name that came from data if it is safe as one component of a location."""
     if not _NAME.fullmatch(name) or name in (".", ".."):
         raise ParameterError(f"{name!r} is no safe name; use letters, digits and . _ : - only")
     return name
@@ -211,22 +203,13 @@ def _locate(url: str) -> tuple[Any, str]:
 
 
 def refuse_http(url: str) -> None:
-    """Raise when a URL cannot be written because it is http.
-
-    Raises:
-        StoreAccessError: it is.
-    """
+    """Raise when a URL cannot be written because it is http."""
     if normalise(url).startswith(("http://", "https://")):
         raise StoreAccessError(f"cannot write {redact(url)}: http is read-only; use file, s3, gs or memory")
 
 
 def read_bytes(url: str) -> bytes | None:
-    """Return the object at `url`, or None when there is none.
-
-    Raises:
-        StoreAccessError: the location refuses.
-        StoreError: it cannot be reached.
-    """
+    """Return the object at `url`, or None when there is none."""
     with translated(url, "read", chunks=False):
         store, key = _locate(url)
         result = wait(store.read(key), url)
@@ -255,11 +238,7 @@ def read_range(url: str, start: int, stop: int) -> bytes | None:
 
 
 def generation(url: str) -> bytes | None:
-    """Return what the store says of the version of the object at `url`, an ETag or a number; None without an object.
-
-    Raises:
-        StoreAccessError: the location refuses.
-    """
+    """Return what the store says of the version of the object at `url`, an ETag or a number; None without an object."""
     with translated(url, "read", chunks=False):
         store, key = _locate(url)
         result = wait(store.read(key), url)
@@ -267,11 +246,7 @@ def generation(url: str) -> bytes | None:
 
 
 def write_bytes(url: str, data: bytes) -> None:
-    """Store an object atomically: a reader sees the old bytes or the new ones, never a part.
-
-    Raises:
-        StoreAccessError: the location refuses.
-    """
+    """Store an object atomically: a reader sees the old bytes or the new ones, never a part."""
     refuse_http(url)
     with translated(url, "write", chunks=False):
         store, key = _locate(url)
@@ -282,9 +257,6 @@ def write_if_absent(url: str, data: bytes) -> bool:
     """Store an object unless there is one, and return whether it is there; of writers of different bytes one gets True.
 
     The answer to a write may be lost, so that asking again finds the object in its way: one of the same bytes is ours.
-
-    Raises:
-        StoreAccessError: the location refuses.
     """
     refuse_http(url)
     with translated(url, "write", chunks=False):
@@ -304,11 +276,7 @@ def exists(url: str) -> bool:
 
 
 def list_names(url: str, prefix: str = "") -> list[str]:
-    """Return the names, relative to `url`, of all objects below it that begin with `prefix`, sorted.
-
-    Raises:
-        StoreAccessError: the location refuses, or is http, which has no listing.
-    """
+    """Return the names, relative to `url`, of all objects below it that begin with `prefix`, sorted."""
     if normalise(url).startswith(("http://", "https://")):
         raise StoreAccessError(f"cannot list {redact(url)}: http has no listings")
     with translated(url, "list", chunks=False):
@@ -329,12 +297,7 @@ def delete(url: str) -> None:
 
 
 def delete_tree(url: str) -> None:
-    """Remove every object below `url`; nothing happens when there is none.
-
-    Raises:
-        ParameterError: `url` is a whole file system, bucket or host.
-        StoreAccessError: the location refuses.
-    """
+    """Remove every object below `url`; nothing happens when there is none."""
     refuse_http(url)
     path = local_path(url)
     if path is not None:
@@ -367,9 +330,6 @@ def check_writable(url: str) -> None:
     """Raise unless objects can be written below `url`, by writing and removing a probe.
 
     A directory keeps its time, by which changed data are noticed. While rehearsing, its permissions are looked at.
-
-    Raises:
-        StoreAccessError: the location refuses.
     """
     probe = join(url, f".daskflow-probe-{uuid.uuid4().hex}")
     directory = local_path(url)

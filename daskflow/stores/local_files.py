@@ -57,11 +57,7 @@ class FileStore(Store):
 
 
 def local_file(url: str) -> Path:
-    """Return the path of a local URL.
-
-    Raises:
-        StoreAccessError: the URL is on a server or in a bucket.
-    """
+    """Return the path of a local URL."""
     path = kvstore.local_path(url)
     if path is None:
         raise StoreAccessError(f"{kvstore.redact(url)} must be on a local disk for this format; copy it there first")
@@ -89,11 +85,7 @@ def begins_with(url: str, magics: Sequence[bytes]) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; the file made there takes its place, or is removed if the block raises.
-
-    Raises:
-        StoreAccessError: the directory cannot be made or written.
-    """
+    """Give a temporary path beside `path`; the file made there takes its place, or is removed if the block raises."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,11 +100,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def flush(urls: Iterable[str]) -> None:
-    """Wait until all that was written to the local file systems of URLs is on their disks, where Linux can be asked.
-
-    Raises:
-        StoreError: it could not be written.
-    """
+    """Wait until all that was written to the local file systems of URLs is on their disks, where Linux can be asked."""
     paths = [path for url in urls if (path := kvstore.local_path(url)) is not None]
     there = [next(one for one in (path, *path.parents) if one.exists()) for path in paths]
     library = ctypes.CDLL(None, use_errno=True)
@@ -128,9 +116,7 @@ def flush(urls: Iterable[str]) -> None:
 def sweep(url: str, *, before: float) -> int:
     """Delete the temporary files, older than a time, that a killed process left of a layer or file; return how many.
 
-    Args:
-        url: of the layer or file.
-        before: in seconds since 1970, as files have times.
+    `before` is in seconds since 1970, as files have times.
     """
     path = kvstore.local_path(url)
     if path is None:
@@ -146,11 +132,7 @@ def sweep(url: str, *, before: float) -> int:
 
 
 def check_place(url: str) -> None:
-    """Raise unless a file can be made at a URL; directories that lack on the way there will be made.
-
-    Raises:
-        StoreAccessError: it is not on a local disk, is a directory, or its directory cannot be written.
-    """
+    """Raise unless a file can be made at a URL; directories that lack on the way there will be made."""
     path = local_file(url)
     if path.is_dir():
         raise StoreAccessError(f"{path} is a directory; name a file")
@@ -163,13 +145,7 @@ def check_place(url: str) -> None:
 def refuse_layout(layout: Layout, names: Sequence[str], kind: str) -> None:
     """Raise when a layout asks for what a format of files has not.
 
-    Args:
-        layout: what is asked.
-        names: those of `chunk` and `shard` that the format has not.
-        kind: the files, for the message.
-
-    Raises:
-        ParameterError: it does.
+    `names` are those of `chunk` and `shard` that the format has not.
     """
     for name in names:
         value = getattr(layout, name)
@@ -180,13 +156,7 @@ def refuse_layout(layout: Layout, names: Sequence[str], kind: str) -> None:
 def deflate_level(layout: Layout, names: Sequence[str], kind: str) -> int | None:
     """Return the level at which a layout asks to compress, 1 unless it says one; None for none.
 
-    Args:
-        layout: what is asked.
-        names: what the format calls its compression; the first is shown.
-        kind: the files, for the message.
-
-    Raises:
-        ParameterError: another compression, or a level outside 0 to 9.
+    `names` are what the format calls its compression; the first is shown.
     """
     name = layout.compression or layout.encoding or names[0]
     if name in ("none", "raw"):
@@ -200,11 +170,7 @@ def deflate_level(layout: Layout, names: Sequence[str], kind: str) -> int | None
 
 
 def slabs(spec: VolumeSpec, unit: int = 1) -> Iterator[BoundingBox]:
-    """Yield whole sections of a volume in order, `unit` of them or a multiple, as many as take little memory.
-
-    Raises:
-        ParameterError: the volume is empty.
-    """
+    """Yield whole sections of a volume in order, `unit` of them or a multiple, as many as take little memory."""
     box = spec.box
     if box.empty:
         raise ParameterError(f"box {box} holds no voxel; there is nothing to write")

@@ -36,11 +36,7 @@ class Member:
 
 
 def members_of(url: str) -> tuple[Member, ...]:
-    """Return what an HDF5 file or zarr group holds, at most 1000; nothing for what is one array or is damaged.
-
-    Args:
-        url: normalised.
-    """
+    """Return what an HDF5 file or zarr group holds, at most 1000; nothing for what is one array or is damaged."""
     path = kvstore.local_path(url)
     found = _in_file(path) if path is not None and path.is_file() else _in_group(url)
     try:

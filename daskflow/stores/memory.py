@@ -24,9 +24,6 @@ class ArrayStore(Store):
 
     Attributes:
         array: zyx or czyx, as `spec.shape` says; None in a process that reads the scratch directory.
-
-    Raises:
-        ParameterError: the array has another shape or dtype than `spec`.
     """
 
     def __init__(self, array: Array, spec: VolumeSpec, *, scratch: str | None = None) -> None:

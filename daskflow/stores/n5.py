@@ -132,12 +132,7 @@ class N5Store(DrivenStore):
 
 
 def open_n5(url: str, opening: Opening) -> Store:
-    """Open an N5 array, or an image, whose levels are its arrays s0, s1, ...; `dataset` is one below the URL.
-
-    Raises:
-        StoreNotFoundError: nothing is there, or not that mip.
-        ParameterError: a group of several; the message lists them.
-    """
+    """Open an N5 array, or an image, whose levels are its arrays s0, s1, ...; `dataset` is one below the URL."""
     at = kvstore.join(url, opening.dataset) if opening.dataset else url
     levels, shown = _levels(at), kvstore.redact(at)
     if not levels:
@@ -209,11 +204,7 @@ def _levels(url: str) -> list[_Level]:
 
 
 def _array(url: str, attributes: dict[str, Any], image: dict[str, Any], number: int) -> _Level:
-    """Return an array with what its image says of all levels.
-
-    Raises:
-        StoreError: damaged metadata.
-    """
+    """Return an array with what its image says of all levels."""
     listed: list[Any] = next((image[key] for key in (_FACTORS, "scales") if isinstance(image.get(key), list)), [])
     factor = {_FACTORS: listed[number]} if number < len(listed) and isinstance(listed[number], list) else {}
     codec = {"compression": {"type": attributes["compressionType"]}} if "compressionType" in attributes else {}
@@ -227,12 +218,7 @@ def _array(url: str, attributes: dict[str, Any], image: dict[str, Any], number: 
 
 
 def create_n5(url: str, spec: VolumeSpec, mip: int, layout: Layout) -> Store:
-    """Create one level of an image, or open it when it is there and agrees.
-
-    Raises:
-        MetadataMismatchError: the level exists and differs, or something else is there.
-        ParameterError: the level before is not there, or N5 cannot hold the dtype or layout.
-    """
+    """Create one level of an image, or open it when it is there and agrees."""
     refuse_cast(spec.dtype, _DTYPES, "an N5 array")
     levels, shown = _levels(url), kvstore.redact(url)
     if levels and levels[0].url == url:

@@ -78,11 +78,7 @@ def ome_of(attributes: dict[str, Any], version: int) -> dict[str, Any]:
 
 
 def parse_image(attributes: dict[str, Any], version: int, url: str) -> Image | None:
-    """Return the image that a group's attributes describe, None when they describe none.
-
-    Raises:
-        CorruptChunkError: metadata against the specification.
-    """
+    """Return the image that a group's attributes describe, None when they describe none."""
     ome = ome_of(attributes, version)
     listed = ome.get("multiscales")
     if not listed:
@@ -112,10 +108,6 @@ def scaled_by(image: Image, shapes: Sequence[Sequence[int]]) -> Image:
     """Return an image in which levels without a scale are as much coarser as their arrays are smaller.
 
     Without a scale of the finest level units mean nothing. The axes of versions 0.1 and 0.2 are tczyx.
-
-    Args:
-        image: as its metadata describe it.
-        shapes: of the arrays of its levels, in stored order.
     """
     levels = []
     for level, shape in zip(image.levels, shapes, strict=True):
@@ -245,15 +237,7 @@ def placed(
 ) -> dict[str, Any]:
     """Return the JSON of an image, in nanometers, with other places of its levels; all else in it is kept.
 
-    Args:
-        multiscale: the JSON that `image` was parsed from.
-        image: what it says.
-        axes: of its arrays.
-        sizes: voxel sizes of the levels (nm, zyx).
-        starts: first voxels of the levels (zyx); None leaves each level where it is, in its own voxels.
-
-    Raises:
-        ParameterError: metadata before version 0.4, which have no place for it.
+    `sizes` are nm, `starts` the first voxels of the levels; None leaves each level where it is, in its own voxels.
     """
     if any(level.scale is None for level in image.levels):
         raise ParameterError(f"OME-Zarr {image.version} has no voxel sizes; save the image as OME-Zarr 0.4 or 0.5")

@@ -40,10 +40,6 @@ def open_ome(url: str, opening: Opening) -> Store:
 
     `dataset` is an image or array below the URL, e.g. ``labels/nuclei``, or ``A/1/0`` of a plate. What `opening` states
     wins over the metadata.
-
-    Raises:
-        StoreNotFoundError: nothing is there, or not that mip.
-        ParameterError: there are several images or arrays, and none was chosen; the message lists them.
     """
     at = kvstore.join(url, opening.dataset) if opening.dataset else url
     node = read_node(at)
@@ -61,11 +57,7 @@ def open_ome(url: str, opening: Opening) -> Store:
 
 
 def _only_child(group: Node) -> Node:
-    """Return the one image or array in a group that is none, or the only one that can be a volume.
-
-    Raises:
-        ParameterError: there are several, or none, or that cannot be told.
-    """
+    """Return the one image or array in a group that is none, or the only one that can be a volume."""
     children, shown = _children_of(group), kvstore.redact(group.url)
     if not children:
         raise ParameterError(f"{shown} is a zarr group; choose an array with dataset=")
@@ -253,10 +245,6 @@ def create_ome(url: str, spec: VolumeSpec, mip: int, layout: Layout, *, version:
 
     A group that exists keeps its other attributes and levels, and, unless `version` is stated, its version; further
     levels are written in its units. A segmentation gets `image-label`, and is listed by its group if that is `labels`.
-
-    Raises:
-        MetadataMismatchError: the level exists and differs, or the group is something else.
-        ParameterError: the level before is not there, or zarr cannot hold the dtype or layout.
     """
     group = read_node(url)
     shown = kvstore.redact(url)

@@ -111,12 +111,7 @@ class PrecomputedStore(Store):
 
     @classmethod
     def open(cls, url: str, opening: Opening) -> Store:
-        """Open one mip of a precomputed layer.
-
-        Raises:
-            StoreNotFoundError: no layer is there, or not that mip.
-            ParameterError: `opening` says what the layer's own metadata say otherwise.
-        """
+        """Open one mip of a precomputed layer."""
         stated = {name: getattr(opening, name) for name in ("dataset", "voxel_size", "voxel_offset", "axes")}
         for name, value in stated.items():
             if value is not None:
@@ -351,11 +346,7 @@ class PrecomputedStore(Store):
         return shared_view(self.url, self._metadata, self.spec)
 
     def check_units(self) -> None:
-        """Make sure that the driver writes the shards that the spec promises.
-
-        Raises:
-            StoreError: it does not.
-        """
+        """Make sure that the driver writes the shards that the spec promises."""
         metadata = json.loads(self._metadata)
         if not self.encoding.driven:
             options = self.encoding.keys

@@ -37,14 +37,8 @@ def open_view(store: dict[str, Any], metadata: str, spec: VolumeSpec, *, strict:
 
     Nothing is read to open it: the metadata are given.
 
-    Args:
-        store: tensorstore's JSON spec of the layer's key-value store.
-        metadata: what `precomputed_info.driver_metadata` returned, as text.
-        spec: the scale.
-        strict: whether a missing chunk is an error; else it reads as zeros.
-
-    Raises:
-        StoreError: metadata that tensorstore refuses.
+    A missing chunk is an error if `strict`, else it reads as zeros. `metadata` are text of
+    `precomputed_info.driver_metadata`.
     """
     import tensorstore as ts
 
@@ -192,11 +186,7 @@ _AT_ONCE = 16
 
 
 def precomputed_objects(url: str) -> Iterator[StoredObject]:
-    """Yield the chunks and shards in the directory of a precomputed level, whatever the info says of its size.
-
-    Raises:
-        StoreAccessError: it cannot be listed.
-    """
+    """Yield the chunks and shards in the directory of a precomputed level, whatever the info says of its size."""
     for name, size in sized_names(url):
         box = _box(name)
         if box is not None or _SHARD.fullmatch(name):
@@ -219,12 +209,6 @@ def precomputed_units(
 
     On a local disk all of them. In a bucket, where to list millions takes minutes, at most 256 are looked for: the
     first, the last and others evenly between them, and all of unsharded ones whose x and y are those of the first.
-
-    Args:
-        url: of the level.
-        spec: of the level.
-        sharding: of its info, None without shards.
-        box: where to look.
     """
     unit, inside, local = spec.write_unit, box.clip(spec.box), kvstore.local_path(url) is not None
     assert unit is not None

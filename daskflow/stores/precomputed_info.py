@@ -59,15 +59,7 @@ _SCALE = {
 
 
 def parse_info(data: bytes, name: str) -> dict[str, Any]:
-    """Return a parsed ``info``.
-
-    Args:
-        data: the file.
-        name: of it, for messages.
-
-    Raises:
-        StoreError: it is no JSON, or a value has another form than it must have.
-    """
+    """Return a parsed ``info``."""
     info = parse_object(data, name)
     check_forms(info, _INFO, name, required=("scales",))
     check_forms(info.get("daskflow", {}), _EXTRA, f"daskflow in {name}")
@@ -89,12 +81,7 @@ _FAR = 2**48  # voxels, beyond which sizes are damaged: products of three and of
 
 
 def load_info(url: str) -> Info:
-    """Return the parsed ``info`` of a layer.
-
-    Raises:
-        StoreNotFoundError: there is none.
-        StoreError: it is no JSON, or no description of a multiscale volume; `specs_of` says whether sizes make sense.
-    """
+    """Return the parsed ``info`` of a layer."""
     data = kvstore.read_bytes(info_url(url))
     if data is None:
         raise StoreNotFoundError(f"no precomputed layer at {kvstore.redact(url)}: it has no info file")
@@ -130,13 +117,7 @@ def _editing(url: str) -> Iterator[None]:
 def edit_info(url: str, edit: Callable[[Info], Info]) -> None:
     """Change what the ``info`` of a layer says of other things than voxels: jobs that read these notice nothing.
 
-    Args:
-        url: of the layer.
-        edit: gives the new info, leaves the one it gets as it is, and keeps what it does not know.
-
-    Raises:
-        StoreNotFoundError: there is no layer.
-        StoreAccessError: the location refuses.
+    `edit` leaves the info that it gets as it is, and keeps what it does not know.
     """
     with _editing(url):
         info = load_info(url)
@@ -166,11 +147,7 @@ def _with_states(info: Info, before: Info, url: str) -> Info:
 
 
 def specs_of(info: Info, url: str) -> tuple[VolumeSpec, ...]:
-    """Return the spec of every scale, as listed (finest first).
-
-    Raises:
-        StoreError: a field is missing or makes no sense.
-    """
+    """Return the spec of every scale, as listed (finest first)."""
     try:
         finest, *others = (_spec_of(info, scale) for scale in info["scales"])
         return (finest, *(other.beginning_at(finest.corner) for other in others))
@@ -213,10 +190,6 @@ def driver_metadata(info: Info, mip: int, url: str) -> dict[str, Any]:
     """Return one scale as tensorstore's neuroglancer_precomputed driver takes it, so that it need not read the info.
 
     An encoding that the driver does not know is there all the same, with the keys of the scale that are its options.
-
-    Raises:
-        UnknownFormatError: an encoding that daskflow does not decode.
-        ParameterError: a scale key that leads out of the layer.
     """
     scale = info["scales"][mip]
     encoding = scale["encoding"].lower()
@@ -250,10 +223,6 @@ def add_scale(info: Info | None, spec: VolumeSpec, mip: int, layout: Layout, url
     """Return the info with `spec` as its level `mip`; everything else in it is kept as it is.
 
     What `layout` leaves open is chosen for a new level, and taken as it is for a level that exists.
-
-    Raises:
-        MetadataMismatchError: the level, or what all levels share, exists and differs.
-        ParameterError: precomputed cannot hold it, or a level before it is missing.
     """
     refuse_cast(spec.dtype, DTYPES, "a precomputed layer")
     location = f"{kvstore.redact(url)}/info"
@@ -299,11 +268,7 @@ def named_objects(layer: str) -> dict[str, str]:
 
 
 def corrected_info(info: Info, specs: Sequence[VolumeSpec], url: str) -> Info:
-    """Return the info with the kind, voxel sizes and offsets of `specs`; scales keep their keys, where chunks are.
-
-    Raises:
-        ParameterError: an encoding that loses values cannot hold labels, or chunk files have the offset in their names.
-    """
+    """Return the info with the kind, voxel sizes and offsets of `specs`; scales keep their keys, where chunks are."""
     scales = []
     for mip, (scale, spec) in enumerate(zip(info["scales"], specs, strict=True)):
         placed = _geometry(spec)
@@ -334,12 +299,7 @@ def without(info: Info, mips: Sequence[int], keys: Sequence[str]) -> Info:
 
 
 def check_layout(spec: VolumeSpec, layout: Layout) -> None:
-    """Raise when precomputed chunks cannot hold a volume in the encoding that a layout states.
-
-    Raises:
-        ParameterError: they cannot, or there is no such encoding or option.
-        MissingDependencyError: its library is not installed.
-    """
+    """Raise when precomputed chunks cannot hold a volume in the encoding that a layout states."""
     refuse_cast(spec.dtype, DTYPES, "a precomputed layer")
     if layout.encoding is not None:
         encoding = _encoding(layout.encoding)
@@ -448,13 +408,7 @@ def _stated(spec: VolumeSpec, layout: Layout, scale: Info) -> Info:
 def write_rois(url: str, boxes: Sequence[BoundingBox]) -> None:
     """Replace the regions of interest of a layer; all else in its info stays as it is.
 
-    Args:
-        url: the layer.
-        boxes: in voxels of its finest level.
-
-    Raises:
-        StoreNotFoundError: there is no layer.
-        StoreAccessError: the location refuses.
+    Boxes are in voxels of the finest level.
     """
     kvstore.refuse_http(url)
     rois = [[*reversed(box.start), *(stop - 1 for stop in reversed(box.stop))] for box in boxes]

@@ -21,9 +21,7 @@ def add_note(target: str, record: dict[str, Any]) -> None:
 
     What is there but has another form is kept as ``<file>.old``.
 
-    Args:
-        target: URL, as `Store.provenance_url` gives it.
-        record: JSON values, among them user, finished and run.
+    The record has user, finished and run among its JSON values.
     """
     data = kvstore.read_bytes(target)
     known = _known(data)

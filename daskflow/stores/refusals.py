@@ -21,12 +21,7 @@ from daskflow.geometry import BoundingBox, VolumeSpec
 
 
 def check_mip(mip: int, levels: int, url: str) -> None:
-    """Raise unless level `mip` is one of the `levels` that `url` has.
-
-    Raises:
-        ParameterError: a negative mip.
-        StoreNotFoundError: there is no such level; the message says which there are.
-    """
+    """Raise unless level `mip` is one of the `levels` that `url` has."""
     if mip < 0:
         raise ParameterError(f"mip {mip} must be at least 0 (the finest level)")
     if mip >= levels:
@@ -35,12 +30,7 @@ def check_mip(mip: int, levels: int, url: str) -> None:
 
 
 def check_aligned(box: BoundingBox, spec: VolumeSpec, url: str = "the volume") -> None:
-    """Raise unless one writer may own `box`: whole write units, or up to the volume's edge.
-
-    Raises:
-        BoundsError: the box reaches outside `spec.box`.
-        AlignmentError: it is not whole units; the message names the nearest box that is.
-    """
+    """Raise unless one writer may own `box`: whole write units, or up to the volume's edge."""
     if box not in spec.box:
         raise BoundsError(f"box {box} is not inside {spec.box} (z0-z1_y0-y1_x0-x1) of {url}")
     unit = spec.write_unit
@@ -57,11 +47,7 @@ def check_aligned(box: BoundingBox, spec: VolumeSpec, url: str = "the volume") -
 
 
 def refuse_unknown_size(location: str, stored: VolumeSpec, spec: VolumeSpec) -> None:
-    """Raise when voxels of unknown size would go into a level whose voxels are not of 1 nm.
-
-    Raises:
-        MetadataMismatchError: the message says how to state the size.
-    """
+    """Raise when voxels of unknown size would go into a level whose voxels are not of 1 nm."""
     if spec.voxel_size is None and stored.voxel_size is not None and stored.spacing != spec.spacing:
         size = [f"{value:g}" for value in stored.voxel_size]
         raise MetadataMismatchError(
@@ -72,11 +58,7 @@ def refuse_unknown_size(location: str, stored: VolumeSpec, spec: VolumeSpec) -> 
 
 
 def refuse_cast(dtype: np.dtype[Any], allowed: Sequence[str], target: str) -> None:
-    """Raise when a format cannot hold a dtype, naming the cast to use.
-
-    Raises:
-        ParameterError: `dtype` is not among `allowed`.
-    """
+    """Raise when a format cannot hold a dtype, naming the cast to use."""
     if dtype.name in allowed:
         return
     wider = {"b": ("uint8",), "i": ("uint64", "uint32"), "u": ("uint32", "uint64"), "f": ("float32", "float64")}
@@ -96,14 +78,7 @@ def refuse_mismatch(
 ) -> None:
     """Raise when metadata that exist differ from what would be written, showing each difference.
 
-    Args:
-        location: what is compared, for the message.
-        stored: what is there, by name.
-        wanted: what would be written; names that are absent here are not compared.
-        advice: what to do then.
-
-    Raises:
-        MetadataMismatchError: a value differs.
+    What is stored and wanted is by name; names that `wanted` has not are not compared.
     """
     lines = [
         f"  {name}: stored {stored.get(name)!r}, wanted {value!r}"
@@ -120,13 +95,7 @@ Form = tuple[Callable[[Any], bool], str]
 def parse_object(data: bytes | str, name: str, kind: type[StoreError] = StoreError) -> dict[str, Any]:
     """Return the JSON object in some bytes.
 
-    Args:
-        data: the bytes.
-        name: of where they are, for messages.
-        kind: of the error.
-
-    Raises:
-        StoreError: they hold none; it is of the given kind.
+    `name` says in messages where they are, `kind` is of the error.
     """
     try:
         value = json.loads(data)
@@ -140,14 +109,8 @@ def parse_object(data: bytes | str, name: str, kind: type[StoreError] = StoreErr
 def check_forms(value: Mapping[str, Any], forms: Mapping[str, Form], name: str, required: tuple[str, ...] = ()) -> None:
     """Raise unless the values of a JSON object have the forms that they must have, where they are stated.
 
-    Args:
-        value: the object.
-        forms: by key, whether a value is right, and what a right one is in words.
-        name: of where it is, for messages.
-        required: keys that must be there.
-
-    Raises:
-        StoreError: one has another form, or is missing; correct it in the file.
+    A form is whether a value is right, and what a right one is in words; those of keys that are `required` must be
+    there.
     """
     for key, (right, meant) in forms.items():
         if key in value or key in required:

@@ -33,15 +33,7 @@ _FORMS = {
 
 
 def check_sharding(sharding: Any, name: str = "sharding") -> dict[str, Any]:
-    """Return the ``sharding`` JSON of an info, with all that it leaves to defaults.
-
-    Args:
-        sharding: the JSON.
-        name: of where it is, for messages.
-
-    Raises:
-        StoreError: it is none, or a value makes no sense.
-    """
+    """Return the ``sharding`` JSON of an info, with all that it leaves to defaults."""
     if not isinstance(sharding, dict):
         raise StoreError(f"{name} is {sharding!r}, which must be a JSON object; correct it there")
     stated = {key: sharding[key] for key in _FORMS if key in sharding}
@@ -55,14 +47,7 @@ def check_sharding(sharding: Any, name: str = "sharding") -> dict[str, Any]:
 def sharding_spec(size: Zyx, chunk: Zyx, shard: Zyx, *, data_encoding: str = "raw") -> dict[str, Any]:
     """Return the ``sharding`` JSON whose shards hold `shard` voxels each.
 
-    Args:
-        size: voxels of the volume (zyx).
-        chunk: voxels per chunk (zyx).
-        shard: voxels per shard (zyx); an axis that covers the volume may be longer than needed.
-        data_encoding: raw or gzip, of each chunk inside the shard.
-
-    Raises:
-        ParameterError: no Morton range spans that box; the message names the nearest that one does.
+    An axis of the shard that covers the volume may be longer than needed; all are voxels zyx.
     """
     grid = _grid(size, chunk)
     total = sum(_bits(grid))
@@ -91,11 +76,7 @@ def sharding_spec(size: Zyx, chunk: Zyx, shard: Zyx, *, data_encoding: str = "ra
 def default_shard(size: Zyx, chunk: Zyx, voxel_bytes: int, *, memory: int) -> Zyx:
     """Return the largest shard (zyx voxels) whose uncompressed chunks fit in some bytes, or about so.
 
-    Args:
-        size: voxels of the volume (zyx).
-        chunk: voxels per chunk (zyx).
-        voxel_bytes: bytes of a voxel, all channels.
-        memory: what one writer may hold: the chunks are rounded down to a power of two, at least one.
+    The chunks that fit in `memory` bytes are rounded down to a power of two, at least one; sizes are voxels zyx.
     """
     grid = _grid(size, chunk)
     chunks = math.ceil(memory / (math.prod(chunk) * voxel_bytes))

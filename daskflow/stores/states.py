@@ -69,10 +69,8 @@ def _mips_of(entry: Any, otherwise: int) -> Any:
 def directory_state(top: Path, depth: int = 0) -> str | None:
     """Return what changes when a chunk is renamed into a directory, as every chunk written is; None without it.
 
-    Args:
-        top: the directory.
-        depth: levels of directories between `top` and the chunks. Of each level at most 32 directories, evenly
-            spread, are looked into, so that a change of single chunks may go unnoticed in a large array.
+    Chunks are `depth` levels of directories below `top`. Of each level at most 32 directories, evenly spread, are
+    looked into, so that a change of single chunks may go unnoticed in a large array.
     """
     try:
         if depth == 0:

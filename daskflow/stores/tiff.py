@@ -300,9 +300,6 @@ def _write_options(spec: VolumeSpec) -> dict[str, Any]:
     """Return the arguments of tifffile's writer that say what the voxels are: OME-TIFF where it has the dtype.
 
     Pages go section by section, and within a section channel by channel (axes ZCYX), as ImageJ orders them.
-
-    Raises:
-        ParameterError: a dtype that TIFF files do not hold.
     """
     if spec.dtype.name not in _OME_DTYPES + _PLAIN_DTYPES:
         raise ParameterError(f"TIFF files here cannot hold {spec.dtype}; cast with astype('uint8')")

@@ -109,11 +109,7 @@ def missing_planes(url: str, lacking: Sequence[str]) -> MissingChunkError:
 
 
 def description_of(path: Path) -> Element | None:
-    """Return the OME description of a file, None of other TIFF files and of damaged ones.
-
-    Raises:
-        MissingChunkError: it is in another file, which is not there.
-    """
+    """Return the OME description of a file, None of other TIFF files and of damaged ones."""
     import tifffile
 
     try:
@@ -161,16 +157,7 @@ def _named(root: Element) -> list[str]:
 def open_set(url: str, path: Path, root: Element, opening: Opening, listed: Sequence[Path]) -> TiffSetStore:
     """Open the image of several files that the description of one of them, at `path`, tells of.
 
-    Args:
-        url: what was asked for: one of the files, or their directory.
-        path: the file whose description it is.
-        root: the description.
-        opening: how the caller wants it.
-        listed: the files of the directory when that was asked for; each must belong to the image.
-
-    Raises:
-        MissingChunkError: a file that is named is not there, and `fill_missing` is off.
-        GeometryError: files that do not belong to the image, or axes that are no volume.
+    `url` is one of the files, or their directory, whose files are `listed`: each must belong to the image.
     """
     pixels = root.find(".//{*}Pixels")
     assert pixels is not None

@@ -324,16 +324,7 @@ def stack_of(path: Path, size: int, mtime_ns: int, opening: Opening, *, ome: boo
 def parse_stack(path: Path, size: int, opening: Opening, *, ome: bool = True) -> TiffStack:
     """Return the stack in a TIFF file of `size` bytes.
 
-    Args:
-        path: of the file.
-        size: bytes.
-        opening: whose axes and time point count.
-        ome: heed OME's description of the file; otherwise its pages count as they come.
-
-    Raises:
-        CorruptChunkError: the file is truncated or damaged.
-        GeometryError: its axes are not those of a volume, or its pages differ.
-        UnknownFormatError: a kind of TIFF that is not read.
+    Without `ome` its pages count as they come, whatever OME's description of the file says.
     """
     import tifffile
 

@@ -205,18 +205,7 @@ Files = dict[str, bytes]
 def corrected_files(
     url: str, axes: Axes, before: Sequence[VolumeSpec], specs: Sequence[VolumeSpec], *, moved: bool
 ) -> Files:
-    """Return the metadata files of the array or image at `url`, as `Store.corrected` does.
-
-    Args:
-        url: of the layer.
-        axes: which stored axis is which.
-        before: what its levels are.
-        specs: what they shall be.
-        moved: whether the offset is stated.
-
-    Raises:
-        ParameterError: a level of an image.
-    """
+    """Return the metadata files of the array or image at `url`, as `Store.corrected` does."""
     node = read_node(url)
     assert node is not None
     if node.kind == "array":
@@ -306,12 +295,7 @@ class ZarrStore(DrivenStore):
 
 
 def open_zarr(url: str, opening: Opening) -> Store:
-    """Open a bare zarr array, v2 or v3; `dataset` is one below the URL.
-
-    Raises:
-        StoreNotFoundError: nothing is there.
-        ParameterError: a group.
-    """
+    """Open a bare zarr array, v2 or v3; `dataset` is one below the URL."""
     at = kvstore.join(url, opening.dataset) if opening.dataset else url
     node = read_node(at)
     if node is None:
@@ -340,12 +324,7 @@ def open_zarr(url: str, opening: Opening) -> Store:
 
 
 def new_array(url: str, spec: VolumeSpec, layout: Layout, version: int, attributes: dict[str, Any]) -> Node:
-    """Return the node of a new array (c)zyx that is not stored yet; a chunk holds all channels.
-
-    Raises:
-        ParameterError: a dtype, codec or shard that this version of zarr cannot hold.
-        GeometryError: a shard that is no multiple of the chunk.
-    """
+    """Return the node of a new array (c)zyx that is not stored yet; a chunk holds all channels."""
     chunk, shard = chosen_chunks(spec, layout)
     spec.replace(chunk=chunk, shard=shard, chunk_origin=None)
     channels = () if spec.channels is None else (spec.channels,)

@@ -36,11 +36,7 @@ class Node:
 
 
 def read_node(url: str, version: int | None = None) -> Node | None:
-    """Return the zarr array or group at a URL, or None when there is neither; `version`, if known, saves requests.
-
-    Raises:
-        CorruptChunkError: a metadata file is no JSON object.
-    """
+    """Return the zarr array or group at a URL, or None when there is neither; `version`, if known, saves requests."""
     v3 = None if version == 2 else _read_json(kvstore.join(url, "zarr.json"))
     if v3 is not None:
         attributes = _object(v3.pop("attributes", {}))
@@ -168,12 +164,7 @@ class ArrayShape:
 
 
 def array_shape(node: Node) -> ArrayShape:
-    """Return what the metadata of an array node say.
-
-    Raises:
-        UnknownFormatError: a dtype or chunk grid that is not read.
-        CorruptChunkError: metadata that lack a field.
-    """
+    """Return what the metadata of an array node say."""
     try:
         found = _shape_v2(node) if node.version == 2 else _shape_v3(node)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
@@ -184,12 +175,7 @@ def array_shape(node: Node) -> ArrayShape:
 
 
 def plain_metadata(node: Node) -> dict[str, Any]:
-    """Return the metadata of an array as tensorstore takes them: shorthand spelt out, options without effect left out.
-
-    Raises:
-        UnknownFormatError: a codec or filter that is not read.
-        CorruptChunkError: metadata that lack a field.
-    """
+    """Return the metadata of an array as tensorstore takes them: shorthand spelt out, options without effect gone."""
     try:
         return _plain_v2(node) if node.version == 2 else _plain_v3(node)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -304,11 +290,7 @@ def array_metadata(
     shard: Sequence[int] | None,
     layout: Layout,
 ) -> dict[str, Any]:
-    """Return the metadata of a new array, compressed as `layout` says (zstd, level 1, with checksums by default).
-
-    Raises:
-        ParameterError: an unknown codec or level, a dtype that zarr cannot hold, or shards in version 2.
-    """
+    """Return the metadata of a new array, compressed as `layout` says (zstd, level 1, with checksums by default)."""
     refuse_cast(dtype, DTYPES, f"zarr v{version}")
     fill: object = False if dtype.kind == "b" else 0.0 if dtype.kind == "f" else 0
     if version == 2:
