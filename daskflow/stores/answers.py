@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -27,9 +28,49 @@ def anonymous_s3() -> bool:
     return os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in ("1", "true", "yes")
 
 
+def use_secrets(scheme: str) -> None:
+    """Take the credentials of CloudVolume's secret files for s3 or gs, where nothing else is configured.
+
+    They are ``aws-secret.json`` and ``google-secret.json`` in ``secrets`` below CLOUD_VOLUME_DIR (~/.cloudvolume unless
+    set) or CLOUD_FILES_DIR (~/.cloudfiles), as cloud-files looks for them. Secrets for single buckets are not used.
+
+    Raises:
+        CredentialsError: such a file does not hold what it should.
+    """
+    path = _secret({"s3": "aws-secret.json", "gs": "google-secret.json"}[scheme])
+    if path is None or scheme in _SECRETS:
+        return
+    if scheme == "gs":
+        if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or _gcloud_file().is_file():
+            return
+        found = {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}
+    else:
+        if anonymous_s3() or os.environ.get("AWS_ACCESS_KEY_ID") or _aws_files():
+            return
+        try:
+            values = json.loads(path.read_bytes())
+            found = {name: str(values[name]) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise CredentialsError(f"{path} holds no AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY as JSON") from error
+        found |= {name: str(values[name]) for name in ("AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION") if values.get(name)}
+    os.environ.update(found)
+    _SECRETS[scheme] = path
+
+
+_SECRETS: dict[str, Path] = {}  # by scheme, the file whose credentials this process has taken
+
+
+def _secret(name: str) -> Path | None:
+    homes = (("CLOUD_VOLUME_DIR", "~/.cloudvolume"), ("CLOUD_FILES_DIR", "~/.cloudfiles"))
+    paths = [Path(os.environ.get(variable, home)).expanduser() / "secrets" / name for variable, home in homes]
+    return next((path for path in paths if path.is_file()), None)
+
+
 def credential_source(url: str) -> str:
     """Return where the credentials for a normalised URL come from, for people to read."""
     scheme, _, rest = url.partition("://")
+    if scheme in _SECRETS:
+        return str(_SECRETS[scheme])
     if scheme == "s3":
         return _s3()
     if scheme == "gs":
@@ -46,20 +87,29 @@ def _s3() -> str:
     if env.get("AWS_ACCESS_KEY_ID"):
         names = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", *["AWS_SESSION_TOKEN"] * ("AWS_SESSION_TOKEN" in env)]
         return f"{', '.join(names)} in the environment"
-    named = (env.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"), env.get("AWS_CONFIG_FILE", "~/.aws/config"))
-    files = [str(path) for path in (Path(name).expanduser() for name in named) if path.is_file()]
-    if files:
+    if files := _aws_files():
         return f"profile {env.get('AWS_PROFILE', 'default')!r} in {' and '.join(files)}"
     return "the role of this machine, or none (anonymous): neither AWS_ACCESS_KEY_ID nor a file in ~/.aws is there"
+
+
+def _aws_files() -> list[str]:
+    env = os.environ
+    named = (env.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"), env.get("AWS_CONFIG_FILE", "~/.aws/config"))
+    return [str(path) for path in (Path(name).expanduser() for name in named) if path.is_file()]
+
+
+def _gcloud_file() -> Path:
+    return Path(
+        os.environ.get("CLOUDSDK_CONFIG", "~/.config/gcloud"), "application_default_credentials.json"
+    ).expanduser()
 
 
 def _gcs() -> str:
     named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
     if named:
         return f"{named}, which GOOGLE_APPLICATION_CREDENTIALS names"
-    default = Path(os.environ.get("CLOUDSDK_CONFIG", "~/.config/gcloud"), "application_default_credentials.json")
-    if default.expanduser().is_file():
-        return str(default.expanduser())
+    if _gcloud_file().is_file():
+        return str(_gcloud_file())
     return (
         "the service account of this machine, or none (anonymous): GOOGLE_APPLICATION_CREDENTIALS is not set,"
         " and `gcloud auth application-default login` was not run"

@@ -28,7 +28,7 @@ from daskflow.errors import (
     StoreNotFoundError,
 )
 from daskflow.redaction import redact as redact
-from daskflow.stores.answers import anonymous_s3, translated, wait
+from daskflow.stores.answers import anonymous_s3, translated, use_secrets, wait
 
 _transaction: ContextVar[Any] = ContextVar("transaction", default=None)
 
@@ -168,6 +168,7 @@ def _split(url: str) -> tuple[dict[str, Any], str]:
     host, _, key = rest.partition("/")
     if scheme in ("http", "https"):
         return {"driver": "http", "base_url": f"{scheme}://{host}/"}, key
+    use_secrets(scheme)
     if scheme == "gs":
         return {"driver": "gcs", "bucket": host}, key
     return {"driver": "s3", "bucket": host, **_s3_options()}, key

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import daskflow
 from daskflow.errors import CorruptChunkError, CredentialsError, JobError, ParameterError, StoreAccessError, StoreError
-from daskflow.stores import kvstore
+from daskflow.stores import answers, kvstore
 from daskflow.stores.answers import credential_source, wait
 
 
@@ -415,3 +415,42 @@ def test_server_that_never_answers_is_given_up_within_a_minute() -> None:
     attempts, pauses = kvstore._RETRIES["max_retries"] + 1, (1, 2, 4, 8)
     silent = int(os.environ["TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS"])
     assert attempts * silent + sum(pauses[: attempts - 1]) <= 60
+
+
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where CloudVolume's secrets lie, in a home with no other credentials."""
+    monkeypatch.setattr(answers, "_SECRETS", {})
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_REGION")
+    for name in (*names, "AWS_NO_SIGN_REQUEST", "GOOGLE_APPLICATION_CREDENTIALS", "CLOUD_VOLUME_DIR"):
+        monkeypatch.setenv(name, "")  # so that what is set meanwhile is forgotten afterwards
+        monkeypatch.delenv(name)
+    folder = tmp_path / ".cloudvolume" / "secrets"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_secrets_of_cloudvolume_are_used_where_nothing_else_is_configured(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kvstore.kvstore_spec("s3://bucket/x")
+    assert "AWS_ACCESS_KEY_ID" not in os.environ
+    for name in ("aws-secret.json", "google-secret.json"):
+        (secrets / name).write_text(json.dumps({"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": SECRET}))
+    assert kvstore.kvstore_spec("s3://bucket/x")["aws_credentials"] == {"type": "environment"}
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET
+    assert credential_source("s3://bucket/x") == str(secrets / "aws-secret.json")
+    kvstore.kvstore_spec("gs://bucket/x")
+    assert os.environ["GOOGLE_APPLICATION_CREDENTIALS"] == str(secrets / "google-secret.json")
+
+
+def test_secrets_of_cloudvolume_give_way_to_the_environment_and_damaged_ones_are_refused(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (secrets / "aws-secret.json").write_text('{"AWS_ACCESS_KEY_ID": "key"}')
+    with pytest.raises(CredentialsError, match="aws-secret"):
+        kvstore.kvstore_spec("s3://bucket/x")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mine")
+    kvstore.kvstore_spec("s3://bucket/x")
+    assert os.environ["AWS_ACCESS_KEY_ID"] == "mine"
