@@ -29,6 +29,7 @@ sink (save..., evaluate-...) runs in one resumable job. Axes are z y x.
   daskflow open image.tif inference -m net.py -w net.pt -s 20 256 256 \\
            threshold -t 0.5 connected-components save segmentation
 """
+
 # What users of chunkflow and igneous type, and what it is called here.
 FORMER = {
     "cutout": "load-precomputed",

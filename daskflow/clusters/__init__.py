@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = ["Threads", "connect", "script_is_guarded"]
+
 _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx|ucxx|inproc)://.+")
 
 

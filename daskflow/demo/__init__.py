@@ -16,6 +16,8 @@ from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job, merge
 from daskflow.volume import Volume
 
+Say = Callable[[str], Any]
+
 SHAPE = (64, 256, 256)
 VOXEL_SIZE = (16.0, 8.0, 8.0)
 _CHUNK = (32, 64, 64)
@@ -24,7 +26,6 @@ _PATCH = (16, 64, 64)
 _OVERLAP = (4, 16, 16)
 _THRESHOLD = 0.5
 _HERE = Path(__file__).parent
-Say = Callable[[str], Any]
 
 
 def run(directory: str, *, workers: int | None, view: bool, say: Say) -> dict[str, float]:

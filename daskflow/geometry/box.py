@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from daskflow.errors import BoundsError, GeometryError
 
 Zyx = tuple[int, int, int]
+
 _STRING = re.compile(r"(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)(?:\.(?:gz|br|h5|json|npy|tif|csv|png|jpg))?$")
 _THREE_INTEGERS = [int] * 3
 

@@ -27,13 +27,14 @@ import numpy as np
 from daskflow.errors import BoundsError, ParameterError
 from daskflow.geometry import BoundingBox, Zyx, as_zyx
 
+T = TypeVar("T")
+Array = np.ndarray[Any, np.dtype[Any]]
 Offsets = tuple[int, ...]
+
 VOXEL_FOR_VOXEL = (
     "Answers are placed voxel for voxel, for the whole input patch or its middle: a network that answers at another"
     " resolution must resample to that of its input, e.g. with torch.nn.functional.interpolate in post_process"
 )
-T = TypeVar("T")
-Array = np.ndarray[Any, np.dtype[Any]]
 _GREATEST = 1e6
 
 

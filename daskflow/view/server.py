@@ -23,14 +23,16 @@ from daskflow.errors import MissingChunkError, ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.volume import Volume
 
+Array = npt.NDArray[Any]
 Rule = tuple[str, type[tornado.web.RequestHandler], dict[str, Any]]
-_ENCODINGS = {"": None, ".gz": "gzip", ".br": "br"}
+
 _log = logging.getLogger(__name__)
+
+_ENCODINGS = {"": None, ".gz": "gzip", ".br": "br"}
 _CHUNK_NAME = re.compile(r"(\d+)/(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)")
 _IMAGE_DTYPES = {"bool": "uint8", "int64": "float32", "uint64": "float32", "float16": "float32", "float64": "float32"}
 _LABEL_DTYPES = {"bool": "uint8", "int8": "uint8", "int16": "uint16", "int32": "uint32", "int64": "uint64"}
-Array = npt.NDArray[Any]
-READ_LIMIT = 2**26
+READ_LIMIT = 2**26  # bytes read for a chunk of a coarser level
 _CHUNK: Zyx = (64, 64, 64)
 _LONGEST = 128
 

@@ -21,6 +21,8 @@ from daskflow.view.server import ComputedLayer, Rule, computed_rule, folder_rule
 from daskflow.volume import Volume
 from daskflow.volume.picture import contrast, fixed_range
 
+_log = logging.getLogger(__name__)
+
 CLIENT = "https://neuroglancer-demo.appspot.com"
 _GREY = """#uicontrol invlerp normalized
 void main() {
@@ -36,8 +38,7 @@ _COLORS = ("red", "green", "blue")
 _PANEL = 320
 _VOXELS_PER_PIXEL = 4
 _TRANSLUCENT = 0.6
-logger = logging.getLogger(__name__)
-_SAMPLE = 128
+_SAMPLE = 128  # voxels along an axis by which contrast is chosen
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def value_range(volume: Volume) -> tuple[float, float]:
         try:
             return contrast(volume.read(middle))
         except Exception as error:  # noqa: BLE001 (a user's function may raise anything; each block will say it again)
-            logger.warning("no contrast for %r, since its middle %s cannot be read: %s", spec, middle, error)
+            _log.warning("no contrast for %r, since its middle %s cannot be read: %s", spec, middle, error)
     return fixed_range(spec.dtype)
 
 
