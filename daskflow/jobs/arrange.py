@@ -36,12 +36,7 @@ _MORE_MEMORY = 1.25  # ... at most so many times what the blocks take together t
 
 
 def arranged(stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    """Return the stages that do what some stages would, each after those that it comes after.
-
-    Raises:
-        ParameterError: sinks over the same box ask for different blocks.
-        AlignmentError: the block that a sink asks for is not whole chunks and shards of another.
-    """
+    """Return the stages that do what some stages would, each after those that it comes after."""
     graph = _Graph(stages)
     graph.join()
     graph.keep()
@@ -255,17 +250,9 @@ def _grids(consumers: Sequence[Consumer]) -> Iterator[BlockGrid]:
 
 
 def grid_of(box: BoundingBox, block: Zyx | None, preferred: Zyx, consumers: Sequence[Consumer]) -> BlockGrid:
-    """Return the grid in which consumers can be handed a volume.
+    """Return the grid in which consumers can be handed a volume: of the block that was asked for, if it fits them.
 
-    Args:
-        box: the volume.
-        block: what was asked for, or None.
-        preferred: is rounded up when nothing was.
-        consumers: who takes it.
-
-    Raises:
-        AlignmentError: the block is not whole chunks and shards of what is written, or these are counted from corners
-            that no block has in common.
+    Where none was, the preferred one is rounded up to whole chunks and shards of what is written.
     """
     corner = _common_corner(box, consumers)
     if corner is None:
@@ -290,17 +277,7 @@ def grid_of(box: BoundingBox, block: Zyx | None, preferred: Zyx, consumers: Sequ
 
 
 def evaluate_stage(name: str, volume: Volume, sink: Sink, *, block: Zyx | None = None) -> Stage:
-    """Return the stage that hands a volume to a sink.
-
-    Args:
-        name: of the stage.
-        volume: what is evaluated.
-        sink: where its blocks go.
-        block: voxels per block (zyx); by default the volume's, rounded up to whole units of the sink.
-
-    Raises:
-        AlignmentError: `block` is not whole units of the sink; the message names the nearest that is.
-    """
+    """Return the stage that hands a volume to a sink, in blocks (zyx) of the volume's size unless given."""
     expression = volume.expression
     grid = grid_of(volume.box, block, volume.block, [sink])
     task = EvaluateVolumes.into(expression, sink.placed(grid.block), block=block)

@@ -35,11 +35,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VoxelTask(Task):
-    """A task that evaluates volumes.
-
-    Attributes:
-        expression: its outputs are the volumes.
-    """
+    """A task that evaluates volumes: the outputs of an expression."""
 
     expression: Expression
 
@@ -193,12 +189,7 @@ class Tabulate(Consumer):
     memory: int = 2
 
     def stages(self, name: str, expression: Expression) -> tuple[Stage, ...]:
-        """Return all passes, in order: the one that finds, and those of the table.
-
-        Args:
-            name: of the first.
-            expression: gives the arrays; what it waits for is not included.
-        """
+        """Return all passes, in order, after what the expression waits for: the one that finds, and the table's."""
         finding = Stage(name, self.blocks, EvaluateVolumes.into(expression, self))
         return in_order((finding, *self.table.stages()), after=expression.stages)
 
@@ -268,11 +259,9 @@ class Assemble(Task):
 
     def verify(self, box: BoundingBox) -> None:
         store = open_store(self.sink.url, format=self.sink.format, dataset=self.sink.dataset)
-        height = self.sink.block[0]
-        for low in range(box.start[0], box.stop[0], height):
-            high = min(low + height, box.stop[0])
-            slab = BoundingBox((low, *box.start[1:]), (high, *box.stop[1:]))
-            store.read(slab.shift([a - b for a, b in zip(store.spec.box.start, box.start, strict=True)]))
+        offset = [a - b for a, b in zip(store.spec.box.start, box.start, strict=True)]
+        for slab in BlockGrid(box, (self.sink.block[0], *box.shape[1:])):
+            store.read(slab.shift(offset))
 
     def estimate(self, box: BoundingBox) -> Estimate:
         spec = self.sink.spec

@@ -26,11 +26,7 @@ _SINCE = re.compile(r" has changed$|sha256: |daskflow: ")
 
 
 def describe_stages(stages: Sequence[Stage]) -> dict[str, Any]:
-    """Return all that the result of stages depends on, as plain JSON values, by the name of the stage.
-
-    Raises:
-        JobError: a task describes itself by something that JSON does not know.
-    """
+    """Return all that the result of stages depends on, as plain JSON values, by the name of the stage."""
     described = {}
     for stage in stages:
         values = {
@@ -60,16 +56,9 @@ def token(description: Any) -> str:
 def starts_afresh(
     directory: JobDirectory, description: dict[str, Any], *, renew: bool = False, command: Sequence[str] | None = None
 ) -> bool:
-    """Return whether there is nothing to go on with; another job of which no block is done gives way.
+    """Return whether there is nothing to go on with, and raise where the directory belongs to a job that differs.
 
-    Args:
-        directory: of the job.
-        description: of the stages.
-        renew: let a job that has finished give way, too.
-        command: the command line that makes this job.
-
-    Raises:
-        ChangedJobError: the directory belongs to a job with another description.
+    Such a job of which no block is done gives way, and so does one that has finished, if `renew`.
     """
     there = directory.read("job.json")
     differing = there is not None and bool(changes(there["stages"], description))
@@ -99,14 +88,9 @@ def _any_done(directory: JobDirectory, stages: Mapping[str, Any]) -> bool:
 
 
 def differences(known: Mapping[str, Any], description: Any, command: Sequence[str] | None) -> list[str]:
-    """Return a few lines on how a job differs from the one that ``job.json`` has.
+    """Return a few lines on how a job, of that description and command line, differs from the `known` ``job.json``.
 
     Where command lines made both, the lines show what was typed otherwise, and what has changed since.
-
-    Args:
-        known: what ``job.json`` has.
-        description: of the stages of the job.
-        command: the command line that makes it.
     """
     lines = _lines(known["stages"], description)
     if command is None or not known.get("command"):

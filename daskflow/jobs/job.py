@@ -217,14 +217,7 @@ class Job:
             yield self
             return
         with tempfile.TemporaryDirectory(prefix="daskflow-job-", ignore_cleanup_errors=True) as directory:
-            yield Job(
-                self.given,
-                directory,
-                name=self.name,
-                finish=self.finish,
-                command=self.command,
-                warnings=self.warnings,
-            )
+            yield dataclasses.replace(self, directory=directory)
 
 
 def _default_workers() -> Workers:
@@ -247,16 +240,8 @@ def _told_apart(stages: Sequence[Stage]) -> tuple[Stage, ...]:
 def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job:
     """Return one job that does what several would, in which volumes over the same box share each block.
 
-    Stages of different jobs whose tasks are of one kind and describe themselves alike run once.
-
-    Args:
-        jobs: of sinks; the directory of the first that keeps one is used.
-        command: the command line that made them, by which the job can be retried.
-
-    Raises:
-        ParameterError: no jobs, sinks over the same box that ask for different blocks, or two jobs that would make or
-            write the same thing in different ways.
-        AlignmentError: the block that a sink asks for is not whole chunks and shards of another.
+    Stages of different jobs that do the same run once. The directory of the first job that keeps one is used. Two jobs
+    that would make the same thing in different ways are refused, and blocks that sinks over one box do not agree on.
     """
     if not jobs:
         raise ParameterError("no jobs to merge")

@@ -33,11 +33,7 @@ def stated(stages: Sequence[Stage], further: Iterable[Output] = ()) -> tuple[Out
 
 
 def jobs_of(url: str) -> list[JobDirectory]:
-    """Return the directories of the jobs that made an output or parts of it, e.g. levels or meshes of a layer.
-
-    Args:
-        url: normalised.
-    """
+    """Return the directories of the jobs that made an output or parts of it, e.g. levels or meshes of a layer."""
     place = place_of(url)
     found = []
     for home in _homes(url):
@@ -93,11 +89,7 @@ def _seen(home: str, place: str) -> bool:
 
 @contextmanager
 def leased(home: JobDirectory, outputs: Sequence[Output]) -> Iterator[Lease]:
-    """Hold the lease of a job's directory, and with it all that the job writes or removes.
-
-    Raises:
-        LockedJobError: another driver runs the job, or another job is writing or removing one of its outputs.
-    """
+    """Hold the lease of a job's directory, and with it all that the job writes or removes."""
     with Lease(home.lock, writes=outputs) as lease:
         pointers, earlier = _pointers(home, outputs), _pointers(home, home.outputs)
         try:
@@ -137,17 +129,7 @@ def _forget(pointers: Iterable[str]) -> None:
 
 
 def refuse_taken(store: Store, url: str, box: BoundingBox, found: Iterator[BoundingBox]) -> None:
-    """Raise if there are chunks where something else would be written.
-
-    Args:
-        store: the level.
-        url: of the layer.
-        box: what would be written.
-        found: the chunks that would be replaced.
-
-    Raises:
-        AlreadyStoredError: there are; the message says how many, whose they are, and what replaces them.
-    """
+    """Raise if writing the box of a level replaces chunks, and say how many, whose they are, and what allows it."""
     chunks = list(itertools.islice(found, _COUNTED + 1))
     if chunks:
         kind = "shard" if store.spec.shard else "chunk"
@@ -160,15 +142,7 @@ def refuse_taken(store: Store, url: str, box: BoundingBox, found: Iterator[Bound
 
 
 def refuse_files(outputs: Sequence[Output], made: Sequence[Output]) -> None:
-    """Raise if files lie where tables or pictures would be written.
-
-    Args:
-        outputs: what a job makes.
-        made: what earlier runs of it have made.
-
-    Raises:
-        AlreadyStoredError: there are; the message says whose they are, if that is known, and what replaces them.
-    """
+    """Raise if files lie where a job makes tables or pictures, other than those that earlier runs of it have made."""
     own = {one.url for one in made}
     for one in outputs:
         if one.kind in _FILES and one.url not in own and kvstore.exists(one.url):
@@ -181,15 +155,7 @@ def refuse_files(outputs: Sequence[Output], made: Sequence[Output]) -> None:
 
 
 def forget_replaced(outputs: Sequence[Output], own: JobDirectory) -> None:
-    """Delete the records of other jobs on what a job is about to replace: they would say that it is done.
-
-    Args:
-        outputs: what is replaced.
-        own: the directory of the job.
-
-    Raises:
-        LockedJobError: one of them is running.
-    """
+    """Delete the records of other jobs on what a job is about to replace: they would say that it is done."""
     made, here = [one for one in outputs if one.kind in ("level", "file", *_FILES)], kvstore.resolved(own.url)
     for url in {one.url for one in made}:
         for job in jobs_of(url):

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import functools
 import re
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -47,11 +46,6 @@ class Sink(Consumer):
     url: str
     spec: VolumeSpec
 
-    @property
-    def output(self) -> Output:
-        """What is there in the end."""
-        return Output(self.url)
-
     def further(self, box: BoundingBox) -> Estimate:
         return Estimate(bytes_written=self.spec.nbytes_of(box))
 
@@ -91,6 +85,7 @@ class LayerSink(Sink):
 
     @property
     def output(self) -> Output:
+        """What is there in the end."""
         return Output(self.url, "level", mip=self.mip, base=self.mip, background=self.drop, overwrite=self.overwrite)
 
     def makes(self) -> tuple[Output, ...]:
@@ -179,17 +174,13 @@ class LayerSink(Sink):
         where = {"url": self.url, "mip": self.mip, "format": self.format}
         return {**where, "layout": layout, **dropped, **_described(self.spec)}
 
-    def bind(self, scopes: Scopes) -> LayerSink:  # noqa: ARG002
-        return dataclasses.replace(self, run=uuid.uuid4().hex)
+    def bind(self, scopes: Scopes) -> LayerSink:
+        return dataclasses.replace(self, run=scopes.run)
 
 
 @dataclass(frozen=True)
 class NoteBackground(Finish):
-    """Writes down, once every block is done, what the chunks hold that were left out of levels.
-
-    Attributes:
-        levels: the levels, each written whole.
-    """
+    """Writes down, once every block is done, what the chunks hold that were left out of levels written whole."""
 
     levels: tuple[LayerSink, ...]
 
@@ -202,12 +193,7 @@ class NoteBackground(Finish):
 
 @dataclass(frozen=True)
 class ScratchSink(Sink):
-    """A layer among the scratch data of a job; until it is bound, its URL is a name.
-
-    Attributes:
-        block: voxels per block (zyx), its chunk.
-        scope: where it lies.
-    """
+    """A layer among the scratch data of a job, a block is its chunk; until it is bound, its URL is a name."""
 
     block: Zyx
     scope: Scope
@@ -275,6 +261,7 @@ class FileSink(Sink):
 
     @property
     def output(self) -> Output:
+        """What is there in the end."""
         return Output(self.url, dataset=self.dataset, overwrite=self.overwrite)
 
     @property
@@ -327,12 +314,7 @@ def _read_chunk(store: Store, chunk: BoundingBox) -> None:
 
 
 def verify_all(checks: Iterable[Callable[[], None]]) -> None:
-    """Call all functions, and raise afterwards what the first that raised did, with the lines of all that did.
-
-    Raises:
-        MissingChunkError: a chunk is missing.
-        CorruptChunkError: a chunk is damaged.
-    """
+    """Call all functions, and raise afterwards what the first that raised did, with the lines of all that did."""
     errors = []
     for check in checks:
         try:

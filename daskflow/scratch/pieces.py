@@ -50,12 +50,8 @@ _RANKS = 64 - _BITS
 class Fragment:
     """A piece: where the bytes are that one block has left of one label.
 
-    Attributes:
-        label: whose they are.
-        block: which block left them.
-        start: where they begin in the block's object.
-        size: how many.
-        bounds: x0, y0, z0, x1, y1, z1 in nm, zeros where the block gave none.
+    They are `size` bytes from `start` on in the block's object; bounds are x0, y0, z0, x1, y1, z1 in nm, zeros where
+    the block gave none.
     """
 
     label: int
@@ -83,9 +79,6 @@ class Pieces(Bound):
         sharding: keyword arguments of `object_sharding` when labels go to shards: then all labels of shard n are in
             bucket n mod `buckets`, in the order of shards. None spreads them by their hash.
         fan_in: lists that one task merges.
-
-    Raises:
-        ParameterError: no blocks, buckets that are no power of two, or a fan-in below 2.
     """
 
     name: str
@@ -113,15 +106,8 @@ class Pieces(Bound):
     ) -> dict[str, int]:
         """Store what a block has of each label; the same pieces give the same bytes.
 
-        Every block must call this, also one that has none: a block without a list counts as lost.
-
-        Args:
-            block: its number.
-            pieces: bytes by label.
-            bounds: by label, xyz in nm.
-
-        Returns:
-            Totals for `BlockResult.counts`: fragments and fragment_bytes.
+        Every block must call this, also one that has none: a block without a list counts as lost. Bounds are by label,
+        xyz in nm. The result is for `BlockResult.counts`.
         """
         labels = sorted(pieces)
         sizes = np.array([len(pieces[label]) for label in labels], np.uint64)
@@ -198,11 +184,7 @@ class Pieces(Bound):
         return itertools.groupby(entries, key=lambda one: (one[0], one[1].label))
 
     def read(self, piece: Fragment) -> bytes:
-        """Return the bytes of a piece, and read no others.
-
-        Raises:
-            MissingChunkError: the scratch data are gone.
-        """
+        """Return the bytes of a piece, and read no others."""
         url = self._place(piece.block)
         data = kvstore.read_range(url, piece.start, piece.start + piece.size)
         if data is None:

@@ -32,26 +32,16 @@ _CHECK = struct.Struct("<8sI")  # and then bytes of the head (u8), the head (JSO
 _MAGIC = b"dflowrc1"
 
 
-def write_record(directory: str, stage: str, index: int, arrays: Mapping[str, NDArray[Any]]) -> int:
-    """Store arrays as the record of a block, atomically, and return its bytes; the same arrays give the same bytes.
+def write_record(directory: str, stage: str, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Store arrays as the record of a block, atomically; the same arrays give the same bytes.
 
-    Args:
-        directory: URL, of a scope.
-        stage: name that tells these records from others of the scope.
-        index: number of the block.
-        arrays: of any shape and of a dtype that is no Python object.
+    The directory is the URL of a scope, in which the name of a stage tells its records from others.
     """
-    data = encode(arrays)
-    kvstore.write_bytes(record_url(directory, stage, index), data)
-    return len(data)
+    kvstore.write_bytes(record_url(directory, stage, index), encode(arrays))
 
 
 def read_record(directory: str, stage: str, index: int) -> Arrays | None:
-    """Return the arrays that `write_record` stored, None when it was never called for the block.
-
-    Raises:
-        CorruptChunkError: the record is damaged.
-    """
+    """Return the arrays that `write_record` stored, None when it was never called for the block."""
     url = record_url(directory, stage, index)
     data = kvstore.read_bytes(url)
     return None if data is None else decode(data, url)
@@ -72,11 +62,7 @@ def encode(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def decode(data: bytes | memoryview, url: str) -> Arrays:
-    """Return the arrays that `encode` got; `url` is for the message.
-
-    Raises:
-        CorruptChunkError: the bytes are damaged.
-    """
+    """Return the arrays that `encode` got; `url` is for the message where they are damaged."""
     if len(data) < _CHECK.size or _CHECK.unpack_from(data) != (_MAGIC, zlib.crc32(memoryview(data)[_CHECK.size :])):
         raise CorruptChunkError(f"the record {url} is damaged; delete the job's directory and run it again")
     start = _CHECK.size + 8
@@ -95,12 +81,7 @@ def read_records(directory: str, stage: str, indexes: Iterable[int]) -> list[Arr
 
 
 def required_records(directory: str, stage: str, indexes: Iterable[int]) -> list[Arrays]:
-    """Return what `write_record` stored for each of some blocks, several being read at once.
-
-    Raises:
-        MissingChunkError: it was never called for one.
-        CorruptChunkError: a record is damaged.
-    """
+    """Return what `write_record` stored for each of some blocks, and raise where it was never called for one."""
     wanted = list(indexes)
     found = read_records(directory, stage, wanted)
     for index, record in zip(wanted, found, strict=True):
@@ -150,9 +131,6 @@ class Reduce(Bound):
         scope: where all records lie.
         parameters: JSON values that `combine` depends on, for the job's fingerprint.
         fan_in: how many records are merged at once.
-
-    Raises:
-        ParameterError: no blocks, or fewer than two records merged at once.
     """
 
     name: str
@@ -188,11 +166,7 @@ class Reduce(Bound):
         write_record(self.scope.url, self.source, index, arrays)
 
     def result(self) -> Arrays:
-        """Return the merged record, after the stages ran.
-
-        Raises:
-            ParameterError: they did not.
-        """
+        """Return the merged record, after the stages ran."""
         record = read_record(self.scope.url, self.name, 0)
         if record is None:
             raise ParameterError(f"stage {self.name} has left no record in {self.scope.url}; run the job first")

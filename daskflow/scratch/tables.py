@@ -53,11 +53,9 @@ _SHIFT = (5**0.5 - 1) / 2
 
 
 def merged(columns: Mapping[str, How], parts: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Arrays:
-    """Return the rows of some parts, at least one, sorted by their keys; those of equal keys become one.
+    """Return the rows of some parts, at least one, sorted by their keys in the order of columns; equal ones become one.
 
-    Args:
-        columns: their names, and what becomes of the values of equal keys; the keys in the order they are sorted by.
-        parts: in the order in which a value is the first. Columns that are no keys may have several axes.
+    Parts come in the order in which a value is the first. Columns that are no keys may have several axes.
     """
     whole = {name: np.concatenate([part[name] for part in parts]) for name in columns}
     order = np.lexsort([whole[name] for name in _keys(columns)][::-1])
@@ -93,12 +91,7 @@ class Table(Bound):
     fan_in: int = 64
 
     def into(self, function: Callable[[Arrays], Arrays], target: Table | Reduce) -> Table:
-        """Return the table that hands what a function makes of each of its `ranges` to another, as one of its blocks.
-
-        Args:
-            function: of a module.
-            target: has as many blocks as this one has ranges.
-        """
+        """Return the table that hands what a module's function makes of each of its `ranges` to another, as a block."""
         return replace(self, then=(*self.then, (function, target)))
 
     def write(self, index: int, rows: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -190,12 +183,7 @@ class Table(Bound):
 
 @dataclass(frozen=True)
 class Merge(Task):
-    """Merge the rows that some groups have in one range of keys.
-
-    Attributes:
-        table: what is merged.
-        level: pass of merging, from 1.
-    """
+    """Merge the rows that some groups have in one range of keys; passes are counted from level 1."""
 
     table: Table
     level: int
@@ -307,11 +295,7 @@ def _index_of(stage: str) -> str:
 def read_runs(
     directory: str, stage: str, numbers: Sequence[int], keys: Sequence[str], low: Keys | None, high: Keys | None
 ) -> list[Arrays]:
-    """Return the rows of each of some runs whose keys are at least `low` and below `high`; None stands for no bound.
-
-    Raises:
-        JobError: a run is missing.
-    """
+    """Return the rows of each of some runs whose keys are at least `low` and below `high`; None stands for no bound."""
     return at_once(lambda number: _read(directory, stage, number, keys, low, high), numbers)
 
 
@@ -343,16 +327,10 @@ def _place(keys: Sequence[Keys], splitter: Keys) -> int:
 
 
 def _present(record: Arrays | None, directory: str, stage: str) -> Arrays:
-    """Return a record.
-
-    Raises:
-        JobError: there is none.
-    """
     if record is None:
         raise _missing(directory, stage)
     return record
 
 
 def _missing(directory: str, stage: str) -> JobError:
-    """Return the error for records that a stage should have left."""
     return JobError(f"records of {stage} in {directory} are missing; delete the job's directory and run it again")

@@ -28,16 +28,7 @@ class Depths:
 
 
 def as_depths(depth: DepthLike) -> Depths:
-    """Return the depth per axis and side from dask's ways of saying it.
-
-    Args:
-        depth: one number for all axes, one per axis (zyx), or a mapping of axis to number; a pair instead of a number
-            is (before, after).
-
-    Raises:
-        GeometryError: a negative depth, or not one entry per axis.
-        ParameterError: a mapping with other axes than 0, 1, 2.
-    """
+    """Return the depth per axis and side from dask's ways of saying it: see `Volume.map_overlap`."""
     if isinstance(depth, Mapping):
         _check_axes(depth, "depth")
         depth = [depth.get(axis, 0) for axis in range(3)]
@@ -52,11 +43,7 @@ def as_depths(depth: DepthLike) -> Depths:
 
 
 def as_boundaries(boundary: BoundaryLike) -> Boundaries:
-    """Return what stands beyond the edge of each axis from dask's ways of saying it.
-
-    Raises:
-        ParameterError: a name that is none of none, reflect, nearest, periodic, or another axis than 0, 1, 2.
-    """
+    """Return what stands beyond the edge of each axis from dask's ways of saying it."""
     if isinstance(boundary, Mapping):
         _check_axes(boundary, "boundary")
         entries = [boundary.get(axis) for axis in range(3)]
@@ -83,11 +70,7 @@ def _check_axes(mapping: Mapping[int, Any], name: str) -> None:
 
 
 def check_depths(depth: Depths, boundary: Boundaries, shape: Zyx) -> None:
-    """Refuse a halo that mirrors or wraps more voxels than the volume has.
-
-    Raises:
-        GeometryError: naming the axis.
-    """
+    """Refuse a halo that mirrors or wraps more voxels than the volume has."""
     for axis, name in enumerate("zyx"):
         deepest = max(depth.before[axis], depth.after[axis])
         if boundary[axis] in ("reflect", "periodic") and deepest > shape[axis]:
@@ -100,14 +83,10 @@ def check_depths(depth: Depths, boundary: Boundaries, shape: Zyx) -> None:
 def extend(
     array: np.ndarray[Any, Any], have: BoundingBox, want: BoundingBox, whole: BoundingBox, boundary: Boundaries
 ) -> np.ndarray[Any, Any]:
-    """Return the voxels of `want`, which may reach beyond the volume, from an array that holds `have`.
+    """Return the voxels of `want` from an array (zyx or czyx) that holds `have`, inside the box of the `whole` volume.
 
-    Args:
-        array: zyx or czyx.
-        have: the box that the array holds, inside `whole`.
-        want: the box to return; beyond `whole` its voxels follow from `boundary`, axis after axis.
-        whole: the box of the volume.
-        boundary: per axis: reflect repeats the edge voxel (numpy's "symmetric"), nearest, periodic, or a constant.
+    Those beyond the volume follow from the boundary, axis after axis: reflect repeats the edge voxel (numpy's
+    "symmetric"), nearest, periodic, or a constant.
     """
     for axis in range(3):
         low, high = want.start[axis], want.stop[axis]

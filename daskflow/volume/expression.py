@@ -71,11 +71,9 @@ class Expression(Bound, Option):
         return self.bind(scopes)
 
     def needed(self, boxes: Sequence[BoundingBox | None], *, gathered: bool = False) -> Boxes:
-        """Return the box that each node must answer for, by its place in `nodes`.
+        """Return the box that each node must answer for, by its place in `nodes`, given one or none for each output.
 
-        Args:
-            boxes: one per output; None when nothing of it is needed.
-            gathered: also ask the inputs of nodes that gather, for one box that holds all their parts.
+        If `gathered`, inputs of nodes that gather are asked, too, for one box that holds all their parts.
         """
         needed: Boxes = {}
         for node, box in zip(self.outputs, boxes, strict=True):

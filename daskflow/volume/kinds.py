@@ -19,24 +19,21 @@ Takes = Literal["image", "labels"]
 
 
 def taken(volume: Volume, takes: Takes, command: str, name: str) -> Volume:
-    """Return a volume as an operator takes it.
+    """Return a volume as an operator takes it, or raise; a negative label raises while it is read.
 
-    Args:
-        volume: what it is given.
-        takes: image: anything that does not say it is a segmentation; labels: integers in one channel that do not say
-            they are something else, of which none is negative.
-        command: name of the operator.
-        name: of the volume among its parameters.
-
-    Raises:
-        ParameterError: the volume is of another kind; while it is read, a negative label.
+    An image is anything that does not say it is a segmentation. Labels are integers in one channel that do not say
+    they are something else, of which none is negative. The messages have the names of command and parameter.
     """
     shown = name if name != "volume" else "the volume"
-    if takes == "image":
-        _check_image(volume, command, shown)
-        return volume
-    _check_labels(volume, command, shown)
-    return without_negatives(volume)
+    if takes == "labels":
+        _check_labels(volume, command, shown)
+        return without_negatives(volume)
+    if volume.layer_type == "segmentation":
+        raise ParameterError(
+            f"{command} takes an image, {shown} is a segmentation, whose values are names, not amounts; if that is"
+            f" wrong, {_remedy('image')}"
+        )
+    return volume
 
 
 def without_negatives(volume: Volume) -> Volume:
@@ -59,11 +56,7 @@ class Names(Crop):
 
 
 def refuse_negatives(array: Array, box: BoundingBox) -> None:
-    """Raise when a label in `box` is negative.
-
-    Raises:
-        ParameterError: one is; the message says where.
-    """
+    """Raise when a label in `box` is negative; the message says where."""
     if array.dtype.kind != "i" or not array.size or array.min() >= 0:
         return
     first = np.unravel_index(int((array < 0).argmax()), array.shape)
@@ -83,14 +76,6 @@ def _check_labels(volume: Volume, command: str, name: str) -> None:
         raise ParameterError(
             f"{command} takes a segmentation, {name} is an {volume.layer_type.replace('_', ' ')} of {volume.dtype};"
             f" if its values are labels, {_remedy('segmentation')}"
-        )
-
-
-def _check_image(volume: Volume, command: str, name: str) -> None:
-    if volume.layer_type == "segmentation":
-        raise ParameterError(
-            f"{command} takes an image, {name} is a segmentation, whose values are names, not amounts; if that is"
-            f" wrong, {_remedy('image')}"
         )
 
 

@@ -74,14 +74,7 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class _OfVolumes(Step, Calling):
-    """A function over its inputs.
-
-    Attributes:
-        function: gets one array per input.
-        volumes: the inputs.
-        options: further keyword arguments of the function.
-        memory: what it takes while it runs; see `Volume.map_overlap`.
-    """
+    """A function over its inputs, of which it gets an array each, and options; memory as for `Volume.map_overlap`."""
 
     function: Callable[..., Any]
     volumes: tuple[Node, ...]
@@ -108,11 +101,9 @@ class Mapped(_OfVolumes):
     """A function over blocks of its inputs, with context around them.
 
     Attributes:
-        function: also gets `box=` (the output's) and `read_box=` (of the first array) if it has parameters of these
-            names.
         readings: how each input is seen.
         trim: whether the function's result still holds the halo of the first input.
-        box_names: which of `box` and `read_box` the function asks for.
+        box_names: which of `box` (the output's) and `read_box` (of the first array) the function asks for.
     """
 
     readings: tuple[Reading, ...]
@@ -241,23 +232,6 @@ def map_overlap(
         chunk_origin=first.chunk_origin if factor == (1, 1, 1) else None,
     )
     return Mapped(spec, function, tuple(nodes), dict(options), memory, tuple(readings), trim, _box_names(function))
-
-
-def map_boxes(
-    function: Callable[..., Any],
-    nodes: Sequence[Node],
-    reads: Callable[[BoundingBox], BoundingBox],
-    spec: VolumeSpec,
-    memory: Memory,
-    options: Mapping[str, Any],
-    *,
-    dear: bool,
-) -> MappedBoxes:
-    """Return the node that `Volume.map_boxes` describes."""
-    boxes = {node.spec.box for node in nodes}
-    if len(boxes) > 1:
-        raise GeometryError(f"volumes over different boxes: {', '.join(map(str, sorted(boxes)))}; crop them to one")
-    return MappedBoxes(spec, function, tuple(nodes), dict(options), memory, reads, dear)
 
 
 def _relation(first: VolumeSpec, other: VolumeSpec, factor: Zyx) -> tuple[Zyx, Zyx]:

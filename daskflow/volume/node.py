@@ -63,11 +63,7 @@ class Source(Node):
 
 
 class Calling:
-    """A node that calls a function.
-
-    Attributes:
-        options: keyword arguments of the function.
-    """
+    """A node that calls a function with options."""
 
     options: dict[str, Any]
 
@@ -107,12 +103,7 @@ class Stored(Source):
 
 @dataclass(frozen=True, eq=False)
 class Generated(Source, Calling):
-    """Voxels that follow from where they lie.
-
-    Attributes:
-        function: gives the voxels of a box.
-        options: its keyword arguments.
-    """
+    """Voxels that follow from where they lie: what a function returns for a box and options."""
 
     function: Callable[..., Any]
     options: dict[str, Any]
@@ -180,12 +171,7 @@ class DaskSource(Source):
 
 @dataclass(frozen=True, eq=False)
 class Held(Source):
-    """A piece of a source, fetched already: it travels with a task.
-
-    Attributes:
-        array: the voxels.
-        box: where they lie; the source itself may be larger.
-    """
+    """A piece of a source that may be larger, fetched already: it travels with a task."""
 
     array: Array
     box: BoundingBox
@@ -232,9 +218,6 @@ class Gathered(Source):
         result  |--b--|--a--|
 
     What a block needs is evaluated part by part, when sources are read.
-
-    Attributes:
-        input: what is put together anew.
     """
 
     input: Node
@@ -261,11 +244,7 @@ class Gathered(Source):
 
 
 def checked(result: Array, box: BoundingBox, spec: VolumeSpec, function: Callable[..., Any]) -> Array:
-    """Return a function's result, in native byte order, if it has the shape and dtype declared for `box`.
-
-    Raises:
-        ParameterError: naming what was expected and what came.
-    """
+    """Return a function's result, in native byte order, if it has the shape and dtype declared for `box`."""
     name = getattr(function, "__qualname__", repr(function))
     if result.shape != spec.shape_of(box):
         raise ParameterError(

@@ -31,22 +31,16 @@ _CHEAP_BYTES = 2**25
 
 
 def section_png(section: Array, layer_type: LayerType = "image", *, side: int = SIDE) -> bytes:
-    """Return a PNG of one section.
+    """Return a PNG of one section, yx, zyx or czyx; of several sections the middle one is shown.
 
-    Args:
-        section: yx, zyx or czyx; of several sections the middle one is shown.
-        layer_type: images are stretched to their contrast, labels get a colour each, the first channels of
-            affinities and probabilities become red, green and blue.
-        side: pixels of the longer side at most; larger sections are thinned out.
-
-    Raises:
-        GeometryError: the section holds no voxel, or has other axes.
+    Images are stretched to their contrast, labels get a colour each, the first channels of affinities and probabilities
+    become red, green and blue. Sections whose longer side has more than `side` pixels are thinned out.
     """
     return encode_png(section_pixels(section, layer_type, side=side))
 
 
 def section_pixels(section: Array, layer_type: LayerType = "image", *, side: int = SIDE) -> Pixels:
-    """Return the pixels (y, x, rgb) that `section_png` shows; same arguments and errors."""
+    """Return the pixels (y, x, rgb) that `section_png` shows."""
     section = np.asarray(section)
     if section.ndim not in (2, 3, 4) or section.size == 0:
         raise GeometryError(f"no picture of shape {section.shape}; give a section yx, zyx or czyx that holds voxels")
@@ -68,14 +62,9 @@ def section_pixels(section: Array, layer_type: LayerType = "image", *, side: int
 
 
 def side_by_side(sections: Sequence[tuple[Array, LayerType]], *, side: int = SIDE) -> bytes:
-    """Return a PNG of sections in a row on white, e.g. image, affinities and segmentation.
+    """Return a PNG of sections in a row on white, e.g. image, affinities and segmentation, as `section_png` shows them.
 
-    Args:
-        sections: each yx, zyx or czyx (of several the middle one is shown), with its layer type.
-        side: pixels of the longer side of each; smaller ones are enlarged by whole factors.
-
-    Raises:
-        ParameterError: no sections.
+    The longer side of each has at most `side` pixels; smaller ones are enlarged by whole factors.
     """
     if not sections:
         raise ParameterError("no sections to draw; give at least one")
@@ -125,11 +114,7 @@ def contrast(values: Array) -> tuple[float, float]:
 
 
 def encode_png(pixels: Pixels) -> bytes:
-    """Return an 8-bit PNG of pixels (y, x, rgb) or of grey ones (y, x), as RFC 2083 lays it out.
-
-    Raises:
-        ParameterError: pixels of another shape or type.
-    """
+    """Return an 8-bit PNG of pixels (y, x, rgb) or of grey ones (y, x), as RFC 2083 lays it out."""
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
         raise ParameterError(f"pixels {pixels.dtype} {pixels.shape} must be uint8, (y, x) or (y, x, 3)")
     height, width = pixels.shape[:2]

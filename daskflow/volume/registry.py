@@ -172,11 +172,7 @@ def has_operator(name: str) -> bool:
 
 @functools.cache
 def load_operator(name: str) -> Operator:
-    """Return an operator by its name.
-
-    Raises:
-        ParameterError: there is no such operator.
-    """
+    """Return an operator by its name."""
     if name in _groups():
         return describe_operator(importlib.import_module("daskflow.operators").function(name))
     for point in entry_points("daskflow.operators"):
@@ -189,9 +185,6 @@ def load_file(path: str | Path) -> list[Operator]:
     """Return the operators that a Python file defines; the file is executed.
 
     What it defines is pickled with its code, so that workers need not find the file.
-
-    Raises:
-        ParameterError: there is no such file, it does not run, or it defines no operator.
     """
     import cloudpickle
 
@@ -221,11 +214,7 @@ def is_operator(value: Any) -> bool:
 
 
 def describe_operator(function: Callable[..., Any]) -> Operator:
-    """Return what the signature and docstring of an operator say.
-
-    Raises:
-        ParameterError: the function was not marked with `operator`.
-    """
+    """Return what the signature and docstring of an operator say."""
     from daskflow.volume.volume import Volume
 
     if not is_operator(function):

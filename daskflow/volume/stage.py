@@ -184,18 +184,15 @@ class Scope(Bound, Option):
 
 
 class Scopes:
-    """Where the scratch data of one run of a job lie: those of each scope in a directory of its own, named after it.
+    """Where the scratch data of one run of a job lie: below a URL, those of each scope in a directory named after it.
 
     What a job binds comes in the order of its stages, so that scopes have the same names in every run.
-
-    Args:
-        url: of the directory that holds them all, in that of the job.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.met: list[Scope] = []
-        self._run = uuid.uuid4().hex
+        self.run = uuid.uuid4().hex
 
     @property
     def job(self) -> str:
@@ -208,7 +205,7 @@ class Scopes:
             self.met.append(scope)
         number = 1 + [one for one in self.met if one.name == scope.name].index(scope)
         name = scope.name if number == 1 else f"{scope.name}-{number}"
-        return Scope(name, url=kvstore.join(self.url, name), run=self._run)
+        return Scope(name, url=kvstore.join(self.url, name), run=self.run)
 
 
 class Storing(Bound):

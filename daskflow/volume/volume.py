@@ -17,7 +17,7 @@ from daskflow.stores.base import Store
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume.boundary import BoundaryLike, DepthLike
 from daskflow.volume.expression import Expression
-from daskflow.volume.mapping import SAME, Same, map_boxes, map_overlap
+from daskflow.volume.mapping import SAME, MappedBoxes, Same, map_overlap
 from daskflow.volume.node import Array, Crop, DaskSource, Generated, Memory, Node, Stored, Waiting
 from daskflow.volume.stage import Bound, Stage, default_block
 
@@ -81,13 +81,7 @@ class Volume:
         return cls(Generated(spec, function, options))
 
     @classmethod
-    def waiting(
-        cls,
-        spec: VolumeSpec,
-        store: Callable[[Any], Store],
-        left: Bound,
-        stages: Sequence[Stage],
-    ) -> Volume:
+    def waiting(cls, spec: VolumeSpec, store: Callable[[Any], Store], left: Bound, stages: Sequence[Stage]) -> Volume:
         """Return the volume that some stages leave in scratch data.
 
         Args:
@@ -304,8 +298,11 @@ class Volume:
             dear: a job that would evaluate it more than once keeps its voxels in scratch data instead.
             **options: handed to the function.
         """
-        nodes = [self.node, *(other.node for other in others)]
-        return Volume(map_boxes(function, nodes, reads, spec, memory, options, dear=dear), block=self.block)
+        nodes = (self.node, *(other.node for other in others))
+        boxes = {node.spec.box for node in nodes}
+        if len(boxes) > 1:
+            raise GeometryError(f"volumes over different boxes: {', '.join(map(str, sorted(boxes)))}; crop them to one")
+        return Volume(MappedBoxes(spec, function, nodes, options, memory, reads, dear), block=self.block)
 
     def astype(self, dtype: Any) -> Volume:
         """Return the same volume cast to another dtype, as `numpy.ndarray.astype` casts."""

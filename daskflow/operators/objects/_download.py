@@ -76,8 +76,8 @@ class WriteFiles(Task):
         where = {"layer": self.layer, "output": self.output, "format": self.format, "lod": self.lod}
         return {"download": self.kind, **where, "labels": token(self.labels)}
 
-    def bind(self, scopes: Scopes) -> WriteFiles:  # noqa: ARG002
-        return replace(self, run=uuid.uuid4().hex)
+    def bind(self, scopes: Scopes) -> WriteFiles:
+        return replace(self, run=scopes.run)
 
 
 @functools.lru_cache(maxsize=8)
