@@ -14,7 +14,7 @@ from daskflow.jobs.fingerprint import described_grid, token
 from daskflow.jobs.lock import Lease, holder_of, living
 from daskflow.stores import kvstore
 from daskflow.stores.base import Store
-from daskflow.stores.provenance import notes_at
+from daskflow.stores.states import notes_at
 from daskflow.volume.stage import Output, Stage, place_of
 
 _COUNTED = 20

@@ -22,7 +22,7 @@ from daskflow.jobs.shapes import fits, known
 from daskflow.layers.provenance import circumstances
 from daskflow.stores import Store, kvstore
 from daskflow.stores.opening import open_store
-from daskflow.stores.provenance import add_note, notes_at
+from daskflow.stores.states import add_note, notes_at
 from daskflow.volume.stage import Output
 
 _JOB, _UNDO = "set", "set --undo"

@@ -14,7 +14,7 @@ from daskflow.jobs.evaluate import sources
 from daskflow.jobs.report import Finish, Report
 from daskflow.plugins import versions
 from daskflow.stores import kvstore
-from daskflow.stores.provenance import add_note
+from daskflow.stores.states import add_note
 from daskflow.volume import Volume
 
 _PACKAGES = (

@@ -59,6 +59,16 @@ class Axes:
             return [found[sorted(self.spatial).index(i)] for i in self.spatial]
         return []
 
+    def with_zyx(self, values: Any, zyx: Sequence[Any]) -> list[Any]:
+        """Return a list as `pick` reads it, with other entries for z, y and x."""
+        count = len(self.order) + len(self.fixed)
+        if isinstance(values, list | tuple) and len(values) == count and -1 not in self.order:
+            changed = list(values)
+            for index, value in zip(self.spatial, zyx, strict=True):
+                changed[index] = value
+            return changed
+        return [zyx[self.spatial.index(index)] for index in sorted(self.spatial)]
+
     def view(self, stored: Any, slices: Sequence[slice] = (slice(None),) * 3) -> Any:
         """Return the part of a stored array (of numpy, h5py or tensorstore) at slices zyx, as zyx or czyx."""
         order = [position for position in self.order if position >= 0]

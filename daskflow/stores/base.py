@@ -99,6 +99,11 @@ class Opened:
 
 Array = npt.NDArray[Any]
 ReadBox = Callable[[BoundingBox], Array]
+NUMBERS = (
+    "bool",
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+    *("float16", "float32", "float64"),
+)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from daskflow.errors import (
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes, find_axes
-from daskflow.stores.base import Array, Layout, Opening, ReadBox, Store
+from daskflow.stores.base import NUMBERS, Array, Layout, Opening, ReadBox, Store
 from daskflow.stores.counting import count
 from daskflow.stores.hdf5_attributes import as_written, image_shape, stated_by
 from daskflow.stores.hdf5_contents import (
@@ -37,7 +37,6 @@ from daskflow.stores.hdf5_contents import (
     is_whole,
 )
 from daskflow.stores.local_files import (
-    NUMBERS,
     FileStore,
     check_place,
     deflate,

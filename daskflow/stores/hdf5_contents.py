@@ -22,7 +22,7 @@ from daskflow.errors import (
     UnknownFormatError,
 )
 from daskflow.geometry import BoundingBox
-from daskflow.stores.local_files import NUMBERS
+from daskflow.stores.base import NUMBERS
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _PACKAGES = {

@@ -197,10 +197,13 @@ def _opened(spec: str) -> Any:
     return ts.KvStore.open(json.loads(spec), context=context()).result()
 
 
-def _locate(url: str) -> tuple[Any, str]:
-    spec, key = _split(normalise(url))
-    store = _opened(json.dumps(spec, sort_keys=True))
-    return store if transaction() is None else store.with_transaction(transaction()), key
+@contextmanager
+def _asking(url: str, verb: str, *, chunks: bool = False) -> Iterator[tuple[Any, str]]:
+    """Give the store that a URL lives in and its key there; errors are translated."""
+    with translated(url, verb, chunks=chunks):
+        spec, key = _split(normalise(url))
+        store = _opened(json.dumps(spec, sort_keys=True))
+        yield store if transaction() is None else store.with_transaction(transaction()), key
 
 
 def refuse_http(url: str) -> None:
@@ -211,8 +214,7 @@ def refuse_http(url: str) -> None:
 
 def read_bytes(url: str) -> bytes | None:
     """Return the object at `url`, or None when there is none."""
-    with translated(url, "read", chunks=False):
-        store, key = _locate(url)
+    with _asking(url, "read") as (store, key):
         result = wait(store.read(key), url)
     return bytes(result.value) if result.state == "value" else None
 
@@ -227,8 +229,7 @@ def read_range(url: str, start: int, stop: int) -> bytes | None:
     """
     if not 0 <= start <= stop < 2**63:
         raise CorruptChunkError(f"{redact(url)} cannot have bytes {start} to {stop}; what names them is damaged")
-    with translated(url, "read"):
-        store, key = _locate(url)
+    with _asking(url, "read", chunks=True) as (store, key):
         try:
             result = wait(store.read(key, byte_range=slice(start, stop)), url)
         except ValueError as error:
@@ -240,8 +241,7 @@ def read_range(url: str, start: int, stop: int) -> bytes | None:
 
 def generation(url: str) -> bytes | None:
     """Return what the store says of the version of the object at `url`, an ETag or a number; None without an object."""
-    with translated(url, "read", chunks=False):
-        store, key = _locate(url)
+    with _asking(url, "read") as (store, key):
         result = wait(store.read(key), url)
     return bytes(result.stamp.generation) if result.state == "value" else None
 
@@ -249,8 +249,7 @@ def generation(url: str) -> bytes | None:
 def write_bytes(url: str, data: bytes) -> None:
     """Store an object atomically: a reader sees the old bytes or the new ones, never a part."""
     refuse_http(url)
-    with translated(url, "write", chunks=False):
-        store, key = _locate(url)
+    with _asking(url, "write") as (store, key):
         wait(store.write(key, data), url)
 
 
@@ -260,8 +259,7 @@ def write_if_absent(url: str, data: bytes) -> bool:
     The answer to a write may be lost, so that asking again finds the object in its way: one of the same bytes is ours.
     """
     refuse_http(url)
-    with translated(url, "write", chunks=False):
-        store, key = _locate(url)
+    with _asking(url, "write") as (store, key):
         found = wait(store.read(key), url)
         if found.state != "value" and wait(store.write(key, data, if_equal=found.stamp.generation), url).generation:
             return True
@@ -280,8 +278,7 @@ def list_names(url: str, prefix: str = "") -> list[str]:
     """Return the names, relative to `url`, of all objects below it that begin with `prefix`, sorted."""
     if normalise(url).startswith(("http://", "https://")):
         raise StoreAccessError(f"cannot list {redact(url)}: http has no listings")
-    with translated(url, "list", chunks=False):
-        store, key = _locate(url)
+    with _asking(url, "list") as (store, key):
         keys = _keys_below(store, f"{key}/{prefix}" if key else prefix, url)
         if not keys and url.startswith("gs://"):  # tensorstore takes a listing that is refused for an empty one
             wait(store.read(f"{key}/{uuid.uuid4().hex}"), url)
@@ -292,8 +289,7 @@ def list_names(url: str, prefix: str = "") -> list[str]:
 def delete(url: str) -> None:
     """Remove the object at `url`; nothing happens when there is none."""
     refuse_http(url)
-    with translated(url, "delete", chunks=False):
-        store, key = _locate(url)
+    with _asking(url, "delete") as (store, key):
         wait(store.write(key, None), url)
 
 
@@ -313,8 +309,7 @@ def delete_tree(url: str) -> None:
         return
     if not _split(normalise(url))[1]:
         raise ParameterError(f"will not delete all of {url}")
-    with translated(url, "delete", chunks=False):
-        store, key = _locate(url)
+    with _asking(url, "delete") as (store, key):
         for deletion in [store.write(name, None) for name in _keys_below(store, f"{key}/", url)]:
             wait(deletion, url)
 

@@ -19,11 +19,6 @@ from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.base import Array, Layout, Store
 
-NUMBERS = (
-    "bool",
-    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
-    *("float16", "float32", "float64"),
-)
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}(?:\.partial)?")
 _SLAB_SECTIONS = 64
 _NAMED = 10

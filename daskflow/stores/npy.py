@@ -12,9 +12,8 @@ from daskflow.errors import CorruptChunkError, ParameterError, UnknownFormatErro
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes, find_axes
-from daskflow.stores.base import Array, Layout, Opening, ReadBox, Store
+from daskflow.stores.base import NUMBERS, Array, Layout, Opening, ReadBox, Store
 from daskflow.stores.local_files import (
-    NUMBERS,
     FileStore,
     begins_with,
     check_place,

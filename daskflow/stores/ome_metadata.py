@@ -250,22 +250,14 @@ def placed(
             at = [t / old * new for t, old, new in before]
         else:
             at = [translation_of(o, s, s0) for o, s, s0 in zip(starts[number], size, sizes[0], strict=True)]
-        steps = _steps(_with_zyx(_scale(level), size, axes), _with_zyx(level.translation, at, axes))
+        steps = _steps(axes.with_zyx(_scale(level), size), axes.with_zyx(level.translation, at))
         datasets.append({**dataset, "coordinateTransformations": steps})
     units = [{**axis, "unit": "nanometer"} if i in axes.spatial else axis for i, axis in enumerate(multiscale["axes"])]
     changed = {**multiscale, "axes": units, "datasets": datasets}
     if multiscale.get("coordinateTransformations"):
         scale, translation = image.outer
-        steps = _steps(_with_zyx(scale, (1.0,) * 3, axes), _with_zyx(translation, (0.0,) * 3, axes))
+        steps = _steps(axes.with_zyx(scale, (1.0,) * 3), axes.with_zyx(translation, (0.0,) * 3))
         changed["coordinateTransformations"] = steps
-    return changed
-
-
-def _with_zyx(values: Sequence[float], zyx: Sequence[float], axes: Axes) -> list[float]:
-    """Return numbers per stored axis with others for z, y and x."""
-    changed = list(values)
-    for index, value in zip(axes.spatial, zyx, strict=True):
-        changed[index] = value
     return changed
 
 

@@ -34,7 +34,6 @@ from daskflow.stores.precomputed_chunks import (
     read_box,
     shared_view,
     write_box,
-    write_every_chunk,
     zero_chunks,
     zipped,
 )
@@ -111,7 +110,6 @@ class PrecomputedStore(Store):
 
     @classmethod
     def open(cls, url: str, opening: Opening) -> Store:
-        """Open one mip of a precomputed layer."""
         stated = {name: getattr(opening, name) for name in ("dataset", "voxel_size", "voxel_offset", "axes")}
         for name, value in stated.items():
             if value is not None:
@@ -315,14 +313,11 @@ class PrecomputedStore(Store):
 
     def _write(self, box: BoundingBox, array: Array) -> None:
         kvstore.refuse_http(self.url)
-        if not self._driven:
+        if not self._driven or (self.spec.shard is not None and zero_chunks(self.spec, box, array)):
             self._chunks.write(box, array)
             return
         with translated(self.url, f"write {box} of mip {self.mip} of"):
-            if self.spec.shard is not None and zero_chunks(self.spec, box, array):
-                write_every_chunk(self.url, self._metadata, self.spec, box, array)
-            else:
-                write_box(self._view, self.spec, box, array, self.url)
+            write_box(self._view, self.spec, box, array, self.url)
 
     def _write_dropping(self, box: BoundingBox, array: Array, drop: float) -> None:
         self._chunks.write(box, array, drop=drop)

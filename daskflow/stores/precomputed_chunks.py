@@ -124,7 +124,7 @@ def zero_chunks(spec: VolumeSpec, box: BoundingBox, array: Array) -> list[Boundi
     return [
         piece
         for piece in BlockGrid(box, spec.chunk, spec.chunk_origin)
-        if not _any_nonzero(array[(..., *piece.slices(box))])
+        if not (part := array[(..., *piece.slices(box))])[..., 0, :].any() and not part.any()
     ]
 
 
@@ -136,23 +136,6 @@ def missing_chunks(url: str, metadata: str, spec: VolumeSpec, pieces: list[Bound
     reads = [shards.read(chunk_key(spec, piece), batch=batch) for piece in pieces]
     batch.submit()
     return [piece for piece, read in zip(pieces, reads, strict=True) if wait(read, url).state == "missing"]
-
-
-def write_every_chunk(url: str, metadata: str, spec: VolumeSpec, box: BoundingBox, array: Array) -> None:
-    """Write whole shards, chunks of zeros included: encoded in memory, then put into each shard in one transaction."""
-    import tensorstore as ts
-
-    shards = open_shards(url, metadata)
-    with view_in_memory(metadata, spec) as (chunks, view):
-        write_box(view, spec, box, array)
-        with ts.Transaction() as transaction:
-            target = shards.with_transaction(transaction)
-            for chunk in chunks_of(spec, box):
-                target[chunk_key(spec, chunk)] = chunks[chunk_name(chunk)]
-
-
-def _any_nonzero(array: Array) -> bool:
-    return bool(array[..., 0, :].any() or array.any())
 
 
 def chunk_key(spec: VolumeSpec, piece: BoundingBox) -> bytes:

@@ -168,35 +168,24 @@ def corrected_attributes(attributes: dict[str, Any], spec: VolumeSpec, axes: Axe
         del stated[OWN_KEY]["layer_type"]
     elif "layer_type" in attributes:
         stated["layer_type"] = spec.layer_type
-    stated["voxel_offset"] = _with_zyx(attributes.get("voxel_offset"), start, axes)
+    stated["voxel_offset"] = axes.with_zyx(attributes.get("voxel_offset"), start)
     if spec.voxel_size is None:
         return stated
-    stated["resolution"] = _with_zyx(attributes.get("resolution"), size, axes)
-    stated["units"] = _with_zyx(attributes.get("units"), ["nm"] * 3, axes)
+    stated["resolution"] = axes.with_zyx(attributes.get("resolution"), size)
+    stated["units"] = axes.with_zyx(attributes.get("units"), ["nm"] * 3)
     places: dict[str, list[Any]] = {"offset": corner, "dimension_units": nm}
-    stated |= {key: _with_zyx(attributes[key], new, axes) for key, new in places.items() if key in attributes}
+    stated |= {key: axes.with_zyx(attributes[key], new) for key, new in places.items() if key in attributes}
     if axes.pick(_object(attributes.get("transform")).get("scale")):
         transform = attributes["transform"]
         moved = {"scale": size, "translate": corner, "units": ["nm"] * 3}
-        stated["transform"] = transform | {key: _with_zyx(transform.get(key), new, axes) for key, new in moved.items()}
+        stated["transform"] = transform | {key: axes.with_zyx(transform.get(key), new) for key, new in moved.items()}
     for key in (key for key in attributes if key.lower() in SIZES):
         unit = nm_per(SIZES[key.lower()]) or 1
-        stated[key] = _with_zyx(attributes[key], [in_nm(s, 1 / unit) for s in size], axes)
+        stated[key] = axes.with_zyx(attributes[key], [in_nm(s, 1 / unit) for s in size])
         stated |= {other: stated["units"] for other in attributes if other.lower() in unit_names(key.lower())}
     if "pixelResolution" in attributes:
         stated["pixelResolution"] = {"unit": "nm", "dimensions": list(reversed(size))}
     return stated
-
-
-def _with_zyx(values: Any, zyx: Sequence[Any], axes: Axes) -> list[Any]:
-    """Return a list as `Axes.pick` reads it, with other entries for z, y and x."""
-    count = len(axes.order) + len(axes.fixed)
-    if isinstance(values, list | tuple) and len(values) == count and -1 not in axes.order:
-        changed = list(values)
-        for index, value in zip(axes.spatial, zyx, strict=True):
-            changed[index] = value
-        return changed
-    return [zyx[axes.spatial.index(index)] for index in sorted(axes.spatial)]
 
 
 Files = dict[str, bytes]

@@ -12,7 +12,7 @@ import numpy as np
 
 from daskflow.errors import CorruptChunkError, ParameterError, UnknownFormatError
 from daskflow.stores import kvstore
-from daskflow.stores.base import Layout
+from daskflow.stores.base import NUMBERS, Layout
 from daskflow.stores.refusals import parse_object, refuse_cast
 
 
@@ -120,13 +120,6 @@ def _write_json(url: str, content: Mapping[str, Any]) -> None:
     kvstore.write_bytes(url, json.dumps(content, indent=2).encode())
 
 
-DTYPES = (
-    "bool",
-    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
-    "float16",
-    "float32",
-    "float64",
-)
 _READ_V2 = ("blosc", "bz2", "gzip", "zlib", "zstd")
 _READ_V3 = ("blosc", "bytes", "crc32c", "gzip", "sharding_indexed", "transpose", "zstd")
 _BLOSC = ("id", "cname", "clevel", "shuffle", "blocksize")
@@ -248,7 +241,7 @@ def _shape_v2(node: Node) -> ArrayShape:
 
 def _shape_v3(node: Node) -> ArrayShape:
     text = node.metadata["data_type"]
-    dtype = _numeric(np.dtype(text) if text in DTYPES else np.dtype(object), text, node.url)
+    dtype = _numeric(np.dtype(text) if text in NUMBERS else np.dtype(object), text, node.url)
     metadata = plain_metadata(node)
     grid = metadata["chunk_grid"]
     if grid["name"] != "regular":
@@ -275,9 +268,9 @@ def _sizes(values: Any, least: int = 0) -> tuple[int, ...]:
 
 
 def _numeric(dtype: np.dtype[Any], text: object, url: str) -> np.dtype[Any]:
-    if dtype.name not in DTYPES:
+    if dtype.name not in NUMBERS:
         raise UnknownFormatError(
-            f"{kvstore.redact(url)} holds {text}, which is no voxel type; read are {', '.join(DTYPES)}"
+            f"{kvstore.redact(url)} holds {text}, which is no voxel type; read are {', '.join(NUMBERS)}"
         )
     return dtype
 
@@ -291,7 +284,7 @@ def array_metadata(
     layout: Layout,
 ) -> dict[str, Any]:
     """Return the metadata of a new array, compressed as `layout` says (zstd, level 1, with checksums by default)."""
-    refuse_cast(dtype, DTYPES, f"zarr v{version}")
+    refuse_cast(dtype, NUMBERS, f"zarr v{version}")
     fill: object = False if dtype.kind == "b" else 0.0 if dtype.kind == "f" else 0
     if version == 2:
         if shard is not None:

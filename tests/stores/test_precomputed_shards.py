@@ -12,7 +12,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.base import Layout
 from daskflow.stores.opening import create_store
 from daskflow.stores.precomputed import PrecomputedStore
-from daskflow.stores.precomputed_chunks import missing_chunks, write_every_chunk, zero_chunks
+from daskflow.stores.precomputed_chunks import missing_chunks, zero_chunks
 from daskflow.testing.stores import boxes_in, triples, voxels
 
 BOX = BoundingBox((-3, 4, 5), (6, 14, 17))
@@ -46,7 +46,7 @@ def test_a_shard_written_chunk_by_chunk_is_the_one_the_driver_writes(store: Prec
     store.write(BOX, array)
     shards = {name: kvstore.read_bytes(f"{URL}/{name}") for name in kvstore.list_names(URL)}
     kvstore.delete_tree(f"{URL}/1_1_1")
-    write_every_chunk(URL, store._metadata, store.spec, BOX, array)
+    store._chunks.write(BOX, array)
     assert {name: kvstore.read_bytes(f"{URL}/{name}") for name in kvstore.list_names(URL)} == shards
 
 
