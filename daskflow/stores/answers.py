@@ -22,6 +22,29 @@ from daskflow.errors import (
 )
 from daskflow.redaction import redact
 
+_SAID_EVERY = 20.0
+_log = logging.getLogger(__name__)
+_Codes = tuple[tuple[str, type[StoreError]], ...]
+_ACCESS_CODES: _Codes = (
+    ("PERMISSION_DENIED", StoreAccessError),
+    ("UNAUTHENTICATED", StoreAccessError),
+    ("Read-only file system", StoreAccessError),
+    ("Not a directory", StoreAccessError),
+)
+_SERVER = re.compile(r"(?:s3|gs|https?)://\S*")
+_REFUSED = re.compile(
+    r"PERMISSION_DENIED|UNAUTHENTICATED|HTTP code 40[137]|http_response_code='40[137]'|AccessDenied|ExpiredToken"
+    r"|InvalidToken|TokenRefreshRequired|RequestExpired|invalid_grant"
+)
+_OBJECT_CODES: _Codes = (("NOT_FOUND", StoreNotFoundError),)
+_CHUNK_CODES: _Codes = (
+    ("NOT_FOUND", MissingChunkError),
+    ("DATA_LOSS", CorruptChunkError),
+    ("INVALID_ARGUMENT", CorruptChunkError),
+    ("FAILED_PRECONDITION", CorruptChunkError),
+    ("OUT_OF_RANGE", CorruptChunkError),
+)
+
 
 def anonymous_s3() -> bool:
     """Return whether the environment says that requests to S3 are not signed."""
@@ -114,31 +137,6 @@ def _gcs() -> str:
         "the service account of this machine, or none (anonymous): GOOGLE_APPLICATION_CREDENTIALS is not set,"
         " and `gcloud auth application-default login` was not run"
     )
-
-
-_SAID_EVERY = 20.0
-_log = logging.getLogger(__name__)
-
-_Codes = tuple[tuple[str, type[StoreError]], ...]
-_ACCESS_CODES: _Codes = (
-    ("PERMISSION_DENIED", StoreAccessError),
-    ("UNAUTHENTICATED", StoreAccessError),
-    ("Read-only file system", StoreAccessError),
-    ("Not a directory", StoreAccessError),
-)
-_SERVER = re.compile(r"(?:s3|gs|https?)://\S*")
-_REFUSED = re.compile(
-    r"PERMISSION_DENIED|UNAUTHENTICATED|HTTP code 40[137]|http_response_code='40[137]'|AccessDenied|ExpiredToken"
-    r"|InvalidToken|TokenRefreshRequired|RequestExpired|invalid_grant"
-)
-_OBJECT_CODES: _Codes = (("NOT_FOUND", StoreNotFoundError),)
-_CHUNK_CODES: _Codes = (
-    ("NOT_FOUND", MissingChunkError),
-    ("DATA_LOSS", CorruptChunkError),
-    ("INVALID_ARGUMENT", CorruptChunkError),
-    ("FAILED_PRECONDITION", CorruptChunkError),
-    ("OUT_OF_RANGE", CorruptChunkError),
-)
 
 
 def plain_message(error: Exception) -> str:

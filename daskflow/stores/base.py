@@ -25,6 +25,14 @@ from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, Zyx
 from daskflow.stores import kvstore
 from daskflow.stores.refusals import check_aligned, check_mip
 
+Array = npt.NDArray[Any]
+ReadBox = Callable[[BoundingBox], Array]
+NUMBERS = (
+    "bool",
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+    *("float16", "float32", "float64"),
+)
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -95,15 +103,6 @@ class Opened:
     format: str
     url: str
     opening: Opening
-
-
-Array = npt.NDArray[Any]
-ReadBox = Callable[[BoundingBox], Array]
-NUMBERS = (
-    "bool",
-    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
-    *("float16", "float32", "float64"),
-)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ from daskflow.stores.precomputed_chunks import (
 )
 
 _GZIP = b"\x1f\x8b"
+_CHUNK_NAME = re.compile(r"-?\d+--?\d+_-?\d+--?\d+_-?\d+--?\d+(\.\w+)?")
 
 
 class ChunkSource(Protocol):
@@ -185,9 +186,6 @@ class ChunkShards:
 
     def where(self, chunk: BoundingBox) -> str:
         return f"chunk {chunk} (z0-z1_y0-y1_x0-x1) in the shards of {kvstore.redact(self.url)}"
-
-
-_CHUNK_NAME = re.compile(r"-?\d+--?\d+_-?\d+--?\d+_-?\d+--?\d+(\.\w+)?")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,9 @@ DEFAULT_JXL_EFFORT = 3  # as igneous's
 _PADDING = 1024
 _FPZIP_MAGIC = b"fpy"
 _FPZIP_SIZES = slice(9, 23)
+_ZFPC_HEADER = struct.Struct("<4sBB4IB")
+_ZFPC_FORTRAN_LIMIT = 0x80
+_UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,6 @@ def _refuse_kempressed(array: Array, scale: Scale) -> bytes:
     raise NotImplementedError("kempressed is only read")
 
 
-_ZFPC_HEADER = struct.Struct("<4sBB4IB")
-_ZFPC_FORTRAN_LIMIT = 0x80
-
-
 def _encode_zfpc(array: Array, scale: Scale) -> bytes:
     import zfpc
 
@@ -187,9 +186,6 @@ ZFPC = Codec(
     {"zfpc": "zfpc", "zfpy": "zfpy"},
     ("zfpc_rate", "zfpc_precision", "zfpc_tolerance", "zfpc_correlated_dims"),
 )
-
-
-_UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 
 
 @dataclass(frozen=True)
@@ -319,20 +315,9 @@ class Encoding:
 
 _ALL = (
     Encoding("raw", codec=RAW, driven=True),
+    Encoding("png", dtypes=("uint8", "uint16"), channels=(1, 2, 3, 4), quality=Option("png_level", 0, 9), driven=True),
     Encoding(
-        "png",
-        dtypes=("uint8", "uint16"),
-        channels=(1, 2, 3, 4),
-        quality=Option("png_level", 0, 9),
-        driven=True,
-    ),
-    Encoding(
-        "jpeg",
-        dtypes=("uint8",),
-        channels=(1, 3),
-        quality=Option("jpeg_quality", 0, 100),
-        driven=True,
-        lossless=(),
+        "jpeg", dtypes=("uint8",), channels=(1, 3), quality=Option("jpeg_quality", 0, 100), driven=True, lossless=()
     ),
     Encoding("compressed_segmentation", dtypes=("uint32", "uint64"), driven=True),
     Encoding(

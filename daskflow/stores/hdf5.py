@@ -21,33 +21,12 @@ from daskflow.errors import (
     StoreError,
 )
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
-from daskflow.stores import kvstore
+from daskflow.stores import hdf5_contents, kvstore, local_files
 from daskflow.stores.axes import Axes, find_axes
 from daskflow.stores.base import NUMBERS, Array, Layout, Opening, ReadBox, Store
 from daskflow.stores.counting import count
 from daskflow.stores.hdf5_attributes import as_written, image_shape, stated_by
-from daskflow.stores.hdf5_contents import (
-    check_readable,
-    dataset_at,
-    datasets_of,
-    external_voxels,
-    files_of,
-    gaps_of,
-    is_hdf5,
-    is_whole,
-)
-from daskflow.stores.local_files import (
-    FileStore,
-    check_place,
-    deflate,
-    deflate_level,
-    file_state,
-    first_of,
-    local_file,
-    refuse_layout,
-    replacing,
-    slabs,
-)
+from daskflow.stores.local_files import FileStore
 from daskflow.stores.refusals import check_mip, refuse_cast
 from daskflow.stores.stated import settle
 
@@ -72,9 +51,9 @@ def _handle(path: Path, size: int, mtime_ns: int) -> Any:  # noqa: ARG001 (anoth
 @contextmanager
 def _file(url: str) -> Iterator[Any]:
     """Give the one handle that this process has of a file; h5py itself lets one thread at a time use it."""
-    path = local_file(url)
+    path = local_files.local_file(url)
     try:
-        yield _handle(path, **file_state(path))
+        yield _handle(path, **local_files.file_state(path))
     except StoreError:
         raise
     except FileNotFoundError:
@@ -103,7 +82,7 @@ class Hdf5Store(FileStore):
     @classmethod
     def recognises(cls, url: str) -> bool:
         path = kvstore.local_path(url)
-        return path is not None and path.is_file() and is_hdf5(path)
+        return path is not None and path.is_file() and hdf5_contents.is_hdf5(path)
 
     @classmethod
     def open(cls, url: str, opening: Opening) -> Store:
@@ -111,17 +90,17 @@ class Hdf5Store(FileStore):
         with _file(url) as file:
             name = _choose(file, opening.dataset, url)
             where = f"{url}:{name}"
-            dataset = dataset_at(file, name, url)
-            stated = stated_by(dataset, local_file(url))
+            dataset = hdf5_contents.dataset_at(file, name, url)
+            stated = stated_by(dataset, local_files.local_file(url))
             axes = find_axes(dataset.shape, stated.axes, where, opening, keep_channel=stated.single_channel)
-            check_readable(dataset, where)
+            hdf5_contents.check_readable(dataset, where)
             shape, chunk, dtype = image_shape(dataset), dataset.chunks, as_written(dataset)
             spec, sources = settle(stated, axes, opening, shape=shape, dtype=dtype, url=where, chunk=chunk)
             if dataset.external:
-                external_voxels(dataset, url)
+                hdf5_contents.external_voxels(dataset, url)
             if dataset.is_virtual and not opening.fill_missing:
                 whole = spec.box.shift([-start for start in spec.box.start])
-                if gaps := gaps_of(dataset, axes.spatial, whole):
+                if gaps := hdf5_contents.gaps_of(dataset, axes.spatial, whole):
                     raise _gone(where, gaps)
         store = cls(url, spec, name, axes, fill_missing=opening.fill_missing)
         store.sources = sources
@@ -130,11 +109,11 @@ class Hdf5Store(FileStore):
     @classmethod
     def check_file(cls, url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
         _h5py()
-        refuse_layout(layout, ("shard",), "HDF5")
-        deflate_level(layout, ("gzip",), "HDF5")
+        local_files.refuse_layout(layout, ("shard",), "HDF5")
+        local_files.deflate_level(layout, ("gzip",), "HDF5")
         refuse_cast(spec.dtype, NUMBERS, "an HDF5 file")
-        next(slabs(spec))
-        check_place(url)
+        next(local_files.slabs(spec))
+        local_files.check_place(url)
         _others(url, (dataset or _MAIN).strip("/"))
 
     @classmethod
@@ -146,17 +125,17 @@ class Hdf5Store(FileStore):
         are compressed by gzip (ISA-L) unless the layout says none. Other datasets of the older file are kept.
         """
         name = (dataset or _MAIN).strip("/")
-        level = deflate_level(layout, ("gzip",), "HDF5")
-        compress = None if level is None else deflate(level)
+        level = local_files.deflate_level(layout, ("gzip",), "HDF5")
+        compress = None if level is None else local_files.deflate(level)
         z, y, x = (min(c, s) for c, s in zip(layout.chunk or spec.chunk or _DEFAULT_CHUNK, spec.box.shape, strict=True))
         ids = np.zeros(0, spec.dtype) if spec.layer_type == "segmentation" and name == _MAIN else None
         h5py = _h5py()
-        with replacing(local_file(url)) as path, _new_file(h5py, url, path, name) as file:
+        with local_files.replacing(local_files.local_file(url)) as path, _new_file(h5py, url, path, name) as file:
             chunk = (*(() if spec.channels is None else (1,)), z, y, x)
             options = {} if level is None else {"compression": "gzip", "compression_opts": level}
             made = file.create_dataset(name, spec.shape, spec.dtype, chunks=chunk, **options)
             _describe(made, spec)
-            for box in slabs(spec, z or 1):
+            for box in local_files.slabs(spec, z or 1):
                 voxels = read(box)
                 _write_slab(made, voxels, box.start[0] - spec.box.start[0], compress)
                 ids = None if ids is None else _merged(ids, voxels)
@@ -166,14 +145,14 @@ class Hdf5Store(FileStore):
     @property
     def layout(self) -> Layout:
         with _file(self.url) as file:
-            encoding = dataset_at(file, self.dataset, self.url).compression
+            encoding = hdf5_contents.dataset_at(file, self.dataset, self.url).compression
         return Layout(chunk=self.spec.chunk, encoding=encoding or "raw")
 
     def _read(self, box: BoundingBox) -> Array:
         with _file(self.url) as file:
-            dataset = dataset_at(file, self.dataset, self.url)
+            dataset = hdf5_contents.dataset_at(file, self.dataset, self.url)
             self._check_written(dataset, box)
-            stored = external_voxels(dataset, self.url) if dataset.external else dataset
+            stored = hdf5_contents.external_voxels(dataset, self.url) if dataset.external else dataset
             voxels = self.axes.view(stored, box.slices(self.spec.box))
         return np.ascontiguousarray(voxels.view(as_written(dataset)), self.spec.dtype)
 
@@ -182,11 +161,11 @@ class Hdf5Store(FileStore):
         path = self.path
         inside = box.shift([-start for start in self.spec.box.start])
         if dataset.is_virtual:
-            gaps = gaps_of(dataset, self.axes.spatial, inside)
+            gaps = hdf5_contents.gaps_of(dataset, self.axes.spatial, inside)
             if gaps and not self.fill_missing:
                 raise _gone(f"{self.url}:{self.dataset}", gaps)
             missing = len(gaps)
-        elif _is_whole(path, **file_state(path), name=self.dataset):
+        elif _is_whole(path, **local_files.file_state(path), name=self.dataset):
             missing = 0
         else:
             missing = _missing(dataset, inside, self.axes)
@@ -201,24 +180,24 @@ class Hdf5Store(FileStore):
     def fingerprint(self) -> dict[str, Any]:
         """Return the location, dataset, and the size and time of the file and of others that it draws on."""
         with _file(self.url) as file:
-            dataset = dataset_at(file, self.dataset, self.url)
+            dataset = hdf5_contents.dataset_at(file, self.dataset, self.url)
             own = Path(dataset.file.filename)
-            others = [*files_of(dataset), *([own] if own != self.path else [])]
-        states = {str(path): file_state(path) if path.is_file() else None for path in others}
+            others = [*hdf5_contents.files_of(dataset), *([own] if own != self.path else [])]
+        states = {str(path): local_files.file_state(path) if path.is_file() else None for path in others}
         more = {"files": states} if states else {}
         return {**super().fingerprint(), "dataset": self.dataset, "axes": repr(self.axes), **more}
 
 
 def _gone(where: str, gaps: Sequence[str]) -> MissingChunkError:
     return MissingChunkError(
-        f"{where} is a virtual dataset, and {first_of(gaps, '; ')}; fill_missing reads what is missing as the fill"
-        " value"
+        f"{where} is a virtual dataset, and {local_files.first_of(gaps, '; ')}; "
+        "fill_missing reads what is missing as the fill value"
     )
 
 
 @functools.lru_cache(maxsize=64)
 def _is_whole(path: Path, size: int, mtime_ns: int, name: str) -> bool:
-    return is_whole(dataset_at(_handle(path, size, mtime_ns), name, str(path)))
+    return hdf5_contents.is_whole(hdf5_contents.dataset_at(_handle(path, size, mtime_ns), name, str(path)))
 
 
 def _missing(dataset: Any, box: BoundingBox, axes: Axes) -> int:
@@ -245,7 +224,7 @@ def _missing(dataset: Any, box: BoundingBox, axes: Axes) -> int:
 def _choose(file: Any, stated: str | None, url: str) -> str:
     if stated is not None:
         return stated.strip("/")
-    found, dangling = datasets_of(file)
+    found, dangling = hdf5_contents.datasets_of(file)
     volumes = [name for name, item in found.items() if len(item.shape or ()) >= 3 and item.dtype.name in NUMBERS]
     main = file.get(_MAIN) if _MAIN in file else None
     if main is not None and len(getattr(main, "shape", None) or ()) >= 3:
@@ -281,7 +260,7 @@ def _new_file(h5py: Any, url: str, path: Path, name: str) -> Iterator[Any]:
     """Open a new file at `path`, with all that the one at `url` holds but the dataset `name`, if it holds more."""
     others = _others(url, name)
     if others:
-        shutil.copyfile(local_file(url), path)
+        shutil.copyfile(local_files.local_file(url), path)
     with h5py.File(path, "r+" if others else "w") as file:
         for old in (name, *(_BESIDE if name == _MAIN else ())):
             if old in file:

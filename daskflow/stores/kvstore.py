@@ -20,17 +20,22 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from daskflow.errors import (
-    CorruptChunkError,
-    ParameterError,
-    StoreAccessError,
-    StoreError,
-    StoreNotFoundError,
-)
+from daskflow.errors import CorruptChunkError, ParameterError, StoreAccessError, StoreError, StoreNotFoundError
 from daskflow.redaction import redact as redact
 from daskflow.stores.answers import anonymous_s3, translated, use_secrets, wait
 
 _transaction: ContextVar[Any] = ContextVar("transaction", default=None)
+SCHEMES = ("file", "s3", "gs", "http", "https", "memory")
+_NAME = re.compile(r"[A-Za-z0-9._:-]+")
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
+_RETRIES = {"max_retries": 3, "initial_delay": "1s", "max_delay": "8s"}
+_SILENCE = {  # a server that sends nothing for so long is asked again; with the retries that is less than a minute
+    "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": "12",
+    "TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES": "1",
+    "TENSORSTORE_CURL_CONNECT_TIMEOUT_SECONDS": "12",
+}
+_log = logging.getLogger(__name__)
+_context_lock = threading.Lock()
 
 
 def transaction() -> Any:
@@ -50,18 +55,6 @@ def rehearsing() -> Iterator[None]:
     finally:
         _transaction.reset(token)
         rehearsed.abort()
-
-
-SCHEMES = ("file", "s3", "gs", "http", "https", "memory")
-_NAME = re.compile(r"[A-Za-z0-9._:-]+")
-_URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
-_RETRIES = {"max_retries": 3, "initial_delay": "1s", "max_delay": "8s"}
-_SILENCE = {  # a server that sends nothing for so long is asked again; with the retries that is less than a minute
-    "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": "12",
-    "TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES": "1",
-    "TENSORSTORE_CURL_CONNECT_TIMEOUT_SECONDS": "12",
-}
-_log = logging.getLogger(__name__)
 
 
 def normalise(url: str | os.PathLike[str]) -> str:
@@ -130,9 +123,6 @@ def kvstore_spec(url: str) -> dict[str, Any]:
     if spec["driver"] == "http":
         return {"driver": "http", "base_url": f"{spec['base_url']}{key}/"}
     return {**spec, "path": spec.get("path", "") + (f"{key}/" if key else "")}
-
-
-_context_lock = threading.Lock()
 
 
 def context() -> Any:

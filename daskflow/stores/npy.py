@@ -13,15 +13,7 @@ from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes, find_axes
 from daskflow.stores.base import NUMBERS, Array, Layout, Opening, ReadBox, Store
-from daskflow.stores.local_files import (
-    FileStore,
-    begins_with,
-    check_place,
-    local_file,
-    refuse_layout,
-    replacing,
-    slabs,
-)
+from daskflow.stores.local_files import FileStore, begins_with, check_place, local_file, refuse_layout, replacing, slabs
 from daskflow.stores.refusals import check_mip, refuse_cast
 from daskflow.stores.stated import Stated, settle
 

@@ -9,23 +9,11 @@ from typing import Any, ClassVar
 
 from daskflow.errors import CorruptChunkError, MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
-from daskflow.stores import kvstore
+from daskflow.stores import kvstore, ome_metadata
 from daskflow.stores.axes import SPATIAL, Axes, find_axes
 from daskflow.stores.base import Layout, Opening, Store
 from daskflow.stores.driven import BACKGROUND_KEY, check_same
-from daskflow.stores.ome_metadata import (
-    VERSIONS,
-    Image,
-    Triple,
-    axes_json,
-    level_json,
-    offsets_of,
-    ome_of,
-    omero_json,
-    parse_image,
-    scaled_by,
-    scales_of,
-)
+from daskflow.stores.ome_metadata import Image, Triple
 from daskflow.stores.refusals import check_mip
 from daskflow.stores.stated import Stated, settle, whole_voxels
 from daskflow.stores.zarr_arrays import OWN_KEY, ZarrStore, new_array, open_zarr, own, own_attributes, stored_array
@@ -100,7 +88,7 @@ def _children_of(group: Node) -> list[str] | None:
 
 def listed_images(group: Node) -> Iterator[str]:
     """Yield the images that a group lists: the series of bioformats2raw, the wells of a plate, labels."""
-    ome = ome_of(group.attributes, group.version)
+    ome = ome_metadata.ome_of(group.attributes, group.version)
     plate, well, labels = ome.get("plate"), ome.get("well"), ome.get("labels")
     if _LAYOUT in ome:
         numbers = map(str, itertools.count())
@@ -141,7 +129,11 @@ def _open_level(group: Node, image: Image, mip: int, opening: Opening) -> Store:
 
 
 def _image(node: Node) -> Image | None:
-    return None if node.kind == "array" else parse_image(node.attributes, node.version, kvstore.redact(node.url))
+    return (
+        None
+        if node.kind == "array"
+        else ome_metadata.parse_image(node.attributes, node.version, kvstore.redact(node.url))
+    )
 
 
 def _open_image(node: Node, image: Image, opening: Opening) -> ZarrStore:
@@ -151,7 +143,7 @@ def _open_image(node: Node, image: Image, opening: Opening) -> ZarrStore:
     shapes = [array_shape(array) for array in arrays]
     if len({len(shape.shape) for shape in shapes}) > 1:
         raise CorruptChunkError(f"the levels of {shown} have different numbers of axes")
-    image = scaled_by(image, [shape.shape for shape in shapes])
+    image = ome_metadata.scaled_by(image, [shape.shape for shape in shapes])
     axes = find_axes(shapes[0].shape, image.names, shown, opening, keep_channel=True)
     stated = Stated(
         image.names,
@@ -161,7 +153,11 @@ def _open_image(node: Node, image: Image, opening: Opening) -> ZarrStore:
         channel_names=_channel_names(node),
         sources=dict.fromkeys(("axes", "voxel_size", "layer_type", "channel_names"), f"OME-Zarr {image.version}"),
     )
-    shape, starts, scales = shapes[opening.mip], _starts(image, axes, opening, shown), scales_of(image, axes)
+    shape, starts, scales = (
+        shapes[opening.mip],
+        _starts(image, axes, opening, shown),
+        ome_metadata.scales_of(image, axes),
+    )
     here, sources = settle(
         stated,
         axes,
@@ -208,10 +204,10 @@ def _level_node(group: Node, path: str) -> Node:
 
 
 def _starts(image: Image, axes: Axes, opening: Opening, url: str) -> list[Zyx]:
-    starts = offsets_of(image, axes, url)
+    starts = ome_metadata.offsets_of(image, axes, url)
     if opening.voxel_offset is None:
         return starts
-    scales = scales_of(image, axes)
+    scales = ome_metadata.scales_of(image, axes)
     here = zip(opening.voxel_offset, starts[opening.mip], scales[opening.mip], strict=True)
     moved = [(given - start) * scale for given, start, scale in here]
     return [
@@ -223,7 +219,7 @@ def _starts(image: Image, axes: Axes, opening: Opening, url: str) -> list[Zyx]:
 def _layer_type(node: Node) -> str | None:
     if OWN_KEY in node.attributes:
         return own(node.attributes).get("layer_type")
-    ome = ome_of(node.attributes, node.version)
+    ome = ome_metadata.ome_of(node.attributes, node.version)
     if "image-label" in ome or _labels_group(node.url):
         return "segmentation"
     return "image" if "omero" in ome else None
@@ -233,7 +229,7 @@ def _channel_names(node: Node) -> tuple[str, ...]:
     names = own(node.attributes).get("channel_names")
     if isinstance(names, list):
         return tuple(map(str, names))
-    omero = ome_of(node.attributes, node.version).get("omero")
+    omero = ome_metadata.ome_of(node.attributes, node.version).get("omero")
     channels = omero.get("channels") if isinstance(omero, dict) else None
     if not isinstance(channels, list):
         return ()
@@ -249,15 +245,15 @@ def create_ome(url: str, spec: VolumeSpec, mip: int, layout: Layout, *, version:
     group = read_node(url)
     shown = kvstore.redact(url)
     if group is None:
-        group = new_group(url, 3 if (version or VERSIONS[0]) == "0.5" else 2, {})
+        group = new_group(url, 3 if (version or ome_metadata.VERSIONS[0]) == "0.5" else 2, {})
     elif group.kind == "array":
         raise MetadataMismatchError(f"{shown} is a bare zarr array already; choose another place for an image")
     image = _image(group)
-    if image is not None and image.version not in VERSIONS:
+    if image is not None and image.version not in ome_metadata.VERSIONS:
         raise MetadataMismatchError(
             f"{shown} is OME-Zarr {image.version}, which cannot be extended; choose another place"
         )
-    zarr_version = {"0.5": 3, "0.4": 2}[version or (image.version if image else VERSIONS[0])]
+    zarr_version = {"0.5": 3, "0.4": 2}[version or (image.version if image else ome_metadata.VERSIONS[0])]
     if group.version != zarr_version:
         raise MetadataMismatchError(
             f"{shown} is a zarr v{group.version} group already; OME-Zarr {version or '0.5'} needs v{zarr_version}"
@@ -274,7 +270,7 @@ def create_ome(url: str, spec: VolumeSpec, mip: int, layout: Layout, *, version:
 
 
 def _add_level(group: Node, image: Image | None, spec: VolumeSpec, layout: Layout) -> None:
-    names = tuple(axis["name"] for axis in axes_json(spec))
+    names = tuple(axis["name"] for axis in ome_metadata.axes_json(spec))
     if image is not None:
         first = open_ome(group.url, Opening()).spec
         if image.names != names or (first.dtype, first.channels) != (spec.dtype, spec.channels):
@@ -286,7 +282,7 @@ def _add_level(group: Node, image: Image | None, spec: VolumeSpec, layout: Layou
     path = f"s{count}" if image and image.levels[0].path == "s0" else str(count)
     array = new_array(kvstore.join(group.url, path), spec, layout, group.version, {})
     stored_array(array, Axes(tuple(range(spec.ndim)))).view()
-    attributes = _with_level(group, spec, level_json(path, spec, image, Axes(tuple(range(spec.ndim)))))
+    attributes = _with_level(group, spec, ome_metadata.level_json(path, spec, image, Axes(tuple(range(spec.ndim)))))
     write_node(array)
     write_node(Node(group.url, group.version, "group", _consolidated(group, path, array), attributes))
     if image is None and spec.layer_type == "segmentation":
@@ -295,7 +291,7 @@ def _add_level(group: Node, image: Image | None, spec: VolumeSpec, layout: Layou
 
 def _with_level(group: Node, spec: VolumeSpec, level: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes of the group with one level more."""
-    ome = dict(ome_of(group.attributes, group.version))
+    ome = dict(ome_metadata.ome_of(group.attributes, group.version))
     kept = {} if ome.get("multiscales") else own_attributes(spec)
     if ome.get("multiscales"):
         first, *others = ome["multiscales"]
@@ -304,12 +300,12 @@ def _with_level(group: Node, spec: VolumeSpec, level: dict[str, Any]) -> dict[st
         name = group.url.rpartition("/")[2]
         stated = {"version": "0.4"} if group.version == 2 else {}
         ome |= {"version": "0.5"} if group.version == 3 else {}
-        ome["multiscales"] = [{**stated, "name": name, "axes": axes_json(spec), "datasets": [level]}]
+        ome["multiscales"] = [{**stated, "name": name, "axes": ome_metadata.axes_json(spec), "datasets": [level]}]
         if spec.layer_type == "segmentation":
             source = {"source": {"image": "../../"}} if _labels_group(group.url) else {}
             ome["image-label"] = {**stated, **source}
         elif spec.channel_names:
-            ome["omero"] = omero_json(spec)
+            ome["omero"] = ome_metadata.omero_json(spec)
     return {**group.attributes, **({"ome": ome} if group.version == 3 else ome), **kept}
 
 
@@ -335,7 +331,7 @@ def _list_label(label: Node) -> None:
     group = read_node(parent) or new_group(
         parent, label.version, {"ome": {"version": "0.5"}} if label.version == 3 else {}
     )
-    ome = ome_of(group.attributes, group.version)
+    ome = ome_metadata.ome_of(group.attributes, group.version)
     name = label.url.rpartition("/")[2]
     listed = {**ome, "labels": [*(n for n in ome.get("labels", ()) if n != name), name]}
     attributes = {**group.attributes, **({"ome": listed} if group.version == 3 else listed)}

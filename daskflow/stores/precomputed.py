@@ -13,7 +13,7 @@ from typing import Any
 
 from daskflow.errors import MissingChunkError, ParameterError, StoreError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
-from daskflow.stores import kvstore, states
+from daskflow.stores import kvstore, precomputed_info, states
 from daskflow.stores.answers import translated
 from daskflow.stores.base import Array, Layout, Opening, Store, StoredObject
 from daskflow.stores.counting import count
@@ -36,20 +36,6 @@ from daskflow.stores.precomputed_chunks import (
     write_box,
     zero_chunks,
     zipped,
-)
-from daskflow.stores.precomputed_info import (
-    add_scale,
-    check_layout,
-    corrected_info,
-    driver_metadata,
-    edit_info,
-    info_state,
-    info_url,
-    load_info,
-    named_objects,
-    save_info,
-    specs_of,
-    without,
 )
 from daskflow.stores.refusals import check_mip
 from daskflow.stores.sharding import shard_shape, sharding_spec
@@ -87,9 +73,9 @@ class PrecomputedStore(Store):
     @classmethod
     def from_info(cls, url: str, info: dict[str, Any], *, mip: int = 0, fill_missing: bool = False) -> PrecomputedStore:
         """Return the store of level `mip` of a layer whose ``info`` was read."""
-        mips = specs_of(info, url)
+        mips = precomputed_info.specs_of(info, url)
         check_mip(mip, len(mips), kvstore.redact(url))
-        metadata = driver_metadata(info, mip, url)
+        metadata = precomputed_info.driver_metadata(info, mip, url)
         compression = info.get("daskflow", {}).get("compression", {}).get(metadata["scale_metadata"]["key"])
         text = json.dumps(metadata, sort_keys=True)
         store = cls(url, mips, mip=mip, fill_missing=fill_missing, metadata=text, compression=compression)
@@ -118,7 +104,7 @@ class PrecomputedStore(Store):
                 )
         if opening.time is not None:
             raise ParameterError(f"{kvstore.redact(url)} has no time axis; drop --time {opening.time}")
-        store = cls.from_info(url, load_info(url), mip=opening.mip, fill_missing=opening.fill_missing)
+        store = cls.from_info(url, precomputed_info.load_info(url), mip=opening.mip, fill_missing=opening.fill_missing)
         if opening.layer_type is not None:
             store.mips = tuple(spec.replace(layer_type=opening.layer_type) for spec in store.mips)
             store.sources = {**store.sources, "layer_type": "option --layer-type"}
@@ -129,10 +115,10 @@ class PrecomputedStore(Store):
         """Create one mip of a precomputed layer, or open it when it is there and agrees."""
         kvstore.refuse_http(url)
         try:
-            edit_info(url, lambda info: add_scale(info, spec, mip, layout, url))
+            precomputed_info.edit_info(url, lambda info: precomputed_info.add_scale(info, spec, mip, layout, url))
         except StoreNotFoundError:
-            save_info(url, add_scale(None, spec, mip, layout, url))
-        store = cls.from_info(url, load_info(url), mip=mip)
+            precomputed_info.save_info(url, precomputed_info.add_scale(None, spec, mip, layout, url))
+        store = cls.from_info(url, precomputed_info.load_info(url), mip=mip)
         store.check_units()
         return store
 
@@ -141,7 +127,7 @@ class PrecomputedStore(Store):
         """Return, a line each, where the chunks of every level lie, for a layer whose info makes no volume."""
         lines = []
         with contextlib.suppress(StoreError, AttributeError, KeyError, TypeError):
-            for mip, scale in enumerate(load_info(url)["scales"]):
+            for mip, scale in enumerate(precomputed_info.load_info(url)["scales"]):
                 boxes = [one.box for one in precomputed_objects(kvstore.join(url, scale["key"])) if one.box is not None]
                 if boxes:
                     bounds = functools.reduce(BoundingBox.union, boxes)
@@ -151,7 +137,7 @@ class PrecomputedStore(Store):
     @classmethod
     def recognises(cls, url: str) -> bool:
         """Return whether a volume's ``info`` is at `url`."""
-        return kvstore.exists(info_url(url))
+        return kvstore.exists(precomputed_info.info_url(url))
 
     @property
     def compression(self) -> str | None:
@@ -215,7 +201,7 @@ class PrecomputedStore(Store):
             seen.add(one.box)
 
     def objects(self) -> dict[str, str]:
-        return named_objects(self.url)
+        return precomputed_info.named_objects(self.url)
 
     def object_sets(self) -> list[tuple[str, str]]:
         from daskflow.stores.objects.layer_objects import object_sets
@@ -230,15 +216,15 @@ class PrecomputedStore(Store):
         moved: bool,  # noqa: ARG002
         objects: Mapping[str, str],
     ) -> dict[str, bytes]:
-        info = {**corrected_info(load_info(self.url), specs, self.url), **objects}
-        return {info_url(self.url): json.dumps(info, indent=2).encode()}
+        info = {**precomputed_info.corrected_info(precomputed_info.load_info(self.url), specs, self.url), **objects}
+        return {precomputed_info.info_url(self.url): json.dumps(info, indent=2).encode()}
 
     def forget(self, mips: Sequence[int], objects: Sequence[str]) -> None:
-        edit_info(self.url, lambda info: without(info, mips, objects))
+        precomputed_info.edit_info(self.url, lambda info: precomputed_info.without(info, mips, objects))
 
     @classmethod
     def check_layout(cls, spec: VolumeSpec, layout: Layout) -> None:
-        check_layout(spec, layout)
+        precomputed_info.check_layout(spec, layout)
 
     @classmethod
     def effective_shard(cls, size: Zyx, chunk: Zyx, shard: Zyx) -> Zyx:
@@ -333,7 +319,7 @@ class PrecomputedStore(Store):
                 "daskflow": {**extra, "background": {**extra.get("background", {}), self._scale["key"]: value}},
             }
 
-        edit_info(self.url, noted)
+        precomputed_info.edit_info(self.url, noted)
         self.background = value
 
     @property
@@ -363,7 +349,7 @@ class PrecomputedStore(Store):
         if directory is not None:
             written["chunks"] = states.directory_state(directory / key)
         else:
-            written["info"] = info_state(self.url, key)
+            written["info"] = precomputed_info.info_state(self.url, key)
         return {
             "format": "precomputed",
             "url": kvstore.redact(self.url),

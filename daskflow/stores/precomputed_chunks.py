@@ -30,6 +30,10 @@ from daskflow.stores.sharding import chunk_id
 
 Load = Callable[[], bytes | None]
 Put = Callable[[BoundingBox, bytes | memoryview | None], None]
+_CHUNK = re.compile(r"(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)(?:\.gz|\.br|\.zstd)?")
+_SHARD = re.compile(r"[0-9a-f]+\.shard")
+_PROBES = 256
+_AT_ONCE = 16
 
 
 def open_view(store: dict[str, Any], metadata: str, spec: VolumeSpec, *, strict: bool = True) -> Any:
@@ -160,12 +164,6 @@ def open_shards(url: str, metadata: str, *, as_stored: bool = False) -> Any:
 def zipped(metadata: str) -> bool:
     """Return whether chunks are compressed by gzip in shards."""
     return ((json.loads(metadata)["scale_metadata"]["sharding"] or {}).get("data_encoding")) == "gzip"
-
-
-_CHUNK = re.compile(r"(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)(?:\.gz|\.br|\.zstd)?")
-_SHARD = re.compile(r"[0-9a-f]+\.shard")
-_PROBES = 256
-_AT_ONCE = 16
 
 
 def precomputed_objects(url: str) -> Iterator[StoredObject]:

@@ -56,6 +56,13 @@ _SCALE = {
     "rois": list_of(list_of(whole(-(2**48), 2**48), 6)),
     "compressed_segmentation_block_size": list_of(whole(1, 2**16), 3),
 }
+DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
+FILE_COMPRESSIONS = ("gzip", "br")
+KINDS = ("mesh", "skeletons")  # of objects, whose directories the info names
+DEFAULT_CHUNK: Zyx = (64, 64, 64)
+Info = dict[str, Any]
+_LARGEST_SIZE = 1e100  # nm of a voxel
+_FAR = 2**48  # voxels, beyond which sizes are damaged: products of three and of bytes are to be numbers still
 
 
 def parse_info(data: bytes, name: str) -> dict[str, Any]:
@@ -68,16 +75,6 @@ def parse_info(data: bytes, name: str) -> dict[str, Any]:
         options = ("compressed_segmentation_block_size",) if segments else ()
         check_forms(scale, _SCALE, f"mip {mip} in {name}", required=("key", "encoding", *options))
     return info
-
-
-DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
-FILE_COMPRESSIONS = ("gzip", "br")
-KINDS = ("mesh", "skeletons")  # of objects, whose directories the info names
-DEFAULT_CHUNK: Zyx = (64, 64, 64)
-Info = dict[str, Any]
-
-_LARGEST_SIZE = 1e100  # nm of a voxel
-_FAR = 2**48  # voxels, beyond which sizes are damaged: products of three and of bytes are to be numbers still
 
 
 def load_info(url: str) -> Info:

@@ -19,6 +19,10 @@ from daskflow.errors import (
 )
 from daskflow.geometry import BoundingBox, VolumeSpec
 
+Form = tuple[Callable[[Any], bool], str]
+TEXT: Form = (lambda value: isinstance(value, str), "text")
+OBJECT: Form = (lambda value: isinstance(value, dict), "a JSON object")
+
 
 def check_mip(mip: int, levels: int, url: str) -> None:
     """Raise unless level `mip` is one of the `levels` that `url` has."""
@@ -70,11 +74,7 @@ def refuse_cast(dtype: np.dtype[Any], allowed: Sequence[str], target: str) -> No
 
 
 def refuse_mismatch(
-    location: str,
-    stored: Mapping[str, Any],
-    wanted: Mapping[str, Any],
-    *,
-    advice: str = "delete it or write elsewhere",
+    location: str, stored: Mapping[str, Any], wanted: Mapping[str, Any], *, advice: str = "delete it or write elsewhere"
 ) -> None:
     """Raise when metadata that exist differ from what would be written, showing each difference.
 
@@ -87,9 +87,6 @@ def refuse_mismatch(
     ]
     if lines:
         raise MetadataMismatchError("\n".join([f"{location} exists and differs; {advice}:", *lines]))
-
-
-Form = tuple[Callable[[Any], bool], str]
 
 
 def parse_object(data: bytes | str, name: str, kind: type[StoreError] = StoreError) -> dict[str, Any]:
@@ -137,10 +134,6 @@ def whole(least: int, most: int) -> Form:
 def one_of(*words: str) -> Form:
     """Return the form of one of some words."""
     return lambda value: value in words, f"one of {', '.join(words)}"
-
-
-TEXT: Form = (lambda value: isinstance(value, str), "text")
-OBJECT: Form = (lambda value: isinstance(value, dict), "a JSON object")
 
 
 def list_of(form: Form, count: int | None = None) -> Form:

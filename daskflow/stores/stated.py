@@ -50,6 +50,21 @@ _NO_LENGTH = ("", "pixel", "pixels", "px", "voxel", "voxels", "reference frame",
 _LENGTH = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*(\D*?)\s*")
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")  # as ImageJ writes what is not ASCII
 _MICRO = {"Âµ": "u", "Î¼": "u", "µ": "u", "μ": "u"}
+_AXES = (
+    *("axes", "axis_names", "axis_order", "axisorder", "axes_order", "axis_labels", "axistags", "dims", "dim_order"),
+    *("dimension_order", "dimension_names", "dimension_labels", "_array_dimensions"),
+)
+_BARE = ("element_size", "voxel_size", "pixel_size", "resolution")
+_UNITS = ("units", "unit", "resolution_units", "resolution_unit", "voxel_size_units", "voxel_size_unit")
+SIZES = {
+    **{f"{name}_um": "um" for name in _BARE},
+    **{f"{name}_nm": "nm" for name in _BARE},
+    **dict.fromkeys(("resolution", "voxel_size", "element_size", "pixel_size", "voxelsize", "spacing"), ""),
+}
+_IN_NM = ("resolution", "voxel_size")  # as CREMI, chunkflow and daisy have them
+logger = logging.getLogger(__name__)
+NOT_STATED = "not stated"
+_TOLERANCE = 1e-3  # of a voxel
 
 
 def nm_per(unit: Any) -> float | None:
@@ -84,20 +99,6 @@ def parse_length(text: str) -> float | None:
     match = _LENGTH.fullmatch(text)
     unit = nm_per(match[2]) if match else None
     return in_nm(float(match[1]), unit) if match and unit else None
-
-
-_AXES = (
-    *("axes", "axis_names", "axis_order", "axisorder", "axes_order", "axis_labels", "axistags", "dims", "dim_order"),
-    *("dimension_order", "dimension_names", "dimension_labels", "_array_dimensions"),
-)
-_BARE = ("element_size", "voxel_size", "pixel_size", "resolution")
-_UNITS = ("units", "unit", "resolution_units", "resolution_unit", "voxel_size_units", "voxel_size_unit")
-SIZES = {
-    **{f"{name}_um": "um" for name in _BARE},
-    **{f"{name}_nm": "nm" for name in _BARE},
-    **dict.fromkeys(("resolution", "voxel_size", "element_size", "pixel_size", "voxelsize", "spacing"), ""),
-}
-_IN_NM = ("resolution", "voxel_size")  # as CREMI, chunkflow and daisy have them
 
 
 def stated_names(attributes: Mapping[str, Any], ndim: int) -> tuple[tuple[str, ...], str]:
@@ -146,12 +147,6 @@ def numbers_in(value: Any, least: int = 3) -> list[float] | None:
     except (TypeError, ValueError):
         return None
     return numbers if len(numbers) >= least else None
-
-
-logger = logging.getLogger(__name__)
-
-NOT_STATED = "not stated"
-_TOLERANCE = 1e-3  # of a voxel
 
 
 @dataclass(frozen=True)

@@ -22,24 +22,11 @@ import numpy as np
 
 from daskflow.errors import GeometryError, MissingChunkError, ParameterError, StoreAccessError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.stores import kvstore
+from daskflow.stores import kvstore, local_files
 from daskflow.stores.axes import Axes
 from daskflow.stores.base import Array, Layout, Opening, ReadBox, Store
 from daskflow.stores.counting import count
-from daskflow.stores.local_files import (
-    FileStore,
-    begins_with,
-    check_place,
-    deflate,
-    deflate_level,
-    file_state,
-    first_of,
-    local_file,
-    natural_order,
-    refuse_layout,
-    replacing,
-    slabs,
-)
+from daskflow.stores.local_files import FileStore
 from daskflow.stores.refusals import check_mip
 from daskflow.stores.stated import settle
 from daskflow.stores.tiff_set import description_of, names_others, open_set
@@ -48,6 +35,14 @@ from daskflow.stores.tiff_stack import NAMESPACE, TiffStack, stack_of
 logger = logging.getLogger(__name__)
 
 _NUMBER = re.compile(r"(\d+)")
+_SUFFIXES = (".tif", ".tiff")
+_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ZLIB = ("zlib", "deflate", "gzip")
+_STRIP_BYTES = 2**20
+_BIG = 2**32 - 2**25
+_OME_DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
+_PLAIN_DTYPES = ("int64", "uint64", "float16")
+_CENTIMETER_NM = 1e7
 
 
 def with_skipped(files: Sequence[Path]) -> list[Path]:
@@ -105,16 +100,6 @@ def _place(names: Sequence[Sequence[str]]) -> int | None:
     return differing[0] if all(a < b for a, b in itertools.pairwise(numbers)) else None
 
 
-_SUFFIXES = (".tif", ".tiff")
-_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_ZLIB = ("zlib", "deflate", "gzip")
-_STRIP_BYTES = 2**20
-_BIG = 2**32 - 2**25
-_OME_DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
-_PLAIN_DTYPES = ("int64", "uint64", "float16")
-_CENTIMETER_NM = 1e7
-
-
 class TiffStore(FileStore):
     """The pages of a TIFF file, or of the files of a directory in natural order; only the pages of a box are read.
 
@@ -137,11 +122,11 @@ class TiffStore(FileStore):
         path = kvstore.local_path(url)
         if path is not None and path.is_dir():
             return bool(_files(path))
-        return begins_with(url, _MAGICS)
+        return local_files.begins_with(url, _MAGICS)
 
     @classmethod
     def open(cls, url: str, opening: Opening) -> Store:
-        path = local_file(url)
+        path = local_files.local_file(url)
         check_mip(opening.mip, 1, url)
         if opening.dataset is not None:
             raise ParameterError(f"{url} holds one stack; drop dataset={opening.dataset!r}")
@@ -156,12 +141,12 @@ class TiffStore(FileStore):
         skipped = [file.name for file in files if file not in there]
         if skipped and not opening.fill_missing:
             raise MissingChunkError(
-                f"{url} has {len(there)} TIFF files, and by their numbers lacks {first_of(skipped)}; "
+                f"{url} has {len(there)} TIFF files, and by their numbers lacks {local_files.first_of(skipped)}; "
                 "fill_missing reads their sections as zeros"
             )
         try:
             stated = Opening(axes=opening.axes, time=opening.time)
-            first = stack_of(files[0], **file_state(files[0]), opening=stated)
+            first = stack_of(files[0], **local_files.file_state(files[0]), opening=stated)
         except PermissionError as error:
             raise StoreAccessError(f"cannot read {files[0]}: {error}") from error
         spec, sources = _settled(url, first, first.shape[0] * len(files), opening)
@@ -174,11 +159,11 @@ class TiffStore(FileStore):
 
     @classmethod
     def check_file(cls, url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
-        refuse_layout(layout, ("chunk", "shard"), "TIFF")
-        deflate_level(layout, _ZLIB, "TIFF")
+        local_files.refuse_layout(layout, ("chunk", "shard"), "TIFF")
+        local_files.deflate_level(layout, _ZLIB, "TIFF")
         _write_options(spec)
-        next(slabs(spec))
-        check_place(url)
+        next(local_files.slabs(spec))
+        local_files.check_place(url)
 
     @classmethod
     def write_file(cls, url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
@@ -191,11 +176,11 @@ class TiffStore(FileStore):
         import tifffile
 
         options = _write_options(spec)
-        level = deflate_level(layout, _ZLIB, "TIFF")
+        level = local_files.deflate_level(layout, _ZLIB, "TIFF")
         rows = max(1, min(spec.box.shape[1], _STRIP_BYTES // (spec.box.shape[2] * spec.dtype.itemsize or 1)))
         shape = (spec.box.shape[0], *(() if spec.channels is None else (spec.channels,)), *spec.box.shape[1:])
         with (
-            replacing(local_file(url)) as path,
+            local_files.replacing(local_files.local_file(url)) as path,
             tifffile.TiffWriter(
                 path, bigtiff=spec.nbytes > _BIG, ome=spec.dtype.name in _OME_DTYPES, byteorder="<"
             ) as writer,
@@ -245,7 +230,7 @@ class TiffStore(FileStore):
         """Return the location, and the size and time of the file, or a hash of those of every file of a directory."""
         if not self.path.is_dir():
             return {**super().fingerprint(), **self._view()}
-        listed = [(path.name, *file_state(path).values()) for path in _files(self.path)]
+        listed = [(path.name, *local_files.file_state(path).values()) for path in _files(self.path)]
         digest = hashlib.sha256(repr(listed).encode()).hexdigest()
         return {"format": self.format_name, "url": self.url, "spec": repr(self.spec), "files": digest, **self._view()}
 
@@ -264,7 +249,7 @@ def _files(path: Path) -> list[Path]:
 @functools.lru_cache(maxsize=8)
 def _listed(path: Path, mtime_ns: int) -> list[Path]:  # noqa: ARG001 (a changed directory is another list)
     found = [entry for entry in path.iterdir() if entry.suffix.lower() in _SUFFIXES and not entry.name.startswith(".")]
-    return sorted(found, key=lambda entry: natural_order(entry.name))
+    return sorted(found, key=lambda entry: local_files.natural_order(entry.name))
 
 
 @functools.lru_cache(maxsize=8)
@@ -281,7 +266,7 @@ def _stack(files: Sequence[Path], number: int, path: Path, opening: Opening) -> 
     if number >= len(files):
         raise MissingChunkError(f"{path} has only {len(files)} TIFF files now; it had more when it was opened")
     try:
-        return stack_of(files[number], **file_state(files[number]), opening=opening)
+        return stack_of(files[number], **local_files.file_state(files[number]), opening=opening)
     except FileNotFoundError:
         raise MissingChunkError(f"{files[number]} is missing; fill_missing reads its sections as zeros") from None
 
@@ -320,15 +305,12 @@ def _write_options(spec: VolumeSpec) -> dict[str, Any]:
     annotation = {"Namespace": NAMESPACE, **{key: json.dumps(value) for key, value in note.items()}}
     names = {"Channel": {"Name": list(spec.channel_names)}} if spec.channel_names else {}
     same = str(uuid.uuid5(uuid.NAMESPACE_URL, repr(spec)))
-    return {
-        **common,
-        "metadata": {"axes": axes, "UUID": same, **physical, **names, "MapAnnotation": annotation},
-    }
+    return {**common, "metadata": {"axes": axes, "UUID": same, **physical, **names, "MapAnnotation": annotation}}
 
 
 def _pages(read: ReadBox, spec: VolumeSpec) -> Iterator[Array]:
     dtype = spec.dtype.newbyteorder("<")
-    for box in slabs(spec):
+    for box in local_files.slabs(spec):
         voxels = read(box).reshape(spec.channels or 1, *box.shape)
         for section in range(box.shape[0]):
             for channel in voxels:
@@ -336,7 +318,7 @@ def _pages(read: ReadBox, spec: VolumeSpec) -> Iterator[Array]:
 
 
 def _strips(pages: Iterator[Array], rows: int, level: int) -> Iterator[bytes]:
-    compress = deflate(level)
+    compress = local_files.deflate(level)
     for page in pages:
         for y in range(0, len(page), rows):
             yield compress(page[y : y + rows].data)

@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 NAMESPACE = "daskflow"
 _OWN = f'{{"{NAMESPACE}": '
 _SCREEN = (72.0, 72.0)
+_SEGMENT_BYTES = 2**31
+_UNNAMED = "IQ"
+_WORDS = (270, 282, 283)  # ImageDescription, XResolution, YResolution
+_DAMAGE = (
+    *(ValueError, RuntimeError, IndexError, TypeError, KeyError, SyntaxError, ArithmeticError, AssertionError),
+    *(AttributeError, struct.error, zlib.error),
+)
 
 
 @dataclass(frozen=True)
@@ -184,15 +191,6 @@ def _plain(page: Any) -> str:
     return "no tags"
 
 
-_SEGMENT_BYTES = 2**31
-_UNNAMED = "IQ"
-_WORDS = (270, 282, 283)  # ImageDescription, XResolution, YResolution
-_DAMAGE = (
-    *(ValueError, RuntimeError, IndexError, TypeError, KeyError, SyntaxError, ArithmeticError, AssertionError),
-    *(AttributeError, struct.error, zlib.error),
-)
-
-
 @dataclass(frozen=True)
 class Segments:
     """The strips or tiles of the pages of a file.
@@ -317,11 +315,6 @@ def _translated(error: Exception, what: str) -> Exception:
 
 @functools.lru_cache(maxsize=256)
 def stack_of(path: Path, size: int, mtime_ns: int, opening: Opening, *, ome: bool = True) -> TiffStack:  # noqa: ARG001
-    """Return the stack in a file of this size and time; raises as `parse_stack`."""
-    return parse_stack(path, size, opening, ome=ome)
-
-
-def parse_stack(path: Path, size: int, opening: Opening, *, ome: bool = True) -> TiffStack:
     """Return the stack in a TIFF file of `size` bytes.
 
     Without `ome` its pages count as they come, whatever OME's description of the file says.

@@ -10,10 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from daskflow.errors import (
-    MetadataMismatchError,
-    ParameterError,
-)
+from daskflow.errors import MetadataMismatchError, ParameterError
 from daskflow.geometry import VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.axes import SPATIAL, Axes, axis_names, find_axes, name_of
@@ -44,6 +41,7 @@ from daskflow.stores.zarr_metadata import (
 )
 
 OWN_KEY = "daskflow"
+Files = dict[str, bytes]
 
 
 def own(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -186,9 +184,6 @@ def corrected_attributes(attributes: dict[str, Any], spec: VolumeSpec, axes: Axe
     if "pixelResolution" in attributes:
         stated["pixelResolution"] = {"unit": "nm", "dimensions": list(reversed(size))}
     return stated
-
-
-Files = dict[str, bytes]
 
 
 def corrected_files(

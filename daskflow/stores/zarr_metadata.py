@@ -15,6 +15,11 @@ from daskflow.stores import kvstore
 from daskflow.stores.base import NUMBERS, Layout
 from daskflow.stores.refusals import parse_object, refuse_cast
 
+_READ_V2 = ("blosc", "bz2", "gzip", "zlib", "zstd")
+_READ_V3 = ("blosc", "bytes", "crc32c", "gzip", "sharding_indexed", "transpose", "zstd")
+_BLOSC = ("id", "cname", "clevel", "shuffle", "blocksize")
+_LEVELS = {"zstd": 1, "gzip": 1, "blosc": 5}
+
 
 @dataclass(frozen=True)
 class Node:
@@ -118,12 +123,6 @@ def _read_json(url: str) -> dict[str, Any] | None:
 
 def _write_json(url: str, content: Mapping[str, Any]) -> None:
     kvstore.write_bytes(url, json.dumps(content, indent=2).encode())
-
-
-_READ_V2 = ("blosc", "bz2", "gzip", "zlib", "zstd")
-_READ_V3 = ("blosc", "bytes", "crc32c", "gzip", "sharding_indexed", "transpose", "zstd")
-_BLOSC = ("id", "cname", "clevel", "shuffle", "blocksize")
-_LEVELS = {"zstd": 1, "gzip": 1, "blosc": 5}
 
 
 def chunk_depth(metadata: Mapping[str, Any]) -> int:
