@@ -88,13 +88,7 @@ def find_axes(
 
     Three axes that nobody names are zyx; other numbers of them are refused. What has y and x and no z is one section.
     Other axes of length 1 than z, y and x are left out, and so is time, of which `opening` chooses a point.
-
-    Args:
-        shape: elements per stored axis.
-        names: of the stored axes, in any usual spelling; empty when the source gives none.
-        url: the source, for messages.
-        opening: what the caller states.
-        keep_channel: keep a channel axis of length 1, because the source is known to mean it.
+    With `keep_channel` a channel axis of length 1 is kept, because the source is known to mean it.
     """
     kinds = _stated_kinds(opening.axes, shape, url) or _kinds_of(names, shape, url)
     if not kinds:

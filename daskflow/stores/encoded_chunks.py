@@ -71,10 +71,7 @@ class ChunkSource(Protocol):
 class ChunkObjects:
     """One object for each chunk of a scale, under the plain name or, where somebody copied files, with .gz or .br.
 
-    Attributes:
-        url: of the scale.
-        most: bytes of a chunk beyond which a compressed object is damaged.
-        endings: what names may end in, the likeliest first.
+    A compressed object of more than `most` bytes is damaged, here and below; of `endings` the likeliest is first.
     """
 
     url: str
@@ -135,14 +132,7 @@ class ChunkObjects:
 
 @dataclass(frozen=True)
 class ChunkShards:
-    """The chunks of a scale inside its shards, by their ids.
-
-    Attributes:
-        url: of the layer.
-        spec: the scale.
-        metadata: what `precomputed_info.driver_metadata` returned, as text.
-        most: bytes of a chunk beyond which one that is compressed in its shard is damaged.
-    """
+    """The chunks of a scale inside its shards, by their ids; metadata are text of `driver_metadata`."""
 
     url: str
     spec: VolumeSpec
@@ -190,13 +180,7 @@ class ChunkShards:
 
 @dataclass(frozen=True)
 class ChunkFiles:
-    """The unsharded chunk files of one scale in a local directory.
-
-    Attributes:
-        directory: where they are.
-        most: bytes of a chunk beyond which a compressed file is damaged.
-        compression: by which new ones are compressed, gzip, br or none; each is read whichever name it has.
-    """
+    """The unsharded chunk files of one scale in a local directory; new ones are compressed by gzip, br or none."""
 
     directory: Path
     most: int
@@ -317,13 +301,7 @@ def _remove(path: str) -> None:
 
 @dataclass(frozen=True)
 class EncodedChunks:
-    """The chunks of one scale.
-
-    Attributes:
-        source: where they are.
-        spec: the scale.
-        metadata: what `precomputed_info.driver_metadata` returned, as text.
-    """
+    """The chunks of one scale, wherever they are; metadata are text of `precomputed_info.driver_metadata`."""
 
     source: ChunkSource
     spec: VolumeSpec

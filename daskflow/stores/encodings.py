@@ -190,14 +190,7 @@ ZFPC = Codec(
 
 @dataclass(frozen=True)
 class Option:
-    """A number that an encoding takes.
-
-    Attributes:
-        key: its name in a scale of the ``info``.
-        least: smallest value.
-        most: largest value.
-        default: what is written when nothing was asked; None leaves the key out, for the encoder to decide.
-    """
+    """A number that an encoding takes, under a key of a scale; without a default the encoder decides, unless asked."""
 
     key: str
     least: int

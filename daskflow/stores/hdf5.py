@@ -65,12 +65,7 @@ def _file(url: str) -> Iterator[Any]:
 
 
 class Hdf5Store(FileStore):
-    """One dataset of an HDF5 file.
-
-    Attributes:
-        dataset: its name.
-        axes: which stored axis is which.
-    """
+    """One dataset of an HDF5 file."""
 
     format_name = "hdf5"
 

@@ -23,6 +23,7 @@ from daskflow.errors import (
 )
 from daskflow.geometry import BoundingBox
 from daskflow.stores.base import NUMBERS
+from daskflow.stores.local_files import file_state
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _PACKAGES = {
@@ -87,7 +88,8 @@ def dataset_at(file: Any, name: str, url: str) -> Any:
     except (KeyError, OSError, RuntimeError):
         item = None
     if not isinstance(item, h5py.Dataset):
-        raise StoreNotFoundError(f"{url} has no dataset {name!r}{_leads(file, name)}; it has {_listed(file)}")
+        listed = ", ".join(datasets_of(file)[0]) or "none"
+        raise StoreNotFoundError(f"{url} has no dataset {name!r}{_leads(file, name)}; it has {listed}")
     return item
 
 
@@ -111,10 +113,6 @@ def _leads(file: Any, name: str) -> str:
         lacking = "which" if not where or (folder / link.filename).exists() else "a file that"
         return f": {'it' if at == whole else at} is a link to {link.path}{where}, {lacking} is not there"
     return ", which is a group"
-
-
-def _listed(file: Any) -> str:
-    return ", ".join(datasets_of(file)[0]) or "none"
 
 
 def check_readable(dataset: Any, where: str) -> None:
@@ -274,10 +272,7 @@ def _places(own: Path, name: str) -> tuple[Path, ...]:
 def _lack(source: Source) -> str:
     """Return, in words, what a source of a virtual dataset lacks, "" when it is whole."""
     path = source.file
-    if path is None:
-        return f"{source.files[0]} is missing"
-    state = path.stat()
-    return _lack_in(path, source.name, state.st_size, state.st_mtime_ns)
+    return f"{source.files[0]} is missing" if path is None else _lack_in(path, source.name, **file_state(path))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -22,13 +22,7 @@ _MOST = 1000  # further ones are not listed
 
 @dataclass(frozen=True)
 class Member:
-    """An array or image inside a file or group.
-
-    Attributes:
-        name: as `dataset` takes it.
-        shape: as stored, in the order of the stored axes.
-        dtype: of a voxel.
-    """
+    """An array or image inside a file or group; its name is as `dataset` takes it, its shape as stored."""
 
     name: str
     shape: tuple[int, ...]

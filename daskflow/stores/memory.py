@@ -20,10 +20,7 @@ class ArrayStore(Store):
     """The voxels of an array in this process.
 
     A large array does not travel with every task: where a scratch directory is known, it is written there when the
-    store is first pickled, and other processes read it from there.
-
-    Attributes:
-        array: zyx or czyx, as `spec.shape` says; None in a process that reads the scratch directory.
+    store is first pickled, and other processes read it from there: in these `array` is None.
     """
 
     def __init__(self, array: Array, spec: VolumeSpec, *, scratch: str | None = None) -> None:

@@ -52,12 +52,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class _Level:
-    """An array.
-
-    Attributes:
-        url: of it.
-        attributes: its own, and those of its image.
-    """
+    """An array, with its own attributes and those of its image."""
 
     url: str
     attributes: dict[str, Any]
@@ -99,15 +94,78 @@ class N5Store(DrivenStore):
 
     @classmethod
     def recognises(cls, url: str) -> bool:
-        return is_n5(url)
+        return any(kvstore.exists(kvstore.join(place, _FILE)) for place in (url, f"{url}/s0"))
 
     @classmethod
     def open(cls, url: str, opening: Opening) -> Store:
-        return open_n5(url, opening)
+        """Open an N5 array, or an image, whose levels are its arrays s0, s1, ...; `dataset` is one below the URL."""
+        at = kvstore.join(url, opening.dataset) if opening.dataset else url
+        levels, shown = _levels(at), kvstore.redact(at)
+        if not levels:
+            if not cls.recognises(at):
+                raise kvstore.missing(at)
+            path = kvstore.local_path(at)
+            inside = sorted(child.name for child in path.iterdir() if child.is_dir()) if path is not None else []
+            raise ParameterError(
+                f"{shown} is an N5 group; choose an array or image in it with dataset="
+                + (f", below {', '.join(inside[:_SHOWN])}" if inside else "")
+            )
+        check_mip(opening.mip, len(levels), shown)
+        if len({len(level.shape) for level in levels}) > 1:
+            raise CorruptChunkError(f"the levels of {shown} have different numbers of axes")
+        finest, node = levels[0], levels[0].node
+        names, where = stated_axes(node)
+        axes = find_axes(finest.shape, names, shown, opening, keep_channel=OWN_KEY in node.attributes)
+        stated = stated_of(node, axes, names, where)
+        factors = [level.factor(finest, axes) for level in levels]
+        if "transform" in stated.sources["voxel_size"]:  # which is that of its level
+            factors = [[a / b for a, b in zip(factor, factors[0], strict=True)] for factor in factors]
+        given = factors[opening.mip]
+        size = opening.voxel_size and as_voxel_size([v / f for v, f in zip(opening.voxel_size, given, strict=True)])
+        start = opening.voxel_offset and whole_voxels(
+            [a * f for a, f in zip(opening.voxel_offset, given, strict=True)], at
+        )
+        base, sources = settle(
+            stated,
+            axes,
+            dataclasses.replace(opening, voxel_size=size, voxel_offset=start),
+            shape=finest.shape,
+            dtype=np.dtype(finest.attributes["dataType"]),
+            url=shown,
+        )
+        specs = [_spec(*pair, base, axes, moved=start is not None) for pair in zip(levels, factors, strict=True)]
+        chosen = levels[opening.mip]
+        store = cls(at, specs, chosen.stored(axes), mip=opening.mip, fill_missing=opening.fill_missing)
+        store.background = 0 if BACKGROUND_KEY in chosen.attributes else None
+        store.sources = sources
+        return store
 
     @classmethod
     def create(cls, url: str, spec: VolumeSpec, mip: int, layout: Layout) -> Store:
-        return create_n5(url, spec, mip, layout)
+        refuse_cast(spec.dtype, _DTYPES, "an N5 array")
+        levels, shown = _levels(url), kvstore.redact(url)
+        if levels and levels[0].url == url:
+            raise MetadataMismatchError(f"{shown} is an N5 array already; choose another place for an image")
+        if mip < len(levels):
+            store = cls.open(url, Opening(mip=mip))
+            check_same(store, spec, layout)
+            return store
+        if mip > len(levels):
+            raise ParameterError(f"{shown} has {len(levels)} mips; create mip {len(levels)} before mip {mip}")
+        first = cls.open(url, Opening()).spec if levels else spec
+        if (first.dtype, first.channels) != (spec.dtype, spec.channels):
+            raise MetadataMismatchError(
+                f"levels of {shown} are {first.dtype} of {first.channels} channels; the new one is {spec.dtype} of"
+                f" {spec.channels}"
+            )
+        kept = {**own_attributes(spec)[OWN_KEY], "voxel_offset": list(spec.box.start)}
+        array = {**_new_array(spec, layout), **_stated(spec, first), OWN_KEY: kept}
+        _Level(f"{url}/s{mip}", array).stored(Axes(tuple(range(spec.ndim)))).view()
+        group = _read(url) or {"n5": "2.0.0", "multiScale": True, **_stated(first, first)}
+        factors = [level.attributes.get(_FACTORS, [1] * spec.ndim) for level in levels]
+        _write(f"{url}/s{mip}", array)
+        _write(url, {**group, _FACTORS: [*factors, array[_FACTORS]]})
+        return cls.open(url, Opening(mip=mip))
 
     @property
     def layout(self) -> Layout:
@@ -129,48 +187,6 @@ class N5Store(DrivenStore):
     def note_background(self, value: float) -> None:
         _write(self.array.url, {**(_read(self.array.url) or {}), BACKGROUND_KEY: value})
         self.background = value
-
-
-def open_n5(url: str, opening: Opening) -> Store:
-    """Open an N5 array, or an image, whose levels are its arrays s0, s1, ...; `dataset` is one below the URL."""
-    at = kvstore.join(url, opening.dataset) if opening.dataset else url
-    levels, shown = _levels(at), kvstore.redact(at)
-    if not levels:
-        if not is_n5(at):
-            raise kvstore.missing(at)
-        path = kvstore.local_path(at)
-        inside = sorted(child.name for child in path.iterdir() if child.is_dir()) if path is not None else []
-        raise ParameterError(
-            f"{shown} is an N5 group; choose an array or image in it with dataset="
-            + (f", below {', '.join(inside[:_SHOWN])}" if inside else "")
-        )
-    check_mip(opening.mip, len(levels), shown)
-    if len({len(level.shape) for level in levels}) > 1:
-        raise CorruptChunkError(f"the levels of {shown} have different numbers of axes")
-    finest, node = levels[0], levels[0].node
-    names, where = stated_axes(node)
-    axes = find_axes(finest.shape, names, shown, opening, keep_channel=OWN_KEY in node.attributes)
-    stated = stated_of(node, axes, names, where)
-    factors = [level.factor(finest, axes) for level in levels]
-    if "transform" in stated.sources["voxel_size"]:  # which is that of its level
-        factors = [[a / b for a, b in zip(factor, factors[0], strict=True)] for factor in factors]
-    given = factors[opening.mip]
-    size = opening.voxel_size and as_voxel_size([v / f for v, f in zip(opening.voxel_size, given, strict=True)])
-    start = opening.voxel_offset and whole_voxels([a * f for a, f in zip(opening.voxel_offset, given, strict=True)], at)
-    base, sources = settle(
-        stated,
-        axes,
-        dataclasses.replace(opening, voxel_size=size, voxel_offset=start),
-        shape=finest.shape,
-        dtype=np.dtype(finest.attributes["dataType"]),
-        url=shown,
-    )
-    specs = [_spec(*pair, base, axes, moved=start is not None) for pair in zip(levels, factors, strict=True)]
-    chosen = levels[opening.mip]
-    store = N5Store(at, specs, chosen.stored(axes), mip=opening.mip, fill_missing=opening.fill_missing)
-    store.background = 0 if BACKGROUND_KEY in chosen.attributes else None
-    store.sources = sources
-    return store
 
 
 def _spec(level: _Level, factor: list[float], base: VolumeSpec, axes: Axes, *, moved: bool) -> VolumeSpec:
@@ -217,33 +233,6 @@ def _array(url: str, attributes: dict[str, Any], image: dict[str, Any], number: 
     return _Level(url, merged)
 
 
-def create_n5(url: str, spec: VolumeSpec, mip: int, layout: Layout) -> Store:
-    """Create one level of an image, or open it when it is there and agrees."""
-    refuse_cast(spec.dtype, _DTYPES, "an N5 array")
-    levels, shown = _levels(url), kvstore.redact(url)
-    if levels and levels[0].url == url:
-        raise MetadataMismatchError(f"{shown} is an N5 array already; choose another place for an image")
-    if mip < len(levels):
-        store = open_n5(url, Opening(mip=mip))
-        check_same(store, spec, layout)
-        return store
-    if mip > len(levels):
-        raise ParameterError(f"{shown} has {len(levels)} mips; create mip {len(levels)} before mip {mip}")
-    first = open_n5(url, Opening()).spec if levels else spec
-    if (first.dtype, first.channels) != (spec.dtype, spec.channels):
-        raise MetadataMismatchError(
-            f"levels of {shown} are {first.dtype} of {first.channels} channels; the new one is {spec.dtype} of"
-            f" {spec.channels}"
-        )
-    array = {**_new_array(spec, layout), **_stated(spec, first), **_own(spec)}
-    _Level(f"{url}/s{mip}", array).stored(Axes(tuple(range(spec.ndim)))).view()
-    group = _read(url) or {"n5": "2.0.0", "multiScale": True, **_stated(first, first)}
-    factors = [level.attributes.get(_FACTORS, [1] * spec.ndim) for level in levels]
-    _write(f"{url}/s{mip}", array)
-    _write(url, {**group, _FACTORS: [*factors, array[_FACTORS]]})
-    return open_n5(url, Opening(mip=mip))
-
-
 def _new_array(spec: VolumeSpec, layout: Layout) -> dict[str, Any]:
     """Return what makes an array; a chunk holds all channels."""
     chunk, shard = chosen_chunks(spec, layout)
@@ -278,10 +267,6 @@ def _stated(spec: VolumeSpec, first: VolumeSpec) -> dict[str, Any]:
     }
 
 
-def _own(spec: VolumeSpec) -> dict[str, Any]:
-    return {OWN_KEY: {**own_attributes(spec)[OWN_KEY], "voxel_offset": list(spec.box.start)}}
-
-
 def _read(url: str) -> dict[str, Any] | None:
     name = kvstore.join(url, _FILE)
     data = kvstore.read_bytes(name)
@@ -290,8 +275,3 @@ def _read(url: str) -> dict[str, Any] | None:
 
 def _write(url: str, attributes: dict[str, Any]) -> None:
     kvstore.write_bytes(kvstore.join(url, _FILE), json.dumps(attributes, indent=2).encode())
-
-
-def is_n5(url: str) -> bool:
-    """Return whether N5's metadata are at a URL, or those of an array s0 below it."""
-    return any(kvstore.exists(kvstore.join(place, _FILE)) for place in (url, f"{url}/s0"))

@@ -21,12 +21,7 @@ _MAGIC = b"\x93NUMPY"
 
 
 class NpyStore(FileStore):
-    """An array in an NPY file, read by memory map: only the voxels of a box are read.
-
-    Attributes:
-        axes: which stored axis is which.
-        stored: shape of the array in the file.
-    """
+    """An array in an NPY file, of the shape `stored`, read by memory map: only the voxels of a box are read."""
 
     format_name = "npy"
 

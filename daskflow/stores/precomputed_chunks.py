@@ -39,10 +39,8 @@ _AT_ONCE = 16
 def open_view(store: dict[str, Any], metadata: str, spec: VolumeSpec, *, strict: bool = True) -> Any:
     """Return one scale as a tensorstore view czyx, or zyx when `spec` has no channels.
 
-    Nothing is read to open it: the metadata are given.
-
-    A missing chunk is an error if `strict`, else it reads as zeros. `metadata` are text of
-    `precomputed_info.driver_metadata`.
+    Nothing is read to open it: `metadata` are text of `precomputed_info.driver_metadata`. A missing chunk is an error
+    if `strict`, else it reads as zeros.
     """
     import tensorstore as ts
 

@@ -90,10 +90,7 @@ def refuse_mismatch(
 
 
 def parse_object(data: bytes | str, name: str, kind: type[StoreError] = StoreError) -> dict[str, Any]:
-    """Return the JSON object in some bytes.
-
-    `name` says in messages where they are, `kind` is of the error.
-    """
+    """Return the JSON object in some bytes; `name` says in messages where they are, `kind` is of the error."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:

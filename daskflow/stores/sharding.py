@@ -11,7 +11,9 @@ so a shard is the box that these bits span, and the shapes that exist form one c
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from daskflow.errors import ParameterError, StoreError
@@ -101,13 +103,18 @@ def shard_shape(size: Zyx, chunk: Zyx, sharding: dict[str, Any]) -> Zyx:
 
 def chunk_id(size: Zyx, chunk: Zyx, position: Zyx) -> int:
     """Return the compressed Morton code of the chunk at a grid position (zyx)."""
-    left, shifts, code, bit = list(_bits(_grid(size, chunk))), [0, 0, 0], 0, 0
-    while any(left):
-        for axis in (2, 1, 0):
-            if left[axis]:
-                code |= (position[axis] >> shifts[axis] & 1) << bit
-                left[axis], shifts[axis], bit = left[axis] - 1, shifts[axis] + 1, bit + 1
+    code, shifts = 0, [0, 0, 0]
+    for bit, axis in enumerate(_axes_of_bits(_grid(size, chunk))):
+        code |= (position[axis] >> shifts[axis] & 1) << bit
+        shifts[axis] += 1
     return code
+
+
+def _axes_of_bits(grid: Zyx) -> Iterator[int]:
+    """Yield the axis (0 is z) of every bit of the compressed Morton code, the lowest first."""
+    bits = _bits(grid)
+    for bit in range(max(bits)):
+        yield from (axis for axis in (2, 1, 0) if bit < bits[axis])
 
 
 def _grid(size: Zyx, chunk: Zyx) -> Zyx:
@@ -122,13 +129,9 @@ def _bits(grid: Zyx) -> Zyx:
 
 def _span(grid: Zyx, bits: int) -> Zyx:
     """Return the chunks (zyx) that the lowest `bits` bits of the compressed Morton code span."""
-    left, span = list(_bits(grid)), [1, 1, 1]
-    while bits > 0 and any(left):
-        for axis in (2, 1, 0):
-            if left[axis] and bits:
-                left[axis] -= 1
-                span[axis] *= 2
-                bits -= 1
+    span = [1, 1, 1]
+    for axis in itertools.islice(_axes_of_bits(grid), bits):
+        span[axis] *= 2
     return span[0], span[1], span[2]
 
 

@@ -193,18 +193,8 @@ def settle(
 ) -> tuple[VolumeSpec, dict[str, str]]:
     """Return the spec of an array, in which what `opening` states wins, and where each part of it comes from.
 
-    Args:
-        stated: what the source says.
-        axes: which stored axis is which.
-        opening: what the caller says.
-        shape: elements per stored axis.
-        dtype: of the voxels, in any byte order.
-        url: the source, for messages.
-        chunk: elements per chunk and stored axis.
-        shard: elements per shard and stored axis.
-
-    Returns:
-        The spec, and for axes, voxel_size, voxel_offset, layer_type and channel_names a few words each.
+    Shape, chunk and shard are elements per stored axis. There are a few words each for axes, voxel_size, voxel_offset,
+    layer_type and channel_names.
     """
     found, why = voxel_size_of(stated, axes)
     size = opening.voxel_size or found

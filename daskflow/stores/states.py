@@ -102,9 +102,7 @@ def notes_at(target: str) -> list[dict[str, Any]]:
 def add_note(target: str, record: dict[str, Any]) -> None:
     """Add a record to a provenance, in place of the one that the same run has added.
 
-    What is there but has another form is kept as ``<file>.old``.
-
-    The record has user, finished and run among its JSON values.
+    It has user, finished and run among its JSON values. What is there but has another form is kept as ``<file>.old``.
     """
     data = kvstore.read_bytes(target)
     known = _known(data)

@@ -103,9 +103,7 @@ def _place(names: Sequence[Sequence[str]]) -> int | None:
 class TiffStore(FileStore):
     """The pages of a TIFF file, or of the files of a directory in natural order; only the pages of a box are read.
 
-    Attributes:
-        per_file: sections in each file.
-        opening: the axes and the time point that the caller states.
+    Each file has `per_file` sections; of `opening` the axes and the time point are stated.
     """
 
     format_name = "tiff"

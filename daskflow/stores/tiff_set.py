@@ -33,11 +33,7 @@ class Plane:
 
 
 class TiffSetStore(FileStore):
-    """An image in the pages of several files of a directory.
-
-    Attributes:
-        planes: sections of each channel, None for a plane that no file is said to hold.
-    """
+    """An image in several files of a directory; `planes` are sections by channel, None where no file is named."""
 
     format_name = "tiff"
 
@@ -68,10 +64,8 @@ class TiffSetStore(FileStore):
 
     def _read_plane(self, out: Array, plane: Plane | None, box: BoundingBox, z: int) -> list[str]:
         """Read one plane of a box; return in words what is missing of it."""
-        if plane is None:
-            return [f"section {z}"]
-        if not plane.file.is_file():
-            return [plane.file.name]
+        if plane is None or not plane.file.is_file():
+            return [_lack(plane, z)]
         stack = pages_of(plane.file)
         if (stack.shape[1:], stack.dtype, stack.channels) != (self.spec.box.shape[1:], self.spec.dtype, None):
             raise GeometryError(

@@ -27,7 +27,7 @@ from daskflow.errors import (
 from daskflow.geometry import BoundingBox, Zyx
 from daskflow.stores.axes import Axes, as_text, axis_names, find_axes
 from daskflow.stores.base import Array, Opening
-from daskflow.stores.stated import Stated, nm_per
+from daskflow.stores.stated import Stated, nm_per, numbers_in
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -150,7 +150,8 @@ def _imagej(tif: Any) -> Tags:
     if not unit and (x, y) != _SCREEN:
         unit, where = _resolution_unit(tif.pages[0]), "ImageJ tags ResolutionUnit, spacing"
     sections = said.get("images", 1) // (said.get("channels", 1) * said.get("frames", 1) or 1)
-    z = abs(_number(said.get("spacing", 1 if sections > 1 else None)))
+    found = numbers_in(said.get("spacing", 1 if sections > 1 else 0), least=1)
+    z = abs(found[0]) if found else 0.0
     if "spacing" not in said:
         where = where.replace("spacing", f"no spacing{', which ImageJ takes as 1 unit' if z else ''}")
     stated = Stated(
@@ -159,13 +160,6 @@ def _imagej(tif: Any) -> Tags:
         sources={"voxel_size": where},
     )
     return Tags(stated, pages=said.get("images"))
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return 0.0
 
 
 def _per_unit(page: Any, axis: str) -> float:

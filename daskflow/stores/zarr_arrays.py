@@ -33,6 +33,7 @@ from daskflow.stores.zarr_metadata import (
     Node,
     array_metadata,
     array_shape,
+    as_object,
     chunk_depth,
     codec_of,
     plain_metadata,
@@ -68,7 +69,7 @@ def stated_axes(node: Node) -> tuple[tuple[str, ...], str]:
     places = {
         "dimension_names": node.metadata.get("dimension_names"),
         f"attribute {key}": names,
-        "attribute transform": _object(attributes.get("transform")).get("axes"),
+        "attribute transform": as_object(attributes.get("transform")).get("axes"),
     }
     for where, value in places.items():
         if isinstance(value, str | list | tuple) and any(names := axis_names(_names_in(value, {}))):
@@ -112,13 +113,13 @@ def _stated_size(attributes: dict[str, Any], axes: Axes) -> tuple[Any, Any, str]
     stated = stated_size(attributes)
     if stated is not None and axes.pick(stated[0]):
         return *stated[:2], f"attribute {stated[2]}"
-    transform = _object(attributes.get("transform"))
+    transform = as_object(attributes.get("transform"))
     if axes.pick(transform.get("scale")):
         return transform["scale"], transform.get("units", "nm"), "attribute transform"
     n5 = attributes.get("pixelResolution")
-    dimensions = _object(n5).get("dimensions") if isinstance(n5, dict) else n5
+    dimensions = as_object(n5).get("dimensions") if isinstance(n5, dict) else n5
     if isinstance(dimensions, list) and len(dimensions) == len(SPATIAL):
-        unit = _object(n5).get("unit", "nm") if isinstance(n5, dict) else "nm"
+        unit = as_object(n5).get("unit", "nm") if isinstance(n5, dict) else "nm"
         return _in_stored_order(dict(zip("xyz", dimensions, strict=True)), axes), unit, "attribute pixelResolution"
     texts = axes.pick(attributes.get("dimension_units"))
     if texts:
@@ -131,7 +132,7 @@ def _stated_position(attributes: dict[str, Any], axes: Axes) -> tuple[Any, Any, 
     """Return the position of the first voxel, its units and where it stands."""
     if axes.pick(attributes.get("offset")):
         return attributes["offset"], attributes.get("units", attributes.get("unit", "nm")), "attribute offset"
-    transform = _object(attributes.get("transform"))
+    transform = as_object(attributes.get("transform"))
     if axes.pick(transform.get("translate")):
         return transform["translate"], transform.get("units", "nm"), "attribute transform"
     return None, None, ""
@@ -152,10 +153,6 @@ def _names_in(value: Any, attributes: dict[str, Any]) -> Any:
     return [name_of(axis if isinstance(axis, dict) else {"name": axis, "type": kind}) for axis, kind in axes]
 
 
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def corrected_attributes(attributes: dict[str, Any], spec: VolumeSpec, axes: Axes) -> dict[str, Any]:
     """Return the attributes of an array with the kind, voxel size and offset of `spec`, in nm, wherever they stand."""
     size, start = spec.spacing, spec.box.start
@@ -173,7 +170,7 @@ def corrected_attributes(attributes: dict[str, Any], spec: VolumeSpec, axes: Axe
     stated["units"] = axes.with_zyx(attributes.get("units"), ["nm"] * 3)
     places: dict[str, list[Any]] = {"offset": corner, "dimension_units": nm}
     stated |= {key: axes.with_zyx(attributes[key], new) for key, new in places.items() if key in attributes}
-    if axes.pick(_object(attributes.get("transform")).get("scale")):
+    if axes.pick(as_object(attributes.get("transform")).get("scale")):
         transform = attributes["transform"]
         moved = {"scale": size, "translate": corner, "units": ["nm"] * 3}
         stated["transform"] = transform | {key: axes.with_zyx(transform.get(key), new) for key, new in moved.items()}

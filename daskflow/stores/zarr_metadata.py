@@ -44,7 +44,7 @@ def read_node(url: str, version: int | None = None) -> Node | None:
     """Return the zarr array or group at a URL, or None when there is neither; `version`, if known, saves requests."""
     v3 = None if version == 2 else _read_json(kvstore.join(url, "zarr.json"))
     if v3 is not None:
-        attributes = _object(v3.pop("attributes", {}))
+        attributes = as_object(v3.pop("attributes", {}))
         return Node(url, 3, "array" if v3.get("node_type") == "array" else "group", v3, attributes)
     if version == 3:
         return None
@@ -58,7 +58,8 @@ def read_node(url: str, version: int | None = None) -> Node | None:
     return Node(url, 2, "group", group or {"zarr_format": 2}, stated or {})
 
 
-def _object(value: Any) -> dict[str, Any]:
+def as_object(value: Any) -> dict[str, Any]:
+    """Return a JSON object, an empty one in place of anything else."""
     return value if isinstance(value, dict) else {}
 
 
@@ -106,14 +107,10 @@ def arrays_below(group: Node) -> list[str] | None:
 def _local_arrays(directory: Path, version: int) -> Iterator[Path]:
     for child in directory.iterdir():
         metadata = child / (".zarray" if version == 2 else "zarr.json")
-        if metadata.is_file() and (version == 2 or _is_array(metadata)):
+        if metadata.is_file() and (version == 2 or (_read_json(str(metadata)) or {}).get("node_type") == "array"):
             yield child
         elif child.is_dir():
             yield from _local_arrays(child, version)
-
-
-def _is_array(metadata: Path) -> bool:
-    return (_read_json(str(metadata)) or {}).get("node_type") == "array"
 
 
 def _read_json(url: str) -> dict[str, Any] | None:
