@@ -15,10 +15,10 @@ from daskflow.config import format_bytes, html_table, text_table
 from daskflow.errors import GeometryError, ParameterError, StoreAccessError, StoreError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import Store, kvstore
-from daskflow.stores.members import Member, members_of
+from daskflow.stores.base import Member
 from daskflow.stores.objects.files import sized_names
 from daskflow.stores.objects.layer_objects import Meshes, Skeletons, load_object_info, object_directory
-from daskflow.stores.opening import open_store, recognise, split_dataset, split_prefix
+from daskflow.stores.opening import members_of, open_store, recognise, split_dataset, split_prefix
 
 _COUNTED_SHARDS = 1024  # in more of them labels are not counted, which reads every index
 _HEADER = ("mip", "voxel size (nm)", "size (voxels)", "chunk", "shard", "encoding", "stored", "empty", "on disk")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from daskflow.errors import GeometryError, ParameterError
-from daskflow.geometry import Zyx
 from daskflow.stores.base import Opening
 
 SPATIAL = ("z", "y", "x")
@@ -45,9 +44,9 @@ class Axes:
         """Stored position of the channel axis, None without one."""
         return self.order[0] if len(self.order) == 4 else None
 
-    def zyx(self, values: Sequence[int]) -> Zyx:
-        """Pick the numbers of elements along z, y and x from one per stored axis."""
-        z, y, x = (values[i] if i >= 0 else 1 for i in self.spatial)
+    def zyx(self, values: Sequence[Any], otherwise: float = 1) -> tuple[Any, Any, Any]:
+        """Pick the numbers of z, y and x from one per stored axis; `otherwise` of an axis that is not stored."""
+        z, y, x = (values[i] if i >= 0 else otherwise for i in self.spatial)
         return z, y, x
 
     def pick(self, values: Any) -> list[Any]:

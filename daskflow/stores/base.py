@@ -26,6 +26,8 @@ from daskflow.stores import kvstore
 from daskflow.stores.refusals import check_aligned, check_mip
 
 Array = npt.NDArray[Any]
+DEFAULT_CHUNK: Zyx = (64, 64, 64)
+MOST_MEMBERS = 1000  # of a group; further ones are not listed
 ReadBox = Callable[[BoundingBox], Array]
 NUMBERS = (
     "bool",
@@ -120,6 +122,15 @@ class StoredObject:
     box: BoundingBox | None = None
 
 
+@dataclass(frozen=True)
+class Member:
+    """An array or image inside a file or group; its name is as `dataset` takes it, its shape as stored."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
 class Store(ABC):
     """The voxels of one mip at one location; cheap to build, small to pickle, safe to use from several threads.
 
@@ -195,6 +206,11 @@ class Store(ABC):
     def write_file(cls, url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
         """Write a file slab by slab and rename it when it is whole; `check_file` was asked before."""
         raise NotImplementedError
+
+    @classmethod
+    def members(cls, url: str) -> Iterator[Member]:  # noqa: ARG003
+        """Yield the arrays and images that a file or group holds; nothing for what is one array."""
+        yield from ()
 
     @classmethod
     def remains(cls, url: str) -> list[str]:  # noqa: ARG003

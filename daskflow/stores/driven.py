@@ -20,12 +20,11 @@ from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx, as_zyx
 from daskflow.stores import kvstore, states
 from daskflow.stores.answers import translated, wait
 from daskflow.stores.axes import Axes
-from daskflow.stores.base import Array, Layout, Store, StoredObject
+from daskflow.stores.base import DEFAULT_CHUNK, Array, Layout, Store, StoredObject
 from daskflow.stores.counting import count
 from daskflow.stores.refusals import refuse_mismatch, refuse_unknown_size
 
 BACKGROUND_KEY = "daskflow_background"
-DEFAULT_CHUNK = (64, 64, 64)
 
 
 @dataclass(frozen=True)

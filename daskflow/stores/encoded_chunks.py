@@ -84,7 +84,7 @@ class ChunkObjects:
         return self.endings[0] != ""
 
     def fetch(self, chunks: Sequence[BoundingBox]) -> list[Load]:
-        store, first = self._open(), self.endings[0]
+        store, first = kvstore.opened(kvstore.kvstore_spec(self.url)), self.endings[0]
         return [self._loader(store, chunk, store.read(f"{chunk_name(chunk)}{first}"), first) for chunk in chunks]
 
     def _loader(self, store: Any, chunk: BoundingBox, begun: Any, first: str) -> Load:
@@ -109,7 +109,7 @@ class ChunkObjects:
     @contextlib.contextmanager
     def writing(self) -> Iterator[Put]:
         kvstore.refuse_http(self.url)
-        store, begun = self._open(), list[Any]()
+        store, begun = kvstore.opened(kvstore.kvstore_spec(self.url)), list[Any]()
         with translated(self.url, "write to"):
             yield lambda chunk, data: begun.append(
                 store.write(chunk_name(chunk), None if data is None else bytes(data))
@@ -123,11 +123,6 @@ class ChunkObjects:
     @functools.cached_property
     def _shown(self) -> str:
         return kvstore.redact(self.url)
-
-    def _open(self) -> Any:
-        import tensorstore as ts
-
-        return ts.KvStore.open(kvstore.kvstore_spec(self.url), context=kvstore.context()).result()
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from daskflow.errors import (
     StoreAccessError,
     StoreError,
 )
-from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.stores import hdf5_contents, kvstore, local_files
 from daskflow.stores.axes import Axes, find_axes
-from daskflow.stores.base import NUMBERS, Array, Layout, Opening, ReadBox, Store
+from daskflow.stores.base import DEFAULT_CHUNK, NUMBERS, Array, Layout, Member, Opening, ReadBox, Store
 from daskflow.stores.counting import count
 from daskflow.stores.hdf5_attributes import as_written, image_shape, stated_by
 from daskflow.stores.local_files import FileStore
@@ -32,7 +32,6 @@ from daskflow.stores.stated import settle
 
 _MAIN = "main"
 _BESIDE = ("voxel_offset", "voxel_size", "unique_nonzeros")
-_DEFAULT_CHUNK: Zyx = (64, 64, 64)
 
 
 def _h5py() -> Any:
@@ -107,8 +106,7 @@ class Hdf5Store(FileStore):
         local_files.refuse_layout(layout, ("shard",), "HDF5")
         local_files.deflate_level(layout, ("gzip",), "HDF5")
         refuse_cast(spec.dtype, NUMBERS, "an HDF5 file")
-        next(local_files.slabs(spec))
-        local_files.check_place(url)
+        local_files.check_place(url, spec)
         _others(url, (dataset or _MAIN).strip("/"))
 
     @classmethod
@@ -122,7 +120,7 @@ class Hdf5Store(FileStore):
         name = (dataset or _MAIN).strip("/")
         level = local_files.deflate_level(layout, ("gzip",), "HDF5")
         compress = None if level is None else local_files.deflate(level)
-        z, y, x = (min(c, s) for c, s in zip(layout.chunk or spec.chunk or _DEFAULT_CHUNK, spec.box.shape, strict=True))
+        z, y, x = (min(c, s) for c, s in zip(layout.chunk or spec.chunk or DEFAULT_CHUNK, spec.box.shape, strict=True))
         ids = np.zeros(0, spec.dtype) if spec.layer_type == "segmentation" and name == _MAIN else None
         h5py = _h5py()
         with local_files.replacing(local_files.local_file(url)) as path, _new_file(h5py, url, path, name) as file:
@@ -136,6 +134,12 @@ class Hdf5Store(FileStore):
                 ids = None if ids is None else _merged(ids, voxels)
             if ids is not None:
                 file.create_dataset("unique_nonzeros", data=ids)
+
+    @classmethod
+    def members(cls, url: str) -> Iterator[Member]:
+        with _file(url) as file:
+            found, _ = hdf5_contents.datasets_of(file)
+            yield from (Member(name, item.shape or (), item.dtype) for name, item in found.items())
 
     @property
     def layout(self) -> Layout:
@@ -169,8 +173,7 @@ class Hdf5Store(FileStore):
                 f"{missing} chunks of {self.url}:{self.dataset} in box {box} were never written; "
                 "fill_missing reads such chunks as the fill value"
             )
-        if missing:
-            count("missing_chunks", missing)
+        count("missing_chunks", missing)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the location, dataset, and the size and time of the file and of others that it draws on."""

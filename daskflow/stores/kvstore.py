@@ -180,6 +180,11 @@ def _s3_options() -> dict[str, Any]:
     return options
 
 
+def opened(spec: dict[str, Any]) -> Any:
+    """Return the tensorstore key-value store of a JSON spec, opened once per process while it is in use."""
+    return _opened(json.dumps(spec, sort_keys=True))
+
+
 @functools.lru_cache(maxsize=64)
 def _opened(spec: str) -> Any:
     import tensorstore as ts
@@ -192,7 +197,7 @@ def _asking(url: str, verb: str, *, chunks: bool = False) -> Iterator[tuple[Any,
     """Give the store that a URL lives in and its key there; errors are translated."""
     with translated(url, verb, chunks=chunks):
         spec, key = _split(normalise(url))
-        store = _opened(json.dumps(spec, sort_keys=True))
+        store = opened(spec)
         yield store if transaction() is None else store.with_transaction(transaction()), key
 
 

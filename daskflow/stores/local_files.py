@@ -126,8 +126,9 @@ def sweep(url: str, *, before: float) -> int:
     return removed
 
 
-def check_place(url: str) -> None:
-    """Raise unless a file can be made at a URL; directories that lack on the way there will be made."""
+def check_place(url: str, spec: VolumeSpec) -> None:
+    """Raise unless a volume that is not empty can be written at a URL, to which directories may lack."""
+    next(slabs(spec))
     path = local_file(url)
     if path.is_dir():
         raise StoreAccessError(f"{path} is a directory; name a file")

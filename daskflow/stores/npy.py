@@ -58,8 +58,7 @@ class NpyStore(FileStore):
         if layout.quality is not None:
             raise ParameterError(f"NPY files are not compressed; drop quality={layout.quality}")
         refuse_cast(spec.dtype, NUMBERS, "an NPY file")
-        next(slabs(spec))
-        check_place(url)
+        check_place(url, spec)
 
     @classmethod
     def write_file(cls, url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:

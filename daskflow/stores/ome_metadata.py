@@ -164,7 +164,7 @@ def nm_per_unit(image: Image, axes: Axes) -> Triple | None:
 
 def scales_of(image: Image, axes: Axes) -> list[Triple]:
     """Return the distance between voxels of every level, zyx, in the units of the axes."""
-    return [_zyx([s * o for s, o in zip(_scale(level), image.outer[0], strict=True)], axes) for level in image.levels]
+    return [axes.zyx([s * o for s, o in zip(_scale(level), image.outer[0], strict=True)]) for level in image.levels]
 
 
 def _scale(level: Level) -> Floats:
@@ -185,7 +185,7 @@ def offsets_of(image: Image, axes: Axes, url: str) -> list[Zyx]:
 def _translations(image: Image, axes: Axes) -> list[Triple]:
     """Return where the centre of the first voxel of every level lies, zyx, in the units of the axes."""
     levels = (zip(level.translation, *image.outer, strict=True) for level in image.levels)
-    return [_zyx([t * s + by for t, s, by in along], axes, 0.0) for along in levels]
+    return [axes.zyx([t * s + by for t, s, by in along], 0.0) for along in levels]
 
 
 def _left_over(image: Image, axes: Axes) -> list[float]:
@@ -205,12 +205,6 @@ def translation_of(offset: float, scale: float, finest: float) -> float:
     return scale * offset + (scale - finest) / 2
 
 
-def _zyx(values: Sequence[float], axes: Axes, otherwise: float = 1.0) -> Triple:
-    """Return the numbers of z, y and x, `otherwise` for an axis that is not stored."""
-    z, y, x = (values[i] if i >= 0 else otherwise for i in axes.spatial)
-    return z, y, x
-
-
 def axes_json(spec: VolumeSpec) -> list[dict[str, str]]:
     """Return the axes of a new image: czyx or zyx, in nanometers."""
     channel = [] if spec.channels is None else [{"name": "c", "type": "channel"}]
@@ -221,7 +215,7 @@ def level_json(path: str, spec: VolumeSpec, image: Image | None, axes: Axes) -> 
     """Return the entry of one more level: of `image`, in its units, or the first of a new one, in nanometers."""
     nm = (nm_per_unit(image, axes) if image else None) or (1.0, 1.0, 1.0)
     finest = scales_of(image, axes)[0] if image else spec.spacing
-    outer = [_zyx(values, axes) for values in image.outer] if image else [(1.0,) * 3, (0.0,) * 3]
+    outer = [axes.zyx(values) for values in image.outer] if image else [(1.0,) * 3, (0.0,) * 3]
     left = _left_over(image, axes) if image else (0.0,) * 3
     total = [size / unit for size, unit in zip(spec.spacing, nm, strict=True)]
     at = [translation_of(o, s, s0) + r for o, s, s0, r in zip(spec.box.start, total, finest, left, strict=True)]

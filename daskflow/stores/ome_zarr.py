@@ -11,7 +11,7 @@ from daskflow.errors import CorruptChunkError, MetadataMismatchError, ParameterE
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore, ome_metadata
 from daskflow.stores.axes import SPATIAL, Axes, find_axes
-from daskflow.stores.base import Layout, Opening, Store
+from daskflow.stores.base import MOST_MEMBERS, Layout, Member, Opening, Store
 from daskflow.stores.driven import BACKGROUND_KEY, check_same
 from daskflow.stores.ome_metadata import Image, Triple
 from daskflow.stores.refusals import check_mip
@@ -338,6 +338,10 @@ def _list_label(label: Node) -> None:
     write_node(Node(parent, group.version, group.kind, group.metadata, attributes))
 
 
+def _ome(node: Node | None) -> dict[str, Any]:
+    return {} if node is None else ome_metadata.ome_of(node.attributes, node.version)
+
+
 class OmeZarr(ZarrStore):
     """The format of images, of whichever version is there, else 0.5."""
 
@@ -353,6 +357,25 @@ class OmeZarr(ZarrStore):
     @classmethod
     def open(cls, url: str, opening: Opening) -> Store:
         return open_ome(url, opening)
+
+    @classmethod
+    def members(cls, url: str) -> Iterator[Member]:
+        group = read_node(url)
+        if group is None or group.kind == "array":
+            return
+        ome = _ome(group)
+        names = [] if "multiscales" in ome else list(itertools.islice(listed_images(group), MOST_MEMBERS))
+        names += [f"labels/{name}" for name in _ome(read_node(kvstore.join(url, "labels"))).get("labels", [])]
+        if not names and "multiscales" not in ome:
+            names = arrays_below(group) or []
+        for name in names:
+            node = read_node(kvstore.join(url, name))
+            if node is not None and node.kind == "group":
+                finest = _ome(node)["multiscales"][0]["datasets"][0]["path"]
+                node = read_node(kvstore.join(node.url, finest))
+            if node is not None:
+                found = array_shape(node)
+                yield Member(name, found.shape, found.dtype)
 
     @classmethod
     def create(cls, url: str, spec: VolumeSpec, mip: int, layout: Layout) -> Store:

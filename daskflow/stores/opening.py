@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import os
 import pkgutil
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from daskflow.errors import ParameterError, UnknownFormatError
+from daskflow.errors import DaskflowError, ParameterError, UnknownFormatError
 from daskflow.geometry import LayerType, VolumeSpec, as_voxel_size, as_zyx
 from daskflow.plugins import entry_points
 from daskflow.stores import kvstore
-from daskflow.stores.base import Layout, Opened, Opening, ReadBox, Store
+from daskflow.stores.base import MOST_MEMBERS, Layout, Member, Opened, Opening, ReadBox, Store
 
 _PREFIX = re.compile(r"([a-z0-9_-]+)://(.*)", re.DOTALL)
 
@@ -308,16 +310,8 @@ def recognise(location: str) -> Format:
     raise UnknownFormatError(f"{kvstore.redact(location)} is in no known format ({names}); name one with format=")
 
 
-__all__ = [
-    "Format",
-    "check_file",
-    "create_store",
-    "format_named",
-    "formats",
-    "open_level",
-    "open_store",
-    "recognise",
-    "reopen",
-    "target_format",
-    "write_file",
-]
+def members_of(location: str) -> tuple[Member, ...]:
+    """Return what a file or group at a normalised URL holds, at most 1000; nothing of one array or of damage."""
+    with contextlib.suppress(DaskflowError, AttributeError, KeyError, TypeError, ValueError):
+        return tuple(itertools.islice(recognise(location).store.members(location), MOST_MEMBERS))
+    return ()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from daskflow.errors import MissingChunkError, ParameterError, StoreError, StoreNotFoundError
-from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
+from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore, precomputed_info, states
 from daskflow.stores.answers import translated
 from daskflow.stores.base import Array, Layout, Opening, Store, StoredObject
@@ -28,6 +28,7 @@ from daskflow.stores.encoded_chunks import (
 )
 from daskflow.stores.encodings import ENCODINGS, Encoding
 from daskflow.stores.precomputed_chunks import (
+    chunks_of,
     missing_chunks,
     precomputed_objects,
     precomputed_units,
@@ -276,12 +277,8 @@ class PrecomputedStore(Store):
 
     def _has_other_names(self, box: BoundingBox) -> bool:
         """Return whether a local chunk that a box reaches into is also, or only, there under a name of CloudVolume."""
-        spec = self.spec
-        if self._directory is None or spec.shard is not None or spec.chunk is None or spec.chunk_origin is None:
-            return False
-        pieces = BlockGrid(box, spec.chunk, spec.chunk_origin)
-        chunks = (piece.align(spec.chunk, spec.chunk_origin).clip(spec.box) for piece in pieces)
-        return has_other_names(self._directory, chunks)
+        directory = None if self.spec.shard is not None else self._directory
+        return directory is not None and has_other_names(directory, chunks_of(self.spec, box))
 
     def _account_for_missing(self, box: BoundingBox, array: Array) -> None:
         """Raise for, fill or count the chunks of shards that read as zeros because they were never written."""

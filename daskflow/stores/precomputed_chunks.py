@@ -150,13 +150,11 @@ def chunk_key(spec: VolumeSpec, piece: BoundingBox) -> bytes:
 
 def open_shards(url: str, metadata: str, *, as_stored: bool = False) -> Any:
     """Return the chunks of a scale as a tensorstore key-value store, `as_stored` without unpacking them."""
-    import tensorstore as ts
-
     scale = json.loads(metadata)["scale_metadata"]
     base = kvstore.kvstore_spec(kvstore.join(url, scale["key"]))
     sharding = {**scale["sharding"], "data_encoding": "raw"} if as_stored else scale["sharding"]
     request = {"driver": "neuroglancer_uint64_sharded", "base": base, "metadata": sharding}
-    return ts.KvStore.open(request, context=kvstore.context()).result()
+    return kvstore.opened(request)
 
 
 def zipped(metadata: str) -> bool:
@@ -224,8 +222,5 @@ def precomputed_units(
 
 def _shard(spec: VolumeSpec, sharding: dict[str, Any], unit: BoundingBox) -> str:
     """Return the name of the file of a shard."""
-    assert spec.chunk is not None
-    assert spec.chunk_origin is not None
-    z, y, x = ((a - o) // c for a, o, c in zip(unit.start, spec.chunk_origin, spec.chunk, strict=True))
     bits = sharding["preshift_bits"] + sharding["minishard_bits"]
-    return shard_name(chunk_id(spec.box.shape, spec.chunk, (z, y, x)) >> bits, sharding)
+    return shard_name(int.from_bytes(chunk_key(spec, unit), "big") >> bits, sharding)

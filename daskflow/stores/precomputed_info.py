@@ -18,7 +18,7 @@ import numpy as np
 from daskflow.errors import ParameterError, StoreError, StoreNotFoundError, UnknownFormatError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.stores import kvstore, states
-from daskflow.stores.base import Layout
+from daskflow.stores.base import DEFAULT_CHUNK, Layout
 from daskflow.stores.compressed import SUFFIXES
 from daskflow.stores.encodings import ENCODINGS, WRITTEN, Encoding
 from daskflow.stores.refusals import (
@@ -59,7 +59,6 @@ _SCALE = {
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 FILE_COMPRESSIONS = ("gzip", "br")
 KINDS = ("mesh", "skeletons")  # of objects, whose directories the info names
-DEFAULT_CHUNK: Zyx = (64, 64, 64)
 Info = dict[str, Any]
 _LARGEST_SIZE = 1e100  # nm of a voxel
 _FAR = 2**48  # voxels, beyond which sizes are damaged: products of three and of bytes are to be numbers still

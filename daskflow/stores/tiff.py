@@ -160,8 +160,7 @@ class TiffStore(FileStore):
         local_files.refuse_layout(layout, ("chunk", "shard"), "TIFF")
         local_files.deflate_level(layout, _ZLIB, "TIFF")
         _write_options(spec)
-        next(local_files.slabs(spec))
-        local_files.check_place(url)
+        local_files.check_place(url, spec)
 
     @classmethod
     def write_file(cls, url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
