@@ -32,10 +32,7 @@ def _idle(owner: int) -> queue.SimpleQueue[_Process]:  # noqa: ARG001
 
 
 def decode(codec: str, data: bytes, shape: Shape, dtype: np.dtype[Any]) -> Array:
-    """Return the voxels that some bytes hold, which cannot be written to.
-
-    The shape is czyx; of fpzip the header was checked before.
-    """
+    """Return the voxels (czyx) that some bytes hold, which cannot be written to; of fpzip the header was checked."""
     try:
         process = _idle(os.getpid()).get_nowait()
     except queue.Empty:

@@ -31,13 +31,8 @@ BACKGROUND_KEY = "daskflow_background"
 class StoredArray:
     """One array as tensorstore must open it; small, hashable and picklable.
 
-    Attributes:
-        url: of the array.
-        metadata: its own JSON, without the attributes.
-        axes: which axis is which, seen in C order.
-        channel_chunk: channels per chunk.
-        driver: tensorstore's.
-        fortran: whether the metadata have the axes in Fortran order.
+    Metadata are its own JSON, without the attributes; `fortran` is whether these list axes the other way round than
+    `axes`, which is in C order.
     """
 
     url: str
@@ -78,11 +73,7 @@ def _view(array: StoredArray, background: float | None) -> Any:
 
 
 class DrivenStore(Store):
-    """The voxels of one array that tensorstore reads and writes, alone or as a level of an image.
-
-    Attributes:
-        metadata_names: names of files of the format that are no chunks.
-    """
+    """The voxels of an array that tensorstore reads and writes; files of `metadata_names` are no chunks."""
 
     of_chunks = True
     metadata_names: ClassVar[frozenset[str]]

@@ -165,14 +165,7 @@ def external_voxels(dataset: Any, url: str) -> Any:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset of some file that a virtual dataset takes a part of its voxels from.
-
-    Attributes:
-        start: first element of the part in the virtual dataset.
-        stop: end of the part.
-        files: where HDF5 looks for the file, in this order.
-        name: of the dataset there.
-    """
+    """A dataset, and where HDF5 looks for its file, that a virtual one takes its elements `start` to `stop` from."""
 
     start: tuple[int, ...]
     stop: tuple[int, ...]

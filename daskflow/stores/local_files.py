@@ -109,10 +109,7 @@ def flush(urls: Iterable[str]) -> None:
 
 
 def sweep(url: str, *, before: float) -> int:
-    """Delete the temporary files, older than a time, that a killed process left of a layer or file; return how many.
-
-    `before` is in seconds since 1970, as files have times.
-    """
+    """Delete temporary files, older than a time (s since 1970), that a killed process left; return how many."""
     path = kvstore.local_path(url)
     if path is None:
         return 0
@@ -139,10 +136,7 @@ def check_place(url: str, spec: VolumeSpec) -> None:
 
 
 def refuse_layout(layout: Layout, names: Sequence[str], kind: str) -> None:
-    """Raise when a layout asks for what a format of files has not.
-
-    `names` are those of `chunk` and `shard` that the format has not.
-    """
+    """Raise when a layout asks for what of `chunk` and `shard` a kind of files has not."""
     for name in names:
         value = getattr(layout, name)
         if value is not None:

@@ -34,10 +34,8 @@ Triple = tuple[float, float, float]
 class Level:
     """One resolution of an image; numbers per stored axis, in the units of the axes.
 
-    Attributes:
-        path: of the array, below the image.
-        scale: distance between voxels; None where the metadata do not say, as those before version 0.4.
-        translation: position of the centre of the first voxel.
+    The scale is None where the metadata do not say, as those before version 0.4; the translation is where the centre of
+    the first voxel lies.
     """
 
     path: str

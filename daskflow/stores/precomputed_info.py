@@ -332,7 +332,8 @@ def _geometry(spec: VolumeSpec) -> Info:
 
 def _new_scale(spec: VolumeSpec, layout: Layout, url: str) -> Info:
     chunk = layout.chunk or spec.chunk or DEFAULT_CHUNK
-    encoding = _encoding(layout.encoding or _default_encoding(spec))
+    labels = spec.layer_type == "segmentation" and spec.dtype.name in ENCODINGS["compressed_segmentation"].dtypes
+    encoding = _encoding(layout.encoding or ("compressed_segmentation" if labels else "raw"))
     encoding.check(spec, layout.quality)
     scale = _geometry(spec)
     scale = {
@@ -358,11 +359,6 @@ def _new_scale(spec: VolumeSpec, layout: Layout, url: str) -> Info:
             f"compression {compression!r} of unsharded chunks at {kvstore.redact(url)} is for local files; use shards"
         )
     return scale
-
-
-def _default_encoding(spec: VolumeSpec) -> str:
-    labels = spec.layer_type == "segmentation" and spec.dtype.name in ENCODINGS["compressed_segmentation"].dtypes
-    return "compressed_segmentation" if labels else "raw"
 
 
 def _encoding(name: str) -> Encoding:
@@ -402,10 +398,7 @@ def _stated(spec: VolumeSpec, layout: Layout, scale: Info) -> Info:
 
 
 def write_rois(url: str, boxes: Sequence[BoundingBox]) -> None:
-    """Replace the regions of interest of a layer; all else in its info stays as it is.
-
-    Boxes are in voxels of the finest level.
-    """
+    """Replace the regions of interest of a layer, in voxels of its finest level; all else in its info stays."""
     kvstore.refuse_http(url)
     rois = [[*reversed(box.start), *(stop - 1 for stop in reversed(box.stop))] for box in boxes]
 

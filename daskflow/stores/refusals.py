@@ -76,10 +76,7 @@ def refuse_cast(dtype: np.dtype[Any], allowed: Sequence[str], target: str) -> No
 def refuse_mismatch(
     location: str, stored: Mapping[str, Any], wanted: Mapping[str, Any], *, advice: str = "delete it or write elsewhere"
 ) -> None:
-    """Raise when metadata that exist differ from what would be written, showing each difference.
-
-    What is stored and wanted is by name; names that `wanted` has not are not compared.
-    """
+    """Raise when metadata that exist differ from those that are wanted, by name, showing each difference."""
     lines = [
         f"  {name}: stored {stored.get(name)!r}, wanted {value!r}"
         for name, value in wanted.items()
@@ -101,11 +98,7 @@ def parse_object(data: bytes | str, name: str, kind: type[StoreError] = StoreErr
 
 
 def check_forms(value: Mapping[str, Any], forms: Mapping[str, Form], name: str, required: tuple[str, ...] = ()) -> None:
-    """Raise unless the values of a JSON object have the forms that they must have, where they are stated.
-
-    A form is whether a value is right, and what a right one is in words; those of keys that are `required` must be
-    there.
-    """
+    """Raise unless the values of a JSON object that are stated, or `required`, have the forms that they must have."""
     for key, (right, meant) in forms.items():
         if key in value or key in required:
             found = value.get(key)

@@ -47,10 +47,7 @@ def check_sharding(sharding: Any, name: str = "sharding") -> dict[str, Any]:
 
 
 def sharding_spec(size: Zyx, chunk: Zyx, shard: Zyx, *, data_encoding: str = "raw") -> dict[str, Any]:
-    """Return the ``sharding`` JSON whose shards hold `shard` voxels each.
-
-    An axis of the shard that covers the volume may be longer than needed; all are voxels zyx.
-    """
+    """Return the ``sharding`` JSON of shards of `shard` voxels; an axis that covers the volume may be longer."""
     grid = _grid(size, chunk)
     total = sum(_bits(grid))
     spans = [_span(grid, bits) for bits in range(total + 1)]

@@ -207,13 +207,8 @@ class TiffStack:
     """One TIFF file, closed again; reads need no lock.
 
     Attributes:
-        path: of the file.
         shape: sections, rows and columns (zyx).
-        channels: size of the channel axis, None without one.
-        dtype: in native byte order.
-        tags: what the file says of its voxels.
         stored_shape: elements per stored axis: of pages, then y, x and samples.
-        axes: which stored axis is which.
         stored: dtype in the file's byte order.
         start: byte position of the voxels, when they lie uncompressed in one piece.
         segments: strips or tiles otherwise.

@@ -23,15 +23,7 @@ _LEVELS = {"zstd": 1, "gzip": 1, "blosc": 5}
 
 @dataclass(frozen=True)
 class Node:
-    """One array or group, as its metadata files have it.
-
-    Attributes:
-        url: of the node.
-        version: 2 or 3, of the zarr format.
-        kind: array or group.
-        metadata: content of `zarr.json`, `.zarray` or `.zgroup`, without the attributes.
-        attributes: the user's: `attributes` of `zarr.json`, or `.zattrs`.
-    """
+    """One array or group of zarr 2 or 3: metadata of `zarr.json`, `.zarray` or `.zgroup`, and the user's attributes."""
 
     url: str
     version: int
@@ -137,13 +129,9 @@ def chunk_depth(metadata: Mapping[str, Any]) -> int:
 
 @dataclass(frozen=True)
 class ArrayShape:
-    """What the metadata of an array say of its voxels, in stored axis order.
+    """What the metadata of an array say of its voxels, in stored axis order; the byte order is native.
 
-    Attributes:
-        shape: elements per axis.
-        dtype: in native byte order.
-        chunk: shape of what is compressed as one.
-        shard: shape of what is stored as one object, None when that is the chunk.
+    A chunk is compressed as one, a shard is stored as one object; it is None when that is the chunk.
     """
 
     shape: tuple[int, ...]

@@ -137,34 +137,21 @@ class StoreSuite:
     def specs(self) -> st.SearchStrategy[VolumeSpec]:
         """Return a strategy of small volumes that the format can hold."""
         starts = triples(-12, 12) if self.keeps_offset else st.just((0, 0, 0))
-        return st.builds(
-            self._spec,
-            st.builds(BoundingBox.from_size, starts, triples(1, 14)),
-            st.sampled_from(self.dtypes),
-            st.sampled_from(self.channels),
-            st.tuples(*[st.sampled_from((1.0, 4.0, 4.5, 40.0, 0.123456789))] * 3),
-            st.sampled_from(self.layer_types),
-            st.booleans(),
-        )
 
-    def _spec(
-        self,
-        box: BoundingBox,
-        dtype: str,
-        channels: int | None,
-        voxel_size: tuple[float, float, float],
-        layer_type: LayerType | None,
-        named: bool,
-    ) -> VolumeSpec:
-        names = tuple(f"channel {i}" for i in range(channels or 1)) if named and self.keeps_names else ()
-        return VolumeSpec(
-            box=box,
-            dtype=np.dtype(dtype),
-            channels=channels,
-            voxel_size=voxel_size,
-            layer_type=layer_type,
-            channel_names=names,
-        )
+        @st.composite
+        def spec(draw: st.DrawFn) -> VolumeSpec:
+            channels = draw(st.sampled_from(self.channels))
+            names = tuple(f"channel {i}" for i in range(channels or 1))
+            return VolumeSpec(
+                BoundingBox.from_size(draw(starts), draw(triples(1, 14))),
+                np.dtype(draw(st.sampled_from(self.dtypes))),
+                channels=channels,
+                voxel_size=draw(st.tuples(*[st.sampled_from((1.0, 4.0, 4.5, 40.0, 0.123456789))] * 3)),
+                layer_type=draw(st.sampled_from(self.layer_types)),
+                channel_names=names if draw(st.booleans()) and self.keeps_names else (),
+            )
+
+        return spec()
 
     def plain_spec(self, size: Zyx = (6, 10, 12)) -> VolumeSpec:
         """Return one fixed volume, for tests in which the geometry does not matter."""
