@@ -16,9 +16,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from daskflow.errors import CorruptChunkError, ParameterError, StoreAccessError, StoreError, StoreNotFoundError
 from daskflow.redaction import redact as redact
@@ -105,7 +106,7 @@ def check_name(name: str) -> str:
 
 def plain_number(value: float) -> str:
     """Return a number as text that may be part of a name: its digits, without an exponent and its sign."""
-    return format(Decimal(repr(value)), "f").removesuffix(".0")
+    return np.format_float_positional(value, trim="-")
 
 
 def join(url: str, *parts: str) -> str:
