@@ -35,8 +35,6 @@ from daskflow.stores.compressed import SUFFIXES, compress, decompress
 from daskflow.stores.counting import count
 from daskflow.stores.encodings import ENCODINGS, Encoding
 from daskflow.stores.precomputed_chunks import (
-    Load,
-    Put,
     chunk_key,
     chunk_name,
     chunks_of,
@@ -47,6 +45,8 @@ from daskflow.stores.precomputed_chunks import (
     zipped,
 )
 
+Load = Callable[[], bytes | None]
+Put = Callable[[BoundingBox, bytes | memoryview | None], None]
 _GZIP = b"\x1f\x8b"
 _CHUNK_NAME = re.compile(r"-?\d+--?\d+_-?\d+--?\d+_-?\d+--?\d+(\.\w+)?")
 

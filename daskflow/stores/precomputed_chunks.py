@@ -14,7 +14,7 @@ import json
 import re
 import struct
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -28,8 +28,6 @@ from daskflow.stores.objects.files import sized_names
 from daskflow.stores.objects.shards import shard_name
 from daskflow.stores.sharding import chunk_id
 
-Load = Callable[[], bytes | None]
-Put = Callable[[BoundingBox, bytes | memoryview | None], None]
 _CHUNK = re.compile(r"(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)(?:\.gz|\.br|\.zstd)?")
 _SHARD = re.compile(r"[0-9a-f]+\.shard")
 _PROBES = 256
