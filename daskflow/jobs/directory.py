@@ -8,7 +8,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import daskflow
 from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox, as_zyx
 from daskflow.jobs.report import Failure, Report
-from daskflow.jobs.shapes import fits, known
+from daskflow.jobs.shapes import fits, from_json
 from daskflow.redaction import redact, redacted
 from daskflow.stores import kvstore
 from daskflow.volume.stage import Output
@@ -91,7 +91,7 @@ class JobDirectory:
     def outputs(self) -> list[Output]:
         """What its job makes; nothing where that is not stated."""
         stated = (self.read("job.json") or {}).get("outputs") or []
-        return [Output(**known(Output, one)) for one in stated]
+        return [from_json(Output, one) for one in stated]
 
     def write(self, name: str, values: Any) -> None:
         """Store JSON values as an object, atomically."""
@@ -162,20 +162,20 @@ class JobDirectory:
 
     def load_failures(self) -> list[Failure]:
         """Return the blocks that failed and were not retried yet, as far as they were recorded."""
-        return [Failure.from_json(values) for values in self.read("failures.json") or []]
+        return [from_json(Failure, values) for values in self.read("failures.json") or []]
 
     def save_failures(self, failures: Sequence[Failure]) -> None:
         """Store the blocks that failed."""
-        self.write("failures.json", [failure.to_json() for failure in failures])
+        self.write("failures.json", [asdict(failure) for failure in failures])
 
     def load_report(self) -> Report | None:
         """Return the report of the last run that ended, None when none did since the last one began."""
         values = self.read("report.json")
-        return None if values is None else Report.from_json(values)
+        return None if values is None else from_json(Report, values)
 
     def save_report(self, report: Report) -> None:
         """Store a report; its results must be JSON values."""
-        self.write("report.json", report.to_json())
+        self.write("report.json", asdict(report))
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from typing import Self
 
 from daskflow.errors import DaskflowError, LockedJobError
 from daskflow.jobs.directory import user
-from daskflow.jobs.shapes import fits, known
+from daskflow.jobs.shapes import fits, from_json
 from daskflow.stores import kvstore
 from daskflow.volume.stage import Output
 
@@ -72,8 +72,8 @@ def holder_of(url: str) -> Holder | None:
     with contextlib.suppress(ValueError, RecursionError):
         values = json.loads(data)
         if fits(values, Holder):
-            writes = [Output(**known(Output, one)) for one in values.get("writes", [])]
-            return Holder(**{**known(Holder, values), "writes": writes})
+            holder: Holder = from_json(Holder, values)
+            return holder
     return Holder("unknown", 0, 0.0, "unknown", "", hash(data))
 
 

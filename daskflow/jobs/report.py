@@ -5,11 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from daskflow.config import Summary, format_bytes, format_count, format_seconds, text_table
-from daskflow.jobs.shapes import known
 from daskflow.volume.stage import Bound
 
 _MOST_CAUSES = 8
@@ -44,15 +43,6 @@ class Failure:
     attempts: int = 1
     worker: str = ""
     systemic: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the failure as JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """Return the failure that `to_json` wrote."""
-        return cls(**known(cls, values))
 
 
 @dataclass(frozen=True)
@@ -147,18 +137,6 @@ class Report(Summary):
         for stage in self.stages:
             total.update(stage.counts)
         return dict(total)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """Return the report that `to_json` wrote."""
-        stages = tuple(StageReport(**known(StageReport, stage)) for stage in values["stages"])
-        failures = tuple(Failure.from_json(failure) for failure in values.get("failures", ()))
-        warnings = tuple(values.get("warnings", ()))
-        return cls(**{**known(cls, values), "stages": stages, "failures": failures, "warnings": warnings})
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [

@@ -1,8 +1,9 @@
-"""Whether JSON values have the shape that a type says, before anything is made of what a stranger or a fault left."""
+"""JSON values as the types that a job keeps: whether they have the shape, and what they become."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from typing import Any, Literal
 
@@ -10,16 +11,16 @@ from typing import Any, Literal
 def fits(value: Any, kind: Any) -> bool:
     """Return whether a JSON value can become a type: of numbers, texts, lists, mappings, dataclasses, and unions.
 
-    What a dataclass does not know is passed over; fields with defaults may be absent.
+    It may come from a stranger or a fault. What a dataclass does not know is passed over; fields with defaults may be
+    absent.
     """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return True
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         needed = {one.name for one in dataclasses.fields(kind) if not _optional(one)}
         known = isinstance(value, dict) and needed <= value.keys()
-        return known and all(fits(value[name], hint) for name, hint in hints.items() if name in value)
+        return known and all(fits(value[name], hint) for name, hint in _hints(kind).items() if name in value)
     if origin is Literal:
         return any(value == one for one in inner)
     if origin in (tuple, list):
@@ -31,10 +32,24 @@ def fits(value: Any, kind: Any) -> bool:
     return isinstance(value, (int, float) if kind is float else kind)
 
 
-def known(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values that a dataclass has fields for."""
-    names = {one.name for one in dataclasses.fields(kind)}
-    return {name: value for name, value in values.items() if name in names}
+def from_json(kind: Any, value: Any) -> Any:
+    """Return a JSON value that fits a type as that."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        known = {name: from_json(hint, value[name]) for name, hint in _hints(kind).items() if name in value}
+        return kind(**known)
+    if origin in (tuple, list):
+        return origin(from_json(inner[0], one) for one in value)
+    if origin in (Literal, dict) or not inner:
+        return value
+    return from_json(next(one for one in inner if fits(value, one)), value)
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """Return the types of a dataclass's fields by name."""
+    hints = typing.get_type_hints(kind)
+    return {one.name: hints[one.name] for one in dataclasses.fields(kind)}
 
 
 def _optional(field: dataclasses.Field[Any]) -> bool:

@@ -18,7 +18,7 @@ from daskflow.geometry.spec import VoxelSize
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.lock import Lease
 from daskflow.jobs.outputs import jobs_of, leased
-from daskflow.jobs.shapes import fits, known
+from daskflow.jobs.shapes import fits, from_json
 from daskflow.layers.provenance import circumstances
 from daskflow.stores import Store, kvstore
 from daskflow.stores.opening import open_store
@@ -119,7 +119,7 @@ def undo(url: str) -> list[str]:
     with _leased(store.url):
         records = notes_at(store.provenance_url(store.url))
         undone = [record.get("undoes") for record in records]
-        made = [_Done(**known(_Done, record)) for record in records if record.get("job") == _JOB and _whole(record)]
+        made = [from_json(_Done, record) for record in records if record.get("job") == _JOB and _whole(record)]
         left = [one for one in made if one.run not in undone]
         if not left:
             raise ParameterError(f"the provenance of {kvstore.redact(store.url)} has no correction to undo")

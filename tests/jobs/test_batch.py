@@ -1,5 +1,6 @@
 import asyncio
 import contextvars
+import dataclasses
 import errno
 import json
 import threading
@@ -15,6 +16,7 @@ from daskflow.errors import StoreAccessError
 from daskflow.jobs.batch import Batch, PickledStage, run_batch
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED
 from daskflow.jobs.report import Failure
+from daskflow.jobs.shapes import from_json
 from daskflow.volume.stage import BlockResult, Stage
 
 place = contextvars.ContextVar("place", default=None)
@@ -101,7 +103,7 @@ def test_failure_says_where_why_and_on_which_process():
     assert (failure.exception, failure.message) == ("ValueError", "compute failed")
     assert "in _step" in failure.traceback
     assert failure.worker.endswith(f":{__import__('os').getpid()}")
-    assert Failure.from_json(failure.to_json()) == failure
+    assert from_json(Failure, dataclasses.asdict(failure)) == failure
 
 
 class PanicException(BaseException):
@@ -127,7 +129,7 @@ def test_whatever_a_block_raises_fails_that_block_only(step, error, overlap):
     result = run(Recorder({(step, 0)}, error), [0, 1], overlap=overlap)
     assert list(result.states) == [FAILED, EMPTY]
     assert result.failures[0].exception == type(error).__name__
-    assert Failure.from_json(json.loads(json.dumps(result.failures[0].to_json()))) == result.failures[0]
+    assert from_json(Failure, json.loads(json.dumps(dataclasses.asdict(result.failures[0])))) == result.failures[0]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from blockfiles import grid, job
 
 from daskflow.jobs.report import Failure, Interrupted, Report, StageReport, causes
+from daskflow.jobs.shapes import from_json
 
 STAGE = StageReport("copy", 10, 6, 1, 2, 3, {"missing_chunks": 4}, 2.5, 10**7, 100, 50, 2, 1, 10**8)
 FAILURE = Failure("copy", 3, "0-1_0-1_0-1", "ValueError", "no luck\nsecond line", "Traceback", 3, "node:1")
@@ -13,7 +14,7 @@ REPORT = Report("job", "memory://job", "failed", (STAGE,), (FAILURE,), {"score":
 
 
 def test_report_survives_json():
-    assert Report.from_json(json.loads(json.dumps(REPORT.to_json()))) == REPORT
+    assert from_json(Report, json.loads(json.dumps(dataclasses.asdict(REPORT)))) == REPORT
 
 
 def test_report_fits_a_screen():

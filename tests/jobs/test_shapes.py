@@ -20,7 +20,7 @@ from daskflow.clusters import Threads
 from daskflow.errors import DaskflowError
 from daskflow.jobs import Job, status
 from daskflow.jobs.report import Failure, Report
-from daskflow.jobs.shapes import fits
+from daskflow.jobs.shapes import fits, from_json
 from daskflow.layers.correct import Correction, correct, undo
 from daskflow.layers.remove import plan_removal
 from daskflow.volume import Volume
@@ -120,7 +120,7 @@ def test_shapes_follow_from_the_types_of_dataclasses() -> None:
     report = {"name": "a", "directory": "b", "state": "failed", "stages": [], "failures": [failure], "later": 1}
     assert fits(failure, Failure)
     assert fits(report, Report)
-    assert Report.from_json(report).failures[0].message == "m"
+    assert from_json(Report, report).failures[0].message == "m"
     for wrong in (
         {**failure, "index": "1"},
         {**failure, "attempts": None},

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import json
 import logging
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 import daskflow
 from daskflow.cli.app import app
 from daskflow.jobs.report import Report
+from daskflow.jobs.shapes import from_json
 
 LINES = {
     "precomputed": (["save", "{out}"], "{out}/provenance"),
@@ -83,5 +85,5 @@ def test_report_of_python_has_the_warning_and_prints_it_once(tmp_path, caplog):
     report = daskflow.save(volume, tmp_path / "layer").run(progress=False)
     assert len(report.warnings) == 1
     assert str(report).count("1 nm") == report._repr_html_().count("1 nm") == 1
-    assert Report.from_json(json.loads(json.dumps(report.to_json()))).warnings == report.warnings
+    assert from_json(Report, json.loads(json.dumps(dataclasses.asdict(report)))).warnings == report.warnings
     assert [record.levelname for record in caplog.records if "1 nm" in record.getMessage()] == ["WARNING"]
