@@ -21,8 +21,7 @@ from ccl import peak
 from tables import freshly
 
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.operators.segmentation.connected_components.blocks import Foreground
-from daskflow.operators.segmentation.connected_components.joins import Joined, join
+from daskflow.operators.segmentation.connected_components.blocks import Foreground, Joined, join
 from daskflow.operators.segmentation.connected_components.scratch import Labelling
 from daskflow.operators.segmentation.connected_components.stages import MatchSeams, labelling_stages
 from daskflow.stores import kvstore

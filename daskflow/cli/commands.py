@@ -222,8 +222,7 @@ def plan(
     """
     from daskflow.config import format_bytes, parse_bytes
     from daskflow.geometry import BlockGrid, as_zyx
-    from daskflow.operators.stores.downsample.budget import memory_for, shape_within
-    from daskflow.operators.stores.downsample.levels import levels_within
+    from daskflow.operators.stores.downsample.levels import levels_within, memory_for, shape_within
     from daskflow.stores.opening import open_store
 
     spec = open_store(layer, mip=mip).spec

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, as_zyx
+from daskflow.stores import Layout
 from daskflow.volume import Flag
 
 Destination = Annotated[str | os.PathLike[str], Flag("-o"), "path or URL of what is written."]
@@ -95,3 +96,22 @@ def part_of(
     if size is not None:
         return BoundingBox.from_size(first, size)
     return BoundingBox(first, whole.stop if stop is None else as_zyx(stop, name="stop"))
+
+
+def layout_of(
+    chunk: Sequence[int] | None,
+    shard: Sequence[int] | Literal["auto"] | None,
+    encoding: str | None,
+    quality: int | None,
+    effort: int | None,
+    compression: str | None,
+) -> Layout:
+    """Return what the options of storage ask for, with no shard where that is chosen by memory."""
+    return Layout(
+        chunk=None if chunk is None else as_zyx(chunk, name="chunk"),
+        shard=None if shard is None or shard == "auto" else as_zyx(shard, name="shard"),
+        encoding=encoding,
+        quality=quality,
+        compression=compression,
+        effort=effort,
+    )

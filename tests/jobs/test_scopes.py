@@ -11,8 +11,7 @@ from daskflow.jobs.job import merge
 from daskflow.operators.image.clahe import clahe
 from daskflow.operators.image.contrast import contrast
 from daskflow.operators.segmentation.connected_components import connected_components
-from daskflow.operators.segmentation.voxel_counts import voxel_counts
-from daskflow.operators.segmentation.voxel_counts.files import WriteCounts
+from daskflow.operators.segmentation.voxel_counts import WriteCounts, voxel_counts
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume import Expression, Volume
 from daskflow.volume.stage import Scope, Scopes

@@ -98,12 +98,12 @@ def test_deep_blocks_of_sixteen_bits_are_cut_so_that_tables_fit(tmp_path, thread
 
 
 def test_tables_of_many_sections_and_of_some_tiles_each_are_the_same(monkeypatch):
-    from daskflow.operators.image.clahe import stages
+    from daskflow.operators.image import clahe
 
     array = image((12, 40, 30))
     volume = daskflow.open(array, voxel_offset=(5, 0, 0)).with_block((8, 20, 15))
     for held in (2**22, 2**14, 2**10, 1):
-        monkeypatch.setattr(stages, "_COUNTS", held)
+        monkeypatch.setattr(clahe, "_COUNTS", held)
         np.testing.assert_array_equal(daskflow.clahe(volume, tile_grid=(4, 3)).read(), of_opencv(array, 40.0, (4, 3)))
 
 

@@ -9,7 +9,7 @@ from daskflow.clusters import Threads
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.operators.segmentation import connected_components as module
-from daskflow.operators.segmentation.connected_components import connected_components, numbering, scratch
+from daskflow.operators.segmentation.connected_components import connected_components, scratch
 from daskflow.operators.segmentation.evaluate_segmentation import evaluate_segmentation
 from daskflow.operators.segmentation.threshold import threshold
 from daskflow.stores.opening import open_store
@@ -274,7 +274,7 @@ def test_boxes_of_many_levels_give_what_cc3d_gives_for_the_whole(voxels, connect
     volume = Volume.from_array(voxels, voxel_offset=(-3, 1, 0)).with_block(2)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(scratch, "_ALONG", 2)
-        patched.setattr(numbering, "_FAN_IN", 2)
+        patched.setattr(scratch, "_FAN_IN", 2)
 
         labelled = connected_components(volume, connectivity=connectivity, dust=dust).read()
 

@@ -3,7 +3,7 @@ import pytest
 
 import daskflow
 from daskflow.errors import ParameterError
-from daskflow.operators.tasks.plugin.file import Chunk, parse_arguments
+from daskflow.operators.tasks.plugin import Chunk, parse_arguments
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from daskflow.clusters import Threads
 from daskflow.errors import GeometryError, MissingDependencyError, ParameterError
 from daskflow.jobs.evaluate import Tabulate
 from daskflow.layers.remove import plan_removal
-from daskflow.operators.segmentation.region_properties import region_properties
-from daskflow.operators.segmentation.region_properties.properties import _PAIRS, properties
+from daskflow.operators.segmentation.region_properties import _PAIRS, properties, region_properties
 from daskflow.scratch.tables import Merge
 from daskflow.volume import Volume
 

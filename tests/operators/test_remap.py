@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from daskflow.clusters import Threads
 from daskflow.errors import ParameterError
-from daskflow.operators.segmentation.remap import remap, tables
+from daskflow.operators.segmentation.remap import remap, table_of
 from daskflow.stores.opening import open_store
 from daskflow.volume import Volume
 
@@ -114,7 +114,7 @@ def test_kept_labels_are_moved_out_of_the_way():
 
 def test_sorted_npy_files_are_mapped_and_not_loaded(tmp_path):
     path = written(tmp_path, "npy", {n: n for n in NAMES})
-    rows = tables.table_of(path).rows()
+    rows = table_of(path).rows()
     base = rows.keys
     while base.base is not None and not isinstance(base, np.memmap):
         base = base.base

@@ -59,11 +59,7 @@ def _level(volume: Volume, mip: int) -> BoundingBox:
 
 
 def _factors(volume: Volume, mip: int) -> tuple[Zyx, Zyx]:
-    """Return how many voxels of level `mip` make one of the volume, and how many of the volume make one of the level.
-
-    Raises:
-        GeometryError: the voxel sizes are no whole multiples of each other.
-    """
+    """Return how many voxels of level `mip` make one of the volume, and how many of the volume one of the level."""
     given = volume.mips[mip]
     ratios = volume.spec.ratio(given)
     finer = [max(1, round(ratio)) for ratio in ratios]

@@ -54,11 +54,7 @@ def reorder_sections(
 
 @dataclass(frozen=True, eq=False)
 class Reordered(Gathered):
-    """The sections of a volume in another order.
-
-    Attributes:
-        sources: where a section comes from, by its new z; those that are absent stay.
-    """
+    """The sections of a volume in another order: `sources` has those that move, by their new z."""
 
     sources: Mapping[int, int]
 

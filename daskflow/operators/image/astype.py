@@ -56,14 +56,8 @@ def _known(dtype: Any, overflow: str) -> np.dtype[Any]:
 def cast_within(array: Array, to: str, clip: bool, exact: bool) -> Array:
     """Return an array in the dtype `to`.
 
-    Args:
-        array: of any shape.
-        to: name of the dtype.
-        clip: take the nearest value of the dtype for what it cannot hold, instead of raising.
-        exact: raise for any value that would change.
-
-    Raises:
-        ParameterError: a value that the dtype cannot hold.
+    What that cannot hold is an error, or with `clip` becomes its nearest value; `exact` raises for any value that would
+    change.
     """
     target = np.dtype(to)
     if not array.size or target == array.dtype:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
+from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
 from daskflow.jobs.report import Finish, Report
 from daskflow.operators import options
-from daskflow.operators.image.contrast.counts import StoreLevels, counted_levels
-from daskflow.operators.image.contrast.levels import Levels
-from daskflow.operators.image.contrast.patches import Sampling
-from daskflow.operators.image.contrast.place import grey_image, known_place
+from daskflow.operators.image.contrast.counts import CountedLevels, Sampling, counted_levels
+from daskflow.operators.image.contrast.levels import Counts, Levels, SectionLevels, known_place, levels_url
+from daskflow.operators.image.contrast.tables import grey_image
 from daskflow.stores import kvstore
-from daskflow.volume import Flag, Stage, Volume, operator
+from daskflow.volume import BlockResult, Estimate, Flag, Stage, Task, Volume, operator
 from daskflow.volume.stage import Output
 
 
@@ -51,7 +51,7 @@ def contrast_levels(
     target = known_place(volume) if output is None else kvstore.normalise(output)
     sampling = Sampling(volume.box, coverage, seed)
     levels, counting = counted_levels(volume, sampling)
-    store = Stage("store-levels", levels.grid, StoreLevels(levels, sampling, target), after=counting[-1:])
+    store = Stage("store-levels", levels.grid, _StoreLevels(levels, sampling, target), after=counting[-1:])
     drawn = None if plot is None else kvstore.normalise(plot)
     finish = () if drawn is None else (_Draw(target, drawn),)
     layer = None if output is not None else _layer_of(target)
@@ -65,6 +65,41 @@ def contrast_levels(
 def _layer_of(target: str) -> str:
     """Return the layer whose known place for levels is ``.../levels/MIP``."""
     return target.rpartition("/")[0].removesuffix("/levels").removesuffix(".levels")
+
+
+@dataclass(frozen=True)
+class _StoreLevels(Task):
+    """Writes the levels of every section to a file of its own, in the directory `target`."""
+
+    levels: CountedLevels
+    sampling: Sampling
+    target: str
+
+    def read(self, box: BoundingBox) -> Counts:
+        return self.levels.read(box)
+
+    def write(self, box: BoundingBox, outputs: Counts) -> BlockResult:
+        sampling = self.sampling
+        _, y, x = sampling.box.shape
+        for z, counts in zip(range(box.start[0], box.stop[0]), outputs, strict=True):
+            share = sampling.voxels(z) / (y * x)
+            levels = SectionLevels(counts, sampling.patch_shape[1:], sampling.count, share)
+            kvstore.write_bytes(levels_url(self.target, z), levels.to_json())
+        return BlockResult(counts={"sections": box.shape[0]})
+
+    def estimate(self, box: BoundingBox) -> Estimate:
+        return Estimate(memory=4 * 8 * self.levels.bins * box.shape[0])
+
+    def check(self) -> None:
+        kvstore.check_writable(self.target)
+
+    def intact(self) -> bool:
+        """Return whether what earlier runs wrote is still there, told from the first file and the last."""
+        sections = (self.sampling.box.start[0], self.sampling.box.stop[0] - 1)
+        return all(kvstore.exists(levels_url(self.target, z)) for z in sections)
+
+    def describe(self) -> dict[str, Any]:
+        return {"store": self.levels.histograms.table.name, "in": kvstore.redact(self.target)}
 
 
 @dataclass(frozen=True)

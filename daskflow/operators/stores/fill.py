@@ -79,14 +79,7 @@ def fill(
 
 @dataclass(frozen=True)
 class FillBox(Task):
-    """Set what a block shares with a box to a value.
-
-    Attributes:
-        store: the layer.
-        filled: the box.
-        value: what it is set to.
-        job: URL of the job's directory, once bound.
-    """
+    """Set what a block shares with a box to a value; `job` is the URL of the job's directory, once bound."""
 
     verifiable = True
     store: Store
@@ -115,7 +108,6 @@ class FillBox(Task):
         return BlockResult(empty=not array.any(), counts=counts)
 
     def makes(self) -> tuple[Output, ...]:
-        """Return the level."""
         url = self.store.url if self.store.opened is None else self.store.opened.url
         return (Output(url, "level", mip=self.store.mip, base=self.store.mip),)
 
@@ -125,7 +117,6 @@ class FillBox(Task):
         return state is None or json.loads(state) == self.store.fingerprint()
 
     def verify(self, box: BoundingBox) -> None:
-        """Raise when a block is missing or damaged."""
         self.store.read(box)
 
     def estimate(self, box: BoundingBox) -> Estimate:
@@ -153,11 +144,7 @@ class FillBox(Task):
 
 @dataclass(frozen=True)
 class Remember(Finish):
-    """Keep how the layer looks when the job is done, by which a later change is noticed.
-
-    Attributes:
-        store: the layer.
-    """
+    """Keep how the layer looks when the job is done, by which a later change is noticed."""
 
     store: Store
 

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskflow.geometry import BoundingBox
-from daskflow.operators.image.clahe.stages import count_tiles
+from daskflow.operators.image.clahe import count_tiles
 from daskflow.operators.image.clahe.tiles import TileAxis, Tiles
 
 AXES = st.builds(TileAxis, st.integers(1, 50), st.integers(1, 9), st.just(value=True))

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskflow.geometry import BoundingBox
-from daskflow.operators.segmentation.connected_components.joins import join, join_boxes, within
+from daskflow.operators.segmentation.connected_components.blocks import join, join_boxes, within
 
 NONE = np.empty(0, np.int64)
 

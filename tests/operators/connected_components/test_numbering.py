@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskflow.operators.segmentation.connected_components import numbering as module
-from daskflow.operators.segmentation.connected_components.numbering import Numbering
+from daskflow.operators.segmentation.connected_components import scratch as module
+from daskflow.operators.segmentation.connected_components.scratch import Numbering
 from daskflow.volume.stage import Scope, Scopes, run_here
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from daskflow.errors import CorruptChunkError
-from daskflow.operators.segmentation.connected_components import packed
+from daskflow.operators.segmentation.connected_components import scratch
 from daskflow.scratch.records import read_record, record_url, write_record
 from daskflow.stores import kvstore
 
@@ -17,21 +17,21 @@ ARRAYS = npst.arrays(
 
 @given(ARRAYS)
 def test_an_array_comes_back_as_it_was(array):
-    back = packed.unpack(packed.pack(array), array.shape, array.dtype)
+    back = scratch.unpack(scratch.pack(array), array.shape, array.dtype)
 
     assert back.dtype == array.dtype
     assert np.array_equal(back, array)
 
 
 def test_an_array_of_many_pieces_comes_back(monkeypatch):
-    monkeypatch.setattr(packed, "_PIECE", 100)
+    monkeypatch.setattr(scratch, "_PIECE", 100)
     array = np.arange(60, dtype=np.uint32).reshape(3, 4, 5)
 
-    assert np.array_equal(packed.unpack(packed.pack(array), array.shape, array.dtype), array)
+    assert np.array_equal(scratch.unpack(scratch.pack(array), array.shape, array.dtype), array)
 
 
 def test_damage_is_an_error_that_names_the_place(tmp_path):
-    write_record(str(tmp_path), "labels", 3, {"int64": packed.pack(np.arange(1000))})
+    write_record(str(tmp_path), "labels", 3, {"int64": scratch.pack(np.arange(1000))})
     url = record_url(str(tmp_path), "labels", 3)
     data = kvstore.read_bytes(url)
     flipped = bytearray(data)

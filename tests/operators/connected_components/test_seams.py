@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.operators.segmentation.connected_components.blocks import label_block
-from daskflow.operators.segmentation.connected_components.seams import later_neighbours, touching_pairs
+from daskflow.operators.segmentation.connected_components.blocks import label_block, later_neighbours, touching_pairs
 
 
 @pytest.mark.parametrize(("connectivity", "count"), [(6, 3), (18, 9), (26, 13)])

@@ -8,11 +8,10 @@ import pytest
 from daskflow.errors import CorruptChunkError, MissingChunkError, StoreAccessError
 from daskflow.geometry import BlockGrid
 from daskflow.operators.segmentation.connected_components import connected_components
-from daskflow.operators.segmentation.connected_components import store as module
+from daskflow.operators.segmentation.connected_components import scratch as module
 from daskflow.operators.segmentation.connected_components.blocks import Foreground
-from daskflow.operators.segmentation.connected_components.scratch import Labelling
+from daskflow.operators.segmentation.connected_components.scratch import LabelledStore, Labelling
 from daskflow.operators.segmentation.connected_components.stages import labelling_stages
-from daskflow.operators.segmentation.connected_components.store import LabelledStore
 from daskflow.volume import Volume
 from daskflow.volume.stage import Scope, Scopes, run_here
 

@@ -7,8 +7,7 @@ from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid
 from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.operators.image.contrast import contrast
-from daskflow.operators.image.contrast.counts import CountLevels, counted_levels
-from daskflow.operators.image.contrast.patches import Sampling
+from daskflow.operators.image.contrast.counts import CountLevels, Sampling, counted_levels
 from daskflow.operators.image.contrast_levels import contrast_levels
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume import Volume
@@ -72,7 +71,9 @@ def test_block_without_a_sample_reads_nothing(tmp_path):
     volume = Volume.from_array(np.ones((1, 10, 12), np.uint8))
     grid, sampling = BlockGrid(volume.box, (1, 5, 6)), Sampling(volume.box, 0.25, 0, patch=(5, 6))
     levels, _ = counted_levels(volume, sampling)
-    task = EvaluateVolumes.into(volume.expression, CountLevels(levels, grid, sampling)).bind(Scopes(str(tmp_path)))
+    task = EvaluateVolumes.into(volume.expression, CountLevels(levels.histograms, grid, sampling)).bind(
+        Scopes(str(tmp_path))
+    )
     read = [bool(task.read(box)[0]) for box in grid]
     assert read.count(True) == 1
     assert [task.estimate(box).bytes_read for box in grid] == [30 * found for found in read]

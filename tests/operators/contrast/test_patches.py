@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.operators.image.contrast.patches import Sampling
+from daskflow.operators.image.contrast.counts import Sampling
 
 SIZES = st.tuples(st.integers(1, 5), st.integers(1, 40), st.integers(1, 40))
 STARTS = st.tuples(*[st.integers(-50, 50)] * 3)

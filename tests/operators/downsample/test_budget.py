@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from daskflow.errors import ParameterError
-from daskflow.operators.stores.downsample.budget import memory_for, shape_within
+from daskflow.operators.stores.downsample.levels import memory_for, shape_within
 
 GB35 = 3_500_000_000
 

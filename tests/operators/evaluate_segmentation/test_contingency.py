@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.operators.segmentation.evaluate_segmentation.contingency import Contingency, by_segment, by_truth
+from daskflow.operators.segmentation.evaluate_segmentation import PAIRS, by_segment, by_truth, overlaps
+from daskflow.scratch.tables import merged
 
 SHAPES = npst.array_shapes(min_dims=3, max_dims=3, max_side=7)
 
@@ -17,17 +18,16 @@ def labels(shape):
     return st.one_of(npst.arrays(np.uint64, shape, elements=st.sampled_from(names)) for names in (small, wide))
 
 
-def entries(table):
-    return dict(
-        zip(zip(table.segments.tolist(), table.truths.tolist(), strict=True), table.counts.tolist(), strict=True)
-    )
+def entries(rows):
+    segments, truths, counts = (rows[name].tolist() for name in PAIRS)
+    return dict(zip(zip(segments, truths, strict=True), counts, strict=True))
 
 
 @given(st.data(), SHAPES)
 def test_the_table_counts_the_voxels_of_each_pair(data, shape):
     segmentation, truth = data.draw(labels(shape)), data.draw(labels(shape))
 
-    table = Contingency.of(segmentation, truth)
+    table = overlaps(segmentation, truth)
 
     assert entries(table) == Counter(zip(segmentation.ravel().tolist(), truth.ravel().tolist(), strict=True))
     assert list(entries(table)) == sorted(entries(table))
@@ -37,29 +37,25 @@ def test_the_table_counts_the_voxels_of_each_pair(data, shape):
 def test_tables_of_blocks_add_up_to_that_of_the_whole(data, shape, block):
     segmentation, truth = data.draw(labels(shape)), data.draw(labels(shape))
     box = BoundingBox.from_size((0, 0, 0), shape)
-    parts = [Contingency.of(segmentation[b.slices(box)], truth[b.slices(box)]) for b in BlockGrid(box, block)]
+    parts = [overlaps(segmentation[b.slices(box)], truth[b.slices(box)]) for b in BlockGrid(box, block)]
 
-    assert entries(Contingency.sum(parts)) == entries(Contingency.of(segmentation, truth))
+    assert entries(merged(PAIRS, parts)) == entries(overlaps(segmentation, truth))
 
 
 @given(st.data(), SHAPES)
 def test_sizes_are_voxels_per_segment(data, shape):
     segmentation, truth = data.draw(labels(shape)), data.draw(labels(shape))
 
-    table = Contingency.of(segmentation, truth)
+    table = overlaps(segmentation, truth)
 
-    assert by_segment(vars(table))["voxels"].tolist() == np.unique(segmentation, return_counts=True)[1].tolist()
-    assert by_truth(vars(table))["voxels"].tolist() == np.unique(truth, return_counts=True)[1].tolist()
+    assert by_segment(table)["voxels"].tolist() == np.unique(segmentation, return_counts=True)[1].tolist()
+    assert by_truth(table)["voxels"].tolist() == np.unique(truth, return_counts=True)[1].tolist()
 
 
 def test_foreground_is_what_is_zero_in_neither():
-    rows = vars(Contingency.of(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 3, 0, 3, 4, 4])))
+    rows = overlaps(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 3, 0, 3, 4, 4]))
 
     for by, ids in ((by_segment, [0, 1, 2]), (by_truth, [0, 3, 4])):
         found = by(rows)
         assert found["ids"].tolist() == ids
         assert found["foreground"].tolist() == found["largest"].tolist() == [0, 1, 2]
-
-
-def test_the_sum_of_no_tables_is_empty():
-    assert entries(Contingency.sum([])) == {}

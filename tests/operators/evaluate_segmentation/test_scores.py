@@ -7,14 +7,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from daskflow.operators.segmentation.evaluate_segmentation.contingency import Contingency
-from daskflow.operators.segmentation.evaluate_segmentation.scores import scores, sum_of_products
+from daskflow.operators.segmentation import evaluate_segmentation as module
+from daskflow.operators.segmentation.evaluate_segmentation import (
+    by_segment,
+    by_truth,
+    overlaps,
+    pair_sums,
+    scores_of,
+    size_sums,
+    sum_of_products,
+)
 
 SMALL = npst.arrays(np.uint8, (2, 3, 4), elements=st.integers(0, 3))
 
 
-def score(segmentation, truth, **options):
-    return scores(Contingency.of(segmentation, truth), **options)
+def scores(rows):
+    return scores_of(pair_sums(rows), size_sums(by_segment(rows)), size_sums(by_truth(rows)))
+
+
+def score(segmentation, truth):
+    return scores(overlaps(segmentation, truth))
+
+
+@pytest.fixture
+def few_voxels(monkeypatch):
+    monkeypatch.setattr(module, "EDIT_THRESHOLD", 5)
 
 
 def test_a_segmentation_equal_to_the_truth_is_perfect():
@@ -32,28 +49,30 @@ def test_a_segmentation_equal_to_the_truth_is_perfect():
     }
 
 
+@pytest.mark.usefixtures("few_voxels")
 def test_one_object_cut_in_half_is_a_split_of_one_bit():
     halves, one = np.ones((1, 4, 8), np.uint32), np.ones((1, 4, 8), np.uint32)
     halves[:, 2:] = 2
 
-    cut = score(halves, one, edit_threshold=5)
+    cut = score(halves, one)
     assert cut["rand_index"] == pytest.approx(0.4838709677, abs=1e-10)
     assert cut["adjusted_rand_index"] == 0
     assert cut["fowlkes_mallows_index"] == pytest.approx(0.6956083436, abs=1e-10)
     assert (cut["vi_split"], cut["vi_merge"], cut["variation_of_information"]) == (1, 0, 1)
     assert (cut["edit_merges"], cut["edit_splits"]) == (0, 1)
 
-    joined = score(one, halves, edit_threshold=5)
+    joined = score(one, halves)
     assert (joined["vi_split"], joined["vi_merge"]) == (0, 1)
     assert (joined["edit_merges"], joined["edit_splits"]) == (1, 0)
 
 
+@pytest.mark.usefixtures("few_voxels")
 def test_noise_against_noise_scores_as_chunkflow_does():
     rng = np.random.default_rng(42)
     truth = rng.integers(0, 4, (4, 8, 8))
     segmentation = rng.integers(0, 6, (4, 8, 8))
 
-    found = score(segmentation, truth, edit_threshold=5)
+    found = score(segmentation, truth)
 
     assert found["rand_index"] == pytest.approx(0.6689338235294118, rel=1e-14)
     assert found["adjusted_rand_index"] == pytest.approx(0.002069159500779939, rel=1e-12)
@@ -107,19 +126,19 @@ def test_sums_of_products_are_exact_beyond_64_bits(values):
 
 def test_scores_of_a_petavoxel_do_not_overflow():
     half = 2**49
-    table = Contingency(*(np.array(v) for v in (np.uint64([1, 2]), np.uint64([1, 1]), [half, half])))
-
-    found = scores(table)
+    found = scores({"segments": np.uint64([1, 2]), "truths": np.uint64([1, 1]), "counts": np.array([half, half])})
 
     assert found["rand_index"] == pytest.approx(0.5)
     assert found["vi_split"] == 1
 
 
-def test_small_overlaps_do_not_count_as_edits():
-    table = Contingency.of(np.repeat([1, 1, 2], [10, 4, 10]), np.repeat([1, 2, 2], [10, 4, 10]))
+@pytest.mark.parametrize(("least", "edits"), [(3, (1, 1)), (4, (0, 0))])
+def test_small_overlaps_do_not_count_as_edits(monkeypatch, least, edits):
+    monkeypatch.setattr(module, "EDIT_THRESHOLD", least)
 
-    found = [scores(table, edit_threshold=least) for least in (3, 4)]
-    assert [(one["edit_merges"], one["edit_splits"]) for one in found] == [(1, 1), (0, 0)]
+    found = score(np.repeat([1, 1, 2], [10, 4, 10]), np.repeat([1, 2, 2], [10, 4, 10]))
+
+    assert (found["edit_merges"], found["edit_splits"]) == edits
 
 
 @pytest.mark.parametrize("shape", [(0,), (1,)])

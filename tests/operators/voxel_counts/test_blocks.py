@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskflow.errors import ParameterError
-from daskflow.operators.segmentation.voxel_counts import blocks
-from daskflow.operators.segmentation.voxel_counts.blocks import add_tables, count_labels
+from daskflow.operators.segmentation import voxel_counts as module
+from daskflow.operators.segmentation.voxel_counts import add_tables, count_labels
 
 LABELS = st.lists(st.sampled_from([0, 1, 2, 3, 7, 2**31, 2**63, 2**64 - 1]), min_size=0, max_size=60)
 
@@ -13,12 +13,12 @@ LABELS = st.lists(st.sampled_from([0, 1, 2, 3, 7, 2**31, 2**63, 2**64 - 1]), min
 @given(LABELS, st.integers(1, 9))
 def test_counts_are_those_of_numpy_whatever_the_range(labels, tile):
     array = np.array(labels, np.uint64)
-    before = blocks._TILE
-    blocks._TILE = tile
+    before = module._TILE
+    module._TILE = tile
     try:
         found, counts = count_labels(array)
     finally:
-        blocks._TILE = before
+        module._TILE = before
 
     expected, times = np.unique(array, return_counts=True)
     assert found.dtype == np.uint64

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from daskflow.errors import ParameterError
-from daskflow.operators.segmentation.voxel_counts.files import check_ending, keeping_time, write_table
+from daskflow.operators.segmentation.voxel_counts import check_ending, keeping_time, write_table
 from daskflow.stores.objects.intmap import read_intmap
 
 TABLES = [

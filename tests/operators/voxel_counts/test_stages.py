@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.fingerprint import describe_stages
-from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
+from daskflow.operators.segmentation.voxel_counts import LabelCounts
 from daskflow.volume import Volume
 from daskflow.volume.stage import Scope, Scopes, run_here
 

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.jobs.sinks import ScratchSink
-from daskflow.operators.image.contrast.counts import CountedLevels, StoredLevels, counted_levels, stored_levels
-from daskflow.operators.image.contrast.patches import Sampling
-from daskflow.operators.image.contrast.place import grey_image, known_place
-from daskflow.operators.image.contrast.stretch import FindLimits, stretch
-from daskflow.operators.image.contrast.tables import look_up, waiting
+from daskflow.operators.image.contrast.counts import (
+    CountedLevels,
+    Sampling,
+    StoredLevels,
+    counted_levels,
+    stored_levels,
+)
+from daskflow.operators.image.contrast.levels import Counts, known_place
+from daskflow.operators.image.contrast.tables import grey_image, look_up
 from daskflow.stores import kvstore
-from daskflow.volume import Flag, Stage, Volume, operator
+from daskflow.volume import BlockResult, Estimate, Flag, Stage, Task, Volume, operator
 from daskflow.volume.stage import Scope
+
+Array = npt.NDArray[Any]
 
 
 @operator(takes="image")
@@ -64,8 +72,8 @@ def contrast(
     scope = Scope("limits", (found, clip))
     kept = ScratchSink("limits", VolumeSpec(whole, np.dtype(np.int32)), (deep, 1, 2), scope)
     finding = Stage("find-limits", BlockGrid(whole, kept.block), FindLimits(found, kept, clip), after=stages[-1:])
-    tables = waiting(kept, (*volume.expression.stages, *stages, finding))
-    return look_up(volume, tables, stretch, where=_limits_of, memory=_working, low=low, high=high)
+    stages = (*volume.expression.stages, *stages, finding)
+    return look_up(volume, kept, stages, stretch, where=_limits_of, memory=_working, low=low, high=high)
 
 
 def _levels(
@@ -103,3 +111,71 @@ def _range(volume: Volume, minval: Any, maxval: Any) -> tuple[int, int]:
             f"minval {low} and maxval {high} must ascend between 0 and {most}, which {volume.dtype} holds"
         )
     return low, high
+
+
+def limits(counts: Counts, clip: tuple[float, float]) -> tuple[int, int]:
+    """Return the grey values that become the darkest and the brightest, from how often each value occurs.
+
+    With the cumulative share of the voxels above 0 up to each value, the lower limit is the last value whose share is
+    at most the first clip fraction, the upper the last one whose share is at most one minus the second. Both are 0 for
+    a section without voxels above 0.
+    """
+    above = np.cumsum(np.concatenate(([0], counts[1:])))
+    if not above[-1]:
+        return 0, 0
+    shares = above / above[-1]
+    lower, upper = (int(np.searchsorted(shares, share, side="right")) - 1 for share in (clip[0], 1 - clip[1]))
+    return lower, upper
+
+
+def stretched(values: Array, lower: int, upper: int, low: int, high: int) -> Array:
+    """Return ``clip(round((v - lower) max / (upper - lower)), low, high)``, in the dtype of the values.
+
+    It is computed in float32, as igneous does, which decides what becomes of values half-way between two. Without
+    contrast, where the limits are equal, the values stay as they are.
+    """
+    if lower >= upper:
+        return values
+    scale = np.float32(np.iinfo(values.dtype).max / (upper - lower))
+    return np.clip(np.round((values.astype(np.float32) - np.float32(lower)) * scale), low, high).astype(values.dtype)
+
+
+def stretch(array: Array, table: Array, *, box: BoundingBox, low: int, high: int, **_: Any) -> Array:
+    """Return an array (zyx, or czyx with one channel) whose sections are stretched between their limits.
+
+    The table has the lower and upper limit of each section, shape (z, 1, 2).
+    """
+    sections = array.reshape(box.shape)
+    result = np.empty_like(sections, order="C")
+    every = np.arange(np.iinfo(array.dtype).max + 1, dtype=array.dtype)
+    for section, (lower, upper), out in zip(sections, table[:, 0], result, strict=True):
+        np.take(stretched(every, int(lower), int(upper), low, high), section, out=out, mode="clip")
+    return result.reshape(array.shape)
+
+
+@dataclass(frozen=True)
+class FindLimits(Task):
+    """Find the limits of every section from its levels: lower and upper, shape (z, 1, 2)."""
+
+    levels: CountedLevels | StoredLevels
+    found: ScratchSink
+    clip: tuple[float, float]
+
+    def read(self, box: BoundingBox) -> Counts:
+        return self.levels.read(box)
+
+    def compute(self, box: BoundingBox, inputs: Counts) -> Array:
+        return np.array([limits(counts, self.clip) for counts in inputs], np.int32).reshape(box.shape)
+
+    def write(self, box: BoundingBox, outputs: Array) -> BlockResult:
+        return self.found.write(box, outputs)
+
+    def estimate(self, box: BoundingBox) -> Estimate:
+        return Estimate(memory=2 * 8 * self.levels.bins * box.shape[0])
+
+    def check(self) -> None:
+        self.levels.check()
+        self.found.check()
+
+    def describe(self) -> dict[str, Any]:
+        return {**self.levels.describe(), "clip": list(self.clip)}

@@ -1,33 +1,123 @@
-"""Stages that count the grey levels of every section: each block is read once, and a table adds the counts up."""
+"""The grey levels of every section: which patches they are counted in, and the stages that count them."""
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.jobs.consumer import Consumer
+from daskflow.errors import ParameterError
+from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.evaluate import EvaluateVolumes
-from daskflow.operators.image.contrast.histograms import Histograms
-from daskflow.operators.image.contrast.levels import (
-    BINS,
-    Counts,
-    SectionLevels,
-    levels_url,
-    read_section,
-    write_levels,
-)
-from daskflow.operators.image.contrast.patches import Sampling
-from daskflow.operators.image.contrast.place import with_few_sections
+from daskflow.operators.image.contrast.levels import BINS, Counts, read_section
+from daskflow.operators.image.contrast.tables import CountHistograms, Histograms, with_few_sections
 from daskflow.scratch.records import Arrays
 from daskflow.stores import kvstore
-from daskflow.volume import BlockResult, Estimate, Stage, Task, Volume, in_order
+from daskflow.volume import Estimate, Stage, Volume, in_order
 from daskflow.volume.node import Array
 from daskflow.volume.stage import Bound, Scope
 
+PATCH = (2048, 2048)
 _LEVEL_BYTES = 2**25  # of the levels of a block
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Some of the patches that tile each section, drawn by seed and z.
+
+    Attributes:
+        box: the volume, from whose corner patches are counted.
+        coverage: share of the patches of a section that is drawn, rounded up to whole patches.
+        seed: another one draws other patches.
+        patch: voxels of a patch (yx).
+
+    Raises:
+        ParameterError: a coverage that is not above 0 and at most 1.
+    """
+
+    box: BoundingBox
+    coverage: float
+    seed: int
+    patch: tuple[int, int] = PATCH
+
+    def __post_init__(self) -> None:
+        if not 0 < self.coverage <= 1:
+            raise ParameterError(f"coverage {self.coverage} must be above 0 and at most 1, the share that is sampled")
+
+    @functools.cached_property
+    def _patches(self) -> BlockGrid:
+        (_, *start), (_, *stop) = self.box.start, self.box.stop
+        flat = BoundingBox((0, start[0], start[1]), (1, stop[0], stop[1]))
+        return BlockGrid(flat, (1, *self.patch))
+
+    @property
+    def _whole(self) -> bool:
+        return self.count >= len(self._patches)
+
+    @property
+    def count(self) -> int:
+        """Patches drawn in each section."""
+        return math.ceil(len(self._patches) * self.coverage - 1e-9)
+
+    @property
+    def patch_shape(self) -> Zyx:
+        """Voxels of a patch that lies wholly in the section (zyx)."""
+        _, y, x = self._patches[0].shape
+        return 1, y, x
+
+    def patches(self, z: int) -> list[int]:
+        """Return the numbers of the patches drawn in the section at z, ascending."""
+        total, count = len(self._patches), self.count
+        if count >= total:
+            return list(range(total))
+        ranks = _mixed(np.arange(total, dtype=np.uint64), self.seed, z)
+        return sorted(np.argsort(ranks, kind="stable")[:count].tolist())
+
+    def voxels(self, z: int) -> int:
+        """Return how many voxels of the section at z are sampled."""
+        return sum(self._patches[patch].size for patch in self.patches(z))
+
+    def hull(self, box: BoundingBox) -> BoundingBox | None:
+        """Return the box around what is sampled of another; None when nothing is."""
+        if self._whole:
+            return box
+        parts = [part for section in self.within(box).values() for part in section]
+        return functools.reduce(BoundingBox.union, parts) if parts else None
+
+    def within(self, box: BoundingBox) -> dict[int, list[BoundingBox]]:
+        """Return the parts of `box` that are sampled, by section."""
+        if self._whole:
+            return {z: [_section(box, z)] for z in range(box.start[0], box.stop[0])}
+        (_, y0, x0), (_, y1, x1) = box.start, box.stop
+        near = set(self._patches.touching(BoundingBox((0, y0, x0), (1, y1, x1))))
+        found: dict[int, list[BoundingBox]] = {}
+        for z in range(box.start[0], box.stop[0]):
+            drawn = near.intersection(self.patches(z))
+            parts = [self._patches[patch].shift((z, 0, 0)).clip(box) for patch in sorted(drawn)]
+            if parts:
+                found[z] = parts
+        return found
+
+
+def _section(box: BoundingBox, z: int) -> BoundingBox:
+    (_, y0, x0), (_, y1, x1) = box.start, box.stop
+    return BoundingBox((z, y0, x0), (z + 1, y1, x1))
+
+
+def _mixed(
+    numbers: np.ndarray[tuple[int], np.dtype[np.uint64]], seed: int, z: int
+) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """Return pseudo-random numbers that follow from some numbers, a seed and z: rounds of splitmix64."""
+    mask = (1 << 64) - 1
+    mixed = numbers
+    for salt in (seed, z, 0x9E3779B97F4A7C15):
+        mixed = mixed + np.uint64((salt * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & mask)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed
 
 
 @dataclass(frozen=True)
@@ -76,13 +166,9 @@ class CountedLevels(Bound):
         """Grey values that the dtype has."""
         return self.histograms.bins
 
-    def numbers(self, box: BoundingBox) -> range:
-        """Return the numbers of the sections of a box."""
-        return range(box.start[0] - self.grid.box.start[0], box.stop[0] - self.grid.box.start[0])
-
     def read(self, box: BoundingBox) -> Counts:
         """Return the counts of the sections of a box after the stages ran, shape (sections, bins)."""
-        return self.histograms.read(self.numbers(box))
+        return self.histograms.read(_numbers(box, self.grid.box))
 
     def check(self) -> None:
         """Nothing can be known to fail."""
@@ -104,8 +190,13 @@ def counted_levels(volume: Volume, sampling: Sampling) -> tuple[CountedLevels, t
         "levels", len(grid), bins, grid.block[0], Scope("levels", (expression, repr(sampling), grid))
     )
     levels = CountedLevels(histograms, _slabs_of(grid))
-    counting = Stage("count-levels", grid, EvaluateVolumes.into(expression, CountLevels(levels, grid, sampling)))
+    counting = Stage("count-levels", grid, EvaluateVolumes.into(expression, CountLevels(histograms, grid, sampling)))
     return levels, in_order((counting, *histograms.table.stages()), after=expression.stages)
+
+
+def _numbers(box: BoundingBox, whole: BoundingBox) -> range:
+    """Return the numbers of the sections of a box, from the first one of the whole."""
+    return range(box.start[0] - whole.start[0], box.stop[0] - whole.start[0])
 
 
 def _in_blocks(volume: Volume) -> Volume:
@@ -121,95 +212,33 @@ def _slabs_of(grid: BlockGrid) -> BlockGrid:
 
 
 @dataclass(frozen=True)
-class CountLevels(Consumer):
-    """Count the grey values of the sampled voxels of each section of a block.
+class CountLevels(CountHistograms):
+    """Count the grey values of the sampled voxels of each section of a block."""
 
-    Attributes:
-        levels: what they are part of.
-        blocks: in which they are counted.
-        sampling: which voxels count.
-    """
-
-    levels: CountedLevels
-    blocks: BlockGrid
     sampling: Sampling
-
-    @property
-    def grid(self) -> BlockGrid:
-        return self.blocks
 
     def needs(self, box: BoundingBox) -> BoundingBox | None:
         return self.sampling.hull(box)
 
     def compute(self, box: BoundingBox, arrays: list[Array]) -> Arrays:
-        counts = np.zeros((box.shape[0], self.levels.bins), np.int64)
+        bins = self.histograms.bins
+        counts = np.zeros((box.shape[0], bins), np.int64)
         hull = self.needs(box)
         if hull is not None:
             array = arrays[0].reshape(hull.shape)
             for z, parts in self.sampling.within(box).items():
                 for part in parts:
                     values = array[part.slices(hull)].ravel()
-                    counts[z - box.start[0]] += np.bincount(values, minlength=self.levels.bins)
-        return self.levels.histograms.rows(self.levels.numbers(box), counts)
-
-    def write(self, box: BoundingBox, outputs: Arrays) -> BlockResult:
-        (index,) = self.grid.touching(box)
-        histograms = self.levels.histograms
-        histograms.table.write(index, outputs)
-        return BlockResult()
+                    counts[z - box.start[0]] += np.bincount(values, minlength=bins)
+        return self.histograms.rows(_numbers(box, self.sampling.box), counts)
 
     def further(self, box: BoundingBox) -> Estimate:
         hull = self.needs(box)
         if hull is None:
             return Estimate()
         section = hull.shape[1] * hull.shape[2] * 8  # numpy counts int64
-        return Estimate(memory=section + 2 * 8 * self.levels.bins * box.shape[0])
-
-    def check(self) -> None:
-        kvstore.check_writable(self.levels.histograms.table.scope.url)
+        return Estimate(memory=section + 2 * 8 * self.histograms.bins * box.shape[0])
 
     def describe(self) -> dict[str, Any]:
         sampling = self.sampling
-        return {
-            "sampling": [str(sampling.box), sampling.coverage, sampling.seed, list(sampling.patch)],
-        }
-
-
-@dataclass(frozen=True)
-class StoreLevels(Task):
-    """Write the levels of every section to a file of its own.
-
-    Attributes:
-        levels: what is written.
-        sampling: what they were counted in.
-        target: URL of the directory of the files.
-    """
-
-    levels: CountedLevels
-    sampling: Sampling
-    target: str
-
-    def read(self, box: BoundingBox) -> Counts:
-        return self.levels.read(box)
-
-    def write(self, box: BoundingBox, outputs: Counts) -> BlockResult:
-        sampling = self.sampling
-        _, y, x = sampling.box.shape
-        for z, counts in zip(range(box.start[0], box.stop[0]), outputs, strict=True):
-            share = sampling.voxels(z) / (y * x)
-            write_levels(self.target, z, SectionLevels(counts, sampling.patch_shape[1:], sampling.count, share))
-        return BlockResult(counts={"sections": box.shape[0]})
-
-    def estimate(self, box: BoundingBox) -> Estimate:
-        return Estimate(memory=4 * 8 * self.levels.bins * box.shape[0])
-
-    def check(self) -> None:
-        kvstore.check_writable(self.target)
-
-    def intact(self) -> bool:
-        """Return whether what earlier runs wrote is still there, told from the first file and the last."""
-        sections = (self.sampling.box.start[0], self.sampling.box.stop[0] - 1)
-        return all(kvstore.exists(levels_url(self.target, z)) for z in sections)
-
-    def describe(self) -> dict[str, Any]:
-        return {"store": self.levels.histograms.table.name, "in": kvstore.redact(self.target)}
+        return {"sampling": [str(sampling.box), sampling.coverage, sampling.seed, list(sampling.patch)]}

@@ -1,22 +1,32 @@
-"""Grey levels of every section, and the files that keep them."""
+"""Grey levels of every section: the files that keep them, and a picture of them."""
 
 from __future__ import annotations
 
 import html
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import CorruptChunkError, ParameterError, StoreNotFoundError
 from daskflow.stores import kvstore
+from daskflow.volume import Volume
 
 Counts = npt.NDArray[np.int64]
+Points = npt.NDArray[np.float64]
 
 BINS = {"uint8": 256, "uint16": 65536}
+# of the picture
+_SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+_BANDS = ((0, 6, "#d6e4f2"), (1, 5, "#a9c8e6"), (2, 4, "#6ba3d6"))
+_WIDTH, _HEIGHT = 640, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 130, 20, 45
+_INK = "#333"
+_MOST = 1000
 
 
 @dataclass(frozen=True)
@@ -67,23 +77,30 @@ class SectionLevels:
         return cls(counts, (int(y), int(x)), patches, coverage)
 
 
+def known_place(volume: Volume) -> str:
+    """Return the directory in which a layer keeps its levels: ``levels/MIP`` inside it, as igneous has it.
+
+    Layers other than precomputed ones, to which nothing may be added, have it beside them: ``LAYER.levels/MIP``.
+
+    Raises:
+        ParameterError: the volume is not, or not a part of, a stored layer.
+    """
+    store = volume.stored
+    if store is None or store.opened is None:
+        raise ParameterError(
+            "levels have a known place only in a stored layer, and this volume is computed: name a directory for them"
+        )
+    url = store.opened.url.rstrip("/")
+    return f"{url}/levels/{store.mip}" if store.encloses else f"{url}.levels/{store.mip}"
+
+
 def levels_url(directory: str, z: int) -> str:
     """Return where the levels of the section at z are kept: ``directory/z``."""
     return f"{directory}/{z}"
 
 
-def write_levels(directory: str, z: int, levels: SectionLevels) -> None:
-    """Store the levels of one section."""
-    kvstore.write_bytes(levels_url(directory, z), levels.to_json())
-
-
 def read_section(directory: str, z: int, bins: int) -> SectionLevels:
-    """Return the stored levels of one section.
-
-    Args:
-        directory: URL; files are named by z.
-        z: of the section.
-        bins: how many levels there must be.
+    """Return the stored levels of one section, of which there must be as many as `bins`.
 
     Raises:
         StoreNotFoundError: there are none.
@@ -140,9 +157,92 @@ class Levels(Mapping[int, SectionLevels]):
 
     def to_svg(self) -> str:
         """Return a picture of the levels as SVG: percentile bands of grey value over z."""
-        from daskflow.operators.image.contrast.plot import levels_svg
-
         return levels_svg(self)
 
     def _repr_html_(self) -> str:
         return f"<b>{html.escape(repr(self))}</b><br>{self.to_svg()}"
+
+
+if TYPE_CHECKING:
+    from daskflow.operators.image.contrast.levels import Levels
+
+
+def levels_svg(levels: Levels) -> str:
+    """Return an SVG of the grey values of sections over z: the median, and bands that hold 50, 90 and 98 % of voxels.
+
+    Of more than 1000 sections evenly spread ones are shown. A section without voxels above 0 is a gap.
+    """
+    sections = np.array(list(levels))
+    shown = sections[:: -(-len(sections) // _MOST)]
+    values = np.array([_percentiles(levels[int(z)].counts) for z in shown])
+    top = _round_up(float(np.nanmax(values)) if np.isfinite(values).any() else 1.0)
+    x = _LEFT + (shown - shown[0]) / max(1, shown[-1] - shown[0]) * (_WIDTH - _LEFT - _RIGHT)
+    y = _TOP + (1 - values / top) * (_HEIGHT - _TOP - _BOTTOM)
+    parts = [_axes(int(shown[0]), int(shown[-1]), top)]
+    for low, high, color in _BANDS:
+        for run in _runs(values[:, 0]):
+            outline = [*zip(x[run], y[run, high], strict=True), *zip(x[run][::-1], y[run, low][::-1], strict=True)]
+            parts.append(f'<polygon points="{_points(outline)}" fill="{color}" stroke="{color}"/>')
+    for run in _runs(values[:, 0]):
+        line = _points(list(zip(x[run], y[run, 3], strict=True)))
+        parts.append(f'<polyline points="{line}" fill="none" stroke="#123a63" stroke-width="1.5"/>')
+    parts.append(_legend())
+    size = f'width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
+    style = 'font-family="sans-serif" font-size="12"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{"".join(parts)}</svg>'
+
+
+def _percentiles(counts: npt.NDArray[np.int64]) -> Points:
+    """Return the grey values below which some shares of the voxels above 0 lie; NaN without such voxels."""
+    below = np.cumsum(np.concatenate(([0], counts[1:])))
+    if not below[-1]:
+        return np.full(len(_SHARES), np.nan)
+    values: Points = np.searchsorted(below, np.array(_SHARES) * below[-1]).astype(np.float64)
+    return values
+
+
+def _round_up(value: float) -> float:
+    scale = 10 ** np.floor(np.log10(max(value, 1.0)))
+    return float(next(step * scale for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * scale >= value))
+
+
+def _runs(values: Points) -> list[npt.NDArray[np.int64]]:
+    """Return the indices of what is finite, cut where something is not."""
+    finite = np.flatnonzero(np.isfinite(values))
+    return [run for run in np.split(finite, np.flatnonzero(np.diff(finite) > 1) + 1) if run.size]
+
+
+def _points(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+def _axes(first: int, last: int, top: float) -> str:
+    left, right, low, high = _LEFT, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, _TOP
+    parts = ['<rect width="100%" height="100%" fill="white"/>']
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        y = low - share * (low - high)
+        parts.append(f'<path d="M{left},{y:.1f}H{right}" stroke="#eee"/>')
+        parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end" fill="{_INK}">{share * top:g}</text>')
+        if last > first or share == 0:
+            x, z = left + share * (right - left), first + share * (last - first)
+            parts.append(f'<text x="{x:.1f}" y="{low + 18}" text-anchor="middle" fill="{_INK}">{round(z)}</text>')
+    middle = (left + right) / 2
+    parts.append(f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle" fill="{_INK}">section z</text>')
+    turned = (low + high) / 2
+    parts.append(
+        f'<text transform="translate(14,{turned}) rotate(-90)" text-anchor="middle" fill="{_INK}">grey value</text>'
+    )
+    return "".join(parts)
+
+
+def _legend() -> str:
+    x = _WIDTH - _RIGHT + 14
+    rows = [("#123a63", "median"), (_BANDS[2][2], "half"), (_BANDS[1][2], "90 %"), (_BANDS[0][2], "98 %")]
+    return "".join(
+        f'<rect x="{x}" y="{_TOP + 20 * at}" width="14" height="12" fill="{color}"/>'
+        f'<text x="{x + 20}" y="{_TOP + 20 * at + 10}" fill="{_INK}">{text} of voxels</text>'
+        if at
+        else f'<rect x="{x}" y="{_TOP + 4}" width="14" height="3" fill="{color}"/>'
+        f'<text x="{x + 20}" y="{_TOP + 10}" fill="{_INK}">{text}</text>'
+        for at, (color, text) in enumerate(rows)
+    )

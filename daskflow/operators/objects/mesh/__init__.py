@@ -22,7 +22,7 @@ from daskflow.operators.objects.mesh.stages import (
     FinishMeshes,
     WriteMeshes,
 )
-from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
+from daskflow.operators.segmentation.voxel_counts import LabelCounts
 from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores.kvstore import plain_number
 from daskflow.volume import Flag, Stage, Volume, in_order, operator

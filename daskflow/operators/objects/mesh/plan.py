@@ -13,7 +13,7 @@ from daskflow.geometry import BlockGrid, VolumeSpec, Zyx
 from daskflow.operators.objects._label_objects import Selection, fits_float32
 from daskflow.operators.objects.mesh.multires import Detail
 from daskflow.operators.objects.mesh.surface import Points
-from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
+from daskflow.operators.segmentation.voxel_counts import LabelCounts
 from daskflow.scratch.pieces import Pieces
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.volume.stage import Bound

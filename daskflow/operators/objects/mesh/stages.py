@@ -48,7 +48,7 @@ from daskflow.operators.objects.mesh.surface import (
     surfaces,
     unpack_surface,
 )
-from daskflow.operators.segmentation.voxel_counts.blocks import count_labels
+from daskflow.operators.segmentation.voxel_counts import count_labels
 from daskflow.scratch.pieces import Fragment
 from daskflow.scratch.records import required_records, write_record
 from daskflow.stores.objects.files import write_file

@@ -21,7 +21,7 @@ from daskflow.operators.objects.skeletonize.stages import (
     WriteSkeletons,
 )
 from daskflow.operators.objects.skeletonize.teasar import Tracing
-from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
+from daskflow.operators.segmentation.voxel_counts import LabelCounts
 from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores import kvstore
 from daskflow.volume import Flag, Stage, Volume, in_order, operator

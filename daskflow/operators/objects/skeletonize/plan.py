@@ -13,8 +13,7 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.operators.objects._label_objects import Selection, fits_float32
 from daskflow.operators.objects.skeletonize.pieces import Piece
 from daskflow.operators.objects.skeletonize.teasar import Tracing
-from daskflow.operators.segmentation.voxel_counts.blocks import add_tables
-from daskflow.operators.segmentation.voxel_counts.stages import LabelCounts
+from daskflow.operators.segmentation.voxel_counts import LabelCounts, add_tables
 from daskflow.scratch.pieces import Pieces
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.volume.stage import Bound

@@ -35,20 +35,13 @@ from daskflow.operators.objects.skeletonize.pieces import (
 from daskflow.operators.objects.skeletonize.plan import Labels, Skeletonizing, share_labels
 from daskflow.operators.objects.skeletonize.prune import cable_length, prune, retrace
 from daskflow.operators.objects.skeletonize.teasar import check_installed, trace_labels
-from daskflow.operators.segmentation.voxel_counts.blocks import count_labels
+from daskflow.operators.segmentation.voxel_counts import count_labels
 from daskflow.scratch.pieces import Fragment
 from daskflow.scratch.records import Arrays, required_records, write_record
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file, writing
 from daskflow.stores.objects.shards import write_shard
-from daskflow.stores.objects.skeleton_files import (
-    CROSS_SECTION,
-    RADIUS,
-    Json,
-    Skeleton,
-    encode_skeleton,
-    skeleton_info,
-)
+from daskflow.stores.objects.skeleton_files import CROSS_SECTION, RADIUS, Json, Skeleton, encode_skeleton, skeleton_info
 from daskflow.volume import BlockResult, Estimate, Task
 from daskflow.volume.expression import Fetched
 from daskflow.volume.stage import Scope, Scopes

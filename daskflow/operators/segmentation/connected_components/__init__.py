@@ -12,9 +12,8 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid
 from daskflow.operators import options
 from daskflow.operators.segmentation.connected_components.blocks import Connectivity, Foreground
-from daskflow.operators.segmentation.connected_components.scratch import Labelling
+from daskflow.operators.segmentation.connected_components.scratch import LabelledStore, Labelling
 from daskflow.operators.segmentation.connected_components.stages import labelling_stages
-from daskflow.operators.segmentation.connected_components.store import LabelledStore
 from daskflow.volume import Flag, Volume, operator
 from daskflow.volume.kinds import without_negatives
 from daskflow.volume.stage import Scope, smaller_block

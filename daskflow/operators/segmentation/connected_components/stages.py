@@ -23,10 +23,18 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
-from daskflow.operators.segmentation.connected_components.blocks import Components, Foreground, label_block
-from daskflow.operators.segmentation.connected_components.joins import Joined, Names, join, join_boxes
+from daskflow.operators.segmentation.connected_components.blocks import (
+    Components,
+    Foreground,
+    Joined,
+    Names,
+    join,
+    join_boxes,
+    label_block,
+    later_neighbours,
+    touching_pairs,
+)
 from daskflow.operators.segmentation.connected_components.scratch import Labelling
-from daskflow.operators.segmentation.connected_components.seams import later_neighbours, touching_pairs
 from daskflow.scratch.records import Arrays
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, in_order
@@ -42,12 +50,7 @@ _PIECE_BYTES = 300  # at the peak of joining: where it begins, the pairs it is i
 
 @dataclass(frozen=True)
 class LabelBlocks(Consumer):
-    """Label every block by itself.
-
-    Attributes:
-        labelling: blocks and scratch data.
-        foreground: which voxels are labelled.
-    """
+    """Label every block by itself."""
 
     labelling: Labelling
     foreground: Foreground
@@ -86,12 +89,7 @@ class LabelBlocks(Consumer):
 
 @dataclass(frozen=True)
 class _BoxTask(Task):
-    """Works on what lies in one box.
-
-    Attributes:
-        labelling: blocks and scratch data.
-        level: of the boxes, from 0.
-    """
+    """Works on what lies in one box of a level, from 0."""
 
     labelling: Labelling
     level: int
@@ -179,11 +177,7 @@ class JoinSeams(_Joining):
 
 @dataclass(frozen=True)
 class NumberComponents(_BoxTask):
-    """Number, for every box of a level, what its parts were joined from.
-
-    Attributes:
-        dtype: of the numbers.
-    """
+    """Number, for every box of a level, what its parts were joined from."""
 
     dtype: np.dtype[Any]
 

@@ -14,9 +14,15 @@ from daskflow.layers.provenance import WriteProvenance
 from daskflow.operators import options
 from daskflow.operators.geometry.crop import crop
 from daskflow.operators.stores.downsample.kernels import Downsampling
-from daskflow.operators.stores.downsample.levels import MOST_LEVELS, NewLevels, chosen_method, sensible_levels
-from daskflow.operators.stores.downsample.passes import Pass, passes, unit_of_all
-from daskflow.operators.stores.downsample.stages import stage, stages_after
+from daskflow.operators.stores.downsample.levels import (
+    MOST_LEVELS,
+    NewLevels,
+    chosen_method,
+    passes,
+    sensible_levels,
+    unit_of_all,
+)
+from daskflow.operators.stores.downsample.passes import Pass, stage, stages_after
 from daskflow.stores import Layout, Store
 from daskflow.volume import Flag, Volume, operator
 
@@ -72,7 +78,7 @@ def downsample(
     how.check(volume.dtype)
     assert store.opened is not None
     budget = parse_bytes(memory)
-    asked = Layout(chunk, None if shard == "auto" else shard, encoding, quality, compression, effort)  # type: ignore[arg-type]
+    asked = options.layout_of(chunk, shard, encoding, quality, effort, compression)
     otherwise = store.layout if store.spec.chunk else Layout(chunk=_CHUNK)
     above = asked.chunk or otherwise.chunk or _CHUNK
     count = sensible_levels(store.spec.box.shape, above, how.factor) if levels is None else levels

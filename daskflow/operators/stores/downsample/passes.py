@@ -1,4 +1,4 @@
-"""One pass over a volume: the next levels of each block, from the level before them."""
+"""Passes over a volume: the next levels of each block, from the level before them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from typing import Any
 
 import numpy as np
 
+import daskflow
+from daskflow.errors import MetadataMismatchError, PlanError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
+from daskflow.jobs.outputs import jobs_of
 from daskflow.jobs.sinks import LayerSink, verify_all
-from daskflow.operators.stores.downsample.kernels import Carried, Downsampling
-from daskflow.operators.stores.downsample.levels import with_levels
-from daskflow.operators.stores.downsample.windows import Array
-from daskflow.stores import Layout, kvstore
-from daskflow.volume import BlockResult, Estimate
-from daskflow.volume.stage import Bound, Output, Own, Scope, Scopes
+from daskflow.operators.stores.downsample.kernels import Array, Carried, Downsampling
+from daskflow.stores import Layout, Store, kvstore
+from daskflow.stores.counting import counting
+from daskflow.volume import BlockResult, Estimate, Stage, Task
+from daskflow.volume.kinds import refuse_negatives
+from daskflow.volume.stage import Bound, Output, Own, Scope, Scopes, default_block
 
-LOSSLESS = (None, "raw", "png", "compressed_segmentation", "zstd", "gzip", "blosc", "crackle", "compresso")
+Levels = tuple[list[Array], Carried]
 
 _SCRATCH_BYTES = 2**24  # of a shard of scratch data, voxels of the volume
+_PIECE_BYTES = 2**23  # read at once, so that a block never lies whole in memory, and memory is used again
+_CHUNK_BYTES = 2**26  # up to which chunks are read whole
 
 
 @dataclass(frozen=True)
@@ -205,50 +210,168 @@ def _split(chunk: Zyx | None, shard: Zyx, spec: VolumeSpec) -> Zyx:
     return part[0], part[1], part[2]
 
 
-def passes(
-    how: Downsampling, finest: VolumeSpec, levels: tuple[LayerSink, ...], *, memory: int, base: Zyx = (1, 1, 1)
-) -> tuple[Pass, ...]:
-    """Return the passes that write levels, as many in each as blocks of about `memory` bytes allow, at least one.
+@dataclass(frozen=True)
+class Downsample(Task):
+    """Write levels of a stored one: each block is read piece by piece, and only its levels are held whole.
 
-    Args:
-        how: from level to level.
-        finest: the volume.
-        levels: where each goes, finest first.
-        memory: bytes that a block's voxels may take, the levels' included.
-        base: voxels (zyx) of the volume that the blocks of the first pass must own besides.
+    Attributes:
+        levels: the pass.
+        source: what is read: a store, the level that an earlier stage wrote, or what it kept in scratch data.
+        chunk: voxels (zyx) in which the source is best read.
+        whole: whether it writes whole levels, which then are of no other job.
+        job: URL of the job's directory, once bound.
     """
-    found: list[Pass] = []
-    done = 0
-    while done < len(levels):
-        first = Pass(how, finest, done, levels[done : done + 1])
-        most = [
-            trial
-            for n in range(2, len(levels) - done + 1)
-            if block_bytes(trial := Pass(how, finest, done, levels[done : done + n]), base) <= memory
-        ]
-        chosen = most[-1] if most else first
-        done += len(chosen.levels)
-        if done < len(levels) and _must_keep(how, finest, chosen.levels[-1]):
-            chosen = dataclasses.replace(chosen, keep=Scratch.of(chosen.levels[-1], done, how))
-        found.append(chosen)
-        base = (1, 1, 1)
-    return tuple(found)
+
+    verifiable = True
+    reads_outputs = True
+    levels: Pass
+    source: Store | LayerSink | Scratch
+    chunk: Zyx
+    whole: bool = True
+    job: str = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.levels.levels[0].url.startswith("memory://"):
+            url = self.levels.levels[0].url
+            raise PlanError(f"{url} lies in the memory of this process, which others cannot reach: run in threads")
+        return self.__dict__
+
+    @property
+    def piece(self) -> Zyx:
+        """Voxels (zyx) that are read at once: whole windows of the last level, and whole chunks if that is not much."""
+        window = self.levels.how.total(len(self.levels.levels))
+        size = self.levels.read_box.shape
+        item = self.levels.finest.dtype.itemsize * (self.levels.finest.channels or 1)
+        whole = [math.lcm(w, c) for w, c in zip(window, self.chunk, strict=True)]
+        piece = whole if math.prod(whole) * item <= _CHUNK_BYTES else list(window)
+        for axis in (2, 1, 0):
+            left = _PIECE_BYTES // (math.prod(piece) * item)
+            piece[axis] *= max(1, min(left, -(-size[axis] // piece[axis])))
+        return piece[0], piece[1], piece[2]
+
+    def _fetch(self, box: BoundingBox) -> Carried:
+        if isinstance(self.source, Scratch):
+            return self.source.read(self.levels.inside(box))
+        store = self.source.store() if isinstance(self.source, LayerSink) else self.source
+        array = store.read(box)
+        if store.spec.kind == "segmentation":
+            refuse_negatives(array, box)
+        return Carried(array)
+
+    def read(self, box: BoundingBox) -> tuple[Levels, dict[str, int]]:
+        with counting() as counts:
+            outputs = self._made(box)
+        return outputs, dict(counts)
+
+    def _made(self, box: BoundingBox) -> Levels:
+        pieces = list(BlockGrid(box, self.piece))
+        if len(pieces) == 1:
+            return self.levels.run(box, self._fetch(box))
+        numbers = range(1, len(self.levels.levels) + 1)
+        wholes = [self.levels.inside(box, number) for number in numbers]
+        arrays: list[Array] = []
+        last: Carried | None = None
+        for piece in pieces:
+            made, carried = self.levels.run(piece, self._fetch(piece))
+            if last is None:
+                arrays = [_empty(one, whole) for one, whole in zip(made, wholes, strict=True)]
+                counts = None if carried.counts is None else _empty(carried.counts, wholes[-1])
+                last = Carried(_empty(carried.data, wholes[-1]), counts)
+            for number, array, one, whole in zip(numbers, arrays, made, wholes, strict=True):
+                place = (..., *self.levels.inside(piece, number).slices(whole))
+                array[place] = one
+            last.data[place] = carried.data
+            if last.counts is not None:
+                last.counts[place] = carried.counts
+        assert last is not None
+        return arrays, last
+
+    def write(self, box: BoundingBox, outputs: tuple[Levels, dict[str, int]]) -> BlockResult:
+        return dataclasses.replace(self.levels.write(box, outputs[0]), counts=outputs[1])
+
+    def makes(self) -> tuple[Output, ...]:
+        return self.levels.makes(self.levels.levels[0].mip - 1)
+
+    def intact(self) -> bool:
+        return self.levels.intact()
+
+    def verify(self, box: BoundingBox) -> None:
+        self.levels.verify(box)
+
+    def estimate(self, box: BoundingBox) -> Estimate:
+        voxel = self.levels.finest.dtype.itemsize * (self.levels.finest.channels or 1)
+        piece = min(math.prod(self.piece), box.size)
+        made = self.levels.estimate(box)
+        return dataclasses.replace(
+            made, bytes_read=box.size * voxel, memory=made.memory + 2 * piece * voxel, voxels_read=box.size
+        )
+
+    def check(self) -> None:
+        self.levels.check()
+
+    def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
+        if self.whole and not self.levels.levels[0].overwrite:
+            self._refuse_those_of_others()
+        self.levels.refuse_to_replace(box, own)
+
+    def _refuse_those_of_others(self) -> None:
+        """Raise when a job has made the levels otherwise, and say what removes them."""
+        url = self.levels.levels[0].url
+        ours = {(one.url, one.mip): one.how for one in map(Output.placed, self.makes())}
+        for other in jobs_of(url):
+            made = [one for one in other.outputs if one.kind == "level" and (one.url, one.mip) in ours]
+            otherwise = [one for one in made if one.how != ours[one.url, one.mip]]
+            if kvstore.resolved(other.url) != kvstore.resolved(self.job) and otherwise:
+                common = sorted({one.mip for one in otherwise if one.mip is not None})
+                raise MetadataMismatchError(
+                    f"mip {','.join(map(str, common))} of {url} was made otherwise, by the job in {other.url};"
+                    f" to make it anew: daskflow remove {url} --mip {self._to_remove(common, otherwise)}"
+                )
+
+    def _to_remove(self, mips: Sequence[int], made: Sequence[Output]) -> str:
+        """Return what is to be removed before levels are made: all from there on, if voxels get other sizes."""
+        factor = list(self.levels.how.factor)
+        sized = any((one.how or {}).get("factor") != factor for one in made)
+        if isinstance(self.source, Store) and sized and self.source.forgets:
+            return f"{','.join(map(str, range(mips[0], len(self.source.mips))))} --forget"
+        return ",".join(map(str, mips))
+
+    def describe(self) -> dict[str, Any]:
+        source = {"store": self.source.fingerprint()} if isinstance(self.source, Store) else {}
+        return {"daskflow": daskflow.__version__, **source, **self.levels.describe()}
+
+    def bind(self, scopes: Scopes) -> Downsample:
+        return dataclasses.replace(super().bind(scopes), job=scopes.job)
 
 
-def unit_of_all(all_passes: Sequence[Pass]) -> Zyx:
-    """Return the smallest box of the finest volume (zyx) that every pass can work on alone."""
-    units = [[u * t for u, t in zip(one.unit, one.how.total(one.done), strict=True)] for one in all_passes]
-    z, y, x = (math.lcm(*axis) for axis in zip(*units, strict=True))
-    return z, y, x
+def stages_after(first: Pass, others: Sequence[Pass], region: BoundingBox | None = None) -> tuple[Stage, ...]:
+    """Return the stages of further passes, each of which reads what the one before it has left."""
+    stages = []
+    before = first
+    for one in others:
+        level = before.levels[-1]
+        assert level.layout.chunk is not None
+        stages.append(stage(one, level if before.keep is None else before.keep, level.layout.chunk, region))
+        before = one
+    return tuple(stages)
 
 
-def block_bytes(one: Pass, base: Zyx = (1, 1, 1)) -> float:
-    """Return the bytes of a pass's smallest block and all levels of it."""
-    unit = [math.lcm(u, b) for u, b in zip(one.unit, base, strict=True)]
-    block = [min(u, n) for u, n in zip(unit, one.read_box.shape, strict=True)]
-    voxel_bytes = one.finest.dtype.itemsize * (one.finest.channels or 1)
-    return math.prod(block) * voxel_bytes * with_levels(one.how.factor)
+def stage(one: Pass, source: Store | LayerSink | Scratch, chunk: Zyx, region: BoundingBox | None = None) -> Stage:
+    """Return the stage of a pass that reads a source, best in chunks of so many voxels (zyx).
+
+    The region is of voxels of the finest level, in whole chunks of every level; None for all.
+    """
+    whole = one.read_box
+    box = whole
+    if region is not None:
+        total = one.how.total(one.done)
+        inside = region.shift([-a for a in one.finest.box.start]).coarsen(total)
+        box = inside.shift(whole.start).clip(whole)
+    block = default_block(one.finest.replace(box=whole, chunk=one.unit, shard=None, chunk_origin=None))
+    mips = sorted({one.levels[0].mip, one.levels[-1].mip})
+    name = "-".join(["downsample-mip", *map(str, mips)]).replace("mip-", "mip")
+    return Stage(name, BlockGrid(box, block, whole.start), Downsample(one, source, chunk, whole=region is None))
 
 
-def _must_keep(how: Downsampling, finest: VolumeSpec, level: LayerSink) -> bool:
-    return how.carries(finest.dtype) or level.drop is not None or level.layout.encoding not in LOSSLESS
+def _empty(like: Array, box: BoundingBox) -> Array:
+    return np.empty((*like.shape[:-3], *box.shape), like.dtype)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from daskflow.errors import GeometryError, ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
@@ -11,13 +14,14 @@ from daskflow.jobs import Job, Report
 from daskflow.jobs.evaluate import Tabulate
 from daskflow.jobs.report import Finish
 from daskflow.operators import options
-from daskflow.operators.image.roi.boxes import COLUMNS, boxes_in, boxes_of
-from daskflow.operators.image.roi.tissue import tissue
 from daskflow.operators.segmentation.connected_components import connected_components
-from daskflow.scratch.tables import Table
+from daskflow.scratch.records import Arrays
+from daskflow.scratch.tables import How, Table
 from daskflow.stores.precomputed_info import write_rois
 from daskflow.volume import Flag, Volume, operator
 from daskflow.volume.stage import Output, Scope
+
+COLUMNS: dict[str, How] = {"labels": "key", "starts": "min", "stops": "max"}
 
 
 @operator(takes="image")
@@ -89,10 +93,9 @@ def roi(
 
 @dataclass(frozen=True)
 class StateBoxes(Finish):
-    """Put the boxes into the report and into the info of the layer.
+    """Put the boxes of all pieces into the report and into the info of the layer.
 
     Attributes:
-        table: the boxes of the pieces.
         level: the level whose voxels were averaged and searched.
         finest: the level in whose voxels boxes are stated.
         window: voxels of the level per voxel that was searched (zyx).
@@ -152,3 +155,61 @@ def _layer(volume: Volume) -> str | None:
     """Return the precomputed layer whose info can state the boxes."""
     store = volume.stored_whole
     return store.url if store is not None and store.extensible else None
+
+
+def tissue(
+    array: npt.NDArray[Any],
+    box: BoundingBox,
+    read_box: BoundingBox,
+    *,
+    window: int,
+    faint: float,
+    bottom: int,
+    step: int,
+) -> npt.NDArray[np.uint32]:
+    """Return 0 where the mean of a window is faint, and elsewhere the number of the slab of sections, from 1.
+
+    `box` is of windows, which have `window` voxels along y and x, and `read_box` of voxels (zyx, or czyx with one
+    channel). Slabs of `step` sections are counted from the first section of the volume, `bottom`.
+    """
+    values = array.reshape(array.shape[-3:])
+    if window > 1:
+        values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+    counts = np.ones((1, 1), np.int64)
+    for axis in (1, 2) if window > 1 else ():
+        low, high = read_box.start[axis], read_box.stop[axis]
+        starts = np.maximum(np.arange(box.start[axis], box.stop[axis]) * window, low) - low
+        values = np.add.reduceat(values, starts, axis=axis)
+        lengths = np.diff(starts, append=high - low)
+        counts = counts * (lengths[:, None] if axis == 1 else lengths[None, :])
+    slabs = 1 + (np.arange(box.start[0], box.stop[0]) - bottom) // step
+    return np.where(values > faint * counts, slabs[:, None, None], 0).astype(np.uint32)
+
+
+def boxes_in(table: Table) -> list[BoundingBox]:
+    """Return the boxes of all labels in a table of `COLUMNS`, sorted by where they start (zyx)."""
+    boxes = []
+    for rows in table.tables():
+        pairs = zip(rows["starts"].tolist(), rows["stops"].tolist(), strict=True)
+        boxes += [BoundingBox((a, b, c), (d, e, f)) for (a, b, c), (d, e, f) in pairs]
+    return sorted(boxes, key=lambda box: box.start)
+
+
+def boxes_of(box: BoundingBox, array: npt.NDArray[Any]) -> Arrays:
+    """Return the labels of an array (zyx) that covers `box`, 0 left out, and where they lie."""
+    import cc3d
+    import fastremap
+
+    numbers, names = fastremap.renumber(array.copy(), preserve_zero=True)
+    count = len(names.keys() - {0})
+    labels = np.zeros(count + 1, np.uint64)
+    for label, number in names.items():
+        labels[int(number)] = label
+    known = cc3d.statistics(numbers.astype(np.uint32, copy=False), no_slice_conversion=True)
+    sides = np.asarray(known["bounding_boxes"][1:], np.int64).reshape(-1, 3, 2) + np.array(box.start)[None, :, None]
+    order = np.argsort(labels[1:])
+    return {
+        "labels": labels[1:][order],
+        "starts": sides[order, :, 0],
+        "stops": sides[order, :, 1] + 1,
+    }

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from daskflow.config import parse_bytes
-from daskflow.errors import ParameterError, StoreNotFoundError
+from daskflow.errors import AlignmentError, BoundsError, ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.arrange import evaluate_stage, file_stages
 from daskflow.jobs.evaluate import assumed_voxel_size, sources
 from daskflow.jobs.report import Finish
-from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, safe_name
+from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, Sink, safe_name, verify_all
 from daskflow.layers.provenance import WriteProvenance, notes_in_sources
 from daskflow.operators import options
-from daskflow.operators.stores.downsample.kernels import Downsampling
-from daskflow.operators.stores.downsample.levels import NewLevels, chosen_method
-from daskflow.operators.stores.downsample.passes import passes, unit_of_all
-from daskflow.operators.stores.downsample.stages import PyramidSink, stages_after
-from daskflow.operators.stores.save.place import finer_levels, level_box, refuse_shared
+from daskflow.operators.stores.downsample.kernels import Carried, Downsampling
+from daskflow.operators.stores.downsample.levels import NewLevels, chosen_method, passes, unit_of_all
+from daskflow.operators.stores.downsample.passes import Levels, Pass, stages_after
 from daskflow.stores import Layout, kvstore
 from daskflow.stores.opening import format_named, open_store, split_dataset, target_format
 from daskflow.stores.sharding import default_shard
-from daskflow.volume import Flag, Volume, in_order, operator
+from daskflow.volume import BlockResult, Estimate, Flag, Volume, in_order, operator
 from daskflow.volume.kinds import without_negatives
+from daskflow.volume.node import Array
+from daskflow.volume.stage import Output, Own
 
 _CHUNK: Zyx = (64, 64, 64)
 
@@ -95,14 +97,7 @@ def save(
     spec, notes = _stated(volume.spec, location, target.name)
     if spec.layer_type == "segmentation":
         volume = without_negatives(volume)
-    asked = Layout(
-        chunk=None if chunk is None else as_zyx(chunk, name="chunk"),
-        shard=None if shard is None or shard == "auto" else as_zyx(shard, name="shard"),
-        encoding=encoding,
-        quality=quality,
-        compression=compression,
-        effort=effort,
-    )
+    asked = options.layout_of(chunk, shard, encoding, quality, effort, compression)
     work = None if block is None else as_zyx(block, name="block")
     leaf = safe_name(location)
     written = WriteProvenance(target.store.provenance_url(location), mip, 1 + levels)
@@ -227,3 +222,148 @@ def _completed(
 def _within(block: Zyx, box: BoundingBox) -> Zyx:
     z, y, x = (max(1, min(b, s)) for b, s in zip(block, box.shape, strict=True))
     return z, y, x
+
+
+@dataclass(frozen=True)
+class PyramidSink(Sink):
+    """Where the blocks of a volume go together with their levels."""
+
+    verifiable = True
+    base: LayerSink
+    levels: Pass
+
+    @classmethod
+    def of(cls, base: LayerSink, levels: Pass) -> PyramidSink:
+        """Return the sink for a layer and the pass that makes levels of it."""
+        return cls(base.url, base.spec, base, levels)
+
+    @property
+    def unit(self) -> Zyx | None:
+        assert self.base.unit is not None
+        z, y, x = map(math.lcm, self.base.unit, self.levels.unit)
+        return z, y, x
+
+    @property
+    def origin(self) -> Zyx:
+        return self.base.origin
+
+    def check(self) -> None:
+        self.base.check()
+        self.levels.check()
+
+    def compute(self, box: BoundingBox, arrays: list[Array]) -> tuple[Array, Levels]:
+        array = self.base.compute(box, arrays)
+        return array, self.levels.run(box, Carried(array))
+
+    def write(self, box: BoundingBox, outputs: tuple[Array, Levels]) -> BlockResult:
+        array, made = outputs
+        result = self.base.write(box, array)
+        self.levels.write(box, made)
+        return result
+
+    def further(self, box: BoundingBox) -> Estimate:
+        levels = self.levels.estimate(box)
+        return dataclasses.replace(levels, bytes_written=levels.bytes_written + self.spec.nbytes_of(box))
+
+    def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
+        self.base.refuse_to_replace(box, own)
+        self.levels.refuse_to_replace(box, own)
+
+    def makes(self) -> tuple[Output, ...]:
+        return (self.base.output, *self.levels.makes(self.base.mip))
+
+    def intact(self) -> bool:
+        return self.base.intact() and self.levels.intact()
+
+    def verify(self, box: BoundingBox) -> None:
+        verify_all(functools.partial(one.verify, box) for one in (self.base, self.levels))
+
+    def describe(self) -> dict[str, Any]:
+        return {**self.base.describe(), "levels": self.levels.describe()}
+
+
+def level_box(
+    volume: Volume, bounds: Sequence[int] | str | None, location: str, format_name: str, mip: int
+) -> BoundingBox:
+    """Return the box of the level that a volume is written into.
+
+    Bounds are start and stop (zyx), "source", or None for those of a level that is there and holds the volume, or else
+    the volume's.
+    """
+    if bounds is None:
+        try:
+            there = open_store(location, mip=mip, format=format_name).spec.box
+        except StoreNotFoundError:
+            return volume.box
+        return there if volume.box in there else volume.box
+    if isinstance(bounds, str):
+        boxes = {node.store.spec.box for node in sources(volume) if node.store.spec.ratio(volume.spec) == (1, 1, 1)}
+        if bounds != "source" or len(boxes) != 1:
+            found = ", ".join(map(str, sorted(boxes))) or "none"
+            raise ParameterError(
+                f"bounds {bounds!r} is not clear: sources with the volume's voxel size have the boxes {found}"
+                " (z0-z1_y0-y1_x0-x1); give start and stop as six numbers"
+            )
+        (box,) = boxes
+    elif len(bounds) == 6:
+        box = BoundingBox((bounds[0], bounds[1], bounds[2]), (bounds[3], bounds[4], bounds[5]))
+    else:
+        raise ParameterError(f"bounds {tuple(bounds)} are {len(bounds)} numbers; give start and stop, z y x each")
+    if volume.box not in box:
+        raise BoundsError(f"the volume {volume.box} reaches outside the bounds {box} (z0-z1_y0-y1_x0-x1)")
+    return box
+
+
+def finer_levels(
+    volume: Volume, level: VolumeSpec, factor: Zyx, location: str, format_name: str, mip: int
+) -> tuple[VolumeSpec, ...]:
+    """Return the levels that a new layer gets, without chunks, so that the first one written has its number.
+
+    They are as in the layer that the volume is read from at that mip, else by `factor` finer from level to level. A
+    layer that is there gets none.
+    """
+    if not mip or not format_named(format_name).store.levelled:
+        return ()
+    try:
+        open_store(location, format=format_name)
+    except StoreNotFoundError:
+        pass
+    else:
+        return ()
+    alike = [
+        node.store for node in sources(volume) if node.store.mip == mip and node.store.spec.spacing == level.spacing
+    ]
+    found = []
+    for number in range(mip):
+        by = [float(f ** (mip - number)) for f in factor]
+        if alike:
+            by = list(level.ratio(alike[0].mips[number]))
+        whole = [max(1, round(b)) for b in by]
+        box = level.box.refine(whole)
+        if alike and level.box in alike[0].spec.box:
+            box = box.clip(alike[0].mips[number].box)
+        size = {
+            "coarseness" if level.voxel_size is None else "voxel_size": [
+                v / b for v, b in zip(level.spacing, by, strict=True)
+            ]
+        }
+        found.append(level.replace(box=box, chunk=None, shard=None, chunk_origin=None, **size))
+    return tuple(found)
+
+
+def refuse_shared(box: BoundingBox, unit: Zyx, level: BoundingBox, advice: str) -> None:
+    """Raise unless a volume is whole units of the level that it goes into, naming the nearest boxes that are."""
+    nearest = box.align(unit, level.start).clip(level)
+    if nearest == box:
+        return
+    start = [o - (o - a) // u * u for a, o, u in zip(box.start, level.start, unit, strict=True)]
+    stop = [
+        b if b == end else o + (b - o) // u * u
+        for b, end, o, u in zip(box.stop, level.stop, level.start, unit, strict=True)
+    ]
+    fits = all(a < b for a, b in zip(start, stop, strict=True))
+    inner = f" or, inside, {BoundingBox((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))}" if fits else ""
+    raise AlignmentError(
+        f"box {box} (z0-z1_y0-y1_x0-x1) fills chunks or shards of {unit} voxels (zyx) of {level} only in part; nearest"
+        f" is {nearest}{inner}; {advice}"
+    )

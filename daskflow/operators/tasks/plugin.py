@@ -1,4 +1,4 @@
-"""Plugin files: a Python file with a function ``execute`` over chunks."""
+"""A function of the user's own: a Python file with a function ``execute`` over chunks."""
 
 from __future__ import annotations
 
@@ -13,17 +13,58 @@ import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from daskflow.errors import ParameterError
-from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
-from daskflow.volume import Volume
+from daskflow.geometry import BoundingBox, VolumeSpec, Zyx, as_zyx
+from daskflow.volume import Flag, Volume, operator
 from daskflow.volume.description import Option
 
 _TRIAL = 16
 _naming = threading.Lock()
+
+
+@operator()
+def plugin(
+    volume: Volume,
+    *others: Volume,
+    file: Annotated[str, Flag("-f")],
+    args: Annotated[str | None, Flag("-a")] = None,
+    depth: int = 0,
+) -> Volume:
+    """Run the function ``execute`` of a Python file on every block.
+
+    The file is written as for chunkflow: ``execute(chunk, ...)`` gets arrays zyx or czyx that know their
+    `voxel_offset`, `voxel_size` and `layer_type`, and returns an array. One that returns less than it was given is
+    taken to have cut the same margin off both sides, and the volume becomes smaller by it. The file is executed: use
+    only what you trust.
+
+    Args:
+        volume: the first argument of the function.
+        *others: further arguments, over the same box.
+        file: path, or name of a file in the working directory or in ``$CHUNKFLOW_PLUGIN_DIR``.
+        args: arguments: ``name=value;name=value`` become keywords, any other text is passed as ``args``.
+        depth: voxels of context that the function needs around each block; they are cut off its result.
+
+    Returns:
+        A lazy volume of what the function returns.
+
+    Raises:
+        ParameterError: there is no such file, it has no ``execute``, or that fails on a small block of ones.
+    """
+    execute = PluginFile.find(file, parse_arguments(args))
+    dtype, channels, margin = execute.trial([volume, *others], depth)
+    spec = volume.spec.replace(
+        box=volume.box.shrink(margin),
+        dtype=dtype,
+        channels=channels,
+        channel_names=volume.channel_names if channels == volume.channels else (),
+        chunk_origin=volume.box.shrink(margin).start,
+    )
+    reach = as_zyx([m + depth for m in margin])
+    return volume.map_boxes(execute, *others, reads=Grown(reach), spec=spec, margin=margin, seen=volume.spec)
 
 
 class Chunk(np.ndarray[Any, np.dtype[Any]]):
@@ -81,13 +122,7 @@ class Grown:
 
 @dataclass(frozen=True)
 class PluginFile(Option):
-    """The function ``execute`` of a file, with its arguments.
-
-    Attributes:
-        path: the file.
-        source: its text, so that workers run what was planned.
-        arguments: keyword arguments.
-    """
+    """The function ``execute`` of a file, whose text workers run as it was planned, with its keyword arguments."""
 
     path: str
     source: str
@@ -95,11 +130,7 @@ class PluginFile(Option):
 
     @classmethod
     def find(cls, name: str, arguments: dict[str, Any]) -> PluginFile:
-        """Return the plugin of that path or name.
-
-        Raises:
-            ParameterError: there is no such file, or it has no ``execute``.
-        """
+        """Return the plugin of that path or name."""
         file = Path(name if name.endswith(".py") else f"{name}.py")
         folders = [Path(), *(Path(f) for f in [os.environ.get("CHUNKFLOW_PLUGIN_DIR")] if f)]
         places = [folder / file for folder in folders]
@@ -111,11 +142,7 @@ class PluginFile(Option):
         return plugin
 
     def execute(self) -> Callable[..., Any]:
-        """Return the function, from the text that was found.
-
-        Raises:
-            ParameterError: the file fails to run, or defines no ``execute``.
-        """
+        """Return the function, from the text that was found."""
         return _execute(self.path, self.source)
 
     def describe(self) -> dict[str, Any]:
@@ -137,11 +164,7 @@ class PluginFile(Option):
         return result[(..., *box.slices(read_box.shrink(margin)))]
 
     def trial(self, volumes: Sequence[Volume], depth: int) -> tuple[np.dtype[Any], int | None, Zyx]:
-        """Return the dtype, channels and margin cut off each side (zyx) that the plugin's result will have.
-
-        Raises:
-            ParameterError: the plugin fails on a block of ones, or returns no array that can be placed.
-        """
+        """Return the dtype, channels and margin cut off each side (zyx) that the plugin makes of a block of ones."""
         z, y, x = (min(_TRIAL + 2 * depth, n) for n in volumes[0].box.shape)
         chunks = [
             Chunk(np.ones((*v.shape[:-3], z, y, x), v.dtype), v.box.start, v.spec.spacing, v.layer_type)
