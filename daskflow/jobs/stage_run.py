@@ -28,12 +28,13 @@ KILLED = "KilledWorker"
 
 @dataclass(frozen=True)
 class Policy:
-    """How a stage is run; `overlap` lets workers read the next block while computing one."""
+    """How a stage is run; with `overlap` workers read the next block while computing one, a `batched` task runs several."""
 
     retries: int = 2
     fail_fast: bool = False
     overlap: bool = True
     verb: Verb = "run"
+    batched: bool = True
 
 
 class StageRun:
@@ -140,7 +141,7 @@ class StageRun:
 
     def _size(self) -> int:
         """Return how many blocks the next batch should have, from how long the last ones took."""
-        if self._pace is None:
+        if self._pace is None or not self._policy.batched:
             return 1
         pace = max(self._pace, 1e-6)
         size = int(_TASK_SECONDS / pace)
