@@ -28,7 +28,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data", help="folder of the data")
     parser.add_argument("--output", type=Path, default=Path("out/objects"), help="folder for the layers")
     parser.add_argument("--size", type=int, default=250, help="voxels of the cube that is taken")
-    parser.add_argument("--workers", type=int, default=2, help="worker processes")
+    parser.add_argument("--cluster", default="local", help="where to run, as in daskflow --cluster")
+    parser.add_argument("--workers", type=int, help="worker processes")
     parser.add_argument("--view", action="store_true", help="serve the result in Neuroglancer until Ctrl-C")
     return parser.parse_args()
 
@@ -41,7 +42,7 @@ def main() -> None:
     labels = daskflow.open(options.data / "fib25_labels.h5", dataset="main", voxel_size=VOXEL_SIZE)[:n, :n, :n]
     pyramid = {"levels": 2, "factor": (2, 2, 2), "chunk": (64, 64, 64)}
     places = {"image": options.output / "image", "segmentation": options.output / "segmentation"}
-    with daskflow.connect("local", workers=options.workers) as client:
+    with daskflow.connect(options.cluster, workers=options.workers) as client:
         for volume, place in zip((image, labels), places.values(), strict=True):
             print(daskflow.save(volume, place, **pyramid).run(client).headline)
         segmentation = daskflow.open(places["segmentation"])

@@ -54,7 +54,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sections", type=int, nargs=2, default=HELD_OUT, help="first section, and one past the last")
     parser.add_argument("--threshold", type=float, default=THRESHOLD, help="least affinity inside a neuron")
     parser.add_argument("--grow", type=int, default=GROW, help="voxels that segments grow into the membranes")
-    parser.add_argument("--workers", type=int, default=2, help="worker processes")
+    parser.add_argument("--cluster", default="local", help="where to run, as in daskflow --cluster")
+    parser.add_argument("--workers", type=int, help="worker processes")
     return parser.parse_args()
 
 
@@ -72,7 +73,7 @@ def main() -> None:
         )
     )
     home = options.output / f"z{first}-{last}"
-    with daskflow.connect("local", workers=options.workers) as client:
+    with daskflow.connect(options.cluster, workers=options.workers) as client:
         affinities = daskflow.inference(
             image,
             input_patch_size=(32, 96, 96),
