@@ -28,7 +28,7 @@ KILLED = "KilledWorker"
 
 @dataclass(frozen=True)
 class Policy:
-    """How a stage is run; with `overlap` workers read the next block while computing one, a `batched` task runs several."""
+    """How a stage is run: with `overlap` a block is read while one is computed; a `batched` task runs several."""
 
     retries: int = 2
     fail_fast: bool = False
