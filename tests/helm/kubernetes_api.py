@@ -1,0 +1,191 @@
+"""A Kubernetes API server of a chosen version, in memory, on loopback: as much of it as Helm asks for.
+
+It stores what is applied, answers `lookup`, and refuses what server-side apply of Kubernetes 1.20 refuses: elements of
+lists without the keys by which they are merged, and kinds that the version does not have.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+# group and version -> kind -> (plural, first and last minor version of Kubernetes 1 that has it)
+SERVED = {
+    "v1": {
+        "Pod": ("pods", 1, 99),
+        "Secret": ("secrets", 1, 99),
+        "ConfigMap": ("configmaps", 1, 99),
+        "Service": ("services", 1, 99),
+        "ServiceAccount": ("serviceaccounts", 1, 99),
+        "Namespace": ("namespaces", 1, 99),
+    },
+    "apps/v1": {"Deployment": ("deployments", 9, 99)},
+    "batch/v1": {"Job": ("jobs", 2, 99)},
+    "networking.k8s.io/v1": {"NetworkPolicy": ("networkpolicies", 7, 99), "Ingress": ("ingresses", 19, 99)},
+    "policy/v1beta1": {"PodDisruptionBudget": ("poddisruptionbudgets", 5, 24)},
+    "policy/v1": {"PodDisruptionBudget": ("poddisruptionbudgets", 21, 99)},
+    "autoscaling/v2beta2": {"HorizontalPodAutoscaler": ("horizontalpodautoscalers", 12, 25)},
+    "autoscaling/v2": {"HorizontalPodAutoscaler": ("horizontalpodautoscalers", 23, 99)},
+    "kubernetes.dask.org/v1": {
+        "DaskCluster": ("daskclusters", 16, 99),
+        "DaskWorkerGroup": ("daskworkergroups", 16, 99),
+        "DaskAutoscaler": ("daskautoscalers", 16, 99),
+    },
+}
+
+
+class Cluster:
+    """What the server holds.
+
+    Attributes:
+        minor: of the version 1.minor that it states.
+        objects: by path.
+    """
+
+    def __init__(self, minor: int) -> None:
+        self.minor = minor
+        self.objects: dict[str, dict[str, Any]] = {}
+
+    def kinds(self, group_version: str) -> dict[str, str]:
+        """Kind -> plural, of what this version serves."""
+        kinds = SERVED.get(group_version, {})
+        return {kind: plural for kind, (plural, first, last) in kinds.items() if first <= self.minor <= last}
+
+    def discover(self, path: str) -> dict[str, Any] | None:
+        """Answer what the server has."""
+        if path == "/version":
+            return {"major": "1", "minor": str(self.minor), "gitVersion": f"v1.{self.minor}.0"}
+        if path == "/api":
+            return {"kind": "APIVersions", "versions": ["v1"]}
+        if path == "/apis":
+            groups: dict[str, list[dict[str, str]]] = {}
+            for name in SERVED:
+                if "/" in name and self.kinds(name):
+                    group, version = name.split("/")
+                    groups.setdefault(group, []).append({"groupVersion": name, "version": version})
+            return {
+                "kind": "APIGroupList",
+                "apiVersion": "v1",
+                "groups": [
+                    {"name": group, "versions": versions, "preferredVersion": versions[-1]}
+                    for group, versions in groups.items()
+                ],
+            }
+        group_version = path.removeprefix("/api/").removeprefix("/apis/")
+        if not self.kinds(group_version):
+            return None
+        verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
+        return {
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": group_version,
+            "resources": [
+                {"name": plural, "singularName": kind.lower(), "namespaced": kind != "Namespace", "kind": kind}
+                | {"verbs": verbs}
+                for kind, plural in self.kinds(group_version).items()
+            ],
+        }
+
+
+def unmergeable(body: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Elements of lists that server-side apply cannot tell apart: ports without protocol, entries of one name."""
+    for name, value in body.items():
+        here = f"{path}.{name}"
+        if isinstance(value, dict):
+            yield from unmergeable(value, here)
+        elif isinstance(value, list):
+            entries = [entry for entry in value if isinstance(entry, dict)]
+            if name == "ports":
+                yield from (f"{here}: protocol is missing" for entry in entries if "protocol" not in entry)
+            keys = {"env": "name", "containers": "name", "volumes": "name", "volumeMounts": "mountPath"}
+            if name in keys:
+                merged = [entry[keys[name]] for entry in entries]
+                yield from (f"{here}: {one} twice" for one in set(merged) if merged.count(one) > 1)
+            for number, entry in enumerate(entries):
+                yield from unmergeable(entry, f"{here}[{number}]")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    cluster: Cluster
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        """Be quiet."""
+
+    def reply(self, status: int, body: Any) -> None:
+        self.send(status, "application/json", json.dumps(body).encode())
+
+    def send(self, status: int, kind: str, data: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def fail(self, code: int, reason: str, message: str) -> None:
+        self.reply(
+            code,
+            {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason}
+            | {"code": code, "message": message},
+        )
+
+    def body(self) -> dict[str, Any]:
+        body = yaml.safe_load(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        return body if isinstance(body, dict) else {}
+
+    def handle_any(self) -> None:
+        url = urlsplit(self.path)
+        path, cluster = url.path.rstrip("/"), self.cluster
+        body = self.body()
+        if path == "/openapi/v2":
+            return self.send(200, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf", b"")
+        if self.command == "GET":
+            found = cluster.objects.get(path) or cluster.discover(path)
+            if found:
+                return self.reply(200, found)
+            return self.fail(404, "NotFound", f"{path} not found")
+        if self.command == "DELETE":
+            found = cluster.objects.pop(path, None)
+            if found is None:
+                return self.fail(404, "NotFound", f"{path} not found")
+            return self.reply(200, found)
+        wrong = list(unmergeable(body))
+        if wrong:
+            return self.fail(422, "Invalid", "; ".join(wrong))
+        if self.command == "POST":
+            path = f"{path}/{body['metadata']['name']}"
+            if path in cluster.objects:
+                return self.fail(409, "AlreadyExists", f"{path} exists")
+        body = {**cluster.objects.get(path, {}), **body}
+        body["metadata"].setdefault("uid", path)
+        body["metadata"]["resourceVersion"] = "1"
+        if "dryRun" not in url.query:
+            cluster.objects[path] = body
+        self.reply(201 if self.command == "POST" else 200, body)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
+
+
+@contextmanager
+def api_server(minor: int) -> Iterator[tuple[str, Cluster]]:
+    """Serve an empty cluster of version 1.minor; yield its URL and what it holds."""
+    cluster = Cluster(minor)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("OneHandler", (Handler,), {"cluster": cluster}))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", cluster
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
