@@ -47,7 +47,7 @@ GOOD = {
     },
     "without encryption": {"tls": {"enabled": False}},
     "certificates in a secret": {"tls": {"existingSecret": "dask-certificates"}},
-    "certificates given": {"tls": {"ca": "CA", "certificate": "CERTIFICATE", "key": "KEY"}},
+    "certificates given": {"tls": {"ca": "authority-5c1", "certificate": "certificate-5c1", "key": "key-5c1"}},
     "buckets and claims": {
         "env": {"AWS_ENDPOINT_URL": "http://minio.store.svc:9000"},
         "secrets": {

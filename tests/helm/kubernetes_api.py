@@ -181,7 +181,7 @@ def api_server(minor: int) -> Iterator[tuple[str, Cluster]]:
     cluster = Cluster(minor)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("OneHandler", (Handler,), {"cluster": cluster}))
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", cluster

@@ -49,7 +49,7 @@ containers:
         containerPort: 8787
         protocol: TCP
     resources:
-      {{- toYaml .Values.scheduler.resources | nindent 6 }}
+      {{- include "daskflow.resources" .Values.scheduler.resources | trim | nindent 6 }}
     startupProbe:
       httpGet: {path: /health, port: http-dashboard}
       periodSeconds: 5
@@ -129,7 +129,7 @@ containers:
         containerPort: 8790
         protocol: TCP
     resources:
-      {{- toYaml $group.resources | nindent 6 }}
+      {{- include "daskflow.resources" $group.resources | trim | nindent 6 }}
     startupProbe:
       httpGet: {path: /health, port: http-worker}
       periodSeconds: 5

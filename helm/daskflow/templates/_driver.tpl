@@ -55,7 +55,7 @@ initContainers:
       {{- $waiting := dict "DASKFLOW_WORKERS" (toString (int .Values.driver.waitForWorkers)) "DASKFLOW_SECONDS" (toString (int .Values.driver.waitSeconds)) }}
       {{- include "daskflow.env" (list . $waiting) | trim | nindent 6 }}
     resources:
-      {{- toYaml .Values.driver.resources | nindent 6 }}
+      {{- include "daskflow.resources" .Values.driver.resources | trim | nindent 6 }}
 containers:
   - name: driver
     {{- include "daskflow.container" (list . dict) | nindent 4 }}
@@ -76,7 +76,7 @@ containers:
     env:
       {{- include "daskflow.env" (list . (dict "PYTHONUNBUFFERED" "1")) | trim | nindent 6 }}
     resources:
-      {{- toYaml .Values.driver.resources | nindent 6 }}
+      {{- include "daskflow.resources" .Values.driver.resources | trim | nindent 6 }}
 volumes:
   {{- include "daskflow.volumes" . | nindent 2 }}
   {{- if .Values.driver.recipe }}

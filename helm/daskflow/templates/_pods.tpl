@@ -70,6 +70,16 @@ volumeMounts:
 {{- end }}
 {{- end -}}
 
+{{/* Requests and limits, as text, which the operator's schema wants. */}}
+{{- define "daskflow.resources" -}}
+{{- range $kind, $amounts := . }}
+{{ $kind }}:
+{{- range $name, $amount := $amounts }}
+  {{ $name }}: {{ $amount | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* What every pod has beside its containers: (list root placement), where placement has nodeSelector and the like. */}}
 {{- define "daskflow.pod" -}}
 {{- $root := index . 0 -}}
@@ -103,7 +113,7 @@ affinity:
 {{- define "daskflow.volumes" -}}
 - name: scratch
   emptyDir:
-    sizeLimit: {{ .Values.scratch.sizeLimit }}
+    sizeLimit: {{ .Values.scratch.sizeLimit | quote }}
 {{- if .Values.tls.enabled }}
 - name: tls
   secret:

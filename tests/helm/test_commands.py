@@ -1,0 +1,176 @@
+"""The commands of the containers are understood by what they start, and work together as processes of this machine."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import distributed
+import pytest
+import yaml
+from chart_values import GOOD
+from distributed.cli import dask_scheduler, dask_worker
+
+from daskflow.cli.app import app
+
+CHART = Path(__file__).parents[2] / "helm/daskflow"
+REFERENCE = re.compile(r"\$\(([A-Z_]+)\)")
+BIN = Path(sys.executable).parent
+
+
+def words(container, replaced=()):
+    """A container's command as Kubernetes would start it: references to variables filled in."""
+    variables = {one["name"]: one.get("value", "10.0.0.7") for one in container["env"]}
+    variables.setdefault("DASK_WORKER_NAME", "worker-1")  # the operator adds it
+    found = [*container["command"], *container.get("args", ())]
+    return [REFERENCE.sub(lambda match: variables[match[1]], word) for word in found]
+
+
+@pytest.mark.parametrize("values", GOOD.values(), ids=GOOD)
+def test_commands_are_understood(install, values):
+    seen = set()
+    for name, container in install(values).containers():
+        match words(container):
+            case ["dask", "scheduler", *options]:
+                dask_scheduler.main.make_context("dask scheduler", list(options))
+            case ["dask", "worker", address, *options]:
+                context = dask_worker.main.make_context("dask worker", [address, *options])
+                assert context.params["scheduler"].endswith("em-daskflow-scheduler.lab.svc:8786")
+                assert context.params["host"] == "10.0.0.7"
+            case ["daskflow", *options]:
+                context = app.make_context("daskflow", list(options))
+                assert "://em-daskflow-scheduler.lab.svc:8786" in context.params["cluster"]
+                assert app.get_command(context, context.protected_args[0] if False else options[-4])
+            case ["python", "-c", text]:
+                compile(text, name, "exec")
+            case ["python", file, *_]:
+                assert file in {f"{mount['mountPath']}/recipe.py" for mount in container["volumeMounts"]}
+            case ["jupyter", "lab", *_]:
+                assert {"JUPYTER_TOKEN"} <= {one["name"] for one in container["env"]}
+            case other:
+                pytest.fail(f"{name} starts {other}")
+        seen.add(name)
+    assert seen
+
+
+def test_variables_of_the_chart_are_keys_of_dask_s_configuration(install):
+    from dask.config import collect_env, get
+
+    for _, container in install(GOOD["operator, two groups, scaled"]).containers():
+        variables = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+        stated = collect_env({name: value for name, value in variables.items() if name.startswith("DASK_DISTRIBUTED")})
+        for path in leaves(stated):
+            assert get(path, default="unknown") != "unknown", path
+    routes = [
+        one["value"]
+        for _, container in install(GOOD["operator"]).containers()
+        for one in container["env"]
+        if one["name"].endswith("HTTP__ROUTES")
+    ]
+    for module in yaml.safe_load(routes[0]):
+        __import__(module)
+
+
+def leaves(tree, path=""):
+    for name, value in tree.items():
+        here = f"{path}.{name}".lstrip(".")
+        if isinstance(value, dict):
+            yield from leaves(value, here)
+        else:
+            yield here
+
+
+class Processes:
+    """The pods of a release as processes of this machine: other paths and ports, the same words and variables."""
+
+    def __init__(self, release, directory):
+        self.release, self.directory, self.running = release, directory, []
+        (secret,) = [one for one in release.of("Secret") if one["type"] == "kubernetes.io/tls"]
+        for name, value in secret["data"].items():
+            (directory / name).write_bytes(base64.b64decode(value))
+        self.ports = {port: free_port() for port in ("8786", "8787", "8788", "8789", "8790")}
+
+    def here(self, text):
+        """A text of a manifest for this machine."""
+        text = text.replace("/etc/daskflow/tls", str(self.directory)).replace("em-daskflow-scheduler.lab.svc", "127.0.0.1")
+        text = "127.0.0.1" if text == "10.0.0.7" else text
+        text = str(self.directory) if text == "/tmp" else text
+        match = re.fullmatch(r"(.*:)?(\d{4})", text)
+        return f"{match[1] or ''}{self.ports[match[2]]}" if match and match[2] in self.ports else text
+
+    def start(self, name):
+        (container,) = [container for path, container in self.release.containers() if path.endswith(name)]
+        variables = {one["name"]: self.here(one["value"]) for one in container["env"] if "value" in one}
+        command = [self.here(word) for word in words(container)]
+        command[0] = str(BIN / command[0])
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **variables}
+        process = subprocess.Popen(
+            command, env=environment, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.running.append(process)
+        return process
+
+    def run(self, name):
+        process = self.start(name)
+        told, _ = process.communicate(timeout=150)
+        assert process.returncode == 0, told
+        return told
+
+    def healthy(self, port):
+        """Wait until the probe of a pod succeeds."""
+        for _ in range(400):
+            with contextlib.suppress(OSError):
+                address = f"http://127.0.0.1:{self.ports[port]}/health"
+                if urllib.request.urlopen(address, timeout=10).read() == b"ok":
+                    return
+            time.sleep(0.25)
+        pytest.fail(f"no health at port {port}")
+
+    def stop(self):
+        for process in reversed(self.running):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=60)
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_scheduler_worker_driver_and_test_work_together_by_tls(install, tmp_path):
+    out = tmp_path / "out"
+    command = ["create-chunk", "--size", "8", "64", "64", "save", str(out), "--block", "8", "32", "64"]
+    pods = Processes(install({"driver": {"command": command}}), tmp_path)
+    try:
+        scheduler = pods.start("-scheduler/scheduler")
+        pods.healthy("8787")
+        worker = pods.start("-worker-cpu/worker")
+        pods.healthy("8790")
+        pods.run("/wait-for-workers")
+        assert "2 done" in pods.run("/driver")
+        assert (out / "info").exists()
+        assert "1 workers with daskflow" in pods.run("/test")
+        address = f"tls://127.0.0.1:{pods.ports['8786']}"
+        stranger = distributed.Security.temporary()
+        with pytest.raises(OSError, match=address):
+            distributed.Client(address, security=stranger, timeout=2)
+        with pytest.raises(OSError, match="tcp://"):
+            distributed.Client(address.replace("tls", "tcp"), timeout=2)
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=60)
+        assert worker.returncode == 0
+        assert scheduler.poll() is None
+    finally:
+        pods.stop()
