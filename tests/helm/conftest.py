@@ -71,9 +71,11 @@ def install(helm):
     def install(values=None, minor=20, name="em"):
         key = json.dumps([values, minor, name])
         if key not in installed:
-            with api_server(minor) as (url, _):
-                with helm.Config(kube_apiserver=url, namespace="lab", storage_driver="memory") as config:
-                    told = config.install(str(CHART), name, values or {})
+            with (
+                api_server(minor) as (url, _),
+                helm.Config(kube_apiserver=url, namespace="lab", storage_driver="memory") as config,
+            ):
+                told = config.install(str(CHART), name, values or {})
             with helm.Chart.load(CHART) as chart:
                 rendered = chart.render(values or {}, name=name, namespace="lab")
             hooks = [text for file, text in rendered.items() if "/templates/tests/" in file]

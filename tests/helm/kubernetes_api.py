@@ -24,7 +24,6 @@ SERVED = {
         "ConfigMap": ("configmaps", 1, 99),
         "Service": ("services", 1, 99),
         "ServiceAccount": ("serviceaccounts", 1, 99),
-        "Namespace": ("namespaces", 1, 99),
     },
     "apps/v1": {"Deployment": ("deployments", 9, 99)},
     "batch/v1": {"Job": ("jobs", 2, 99)},
@@ -87,8 +86,7 @@ class Cluster:
             "apiVersion": "v1",
             "groupVersion": group_version,
             "resources": [
-                {"name": plural, "singularName": kind.lower(), "namespaced": kind != "Namespace", "kind": kind}
-                | {"verbs": verbs}
+                {"name": plural, "singularName": kind.lower(), "namespaced": True, "kind": kind} | {"verbs": verbs}
                 for kind, plural in self.kinds(group_version).items()
             ],
         }
@@ -110,6 +108,14 @@ def unmergeable(body: dict[str, Any], path: str = "") -> Iterator[str]:
                 yield from (f"{here}: {one} twice" for one in set(merged) if merged.count(one) > 1)
             for number, entry in enumerate(entries):
                 yield from unmergeable(entry, f"{here}[{number}]")
+
+
+def immutable(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
+    """Fields that cannot be changed once an object is there."""
+    fields = {"Job": ("template", "podFailurePolicy"), "Deployment": ("selector",)}.get(after["kind"], ())
+    for name in fields:
+        if before["spec"].get(name) != after["spec"].get(name):
+            yield f"{after['kind']}.spec.{name}: field is immutable"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -138,41 +144,37 @@ class Handler(BaseHTTPRequestHandler):
             | {"code": code, "message": message},
         )
 
-    def body(self) -> dict[str, Any]:
-        body = yaml.safe_load(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
-        return body if isinstance(body, dict) else {}
+    @property
+    def place(self) -> str:
+        return urlsplit(self.path).path.rstrip("/")
 
-    def handle_any(self) -> None:
-        url = urlsplit(self.path)
-        path, cluster = url.path.rstrip("/"), self.cluster
-        body = self.body()
-        if path == "/openapi/v2":
-            return self.send(200, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf", b"")
-        if self.command == "GET":
-            found = cluster.objects.get(path) or cluster.discover(path)
-            if found:
-                return self.reply(200, found)
-            return self.fail(404, "NotFound", f"{path} not found")
-        if self.command == "DELETE":
-            found = cluster.objects.pop(path, None)
-            if found is None:
-                return self.fail(404, "NotFound", f"{path} not found")
-            return self.reply(200, found)
-        wrong = list(unmergeable(body))
+    def do_GET(self) -> None:
+        if self.place == "/openapi/v2":  # empty: the server checks fields, Helm need not
+            self.send(200, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf", b"")
+        elif found := self.cluster.objects.get(self.place) or self.cluster.discover(self.place):
+            self.reply(200, found)
+        else:
+            self.fail(404, "NotFound", f"{self.place} not found")
+
+    def do_DELETE(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        found = self.cluster.objects.pop(self.place, None)
+        if found:
+            self.reply(200, found)
+        else:
+            self.fail(404, "NotFound", f"{self.place} not found")
+
+    def do_PATCH(self) -> None:
+        """Server-side apply."""
+        body = yaml.safe_load(self.rfile.read(int(self.headers["Content-Length"])))
+        before = self.cluster.objects.get(self.place)
+        wrong = [*unmergeable(body), *(immutable(before, body) if before else ())]
         if wrong:
-            return self.fail(422, "Invalid", "; ".join(wrong))
-        if self.command == "POST":
-            path = f"{path}/{body['metadata']['name']}"
-            if path in cluster.objects:
-                return self.fail(409, "AlreadyExists", f"{path} exists")
-        body = {**cluster.objects.get(path, {}), **body}
-        body["metadata"].setdefault("uid", path)
-        body["metadata"]["resourceVersion"] = "1"
-        if "dryRun" not in url.query:
-            cluster.objects[path] = body
-        self.reply(201 if self.command == "POST" else 200, body)
-
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
+            self.fail(422, "Invalid", "; ".join(wrong))
+            return
+        body["metadata"] |= {"uid": self.place, "resourceVersion": "1"}
+        self.cluster.objects[self.place] = body
+        self.reply(200, body)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def test_every_object_is_known_to_this_kubernetes(install, values, minor):
 
 @pytest.mark.parametrize(("values", "told"), BAD.values(), ids=BAD)
 def test_bad_values_are_refused_by_name(helm, values, told):
-    with helm.Chart.load(CHART) as chart, pytest.raises(helm.HelmError, match=".") as caught:
+    with helm.Chart.load(CHART) as chart, pytest.raises(helm.HelmError) as caught:
         chart.render(values, name="em", namespace="lab")
     assert told in str(caught.value)
 
@@ -85,7 +85,7 @@ def test_api_versions_follow_the_server(install, minor, autoscaler, budget, poli
 
 
 def test_kubernetes_before_1_20_is_refused(install, helm):
-    with pytest.raises(helm.HelmError, match="1.20"):
+    with pytest.raises(helm.HelmError, match=r"1\.20"):
         install({}, 19)
 
 

@@ -267,6 +267,4 @@ def test_buckets_claims_and_identity_reach_every_container(install):
         assert pod["imagePullSecrets"] == [{"name": "registry"}]
         assert pod["serviceAccountName"] == "em-daskflow"
     (account,) = release.of("ServiceAccount")
-    assert account["metadata"]["annotations"] == {
-        "iam.gke.io/gcp-service-account": "em@lab.iam.gserviceaccount.com"
-    }
+    assert account["metadata"]["annotations"] == {"iam.gke.io/gcp-service-account": "em@lab.iam.gserviceaccount.com"}

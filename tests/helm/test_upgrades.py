@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import ssl
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,10 +53,23 @@ def test_certificates_and_token_are_kept(release):
 def test_certificates_are_signed_by_their_authority(release, tmp_path):
     for name, value in release({})["secrets/em-daskflow-tls"]["data"].items():
         (tmp_path / name).write_bytes(base64.b64decode(value))
-    context = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
-    context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
-    names = ssl._ssl._test_decode_cert(str(tmp_path / "tls.crt"))["subjectAltName"]
-    assert ("DNS", "em-daskflow-scheduler.lab.svc") in names
+    authority = str(tmp_path / "ca.crt")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority)
+    server.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    server.verify_mode = ssl.CERT_REQUIRED
+    client = ssl.create_default_context(cafile=authority)
+    client.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    one, other = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(one, other, server_hostname="em-daskflow-scheduler.lab.svc"),
+        server.wrap_bio(other, one, server_side=True),
+    ]
+    for _ in range(4):
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    assert ends[0].getpeercert() == ends[1].getpeercert()
+    assert ends[0].getpeercert()["subject"] != ends[0].getpeercert()["issuer"]
 
 
 def test_the_driver_s_job_is_replaced_when_its_words_change_and_only_then(release):

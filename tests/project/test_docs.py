@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted(path for folder in (".", "docs", "recipes") for path in (ROOT / folder).glob("*.md"))
+PAGES = sorted(path for folder in (".", "docs", "recipes", "helm/daskflow") for path in (ROOT / folder).glob("*.md"))
 NOTEBOOKS = sorted((ROOT / "docs").glob("*.ipynb"))
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 BLOCK = re.compile(r"^(?:`([\w.]+)`:\n\n)?```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

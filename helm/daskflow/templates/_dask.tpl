@@ -53,6 +53,7 @@ containers:
     startupProbe:
       httpGet: {path: /health, port: http-dashboard}
       periodSeconds: 5
+      timeoutSeconds: 5
       failureThreshold: 60
     readinessProbe:
       httpGet: {path: /health, port: http-dashboard}
@@ -133,6 +134,7 @@ containers:
     startupProbe:
       httpGet: {path: /health, port: http-worker}
       periodSeconds: 5
+      timeoutSeconds: 5
       failureThreshold: 120
     readinessProbe:
       httpGet: {path: /health, port: http-worker}

@@ -7,7 +7,7 @@
 
 {{/* Variables of every container, as a dictionary: where the scheduler is, certificates, and what the values say. */}}
 {{- define "daskflow.variables" -}}
-{{- $variables := dict "HOME" "/tmp" "DASK_SCHEDULER_ADDRESS" (include "daskflow.schedulerAddress" .) -}}
+{{- $variables := dict "HOME" "/tmp" "USER" "daskflow" "DASK_SCHEDULER_ADDRESS" (include "daskflow.schedulerAddress" .) -}}
 {{- if .Values.tls.enabled -}}
 {{- $_ := set $variables "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION" "True" -}}
 {{- $_ := set $variables "DASK_DISTRIBUTED__COMM__TLS__CA_FILE" "/etc/daskflow/tls/ca.crt" -}}
