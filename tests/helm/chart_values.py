@@ -49,7 +49,7 @@ GOOD = {
     "certificates in a secret": {"tls": {"existingSecret": "dask-certificates"}},
     "certificates given": {"tls": {"ca": "authority-5c1", "certificate": "certificate-5c1", "key": "key-5c1"}},
     "buckets and claims": {
-        "env": {"AWS_ENDPOINT_URL": "http://minio.store.svc:9000"},
+        "env": {"AWS_ENDPOINT_URL": "http://minio.store.svc:9000", "CLOUD_VOLUME_DIR": "/var/cloudvolume"},
         "secrets": {
             "env": ["aws"],
             "files": [
@@ -59,7 +59,7 @@ GOOD = {
                     "variable": "GOOGLE_APPLICATION_CREDENTIALS",
                     "key": "key.json",
                 },
-                {"secret": "cloudvolume", "mountPath": "/var/secrets/cloudvolume"},
+                {"secret": "cloudvolume", "mountPath": "/var/cloudvolume/secrets"},
             ],
         },
         "storage": [
