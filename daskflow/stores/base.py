@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -107,8 +107,7 @@ class Opened:
     opening: Opening
 
 
-@dataclass(frozen=True)
-class StoredObject:
+class StoredObject(NamedTuple):
     """A chunk or shard in storage.
 
     Attributes:
@@ -122,8 +121,7 @@ class StoredObject:
     box: BoundingBox | None = None
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """An array or image inside a file or group; its name is as `dataset` takes it, its shape as stored."""
 
     name: str

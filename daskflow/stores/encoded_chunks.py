@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -125,8 +125,7 @@ class ChunkObjects:
         return kvstore.redact(self.url)
 
 
-@dataclass(frozen=True)
-class ChunkShards:
+class ChunkShards(NamedTuple):
     """The chunks of a scale inside its shards, by their ids; metadata are text of `driver_metadata`."""
 
     url: str
@@ -173,8 +172,7 @@ class ChunkShards:
         return f"chunk {chunk} (z0-z1_y0-y1_x0-x1) in the shards of {kvstore.redact(self.url)}"
 
 
-@dataclass(frozen=True)
-class ChunkFiles:
+class ChunkFiles(NamedTuple):
     """The unsharded chunk files of one scale in a local directory; new ones are compressed by gzip, br or none."""
 
     directory: Path

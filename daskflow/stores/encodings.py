@@ -14,8 +14,7 @@ import itertools
 import math
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,8 +37,7 @@ _ZFPC_FORTRAN_LIMIT = 0x80
 _UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 
 
-@dataclass(frozen=True)
-class Codec:
+class Codec(NamedTuple):
     """How one encoding turns chunks into bytes and back.
 
     Attributes:
@@ -188,8 +186,7 @@ ZFPC = Codec(
 )
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """A number that an encoding takes, under a key of a scale; without a default the encoder decides, unless asked."""
 
     key: str
@@ -198,8 +195,7 @@ class Option:
     default: int | None = None
 
 
-@dataclass(frozen=True)
-class Encoding:
+class Encoding(NamedTuple):
     """One encoding of precomputed chunks.
 
     Attributes:

@@ -9,7 +9,7 @@ import os
 import pkgutil
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from daskflow.errors import DaskflowError, ParameterError, UnknownFormatError
 from daskflow.geometry import LayerType, VolumeSpec, as_voxel_size, as_zyx
@@ -20,8 +20,7 @@ from daskflow.stores.base import MOST_MEMBERS, Layout, Member, Opened, Opening, 
 _PREFIX = re.compile(r"([a-z0-9_-]+)://(.*)", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """One format: how a location of it is named, and what reads it, which is imported when it is needed.
 
     A package adds one by an entry point in ``daskflow.stores`` that is a `Format`.
