@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import yaml
+
+PAGES = [Path(__file__).parents[2] / page for page in ("helm/daskflow/README.md", "docs/kubernetes.md")]
 GOOD = {
     "default": {},
     "command": {"driver": {"command": ["--retries", "3", "open", "s3://b/image", "save", "s3://b/copy"]}},
@@ -84,6 +90,11 @@ GOOD["everything"] = {
     **GOOD["dashboard behind a password"],
     **GOOD["workload identity"],
 }
+GOOD |= {
+    f"{page.stem}, example {number}": yaml.safe_load(text)
+    for page in PAGES
+    for number, text in enumerate(re.findall(r"^```yaml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL), 1)
+}
 
 # values -> a part of the message
 BAD = {
@@ -94,6 +105,7 @@ BAD = {
     "replicas as text": ({"workers": {"cpu": {"replicas": "2"}}}, "replicas"),
     "memory that is none": ({"workers": {"cpu": {"resources": {"limits": {"memory": "4 GB"}}}}}, "memory"),
     "root": ({"podSecurityContext": {"runAsUser": 0}}, "runAsUser"),
+    "secrets that the user cannot read": ({"podSecurityContext": {"fsGroup": None}}, "fsGroup"),
     "root by name": ({"podSecurityContext": {"runAsNonRoot": False}}, "runAsNonRoot"),
     "a secret among variables": ({"env": {"AWS_SECRET_ACCESS_KEY": "x"}}, "AWS_SECRET_ACCESS_KEY"),
     "a secret among variables of a group": ({"workers": {"cpu": {"env": {"MY_TOKEN": "x"}}}}, "MY_TOKEN"),

@@ -48,7 +48,7 @@ def test_commands_are_understood(install, values):
             case ["daskflow", *options]:
                 context = app.make_context("daskflow", list(options))
                 assert "://em-daskflow-scheduler.lab.svc:8786" in context.params["cluster"]
-                assert app.get_command(context, options[-4])  # COMMAND SOURCE save TARGET
+                assert parsed(context)
             case ["python", "-c", text]:
                 compile(text, name, "exec")
             case ["python", file, *_]:
@@ -59,6 +59,17 @@ def test_commands_are_understood(install, values):
                 pytest.fail(f"{name} starts {other}")
         seen.add(name)
     assert seen
+
+
+def parsed(context):
+    """The names of the commands of a chained line, each with options that it has."""
+    words, names = [*context._protected_args, *context.args], []
+    while words:
+        name, command, words = app.resolve_command(context, words)
+        settings = {"allow_extra_args": True, "allow_interspersed_args": False}
+        one = command.make_context(name, words, parent=context, **settings)
+        words, names = one.args, [*names, name]
+    return names
 
 
 def test_variables_of_the_chart_are_keys_of_dask_s_configuration(install):

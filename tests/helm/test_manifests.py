@@ -187,7 +187,7 @@ def test_there_is_no_default_password(install):
 def test_a_budget_guards_scheduler_and_driver(install, values):
     release = install(values)
     guarded = {one["metadata"]["labels"]["app.kubernetes.io/component"] for one in release.of("PodDisruptionBudget")}
-    expected = {"scheduler", "driver"} if values.get("driver") else {"scheduler"}
+    expected = {"scheduler", "driver"} if release.of("Job") else {"scheduler"}
     assert guarded == (set() if "podDisruptionBudget" in values else expected)
 
 
