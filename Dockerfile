@@ -1,11 +1,12 @@
 # The image of scheduler, workers and driver.
 #
 #   docker build -t daskflow:0.1.0 .
-#   docker build -t daskflow:0.1.0-cuda --build-arg EXTRAS=all,cuda --build-arg TORCH_INDEX= .
+#   docker build -t daskflow:0.1.0-cuda --build-arg TORCH_INDEX= .
 #   docker build -t daskflow:0.1.0-jupyter --build-arg PACKAGES=jupyterlab .
 #
 # BASE is any Debian 12: its Python is the 3.11 that constraints.txt is for. TORCH_INDEX has torch without CUDA; where it is
-# empty, torch and cupy bring CUDA's libraries, and the node its driver.
+# empty, torch brings CUDA's libraries, and the node its driver. The extra `cuda` is in none of them: dask-cuda allows another
+# version of dask than the other images get, and a worker that has one GPU needs none of it.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS build
