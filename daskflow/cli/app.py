@@ -176,7 +176,8 @@ def listed() -> dict[str, list[tuple[str, str]]]:
             groups.setdefault(group, []).append((name.replace("_", "-"), ALIASES[name].summary))
             continue
         place = Path(operators.__file__).parent / group / name
-        source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        file = place.with_suffix(".py")
+        source = file if file.is_file() else place / "__init__.py"
         for node in ast.parse(source.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name == name:
                 summary = (ast.get_docstring(node) or "").partition("\n")[0]
