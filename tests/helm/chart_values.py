@@ -75,6 +75,10 @@ GOOD = {
         "image": {"repository": "registry.lab.org/daskflow", "tag": "1", "pullSecrets": ["registry"]},
         "driver": {"command": ["open", "x", "save", "y"]},
     },
+    "an address of the scheduler": {
+        "env": {"DASK_SCHEDULER_ADDRESS": "tls://10.1.2.3:8786"},
+        "driver": {"command": ["open", "x", "save", "y"]},
+    },
     "workload identity": {
         "serviceAccount": {"annotations": {"iam.gke.io/gcp-service-account": "em@lab.iam.gserviceaccount.com"}},
         "podLabels": {"azure.workload.identity/use": "true"},

@@ -37,17 +37,19 @@ def words(container):
 @pytest.mark.parametrize("values", GOOD.values(), ids=GOOD)
 def test_commands_are_understood(install, values):
     seen = set()
+    default = f"{'tls' if values.get('tls', {}).get('enabled', True) else 'tcp'}://em-daskflow-scheduler.lab.svc:8786"
+    scheduler = values.get("env", {}).get("DASK_SCHEDULER_ADDRESS", default)
     for name, container in install(values).containers():
         match words(container):
             case ["dask", "scheduler", *options]:
                 dask_scheduler.main.make_context("dask scheduler", list(options))
             case ["dask", "worker", address, *options]:
                 context = dask_worker.main.make_context("dask worker", [address, *options])
-                assert context.params["scheduler"].endswith("em-daskflow-scheduler.lab.svc:8786")
+                assert context.params["scheduler"] == scheduler
                 assert context.params["host"] == "10.0.0.7"
             case ["daskflow", *options]:
                 context = app.make_context("daskflow", list(options))
-                assert "://em-daskflow-scheduler.lab.svc:8786" in context.params["cluster"]
+                assert context.params["cluster"] == scheduler
                 assert parsed(context)
             case ["python", "-c", text]:
                 compile(text, name, "exec")
