@@ -123,9 +123,21 @@ def _told() -> Iterator[None]:
 )
 @click.version_option(daskflow.__version__, prog_name="daskflow")
 @click.option(
-    "--cluster", metavar="WHERE", help="local, threads, or a scheduler's address; chosen by size unless said."
+    "--cluster",
+    "--scheduler-file",
+    "cluster",
+    metavar="WHERE",
+    help="local, slurm or another kind that `daskflow clusters` lists, a scheduler's address or scheduler.json, or a"
+    " YAML file with a kind and its options; on this machine unless given.",
 )
-@click.option("--workers", type=click.IntRange(1), help="Worker processes of a local cluster.")
+@click.option(
+    "--cluster-option",
+    "cluster_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Option of that kind of cluster, e.g. walltime=2h or queue=short; repeatable.",
+)
+@click.option("--workers", metavar="N|MIN:MAX", help="Worker processes; 2:50 for as many as there is work for.")
 @click.option("--threads", type=click.IntRange(1), help="Threads per worker.")
 @click.option("--memory", metavar="SIZE", help="Memory limit of each worker, e.g. 4GB.")
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would be done, and do nothing.")

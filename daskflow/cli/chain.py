@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -80,7 +81,8 @@ class Settings:
 
     command: tuple[str, ...]
     cluster: str | None
-    workers: int | None
+    cluster_options: tuple[str, ...]
+    workers: str | None
     threads: int | None
     memory: str | None
     only_plan: bool
@@ -158,11 +160,17 @@ def agree(lines: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _client(settings: Settings) -> Iterator[Any]:
-    if settings.cluster is None and not (settings.workers or settings.threads or settings.memory):
+    from daskflow.clusters.cluster_file import read_option
+
+    sizes = {"workers": settings.workers, "threads": settings.threads, "memory": settings.memory}
+    options = {**dict(map(read_option, settings.cluster_options)), **sizes}
+    if settings.cluster is None and all(value is None for value in options.values()):
         yield None
         return
-    from daskflow.clusters import connect
+    from daskflow.clusters import connect, stand_in
 
     where = settings.cluster or "local"
-    with connect(where, workers=settings.workers, threads=settings.threads, memory=settings.memory) as client:
+    if not settings.quiet:
+        logging.getLogger("daskflow.clusters").setLevel(logging.INFO)
+    with (settings.only_plan and stand_in(where, options)) or connect(where, **options) as client:
         yield client

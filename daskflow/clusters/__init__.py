@@ -1,68 +1,93 @@
-"""A name or an address in, a Dask client out: from what people type after ``--cluster`` to what runs blocks."""
+"""A name, an address or a file in, a Dask client out: from what people type after ``--cluster`` to what runs blocks."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import difflib
+import logging
+import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from daskflow.clusters.cluster_file import read_cluster_file
+from daskflow.clusters.kinds import KINDS, Kind
+from daskflow.clusters.request import Request
 from daskflow.clusters.threads import Threads
-from daskflow.config import parse_bytes
 from daskflow.errors import JobError, ParameterError
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Threads", "connect", "script_is_guarded"]
+__all__ = ["Threads", "connect", "resolve", "script_is_guarded", "stand_in"]
 
 _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx|ucxx|inproc)://.+")
+_log = logging.getLogger(__name__)
 
 
-def connect(
-    target: str = "local",
-    *,
-    workers: int | None = None,
-    threads: int | None = None,
-    memory: str | int | None = None,
-    timeout: float = 10.0,
-) -> Client | Threads:
+def connect(target: str | os.PathLike[str] = "local", *, timeout: float = 10.0, **options: Any) -> Client | Threads:
     """Start or reach what runs blocks; a context manager that gives it back when done.
 
     Args:
-        target: "local" for worker processes on this machine, "threads" for this process alone, the name of another
-            module in `daskflow.clusters`, or the address of a Dask scheduler (``tcp://host:8786``).
-        workers: number of worker processes; each core gets one unless said.
-        threads: threads per worker.
-        memory: limit of each worker, in bytes or like "4GB".
+        target: a kind of cluster: "local" for worker processes on this machine, "threads" for this process alone,
+            "slurm", "pbs", "lsf", "sge" or "htcondor" for jobs of a batch system, and those that `daskflow clusters`
+            lists; or the address of a Dask scheduler (``tcp://host:8786``), a file with one (``scheduler.json``), or a
+            YAML file that names a kind and its options.
         timeout: seconds to wait for the scheduler at an address.
+        options: ``workers``, a number or like "2:50" for as many as there is work for; ``threads`` per worker;
+            ``memory`` of each worker, in bytes or like "4GB"; others are those of the kind, e.g. ``walltime`` and
+            ``queue``, and are said in its file, too.
 
     Raises:
-        ParameterError: an unknown target, or sizes below 1.
-        JobError: no scheduler answers at the address, or it wants certificates that are not configured.
+        ParameterError: an unknown target or option, or sizes below 1.
+        JobError: no scheduler answers at the address, or it wants certificates that are not configured; a batch
+            system is not here, or refuses the jobs.
+        MissingDependencyError: what the kind needs is not installed.
     """
-    for name, value in (("workers", workers), ("threads", threads)):
-        if value is not None and value < 1:
-            raise ParameterError(f"{name} {value} must be at least 1")
-    if _ADDRESS.fullmatch(target):
-        given = {"workers": workers, "threads": threads, "memory": memory}
-        if any(value is not None for value in given.values()):
-            names = ", ".join(name for name, value in given.items() if value is not None)
-            raise ParameterError(f"{names} cannot be chosen for {target}: its workers are running already")
-        return _reach(target, timeout)
-    if target not in targets():
-        raise ParameterError(f"{target!r} is no cluster; use {', '.join(targets())} or an address like tcp://host:8786")
-    module = importlib.import_module(f"daskflow.clusters.{target}")
-    limit = None if memory is None else parse_bytes(memory)
-    started: Client | Threads = module.start(workers=workers, threads=threads, memory=limit)
-    return started
+    where = os.fspath(target)
+    if _runs_already(where):
+        said = Request.of(options).said
+        if said:
+            raise ParameterError(f"{', '.join(said)} cannot be chosen for {where}: its workers are running already")
+        client = _reach(where, timeout)
+    else:
+        kind, request = resolve(where, options)
+        client = kind.start(request)
+    if link := getattr(client, "dashboard_link", None):
+        _log.info("dashboard: %s", link)
+    return client
 
 
-def targets() -> list[str]:
-    """Return the names that `connect` takes: the modules of this package that start something."""
-    return [module.name for module in pkgutil.iter_modules(__path__)]
+def stand_in(target: str, options: dict[str, Any]) -> Threads | None:
+    """Return what plans can be made for where connecting would submit jobs, or None elsewhere."""
+    if _runs_already(target):
+        return None
+    kind, request = resolve(target, options)
+    if not kind.elsewhere:
+        return None
+    kind.check()
+    stands: Threads = kind.load().planned(kind.name, request)
+    return stands
+
+
+def resolve(target: str, options: dict[str, Any]) -> tuple[Kind, Request]:
+    """Return the kind of cluster that is named, or that a file names, and what is asked of it.
+
+    Raises:
+        ParameterError: there is no such kind, or sizes are below 1.
+    """
+    if Path(target).suffix in (".yaml", ".yml"):
+        said = read_cluster_file(Path(target))
+        given = {name: value for name, value in options.items() if value is not None}
+        return resolve(said.pop("kind"), {**said, **given})
+    if target not in KINDS:
+        near = difflib.get_close_matches(target, KINDS, n=1)
+        meant = f"did you mean {near[0]}? Known: " if near else "use "
+        raise ParameterError(
+            f"unknown cluster {target!r}; {meant}{', '.join(KINDS)}, an address like tcp://host:8786,"
+            " or a .yaml or scheduler.json file"
+        )
+    return KINDS[target], Request.of(options)
 
 
 def script_is_guarded() -> bool:
@@ -81,19 +106,26 @@ def script_is_guarded() -> bool:
         return False
 
 
-def _reach(address: str, timeout: float) -> Client:
+def _runs_already(where: str) -> bool:
+    return bool(_ADDRESS.fullmatch(where)) or where.endswith(".json")
+
+
+def _reach(where: str, timeout: float) -> Client:
     import dask
     from distributed import Client
 
-    if address.startswith("tls:") and not dask.config.get("distributed.comm.tls.ca-file"):
+    if where.startswith("tls:") and not dask.config.get("distributed.comm.tls.ca-file"):
         raise JobError(
-            f"{address} wants certificates, and Dask's configuration names none: set distributed.comm.tls.ca-file,"
+            f"{where} wants certificates, and Dask's configuration names none: set distributed.comm.tls.ca-file,"
             " distributed.comm.tls.client.cert and distributed.comm.tls.client.key"
         )
+    is_file = where.endswith(".json")
+    if is_file and not Path(where).is_file():
+        raise JobError(f"there is no {where}; `dask scheduler --scheduler-file {where}` writes it")
     try:
-        return Client(address, timeout=timeout)
+        return Client(scheduler_file=where, timeout=timeout) if is_file else Client(where, timeout=timeout)
     except OSError as error:
         raise JobError(
-            f"no Dask scheduler answers at {address} within {timeout:g} s; "
+            f"no Dask scheduler answers at {where} within {timeout:g} s; "
             "start one with `dask scheduler`, or use another --cluster"
         ) from error

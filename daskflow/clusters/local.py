@@ -16,6 +16,8 @@ from distributed import Client, LocalCluster, Worker
 from distributed.security import Security
 from distributed.utils import get_mp_context
 
+from daskflow.clusters.owning import OwningClient
+from daskflow.clusters.request import SIZES, Request, check_names
 from daskflow.clusters.threads import cores
 from daskflow.errors import JobError
 
@@ -30,33 +32,34 @@ _START_METHOD = "distributed.worker.multiprocessing-method"
 _FORKED_AFTER = ("distributed.nanny", "daskflow.volume.stage")
 
 
-def start(*, workers: int | None, threads: int | None, memory: int | None) -> Client:
+def start(kind: str, request: Request) -> Client:
     """Start a scheduler and worker processes that listen on 127.0.0.1 only; closing the client stops them.
 
     Other users of this machine reach that address, too: where `cryptography` is installed only those processes are let
     in, by TLS with keys that are made for this cluster and never stored.
     """
+    check_names(kind, request.options, SIZES)
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise JobError(
             'worker processes import the script that starts them; put what it does below `if __name__ == "__main__":`'
         )
-    threads = threads or 1
+    threads = request.threads or 1
     options: dict[str, Any] = {
-        "n_workers": workers or max(1, cores() // threads),
+        "n_workers": request.fixed_workers(kind) or max(1, cores() // threads),
         "threads_per_worker": threads,
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0" if importlib.util.find_spec("bokeh") else None,
         "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"},  # without a page a port is taken, too
         "preload": [__name__],
     }
-    if memory is not None:
-        options["memory_limit"] = memory
+    if request.memory is not None:
+        options["memory_limit"] = request.memory
     if importlib.util.find_spec("cryptography"):
         options |= {"security": Security.temporary(), "protocol": "tls://"}
     else:
         _say_unprotected()
     with dask.config.set({**_CONFIG, **_forked()}):
-        return _OwningClient(_PatientCluster(**options))
+        return OwningClient(_PatientCluster(**options))
 
 
 def dask_setup(worker: Worker) -> None:  # noqa: ARG001
@@ -74,16 +77,6 @@ def _say_unprotected() -> None:
         "other users of this machine can connect to the local cluster: pip install 'daskflow[secure]' encrypts it,"
         " and lets no one else in"
     )
-
-
-class _OwningClient(Client):  # type: ignore[misc]
-    """A client that stops its cluster when it is closed."""
-
-    def close(self, *args: Any, **kwargs: Any) -> None:
-        cluster = self.cluster
-        super().close(*args, **kwargs)
-        if cluster is not None:
-            cluster.close()
 
 
 class _PatientCluster(LocalCluster):  # type: ignore[misc]

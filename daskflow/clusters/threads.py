@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Self
 
+from daskflow.clusters.request import SIZES, Request, check_names
 from daskflow.errors import JobError
 
 
@@ -89,7 +90,9 @@ def available_memory() -> int:
     return min(total, int(limit)) if limit.isdigit() else total
 
 
-def start(*, workers: int | None, threads: int | None, memory: int | None) -> Threads:
-    """Return a pool of `workers` x `threads` threads."""
-    count = None if workers is None and threads is None else (workers or 1) * (threads or 1)
-    return Threads(count, memory=memory)
+def start(kind: str, request: Request) -> Threads:
+    """Return a pool of workers x threads threads."""
+    check_names(kind, request.options, SIZES)
+    workers = request.fixed_workers(kind)
+    count = None if workers is None and request.threads is None else (workers or 1) * (request.threads or 1)
+    return Threads(count, memory=request.memory)

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from daskflow.clusters import Threads, connect, script_is_guarded, targets
-from daskflow.errors import JobError, ParameterError
+from daskflow.clusters import Threads, connect, resolve, script_is_guarded, stand_in
+from daskflow.clusters.kinds import KINDS
+from daskflow.errors import JobError, MissingDependencyError, ParameterError
 
 
 def test_threads_is_a_pool_in_this_process():
@@ -14,15 +15,104 @@ def test_threads_is_a_pool_in_this_process():
         assert (pool.threads, pool.memory) == (6, 10**9)
 
 
-def test_names_are_the_modules_of_the_package():
-    assert {"local", "threads"} <= set(targets())
-    assert "connecting" not in targets()
-
-
-@pytest.mark.parametrize("target", ["nowhere", "connecting", "../local", ""])
+@pytest.mark.parametrize("target", ["nowhere", "connecting", ""])
 def test_unknown_name_is_refused_with_the_known_ones(target):
-    with pytest.raises(ParameterError, match="local, threads or an address"):
+    with pytest.raises(ParameterError, match=r"use local, threads, .* an address like tcp://host:8786"):
         connect(target)
+
+
+def test_name_that_is_nearly_right_is_told():
+    with pytest.raises(ParameterError, match="'slrum'; did you mean slurm"):
+        connect("slrum")
+
+
+@pytest.mark.parametrize("kind", ["local", "threads"])
+def test_unknown_option_is_refused_with_the_nearest(kind):
+    with pytest.raises(ParameterError, match=f"unknown option 'worker' of {kind}; did you mean workers"):
+        connect(kind, worker=3)
+
+
+@pytest.mark.parametrize("workers", ["2-4", "x", "0", "3:2", ":4", 0, -1])
+def test_numbers_of_workers_that_cannot_be_are_refused(workers):
+    with pytest.raises(ParameterError, match="workers"):
+        connect("slurm", workers=workers)
+
+
+@pytest.mark.parametrize("kind", ["local", "threads"])
+def test_range_of_workers_is_refused_where_their_number_is_fixed(kind):
+    with pytest.raises(ParameterError, match=f"{kind} starts a fixed number; say --workers 4"):
+        connect(kind, workers="2:4")
+
+
+def test_command_that_is_not_there_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    with pytest.raises(JobError, match=r"slurm needs the commands sbatch and scancel, not found on the PATH"):
+        connect("slurm")
+
+
+def test_package_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"slurm needs dask-jobqueue: pip install 'daskflow\[slurm\]'"):
+        connect("slurm")
+
+
+def test_modules_of_all_kinds_can_be_imported():
+    assert all(callable(kind.load().start) for kind in KINDS.values() if kind.package is None)
+
+
+def test_file_names_a_kind_and_its_options(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("kind: threads\nthreads: 3\nworkers: 2\nmemory: 1GB\n")
+    with connect(file, workers=1) as pool:
+        assert (pool.threads, pool.memory) == (3, 10**9)
+
+
+def test_file_reads_ranges_and_times_as_they_are_written(tmp_path):
+    file = tmp_path / "mine.yml"
+    file.write_text(
+        "kind: slurm\nworkers: 2:50\nwalltime: 1:30:00\nprocesses: 2\nnanny: true\nenvironment: {A: 007, B: yes}\n"
+    )
+    kind, request = resolve(str(file), {"threads": 2, "memory": None})
+    assert (kind.name, request.workers, request.threads, request.memory) == ("slurm", (2, 50), 2, None)
+    assert request.options == {
+        "walltime": "1:30:00",
+        "processes": 2,
+        "nanny": True,
+        "environment": {"A": "007", "B": "yes"},
+    }
+
+
+@pytest.mark.parametrize("text", ["", "workers: 3", "- slurm", "kind: [", "kind: {a: 1}"])
+def test_file_that_names_no_kind_is_refused(tmp_path, text):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ParameterError, match=r"mine\.yaml"):
+        connect(file)
+
+
+def test_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ParameterError, match=r"cannot read .*mine\.yaml"):
+        connect(tmp_path / "mine.yaml")
+    with pytest.raises(JobError, match=r"there is no .*scheduler\.json"):
+        connect(tmp_path / "scheduler.json")
+
+
+def test_scheduler_file_leads_to_its_scheduler(tmp_path):
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None, host="127.0.0.1") as cluster:
+        (tmp_path / "scheduler.json").write_text(f'{{"address": "{cluster.scheduler_address}"}}')
+        with connect(tmp_path / "scheduler.json") as client:
+            assert client.submit(int, "7").result(timeout=60) == 7
+
+
+def test_planning_starts_nothing_where_workers_are_far_away(monkeypatch):
+    monkeypatch.setattr("shutil.which", str)
+    pool = stand_in("slurm", {"threads": 3, "memory": "2GB"})
+    assert (pool.threads, pool.memory) == (3, 2 * 10**9)
+    assert stand_in("local", {}) is None
+    assert stand_in("tcp://host:1", {}) is None
 
 
 @pytest.mark.parametrize("option", ["workers", "threads"])

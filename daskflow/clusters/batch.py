@@ -1,0 +1,122 @@
+"""Workers as jobs of a batch system: SLURM, PBS, LSF, Grid Engine or HTCondor, by dask-jobqueue."""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+import subprocess
+from typing import Any
+
+import dask
+from distributed import Client
+from distributed.utils import get_ip
+
+from daskflow.clusters.arrival import await_worker
+from daskflow.clusters.batch_options import BatchOptions
+from daskflow.clusters.batch_systems import SYSTEMS, System
+from daskflow.clusters.owning import OwningClient, exit_on_signals
+from daskflow.clusters.replacing import replacing
+from daskflow.clusters.request import Request
+from daskflow.clusters.threads import Threads
+from daskflow.config import format_bytes
+from daskflow.errors import JobError
+
+_log = logging.getLogger(__name__)
+
+_CONFIG = {
+    "distributed.scheduler.worker-saturation": 1.0,  # as in local clusters
+    "distributed.adaptive.target-duration": "100ms",  # the window of a job is small: any queue wants more workers
+    "distributed.adaptive.wait-count": 60,  # seconds without use after which a worker is given back
+}
+
+
+def start(kind: str, request: Request) -> Client:
+    """Submit jobs that run workers, wait for the first, and return a client; closing it ends the jobs.
+
+    The scheduler runs in this process. Where `cryptography` is installed only workers of this cluster are let in.
+
+    Raises:
+        JobError: a job is refused, or ends before its worker comes.
+        ParameterError: an option that cannot be.
+    """
+    options = BatchOptions.of(kind, request)
+    least, most = request.workers or (1, 1)
+    exit_on_signals()
+    with dask.config.set(_CONFIG):
+        client = OwningClient(_open(SYSTEMS[kind], options))
+        try:
+            _log.info(_described(kind, options, least, most))
+            _submit(kind, client.cluster, math.ceil(least / options.processes))
+            client.cluster.adapt(minimum=least, maximum=most)
+            await_worker(client, kind, SYSTEMS[kind], options.logs)
+        except BaseException:
+            client.close()
+            raise
+    return client
+
+
+def planned(kind: str, request: Request) -> Threads:
+    """Return what plans are made for without submitting a job: one of the workers."""
+    options = BatchOptions.of(kind, request)
+    return Threads(options.threads, memory=options.memory)
+
+
+def script(kind: str, request: Request) -> str:
+    """Return the script of each job."""
+    options = BatchOptions.of(kind, request)
+    cluster_only = {"scheduler_options", "shared_temp_directory", "silence_logs", "security", "protocol"}
+    values = {name: value for name, value in options.values.items() if name not in cluster_only}
+    job = SYSTEMS[kind].cluster_class().job_cls("SCHEDULER", name="WORKER", **values)
+    return str(job.job_script())
+
+
+def _open(system: System, options: BatchOptions) -> Any:
+    try:
+        options.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobError(f"cannot make the folder for the logs of jobs: {error}; name one as log_directory") from error
+    values = options.secured()
+    where = {} if values.get("interface") else {"host": _own_address(system)}
+    scheduler = {**where, "dashboard_address": "127.0.0.1:0", **values.get("scheduler_options", {})}
+    return replacing(system.cluster_class())(**{**values, "scheduler_options": scheduler})
+
+
+def _own_address(system: System) -> str:
+    """Return the address of this machine in the network of the nodes, or else in that of its default route."""
+    for node in _lines(system.nodes):
+        try:
+            return str(get_ip(socket.gethostbyname(node)))
+        except OSError:
+            continue
+    return str(get_ip())
+
+
+def _lines(command: tuple[str, ...]) -> list[str]:
+    if not command:
+        return []
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.split()
+
+
+def _described(kind: str, options: BatchOptions, least: int, most: int) -> str:
+    count = f"{most} worker{'s' * (most != 1)}" if least == most else f"{least} to {most} workers"
+    size = f"{options.threads} thread{'s' * (options.threads != 1)} and {format_bytes(options.memory)} each"
+    together = f", {options.processes} to a job" if options.processes > 1 else ""
+    until = "" if options.walltime is None else f", jobs of {options.values['walltime']}"
+    return f"{kind}: {count} of {size}{together}{until}; their logs go to {options.logs}"
+
+
+def _submit(kind: str, cluster: Any, jobs: int) -> None:
+    """Submit the first jobs, so that a refusal is seen.
+
+    Raises:
+        JobError: the batch system refuses them.
+    """
+    try:
+        cluster.sync(cluster.submit, jobs)
+    except (RuntimeError, OSError) as error:
+        raise JobError(f"{error}\n`daskflow clusters --show-script {kind}` shows the script") from error

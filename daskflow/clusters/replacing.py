@@ -1,0 +1,101 @@
+"""Clusters of dask-jobqueue that replace every job that is lost, and outlive one that is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import dask
+from dask.utils import parse_timedelta
+from distributed.core import Status
+from distributed.deploy.spec import ProcessInterface
+
+_log = logging.getLogger(__name__)
+
+_AGAIN = 60.0  # seconds after which a job that was refused is submitted again, e.g. when others have left the queue
+
+
+def replacing(cluster_class: Any) -> Any:
+    """Return a class of clusters that forget a job when the last of its workers has gone, so that another is submitted.
+
+    Its parent forgets jobs of one worker only.
+    """
+
+    class Replacing(cluster_class):  # type: ignore[misc]
+        job_cls = _patient(cluster_class.job_cls)
+
+        async def submit(self, jobs: int) -> None:
+            """Submit the first jobs.
+
+            Raises:
+                RuntimeError: one is refused, for the reason in the text.
+            """
+            while len(self.worker_spec) < jobs:
+                self.worker_spec.update(self.new_worker_spec())
+            await self._correct_state()
+            for job in self.workers.values():
+                if job.refusal:
+                    raise RuntimeError(job.refusal)
+
+        async def _correct_state_internal(self) -> None:
+            before = set(self.workers)
+            await super()._correct_state_internal()
+            for name in self.workers.keys() - before:
+                refusal = self.workers[name].refusal
+                if refusal and self.status == Status.running and self._adaptive is not None:
+                    _log.warning("%s; trying again in %g s", refusal, _AGAIN)
+                    asyncio.get_running_loop().call_later(_AGAIN, self._forget, name)
+
+        async def _close(self) -> None:
+            await super()._close()
+            for name in ("ca_file", "cert", "key"):
+                if (key_file := getattr(self, f"_job_{name}", None)) is not None:
+                    key_file.close()
+
+        def _update_worker_status(self, op: str, msg: Any) -> None:
+            if op != "remove":
+                super()._update_worker_status(op, msg)
+                return
+            worker = self.scheduler_info["workers"].pop(msg)["name"]
+            job = next((job for job in self.workers if worker in self._names_of(job)), None)
+            delay = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
+            asyncio.get_running_loop().call_later(delay, self._forget_lost, job)
+
+        def _names_of(self, job: Any) -> set[str]:
+            return {f"{job}{suffix}" for suffix in self.worker_spec.get(job, {}).get("group", [""])}
+
+        def _forget_lost(self, job: Any) -> None:
+            there = {worker["name"] for worker in self.scheduler_info["workers"].values()}
+            if there.isdisjoint(self._names_of(job)):
+                self._forget(job)
+
+        def _forget(self, job: Any) -> None:
+            if job in self.workers:
+                self._futures.add(asyncio.ensure_future(self.workers.pop(job).close()))
+                self.worker_spec.pop(job, None)
+
+    Replacing.__name__ = cluster_class.__name__
+    return Replacing
+
+
+def _patient(job_class: Any) -> Any:
+    """Return a class of jobs that keep why they were refused: nobody hears what adaptive scaling raises."""
+
+    class Patient(job_class):  # type: ignore[misc]
+        refusal: str | None = None
+
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except RuntimeError as error:
+                told = str(error).partition("stderr:\n")[2].strip() or str(error)
+                self.refusal = f"{self.config_name} refuses the job: {told}"
+                await ProcessInterface.start(self)
+
+        async def close(self) -> None:
+            await super().close()
+            await ProcessInterface.close(self)  # which its parent leaves out
+
+    Patient.__name__ = job_class.__name__
+    return Patient

@@ -1,0 +1,112 @@
+"""What is asked of a cluster: its size, and options by name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from daskflow.config import parse_bytes
+from daskflow.errors import ParameterError
+
+SIZES = ("workers", "threads", "memory")
+
+_RANGE = re.compile(r"(\d+)(?::(\d+))?")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a cluster.
+
+    Attributes:
+        workers: the fewest and the most worker processes; None leaves it to the kind of cluster.
+        threads: threads per worker.
+        memory: limit of each worker, in bytes.
+        options: what else was said, by names of the kind of cluster.
+    """
+
+    workers: tuple[int, int] | None = None
+    threads: int | None = None
+    memory: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Request:
+        """Read sizes as people write them out of all that was said; None says nothing.
+
+        Raises:
+            ParameterError: a size below 1, or one that cannot be read.
+        """
+        left = {name.replace("-", "_"): value for name, value in options.items() if value is not None}
+        workers, threads, memory = (left.pop(name, None) for name in SIZES)
+        return cls(
+            None if workers is None else _range(workers),
+            None if threads is None else _positive("threads", threads),
+            None if memory is None else parse_bytes(memory),
+            left,
+        )
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """Names of what was said."""
+        return (*(name for name in SIZES if getattr(self, name) is not None), *self.options)
+
+    def fixed_workers(self, kind: str) -> int | None:
+        """Return the number of workers where it cannot vary.
+
+        Raises:
+            ParameterError: a range was said.
+        """
+        if self.workers is None:
+            return None
+        least, most = self.workers
+        if least != most:
+            raise ParameterError(f"workers {least}:{most}: {kind} starts a fixed number; say --workers {most}")
+        return most
+
+
+def check_names(
+    kind: str, said: Iterable[str], known: Collection[str], instead: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Refuse options that a kind of cluster does not know.
+
+    Args:
+        kind: its name.
+        said: names of options.
+        known: those it takes.
+        instead: what to say instead of some that it does not take.
+
+    Raises:
+        ParameterError: one is not known; the message has the nearest ones that are.
+    """
+    for name in said:
+        if name in instead:
+            raise ParameterError(f"{kind} takes no option {name!r} here: say {instead[name]}")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=2)
+            meant = f"did you mean {' or '.join(near)}?" if near else f"known options: {', '.join(sorted(known))}"
+            raise ParameterError(f"unknown option {name!r} of {kind}; {meant}")
+
+
+def _range(workers: int | str) -> tuple[int, int]:
+    match = _RANGE.fullmatch(str(workers).strip())
+    if match is None:
+        raise ParameterError(f"workers {workers!r} must be a number, e.g. 4, or the fewest and the most, e.g. 2:50")
+    least = _positive("workers", match[1])
+    most = _positive("workers", match[2] or match[1])
+    if most < least:
+        raise ParameterError(f"workers {workers}: the most must not be below the fewest")
+    return least, most
+
+
+def _positive(name: str, value: int | str) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ParameterError(f"{name} {value} must be at least 1")
+    return number
