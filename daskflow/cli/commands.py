@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daskflow.cli.chain import Chain, Step, agree, say
+from daskflow.cli.cluster_commands import clusters, submit, worker
 from daskflow.cli.options import Numbers, WordCommand
 
 if TYPE_CHECKING:
@@ -288,6 +289,6 @@ def demo(directory: str, workers: int | None, view: bool) -> None:
 
 COMMANDS = {
     command.name: command
-    for command in (demo, info, neuroglancer, plan, remove, retry, set_layer, status, verify)
+    for command in (clusters, demo, info, neuroglancer, plan, remove, retry, set_layer, status, submit, verify, worker)
     if command.name
 }

@@ -74,7 +74,7 @@ class BatchOptions:
         threads = max(1, int(values["cores"]) // processes)
         if request.memory is not None or "memory" not in values:
             values["memory"] = (request.memory or _MEMORY * threads) * processes
-        values.setdefault("log_directory", str(_writable_folder()))
+        values.setdefault("log_directory", str(writable_folder()))
         values.setdefault("local_directory", f"{system.scratch}/daskflow-{getpass.getuser()}")
         if "disk" in taken:
             values.setdefault("disk", "10GB")
@@ -135,7 +135,7 @@ def _defaults() -> dict[str, dict[str, Any]]:
     return defaults
 
 
-def _writable_folder() -> Path:
+def writable_folder() -> Path:
     """Return where logs go: nodes see the working directory and the home, mostly."""
     place = Path.cwd() if os.access(Path.cwd(), os.W_OK) else Path.home()
     return place / "daskflow-logs"

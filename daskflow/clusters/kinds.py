@@ -60,16 +60,22 @@ class Kind:
 
     def check(self) -> None:
         """Raise where it cannot be started on this machine."""
-        if self.package is not None and importlib.util.find_spec(self.package) is None:
-            raise MissingDependencyError(
-                f"{self.name} {MissingDependencyError.of(self.package.replace('_', '-'), self.extra)}"
-            )
-        absent = [command for command in self.commands if shutil.which(command) is None]
-        if absent:
+        self.check_package()
+        if absent := self.absent_commands():
             raise JobError(
                 f"{self.name} needs the command{'s' * (len(absent) != 1)} {' and '.join(absent)}, not found on the PATH"
                 " of this machine: go to a login node, or load the module that provides them"
             )
+
+    def check_package(self) -> None:
+        """Raise where its package is not installed."""
+        if self.package is not None and importlib.util.find_spec(self.package) is None:
+            missing = MissingDependencyError.of(self.package.replace("_", "-"), self.extra)
+            raise MissingDependencyError(f"{self.name} {missing}")
+
+    def absent_commands(self) -> list[str]:
+        """Return the programs that are not on the PATH."""
+        return [command for command in self.commands if shutil.which(command) is None]
 
 
 KINDS = {
@@ -77,10 +83,12 @@ KINDS = {
     for kind in (
         Kind("local", "worker processes on this machine", "local"),
         Kind("threads", "threads of this process", "threads"),
+        Kind("cuda", "a worker per GPU of this machine", "cuda", "dask_cuda", "cuda", ("nvidia-smi",)),
         Kind("slurm", "SLURM jobs", "batch", "dask_jobqueue", "slurm", ("sbatch", "scancel")),
         Kind("pbs", "PBS jobs", "batch", "dask_jobqueue", "slurm", ("qsub", "qdel")),
         Kind("lsf", "LSF jobs", "batch", "dask_jobqueue", "slurm", ("bsub", "bkill")),
         Kind("sge", "Grid Engine jobs", "batch", "dask_jobqueue", "slurm", ("qsub", "qdel")),
         Kind("htcondor", "HTCondor jobs", "batch", "dask_jobqueue", "slurm", ("condor_submit", "condor_rm")),
+        Kind("kubernetes", "pods, by the operator of Dask", "kubernetes", "dask_kubernetes", "kubernetes"),
     )
 }

@@ -54,10 +54,7 @@ def start(kind: str, request: Request) -> Client:
     }
     if request.memory is not None:
         options["memory_limit"] = request.memory
-    if importlib.util.find_spec("cryptography"):
-        options |= {"security": Security.temporary(), "protocol": "tls://"}
-    else:
-        _say_unprotected()
+    options |= protection()
     with dask.config.set({**_CONFIG, **_forked()}):
         return OwningClient(_PatientCluster(**options))
 
@@ -69,6 +66,14 @@ def dask_setup(worker: Worker) -> None:  # noqa: ARG001
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def protection() -> dict[str, Any]:
+    """Return options that let only processes of the cluster in, where these can be."""
+    if importlib.util.find_spec("cryptography"):
+        return {"security": Security.temporary(), "protocol": "tls://"}
+    _say_unprotected()
+    return {}
 
 
 @functools.cache

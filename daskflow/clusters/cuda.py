@@ -1,0 +1,55 @@
+"""One worker process per GPU of this machine, by dask-cuda."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import dask
+from distributed import Client
+
+from daskflow.clusters.local import protection
+from daskflow.clusters.owning import OwningClient
+from daskflow.clusters.request import SIZES, Request, check_names
+from daskflow.errors import JobError
+
+
+def start(kind: str, request: Request) -> Client:
+    """Start a worker process for each GPU, or for as many as `workers` says; closing the client stops them.
+
+    Raises:
+        JobError: there are fewer GPUs, or none.
+        ParameterError: an option, or a range of workers.
+    """
+    check_names(kind, request.options, SIZES)
+    gpus = _count_gpus()
+    count = request.fixed_workers(kind) or gpus
+    if count > gpus:
+        raise JobError(f"{kind} starts one worker per GPU, and this machine has {gpus}: --workers {count} is too many")
+    import dask_cuda
+
+    options: dict[str, Any] = {
+        "n_workers": count,
+        "threads_per_worker": request.threads or 1,
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
+        **protection(),
+    }
+    if request.memory is not None:
+        options["memory_limit"] = request.memory
+    with dask.config.set({"distributed.scheduler.worker-saturation": 1.0}):
+        return OwningClient(dask_cuda.LocalCUDACluster(**options))
+
+
+def _count_gpus() -> int:
+    """Return how many GPUs nvidia-smi lists.
+
+    Raises:
+        JobError: none, or their driver does not answer.
+    """
+    done = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
+    gpus = sum(line.startswith("GPU ") for line in done.stdout.splitlines())
+    if not gpus:
+        told = (done.stderr or done.stdout).strip() or "it lists none"
+        raise JobError(f"cuda needs a GPU on this machine; nvidia-smi says: {told}")
+    return gpus

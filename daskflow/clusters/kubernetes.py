@@ -1,0 +1,105 @@
+"""Workers, and the scheduler, as pods of Kubernetes, by the operator of Dask."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client
+
+from daskflow.clusters.owning import OwningClient, exit_on_signals
+from daskflow.clusters.request import SIZES, Request, check_names
+from daskflow.clusters.threads import Threads
+from daskflow.errors import JobError, ParameterError
+
+_OPTIONS = ("image", "name", "namespace", "environment")
+_IN_A_POD = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+_MEMORY = 4 * 10**9  # bytes per thread
+
+
+def start(kind: str, request: Request) -> Client:
+    """Create a DaskCluster, and return a client; closing it deletes the cluster.
+
+    Raises:
+        ParameterError: an unknown option, or no image.
+        JobError: Kubernetes, or the operator in it, does not answer as it should.
+    """
+    specification = describe(kind, request)
+    _check_configuration(kind)
+    least, most = request.workers or (1, 1)
+    from dask_kubernetes.operator import KubeCluster
+
+    exit_on_signals()
+    try:
+        with dask.config.set({"distributed.adaptive.target-duration": "100ms"}):
+            cluster = KubeCluster(
+                namespace=request.options.get("namespace"), custom_cluster_spec=specification, quiet=True
+            )
+    except Exception as error:  # kr8s, httpx and kubernetes raise what they like
+        raise JobError(
+            f"{kind} does not start the cluster: {type(error).__name__}: {error}\n"
+            "see that `kubectl get daskclusters` works, which wants Dask's operator in the cluster:"
+            " helm install --repo https://helm.dask.org --generate-name dask-kubernetes-operator"
+        ) from error
+    client = OwningClient(cluster)
+    if least != most:
+        cluster.adapt(minimum=least, maximum=most)
+    return client
+
+
+def planned(kind: str, request: Request) -> Threads:
+    """Return what plans are made for without creating a pod: one of the workers."""
+    describe(kind, request)
+    threads = request.threads or 1
+    return Threads(threads, memory=request.memory or _MEMORY * threads)
+
+
+def describe(kind: str, request: Request) -> dict[str, Any]:
+    """Return the DaskCluster that is asked of Kubernetes.
+
+    Raises:
+        ParameterError: an unknown option, or no image.
+    """
+    from dask_kubernetes.operator import make_cluster_spec
+
+    options: Mapping[str, Any] = request.options
+    check_names(kind, options, (*SIZES, *_OPTIONS))
+    image = options.get("image")
+    if not image:
+        raise ParameterError(f"{kind} needs the option image: a container image with daskflow and what its lines use")
+    threads = request.threads or 1
+    memory = request.memory or _MEMORY * threads
+    least, _ = request.workers or (1, 1)
+    specification: dict[str, Any] = make_cluster_spec(
+        name=options.get("name") or _own_name(),
+        image=image,
+        n_workers=least,
+        env=dict(options.get("environment", {})),
+        worker_command=["dask", "worker", "--nthreads", str(threads), "--memory-limit", str(memory)],
+    )
+    amounts = {"cpu": str(threads), "memory": str(memory)}
+    _container(specification, "worker")["resources"] = {"requests": amounts, "limits": {"memory": str(memory)}}
+    # The operator's own are commands that Dask does not install any more.
+    _container(specification, "scheduler")["args"] = ["dask", "scheduler", "--host", "0.0.0.0"]  # noqa: S104
+    return specification
+
+
+def _check_configuration(kind: str) -> None:
+    named = os.environ.get("KUBECONFIG", str(Path.home() / ".kube" / "config"))
+    if not any(Path(path).is_file() for path in (*named.split(os.pathsep), _IN_A_POD)):
+        raise JobError(f"{kind} needs a configuration of kubectl, and there is no {named}; name one by KUBECONFIG")
+
+
+def _container(specification: dict[str, Any], role: str) -> dict[str, Any]:
+    container: dict[str, Any] = specification["spec"][role]["spec"]["containers"][0]
+    return container
+
+
+def _own_name() -> str:
+    user = re.sub(r"[^a-z0-9]+", "-", getpass.getuser().lower()).strip("-")
+    return f"daskflow-{user}-{os.getpid()}"

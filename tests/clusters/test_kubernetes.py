@@ -1,0 +1,37 @@
+import pytest
+
+from daskflow.clusters import connect, stand_in
+from daskflow.clusters.kubernetes import describe
+from daskflow.clusters.request import Request
+from daskflow.errors import JobError, ParameterError
+
+pytest.importorskip("dask_kubernetes", reason="pip install 'daskflow[kubernetes]'")
+
+
+def described(**options):
+    return describe("kubernetes", Request.of(options))
+
+
+def test_pods_start_the_commands_that_dask_installs():
+    cluster = described(image="lab/daskflow", workers="2:9", threads=2, memory="8GB", environment={"A": "1"})
+    (scheduler,) = cluster["spec"]["scheduler"]["spec"]["containers"]
+    (worker,) = cluster["spec"]["worker"]["spec"]["containers"]
+    assert scheduler["args"][:2] == ["dask", "scheduler"]
+    assert worker["args"][:6] == ["dask", "worker", "--nthreads", "2", "--memory-limit", "8000000000"]
+    assert cluster["spec"]["worker"]["replicas"] == 2
+    assert worker["resources"]["requests"] == {"cpu": "2", "memory": "8000000000"}
+    assert worker["env"] == [{"name": "A", "value": "1"}]
+    assert worker["image"] == scheduler["image"] == "lab/daskflow"
+
+
+def test_image_must_be_said():
+    with pytest.raises(ParameterError, match="kubernetes needs the option image"):
+        stand_in("kubernetes", {})
+    with pytest.raises(ParameterError, match="unknown option 'imag' of kubernetes; did you mean image"):
+        described(imag="x")
+
+
+def test_machine_without_kubernetes_is_told_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(JobError, match=r"there is no .*none; name one by KUBECONFIG"):
+        connect("kubernetes", image="lab/daskflow")
