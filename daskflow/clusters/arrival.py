@@ -64,7 +64,7 @@ def _states(system: System, jobs: Sequence[str]) -> list[str] | None:
         return None
     if done.returncode and "invalid job id" not in done.stderr.lower():
         return None
-    return sorted({line.partition(" ")[2].replace(" None", "") for line in done.stdout.splitlines()})
+    return sorted({line.partition(" ")[2].replace(" (None)", "") for line in done.stdout.splitlines()})
 
 
 def _named(jobs: Sequence[str]) -> str:

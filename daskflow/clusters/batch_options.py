@@ -113,11 +113,11 @@ def configured(kind: str, section: str) -> dict[str, Any]:
     Raises:
         ParameterError: there is no such section.
     """
+    defaults = _defaults()[kind]
     said = dask.config.get(f"jobqueue.{section}", None)
     if said is None:
         there = ", ".join(sorted(dask.config.get("jobqueue")))
         raise ParameterError(f"config_name {section!r}: Dask's configuration has no jobqueue.{section}, but {there}")
-    defaults = _defaults()[kind]
     return {
         name.replace("-", "_"): value
         for name, value in said.items()

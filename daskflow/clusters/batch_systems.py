@@ -41,7 +41,7 @@ SYSTEMS = {
         plain=60,
         scratch="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}",
         nodes=("sinfo", "--noheader", "--format=%o"),
-        queue=("squeue", "--noheader", "--format=%i %T %r", "--jobs"),
+        queue=("squeue", "--noheader", "--format=%i %T (%r)", "--jobs"),
     ),
     "pbs": System("PBSCluster", "qstat -u $USER"),
     "lsf": System("LSFCluster", "bjobs", plain=60, pair=3600),

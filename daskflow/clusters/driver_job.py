@@ -21,10 +21,10 @@ _SCRIPT = """#!/bin/bash
 {directives}
 {command} &
 driver=$!
-trap 'ending=yes; kill -TERM $driver' USR1
-trap 'kill -TERM $driver' TERM
-wait $driver; status=$?
-while kill -0 $driver 2>/dev/null; do wait $driver; status=$?; done
+trap 'told=yes; ending=yes; kill -TERM $driver' USR1
+trap 'told=yes; kill -TERM $driver' TERM
+told=yes
+while [ -n "$told" ]; do told=; wait $driver; status=$?; done
 if [ -n "$ending" ] && {{ [ $status = 130 ] || [ $status = 143 ]; }}; then
   echo "walltime ends: the driver's job is queued again"
   scontrol requeue $SLURM_JOB_ID
