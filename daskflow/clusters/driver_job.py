@@ -21,8 +21,8 @@ _SCRIPT = """#!/bin/bash
 {directives}
 {command} &
 driver=$!
-trap 'told=yes; ending=yes; kill -TERM $driver' USR1
-trap 'told=yes; kill -TERM $driver' TERM
+trap 'told=yes; ending=yes; kill -TERM $driver 2>/dev/null' USR1
+trap 'told=yes; kill -TERM $driver 2>/dev/null' TERM
 told=yes
 while [ -n "$told" ]; do told=; wait $driver; status=$?; done
 if [ -n "$ending" ] && {{ [ $status = 130 ] || [ $status = 143 ]; }}; then
