@@ -101,7 +101,7 @@ def test_file_that_is_not_there_is_refused(tmp_path):
 def test_scheduler_file_leads_to_its_scheduler(tmp_path):
     from distributed import LocalCluster
 
-    with LocalCluster(1, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0") as cluster:
+    with LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0") as cluster:
         (tmp_path / "scheduler.json").write_text(f'{{"address": "{cluster.scheduler_address}"}}')
         with connect(tmp_path / "scheduler.json") as client:
             assert client.submit(int, "7").result(timeout=60) == 7

@@ -63,7 +63,7 @@ def test_worker_started_by_hand_joins_a_scheduler(tmp_path):
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(0, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0") as cluster,
+        LocalCluster(n_workers=0, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         (tmp_path / "scheduler.json").write_text(f'{{"address": "{cluster.scheduler_address}"}}')

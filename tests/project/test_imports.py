@@ -35,8 +35,13 @@ OPTIONAL = HEAVY | {
     ),
 }
 
-# Imported only when they are used: networks and what runs them, and the suites for authors of stores and operators.
-LATE = ("clusters/local.py", "inference/pytorch.py", "inference/state_dicts.py", "demo/boundary_net.py", "testing/")
+# Imported only when they are used: clusters, networks and what runs them, and the suites for authors of stores
+# and operators.
+LATE = (
+    *(f"clusters/{name}.py" for name in ("local", "owning", "cuda", "kubernetes")),
+    *(f"clusters/{name}.py" for name in ("arrival", "batch", "batch_options", "replacing")),
+    *("inference/pytorch.py", "inference/state_dicts.py", "demo/boundary_net.py", "testing/"),
+)
 MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 
 
