@@ -1,21 +1,26 @@
-"""Waiting for the first worker of a batch system, whose jobs may be queued for hours, or fail at once."""
+"""Waiting for workers of a batch system, whose jobs may be queued for hours, or fail at once."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from distributed import Client
+from distributed.core import Status
+from tornado.ioloop import PeriodicCallback
 
 from daskflow.clusters.batch_systems import System
 from daskflow.errors import JobError
 
 _log = logging.getLogger(__name__)
 
-_LOOK = 5.0  # seconds between looks at the queue
+_LOOK = 5.0  # seconds between looks at the queue until the first worker is there
+_WATCH = 60.0  # and then
 _REMIND = 600.0
 _TAIL = 15  # lines of a log
 
@@ -30,7 +35,8 @@ def await_worker(client: Client, kind: str, system: System, logs: Path) -> None:
     told, told_at, gone = "", 0.0, 0
     while not _arrived(client):
         jobs = sorted(str(job.job_id) for job in client.cluster.workers.values())
-        states = _states(system, jobs)
+        queued = _look_up(system, jobs)
+        states = None if queued is None else sorted(set(queued.values()))
         gone = gone + 1 if states == [] else 0
         if gone > 1 and not _arrived(client):
             raise JobError(
@@ -45,6 +51,43 @@ def await_worker(client: Client, kind: str, system: System, logs: Path) -> None:
             told, told_at = now, time.monotonic()
 
 
+class QueueWatch:
+    """Looks at the queue from time to time, and replaces jobs that ended before their workers came.
+
+    Those of which a worker was there are replaced when it goes.
+
+    Args:
+        cluster: of the class that `replacing` makes.
+        kind: its name.
+        system: its batch system.
+        logs: folder of what jobs print.
+    """
+
+    def __init__(self, cluster: Any, kind: str, system: System, logs: Path) -> None:
+        self._cluster = cluster
+        self._kind = kind
+        self._system = system
+        self._logs = logs
+        self._gone: set[Any] = set()
+        self._seen_at = time.time()
+        self._callback = PeriodicCallback(self._look, _WATCH * 1000)
+        cluster.loop.add_callback(self._callback.start)
+
+    async def _look(self) -> None:
+        if self._cluster.status != Status.running:
+            self._callback.stop()
+            return
+        awaited = self._cluster.awaited_jobs()
+        queued = await asyncio.to_thread(_look_up, self._system, list(awaited.values())) if awaited else None
+        gone = set() if queued is None else {name for name, job in awaited.items() if job not in queued}
+        for name in gone & self._gone & self._cluster.awaited_jobs().keys():
+            what = f"{self._kind}: job {awaited[name]} ended before its worker came, and is replaced"
+            _log.warning("%s; %s", what, _tail(self._logs, self._seen_at))
+            self._cluster.forget(name)
+            self._seen_at = time.time()
+        self._gone = gone
+
+
 def _arrived(client: Client) -> bool:
     try:
         client.wait_for_workers(1, timeout=_LOOK)
@@ -53,8 +96,8 @@ def _arrived(client: Client) -> bool:
     return True
 
 
-def _states(system: System, jobs: Sequence[str]) -> list[str] | None:
-    """Return state and reason of the jobs that are in the queue, each once; None where that cannot be known."""
+def _look_up(system: System, jobs: Sequence[str]) -> dict[str, str] | None:
+    """Return state and reason of those jobs that are in the queue; None where that cannot be known."""
     if not system.queue:
         return None
     command = [*system.queue, ",".join(jobs)]
@@ -64,7 +107,8 @@ def _states(system: System, jobs: Sequence[str]) -> list[str] | None:
         return None
     if done.returncode and "invalid job id" not in done.stderr.lower():
         return None
-    return sorted({line.partition(" ")[2].replace(" (None)", "") for line in done.stdout.splitlines()})
+    lines = (line.replace(" (None)", "").partition(" ") for line in done.stdout.splitlines())
+    return {job: state for job, _, state in lines}
 
 
 def _named(jobs: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ import dask
 from distributed import Client
 from distributed.utils import get_ip
 
-from daskflow.clusters.arrival import await_worker
+from daskflow.clusters.arrival import QueueWatch, await_worker
 from daskflow.clusters.batch_options import BatchOptions
 from daskflow.clusters.batch_systems import SYSTEMS, System
 from daskflow.clusters.owning import OwningClient, exit_on_signals
@@ -50,6 +50,7 @@ def start(kind: str, request: Request) -> Client:
             _submit(kind, client.cluster, math.ceil(least / options.processes))
             client.cluster.adapt(minimum=least, maximum=most)
             await_worker(client, kind, SYSTEMS[kind], options.logs)
+            QueueWatch(client.cluster, kind, SYSTEMS[kind], options.logs)
         except BaseException:
             client.close()
             raise

@@ -45,7 +45,7 @@ def replacing(cluster_class: Any) -> Any:
                 refusal = self.workers[name].refusal
                 if refusal and self.status == Status.running and self._adaptive is not None:
                     _log.warning("%s; trying again in %g s", refusal, _AGAIN)
-                    asyncio.get_running_loop().call_later(_AGAIN, self._forget, name)
+                    asyncio.get_running_loop().call_later(_AGAIN, self.forget, name)
 
         async def _close(self) -> None:
             await super()._close()
@@ -68,9 +68,16 @@ def replacing(cluster_class: Any) -> Any:
         def _forget_lost(self, job: Any) -> None:
             there = {worker["name"] for worker in self.scheduler_info["workers"].values()}
             if there.isdisjoint(self._names_of(job)):
-                self._forget(job)
+                self.forget(job)
 
-        def _forget(self, job: Any) -> None:
+        def awaited_jobs(self) -> dict[Any, str]:
+            """Return the ids of the jobs of which no worker is there, by name."""
+            there = {worker["name"] for worker in self.scheduler_info["workers"].values()}
+            jobs = {name: job.job_id for name, job in self.workers.items() if there.isdisjoint(self._names_of(name))}
+            return {name: str(number) for name, number in jobs.items() if number is not None}
+
+        def forget(self, job: Any) -> None:
+            """End a job, so that adaptive scaling submits another."""
             if job in self.workers:
                 self._futures.add(asyncio.ensure_future(self.workers.pop(job).close()))
                 self.worker_spec.pop(job, None)

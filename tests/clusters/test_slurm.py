@@ -11,7 +11,7 @@ import dask
 import numpy as np
 import pytest
 
-from daskflow.clusters import Threads, connect
+from daskflow.clusters import Threads, arrival, connect
 from daskflow.errors import JobError
 
 pytest.importorskip("dask_jobqueue", reason="pip install 'daskflow[slurm]'")
@@ -114,6 +114,17 @@ def test_retired_worker_is_replaced_and_nothing_is_lost(slurm, at_once, tmp_path
     assert report.stages[0].lost_workers >= 1
     assert len(task.outputs()) == 20
     assert task.calls("raised") == 0
+
+
+def test_job_that_ends_before_its_worker_comes_is_replaced(slurm, monkeypatch, caplog):
+    monkeypatch.setattr(arrival, "_WATCH", 0.5)
+    with connect("slurm", workers=1, memory="500MB") as client:
+        client.cluster._job_kwargs["python"] = "/bin/no-python"
+        client.cluster.adapt(minimum=2, maximum=2)
+        slurm.until(lambda: "no-python" in caplog.text)
+        client.cluster._job_kwargs.pop("python")
+        client.wait_for_workers(2, timeout=100)
+    assert "ended before its worker came, and is replaced; the last lines of" in caplog.text
 
 
 def test_workers_come_and_go_with_the_work(slurm):
