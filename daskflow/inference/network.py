@@ -138,6 +138,11 @@ class Network(Option):
         return self.model.path if self.model else self.framework
 
     @property
+    def gpu(self) -> bool:
+        """Whether it may compute on a GPU, wherever it is run."""
+        return self.framework != "identity" and (self.device == "auto" or self.device.startswith("cuda"))
+
+    @property
     def middle(self) -> Slices:
         """The part of an input patch that is the output patch (zyx)."""
         z, y, x = (

@@ -48,6 +48,10 @@ class VoxelTask(Task):
     def check(self) -> None:
         self.expression.check()
 
+    @property
+    def gpu(self) -> bool:
+        return any(isinstance(node, MappedBoxes) and node.gpu for node in self.expression.nodes)
+
     def whole(self, grid: BlockGrid) -> list[BoundingBox | None]:
         """Return the box that all blocks together need of each output."""
         raise NotImplementedError

@@ -10,9 +10,9 @@ import logging
 import queue
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskflow.clusters import Threads
@@ -30,6 +30,7 @@ Submit = Callable[[Sequence[Batch]], None]
 _INLINE = 64_000  # bytes of a pickled stage that travel with every task; larger ones are kept on the workers
 _WATCH = 1.0
 _OUTGROWN = "worker-restart-memory"  # what nannies tell the scheduler when they end a worker for its memory
+_GPU = "GPU"  # the resource that workers declare
 _LOCAL_PATIENCE = 60  # looks that see no worker on this machine; other clusters may be queued for hours
 
 
@@ -50,13 +51,19 @@ class Settled:
 class Workers:
     """What there is to run on, at this moment: how many worker processes, and how many blocks run at once over all.
 
-    `threads_per_worker` is of the worker with the most, `memory` (bytes, None without a limit) of the smallest.
+    `threads_per_worker` is of the worker with the most, `memory` (bytes, None without a limit) of the smallest. `gpu`
+    is the same of the workers that declare GPUs, on each of which one block runs at once; None where none has any.
     """
 
     count: int
     threads: int
     threads_per_worker: int
     memory: int | None
+    gpu: Workers | None = None
+
+    def of(self, *, gpu: bool) -> Workers:
+        """Return those on which a stage runs that uses a GPU where there is one, or that does not."""
+        return self.gpu if gpu and self.gpu is not None else self
 
 
 class Executor(ABC):
@@ -85,6 +92,11 @@ class Executor(ABC):
     @abstractmethod
     def withdraw(self, *, running: bool = False) -> list[Batch]:
         """Take back, and return, the batches that no worker has begun; with `running` those that one has, too."""
+
+
+def uses_gpu(stage: Stage, verb: Verb) -> bool:
+    """Return whether blocks of a stage compute on a GPU where there is one."""
+    return verb == "run" and stage.task.gpu
 
 
 def executor_of(client: Client | Threads, home: Home | None = None) -> Executor:
@@ -157,14 +169,18 @@ class DistributedExecutor(Executor):
         self._blind: dict[str, str] = {}
         self._seen: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
         self._last = self._seen  # there may be none for a while
+        self._last_gpu = _with_gpu(self._seen)
         self._peaks: dict[str, int] = {}
         self._watch = asyncio.run_coroutine_threadsafe(self._watch_workers(), client.loop.asyncio_loop)
 
     @property
     def workers(self) -> Workers:
-        threads = [worker["nthreads"] for worker in self._seen.values()]
-        limits = [worker["memory_limit"] for worker in self._last.values() if worker["memory_limit"]]
-        return Workers(len(threads), sum(threads), max(threads, default=1), min(limits, default=None))
+        everywhere = _workers(self._seen, self._last)
+        if not self._last_gpu:
+            return everywhere
+        seen = _with_gpu(self._seen)
+        gpus = sum(int(worker["resources"][_GPU]) for worker in seen.values())
+        return replace(everywhere, gpu=replace(_workers(seen, self._last_gpu), threads=gpus))
 
     async def _watch_workers(self) -> None:
         while True:
@@ -177,6 +193,7 @@ class DistributedExecutor(Executor):
             now = (await self._client.scheduler.identity(n_workers=-1))["workers"]
             self._lost += len(self._seen.keys() - now.keys())
             self._seen, self._last = now, now or self._last
+            self._last_gpu = _with_gpu(now) or self._last_gpu
             for address, worker in now.items():
                 self._saw(address, worker.get("metrics", {}).get("memory", 0))
             for _, event in await self._client.scheduler.events(topic=_OUTGROWN):
@@ -195,17 +212,20 @@ class DistributedExecutor(Executor):
         import dask
 
         pickled: Any = PickledStage.of(stage, self._home)
-        name = f"{stage.name}-{self._run}"
+        name, gpu = f"{stage.name}-{self._run}", uses_gpu(stage, verb)
         if len(pickled.data) > _INLINE:
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PB"}):
                 pickled = self._client.submit(_same, pickled, key=f"stage-{name}", pure=False)
-        return functools.partial(self._submit, name, {"stage": pickled, "overlap": overlap, "verb": verb})
+        options = {"stage": pickled, "overlap": overlap, "verb": verb}
+        return functools.partial(self._submit, name, options, gpu=gpu)
 
-    def _submit(self, name: str, options: dict[str, Any], batches: Sequence[Batch]) -> None:
+    def _submit(self, name: str, options: dict[str, Any], batches: Sequence[Batch], *, gpu: bool) -> None:
         if not batches:
             return
         keys = [(name, next(self._numbers)) for _ in batches]
-        futures = self._client.map(run_batch, list(batches), key=keys, pure=False, **options)
+        # a thread that is free runs what needs the GPU first
+        asked = {"resources": {_GPU: 1}, "priority": 1} if gpu and self._last_gpu else {}
+        futures = self._client.map(run_batch, list(batches), key=keys, pure=False, **asked, **options)
         self._futures.update(zip(batches, futures, strict=True))
         asyncio.run_coroutine_threadsafe(self._follow(list(zip(batches, futures, strict=True))), self._loop)
 
@@ -297,6 +317,17 @@ class DistributedExecutor(Executor):
     def close(self) -> None:
         self._watch.cancel()
         self._futures.clear()
+
+
+def _workers(now: Mapping[str, Any], last: Mapping[str, Any]) -> Workers:
+    threads = [worker["nthreads"] for worker in now.values()]
+    limits = [worker["memory_limit"] for worker in last.values() if worker["memory_limit"]]
+    return Workers(len(threads), sum(threads), max(threads, default=1), min(limits, default=None))
+
+
+def _with_gpu(workers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the workers that declare one GPU or more."""
+    return {address: worker for address, worker in workers.items() if worker["resources"].get(_GPU, 0) >= 1}
 
 
 def _same(value: Any) -> Any:

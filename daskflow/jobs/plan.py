@@ -38,6 +38,7 @@ class StagePlan:
         smaller: a block shape that fits the workers when this one does not.
         smaller_memory: bytes at its peak.
         memory_option: the option by which the memory of a block was chosen, if any.
+        gpu: whether it computes on a GPU where there is one.
     """
 
     name: str
@@ -51,6 +52,7 @@ class StagePlan:
     smaller: Zyx | None = None
     smaller_memory: int = 0
     memory_option: str = ""
+    gpu: bool = False
 
     @classmethod
     def of(cls, stage: Stage, workers: Workers) -> Self:
@@ -64,6 +66,8 @@ class StagePlan:
         kinds = [(count, stage.task.estimate(grid[index])) for index, count in kinds_of_blocks(grid)]
         memory = max((kind.memory for _, kind in kinds), default=0)
         voxels = sum(count * kind.voxels_read for count, kind in kinds)
+        gpu = stage.task.gpu
+        workers = workers.of(gpu=gpu)
         smaller, less = _smaller(stage, workers) if _exceeds(memory, workers) else (None, 0)
         return cls(
             name=stage.name,
@@ -77,6 +81,7 @@ class StagePlan:
             smaller=smaller,
             smaller_memory=less,
             memory_option=next((kind.option for _, kind in kinds if kind.memory == memory), ""),
+            gpu=gpu,
         )
 
     @property
@@ -123,16 +128,19 @@ class Plan(Summary):
     @property
     def seconds_saved(self) -> float:
         """Seconds that as many worker processes take less than threads, which share one Python lock."""
-        together = ((stage, min(stage.blocks, self.workers.threads)) for stage in self.stages if stage.blocks)
+        together = ((stage, min(stage.blocks, self._workers(stage).threads)) for stage in self.stages if stage.blocks)
         return sum(stage.locked_seconds * (1 - 1 / at_once) for stage, at_once in together)
 
     def memory(self, stage: StagePlan) -> int:
         """Return the bytes that a worker needs at the peak of a stage: those of a block, for each of its threads."""
-        return stage.block_memory * self.workers.threads_per_worker
+        return stage.block_memory * self._workers(stage).threads_per_worker
+
+    def _workers(self, stage: StagePlan) -> Workers:
+        return self.workers.of(gpu=stage.gpu)
 
     def overlaps(self, stage: StagePlan) -> bool:
         """Return whether a worker has memory to read the next block and write the last while computing one."""
-        return not _exceeds(stage.overlap_memory, self.workers)
+        return not _exceeds(stage.overlap_memory, self._workers(stage))
 
     def check(self) -> None:
         """Raise unless the workers can do it.
@@ -141,16 +149,17 @@ class Plan(Summary):
             PlanError: a stage needs more memory than a worker may use.
         """
         for stage in self.stages:
-            if _exceeds(stage.block_memory, self.workers):
+            if _exceeds(stage.block_memory, self._workers(stage)):
                 raise PlanError(self._too_much(stage))
 
     def _too_much(self, stage: StagePlan) -> str:
-        threads = self.workers.threads_per_worker
+        workers = self._workers(stage)
+        threads = workers.threads_per_worker
         each = f" ({threads} threads, {format_bytes(stage.block_memory)} each)" if threads > 1 else ""
         advice = "give workers more memory"
         if threads > 1:
             advice += " or fewer threads"
-        limit = self.workers.memory or 0
+        limit = workers.memory or 0
         if stage.memory_option:
             advice = f"say {stage.memory_option} {limit // threads // 10**6}MB or less, or {advice}"
         elif stage.smaller is not None:
@@ -182,7 +191,16 @@ class Plan(Summary):
             f"{workers.count} worker{'s' * (workers.count != 1)}, {workers.threads} "
             f"thread{'s' * (workers.threads != 1)}{limit}{f'; ledger in {self.directory}' if self.directory else ''}"
         )
-        return f"Plan of {self.name}", rows, [*self.flows, *self.notes, runs_on]
+        return f"Plan of {self.name}", rows, [*self.flows, *self.notes, runs_on, *self._on_gpus()]
+
+    def _on_gpus(self) -> list[str]:
+        """Return a line on the stages that ask for GPUs, if any do."""
+        names = ", ".join(stage.name for stage in self.stages if stage.gpu)
+        gpu = self.workers.gpu
+        if gpu is None or not names:
+            return []
+        declared = f"{gpu.threads} GPU{'s' * (gpu.threads != 1)}, of {gpu.count} worker{'s' * (gpu.count != 1)}"
+        return [f"on GPUs: {names} ({declared})"]
 
 
 def kinds_of_blocks(grid: BlockGrid) -> list[tuple[int, int]]:

@@ -318,7 +318,7 @@ class _Run:
                     ran=one.ran,
                     voxels=0 if one.stage.numbered else one.voxels,
                     seconds=one.seconds,
-                    workers=self.executor.workers.count,
+                    workers=self.executor.workers.of(gpu=one.gpu).count,
                 )
             )
         self._take_failures(passes)

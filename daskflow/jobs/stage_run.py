@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from daskflow.jobs.batch import Batch, BatchResult, Verb
-from daskflow.jobs.executor import Executor, Settled
+from daskflow.jobs.executor import Executor, Settled, uses_gpu
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED, PENDING, Ledger, Remaining
 from daskflow.jobs.plan import outgrown
 from daskflow.jobs.report import Failure
@@ -53,6 +53,7 @@ class StageRun:
         lost_workers: workers that went away meanwhile, unless a pass that ended before has counted them.
         flying: the batches in flight.
         running: whether it has begun, and not ended.
+        gpu: whether its blocks compute on a GPU where there is one.
         stops: whether no further block of any stage is to be begun.
         fatal: why, if the operator or the storage is at fault, rather than single blocks.
     """
@@ -69,6 +70,7 @@ class StageRun:
         self.flying: set[Batch] = set()
         self.fatal: str | None = None
         self.running = self.stops = False
+        self.gpu = uses_gpu(stage, policy.verb)
         self._policy = policy
         self._after = after
         self._blocks = Remaining(ledger, *((PENDING,) if policy.verb == "run" else (DONE, EMPTY)))
@@ -145,7 +147,7 @@ class StageRun:
             return 1
         pace = max(self._pace, 1e-6)
         size = int(_TASK_SECONDS / pace)
-        threads = max(1, self._executor.workers.threads)
+        threads = max(1, self._executor.workers.of(gpu=self.gpu).threads)
         share = self._blocks.left // (2 * threads)
         if self._policy.overlap:
             size = max(size, min(_OVERLAP_BLOCKS, int(_OVERLAP_SECONDS / pace)))
@@ -212,7 +214,7 @@ class StageRun:
             exception=KILLED,
             message=(
                 f"its worker died each of {deaths} times, with no other block on it: it crashed, or ran out of memory. "
-                f"{outgrown(self.stage, index, memory, self._executor.workers)}"
+                f"{outgrown(self.stage, index, memory, self._executor.workers.of(gpu=self.gpu))}"
             ),
             attempts=deaths,
         )

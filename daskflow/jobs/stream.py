@@ -20,8 +20,10 @@ _TICK = 0.2
 class Stream:
     """Keeps a few batches per worker thread in flight, of all passes that need not wait for others.
 
-    The first of these comes first; the others get the room that it leaves, e.g. while its last blocks run. As a thread
-    runs one batch at a time, workers need no more memory than for the stage that needs most. `tick` is called several
+    The first of these comes first; the others get the room that it leaves, e.g. while its last blocks run. Those that
+    ask for GPUs have a window of their own: a batch that runs on each, and one that is next; Dask hands out all of it
+    at once, so that no more of them are with a worker when it dies, or when the job is to stop. As a thread runs one
+    batch at a time, workers need no more memory than for the stage that needs most. `tick` is called several
     times per second with the passes that run, `ended` with each when it is over.
     """
 
@@ -102,8 +104,14 @@ class Stream:
             if self._alone:
                 suspicious.submit_alone()
             return
-        window = max(_SMALLEST_WINDOW, 2 * self._executor.workers.threads + 2)
-        room = window - flying
+        workers = self._executor.workers
+        on_gpus = [one for one in running if one.gpu and workers.gpu is not None]
+        self._fill_window(on_gpus, 2 * workers.of(gpu=True).threads)
+        anywhere = [one for one in running if one not in on_gpus]
+        self._fill_window(anywhere, max(_SMALLEST_WINDOW, 2 * workers.threads + 2))
+
+    def _fill_window(self, running: Sequence[StageRun], window: int) -> None:
+        room = window - sum(len(one.flying) for one in running)
         if room < window // 4:  # tasks cost less when several are submitted together
             return
         for one in running:

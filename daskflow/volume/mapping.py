@@ -156,10 +156,12 @@ class MappedBoxes(_OfVolumes):
         function: also gets `box=` and `read_box=`.
         reads: the inputs' box needed for an output box.
         dear: evaluating it twice costs more than keeping its voxels.
+        gpu: the function computes on a GPU where there is one.
     """
 
     reads: Callable[[BoundingBox], BoundingBox]
     dear: bool = False
+    gpu: bool = False
 
     def _read_box(self, box: BoundingBox) -> BoundingBox:
         return self.reads(box).clip(self.volumes[0].spec.box)

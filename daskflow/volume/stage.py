@@ -264,6 +264,11 @@ class Task(Storing):
         """Compute the block from what was read; no I/O, `inputs` not mutated; the inputs unless said."""
         return inputs
 
+    @property
+    def gpu(self) -> bool:
+        """Whether it computes on a GPU where there is one."""
+        return False
+
     def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
         """Predict the cost of a block; nothing unless said."""
         return Estimate()

@@ -284,6 +284,7 @@ class Volume:
         spec: VolumeSpec,
         memory: Memory = None,
         dear: bool = False,
+        gpu: bool = False,
         **options: Any,
     ) -> Volume:
         """Return the volume whose boxes are `function` of boxes that `reads` chooses, e.g. a network's patches.
@@ -296,13 +297,15 @@ class Volume:
             spec: what the result is.
             memory: what the function takes while it runs; as for `map_overlap`.
             dear: a job that would evaluate it more than once keeps its voxels in scratch data instead.
+            gpu: the function computes on a GPU where there is one, so that a job runs it on the workers of a cluster
+                that declare GPUs, if any do.
             **options: handed to the function.
         """
         nodes = (self.node, *(other.node for other in others))
         boxes = {node.spec.box for node in nodes}
         if len(boxes) > 1:
             raise GeometryError(f"volumes over different boxes: {', '.join(map(str, sorted(boxes)))}; crop them to one")
-        return Volume(MappedBoxes(spec, function, nodes, options, memory, reads, dear), block=self.block)
+        return Volume(MappedBoxes(spec, function, nodes, options, memory, reads, dear, gpu), block=self.block)
 
     def astype(self, dtype: Any) -> Volume:
         """Return the same volume cast to another dtype, as `numpy.ndarray.astype` casts."""

@@ -8,7 +8,7 @@ from daskflow.clusters import Threads
 from daskflow.errors import ParameterError
 from daskflow.jobs.batch import Batch
 from daskflow.jobs.executor import executor_of
-from daskflow.volume.stage import Stage
+from daskflow.volume.stage import Stage, Task
 
 
 @pytest.fixture(params=["threads", "distributed"])
@@ -82,7 +82,7 @@ def test_large_stage_reaches_every_worker(client):
     executor.close()
 
 
-class Heavy:
+class Heavy(Task):
     def __init__(self, array):
         self.array = array
 

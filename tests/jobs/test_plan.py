@@ -12,12 +12,12 @@ from daskflow.errors import PlanError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.executor import Workers
 from daskflow.jobs.plan import Plan, StagePlan, kinds_of_blocks, outgrown
-from daskflow.volume.stage import Estimate, Stage
+from daskflow.volume.stage import Estimate, Stage, Task
 
 ONE = Workers(1, 1, 1, None)
 
 
-class Halo:
+class Halo(Task):
     """Reads a halo of `depth`, clipped to a volume."""
 
     def __init__(self, box, depth=0, calls=None):

@@ -2,6 +2,7 @@ import os
 import signal
 import threading
 from collections import Counter, deque
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -16,10 +17,13 @@ from daskflow.jobs.ledger import DONE, EMPTY, FAILED, PENDING, Ledger
 from daskflow.jobs.report import Failure
 from daskflow.jobs.stage_run import KILLED, Policy, StageRun, rehearsal
 from daskflow.jobs.stream import Interrupts, Stream
-from daskflow.volume.stage import Estimate, Stage
+from daskflow.volume.stage import Estimate, Stage, Task
 
 
-class Task:
+@dataclass(frozen=True)
+class Costly(Task):
+    gpu: bool = False
+
     def estimate(self, box):
         return Estimate(memory=box.size)
 
@@ -27,9 +31,9 @@ class Task:
 class Simulated(Executor):
     """Runs batches in no time and says they took `seconds` per block; some blocks raise or kill their worker."""
 
-    def __init__(self, seconds=0.01, threads=2, raises=(), kills=(), deaths=2, tried=None):
+    def __init__(self, seconds=0.01, threads=2, raises=(), kills=(), deaths=2, tried=None, gpus=None):
         self.seconds, self.threads, self.raises, self.kills, self.deaths = seconds, threads, raises, kills, deaths
-        self.tried = tried
+        self.tried, self.gpus = tried, gpus
         self.flying, self.most, self.sizes, self.runs, self.alone = deque(), 0, [], Counter(), Counter()
 
     def take_lost(self):
@@ -37,7 +41,8 @@ class Simulated(Executor):
 
     @property
     def workers(self):
-        return Workers(self.threads, self.threads, 1, 10**9)
+        gpu = None if self.gpus is None else Workers(self.gpus, self.gpus, 1, 10**9)
+        return Workers(self.threads, self.threads, 1, 10**9, gpu)
 
     def open(self, stage, *, overlap, verb):
         return self.submit
@@ -66,9 +71,9 @@ class Simulated(Executor):
         return [Settled(batch, BatchResult(states, {"n": len(blocks)}, failures, len(blocks) * self.seconds, 0, 0, ""))]
 
 
-def one_pass(blocks, name="stage", after=(), **policy):
+def one_pass(blocks, name="stage", after=(), gpu=False, **policy):
     grid = BlockGrid(BoundingBox((0, 0, 0), (1, 1, blocks)), (1, 1, 1))
-    return StageRun(Stage(name, grid, Task()), Ledger(grid), Policy(**policy), Counter(), after)
+    return StageRun(Stage(name, grid, Costly(gpu)), Ledger(grid), Policy(**policy), Counter(), after)
 
 
 def stream(executor, blocks, **policy):
@@ -90,6 +95,18 @@ def test_every_block_runs_once_through_a_bounded_window(blocks, seconds, threads
     assert executor.runs == Counter(range(blocks))
     assert one.counts["n"] == blocks
     assert executor.most <= max(32, 2 * threads + 2)
+
+
+def test_what_asks_for_gpus_has_a_window_of_its_own():
+    executor = Simulated(5.0, threads=40, gpus=3)
+    Stream(executor, [one_pass(200, "network", gpu=True), one_pass(200, "other")]).run()
+    assert executor.most == 2 * 3 + 2 * 40 + 2
+    alone = Simulated(5.0, threads=40, gpus=3)
+    Stream(alone, [one_pass(200, "network", gpu=True)]).run()
+    assert alone.most == 2 * 3
+    anywhere = Simulated(5.0, threads=40)
+    Stream(anywhere, [one_pass(200, "network", gpu=True), one_pass(200, "other")]).run()
+    assert anywhere.most == 2 * 40 + 2
 
 
 @pytest.mark.parametrize(
@@ -169,7 +186,7 @@ def test_verify_reads_done_blocks_only_and_sets_damaged_ones_back():
     ledger = one_pass(10).ledger
     ledger.mark([0, 1, 2], DONE)
     ledger.mark([5, 6], EMPTY)
-    Stream(executor, [StageRun(Stage("stage", ledger.grid, Task()), ledger, Policy(verb="verify"), Counter())]).run()
+    Stream(executor, [StageRun(Stage("stage", ledger.grid, Costly()), ledger, Policy(verb="verify"), Counter())]).run()
     assert sorted(executor.runs) == [0, 1, 2, 5, 6]
     assert [ledger.state(block) for block in (0, 1, 5, 6)] == [DONE, PENDING, PENDING, EMPTY]
 
@@ -179,7 +196,7 @@ def test_done_and_failed_blocks_are_left_alone():
     ledger = one_pass(20).ledger
     ledger.mark(np.arange(5), DONE)
     ledger.mark([7], FAILED)
-    Stream(executor, [StageRun(Stage("stage", ledger.grid, Task()), ledger, Policy(), Counter())]).run()
+    Stream(executor, [StageRun(Stage("stage", ledger.grid, Costly()), ledger, Policy(), Counter())]).run()
     assert sorted(executor.runs) == [5, 6, *range(8, 20)]
 
 

@@ -8,7 +8,9 @@ from daskflow.cli.app import app
 from daskflow.clusters import Threads
 from daskflow.errors import DaskflowError, GeometryError, ModelError, ParameterError
 from daskflow.geometry import BoundingBox
+from daskflow.jobs import merge
 from daskflow.operators.inference.inference import inference
+from daskflow.operators.segmentation.connected_components import connected_components
 from daskflow.operators.stores.save import save
 from daskflow.volume import Volume
 
@@ -212,3 +214,25 @@ def test_a_network_passes_once_for_all_that_a_line_makes_of_its_answer(tmp_path,
     line += " --output counts.csv"
     assert ("keep-in-scratch" in CliRunner().invoke(app, f"--plan {network} {line}".split()).output) == kept
     assert passes(line) in (alone - 1, alone)  # the first that loads the network tries it
+
+
+@pytest.mark.parametrize(
+    ("device", "framework", "asks"),
+    [
+        ("auto", "pytorch", True),
+        ("cuda:1", "universal", True),
+        ("cpu", "pytorch", False),
+        ("auto", "identity", False),
+    ],
+)
+def test_the_stage_that_runs_a_network_asks_for_a_gpu_unless_the_cpu_was_said(tmp_path, device, framework, asks):
+    (tmp_path / "net.py").write_text(COUNTED)
+    volume = image((12, 48, 48))[1]
+    model = str(tmp_path / "net.py")
+    answer = pass_through(volume, device=device, framework=framework, convnet_model=model, num_output_channels=1)
+    jobs = [
+        save(answer, str(tmp_path / "a.zarr"), chunk=(4, 16, 16), block=(4, 48, 16)),
+        save(connected_components(answer, threshold=0.5), str(tmp_path / "b.zarr")),
+    ]
+    stages = merge(jobs).stages
+    assert {stage.name for stage in stages if stage.task.gpu} == ({"keep-in-scratch"} if asks else set())

@@ -100,6 +100,7 @@ def inference(
         spec=spec,
         memory=network.memory,
         dear=True,
+        gpu=network.gpu,
         grid=grid,
         network=network,
         nan=nan,
