@@ -118,7 +118,7 @@ def submit(
     command = [sys.executable, *words] if script else [sys.executable, "-m", "daskflow", *given, *words]
     job = submit_driver(command, cluster, walltime=walltime, memory=memory, queue=queue)
     say(f"job {job.number} runs the driver, and prints to {job.log}")
-    say(f"`scancel --full --signal=TERM {job.number}` ends it, and the jobs of its workers")
+    say(f"`scancel {job.number}` ends it, and with it the jobs of its workers")
 
 
 def _root_words(ctx: click.Context) -> list[str]:

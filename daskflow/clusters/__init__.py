@@ -25,7 +25,15 @@ _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx|ucxx|inproc)://.+")
 _log = logging.getLogger(__name__)
 
 
-def connect(target: str | os.PathLike[str] = "local", *, timeout: float = 10.0, **options: Any) -> Client | Threads:
+def connect(
+    target: str | os.PathLike[str] = "local",
+    *,
+    workers: int | str | None = None,
+    threads: int | None = None,
+    memory: str | int | None = None,
+    timeout: float = 10.0,
+    **options: Any,
+) -> Client | Threads:
     """Start or reach what runs blocks; a context manager that gives it back when done.
 
     Args:
@@ -33,10 +41,11 @@ def connect(target: str | os.PathLike[str] = "local", *, timeout: float = 10.0, 
             "slurm", "pbs", "lsf", "sge" or "htcondor" for jobs of a batch system, and those that `daskflow clusters`
             lists; or the address of a Dask scheduler (``tcp://host:8786``), a file with one (``scheduler.json``), or a
             YAML file that names a kind and its options.
+        workers: number of worker processes, or like "2:50" for as many as there is work for.
+        threads: threads per worker.
+        memory: limit of each worker, in bytes or like "4GB".
         timeout: seconds to wait for the scheduler at an address.
-        options: ``workers``, a number or like "2:50" for as many as there is work for; ``threads`` per worker;
-            ``memory`` of each worker, in bytes or like "4GB"; others are those of the kind, e.g. ``walltime`` and
-            ``queue``, and are said in its file, too.
+        options: those of the kind, e.g. ``walltime`` and ``queue``; its file may have them, too.
 
     Raises:
         ParameterError: an unknown target or option, or sizes below 1.
@@ -45,6 +54,7 @@ def connect(target: str | os.PathLike[str] = "local", *, timeout: float = 10.0, 
         MissingDependencyError: what the kind needs is not installed.
     """
     where = os.fspath(target)
+    options = {"workers": workers, "threads": threads, "memory": memory, **options}
     if _runs_already(where):
         said = Request.of(options).said
         if said:

@@ -68,7 +68,10 @@ def script(kind: str, request: Request) -> str:
     options = BatchOptions.of(kind, request)
     cluster_only = {"scheduler_options", "shared_temp_directory", "silence_logs", "security", "protocol"}
     values = {name: value for name, value in options.values.items() if name not in cluster_only}
+    logs_exist = options.logs.exists()
     job = SYSTEMS[kind].cluster_class().job_cls("SCHEDULER", name="WORKER", **values)
+    if not logs_exist:
+        options.logs.rmdir()  # which the job has made, though none is submitted
     return str(job.job_script())
 
 

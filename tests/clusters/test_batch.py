@@ -28,6 +28,7 @@ def test_script_of_each_system_has_defaults_that_work(kind, tmp_path):
     assert f"{sys.executable} -m distributed.cli.dask_worker" in text
     assert "--nthreads 1 --memory-limit 3.73GiB" in text
     assert str(tmp_path / "daskflow-logs") in text
+    assert not list(tmp_path.iterdir())
     assert "--dashboard-address 127.0.0.1:0" in text
     assert ("--lifetime 3000s --lifetime-stagger 300s" in text) == (kind != "htcondor")
 
