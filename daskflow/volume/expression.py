@@ -46,6 +46,11 @@ class Expression(Bound, Option):
         return self._at[id(node)]
 
     @property
+    def places(self) -> list[int]:
+        """Where its outputs are among its nodes: what `describe` does not tell."""
+        return [self[node] for node in self.outputs]
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         """The stages that must have run before anything can be fetched, in order."""
         found: dict[int, Stage] = {}

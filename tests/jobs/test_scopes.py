@@ -1,5 +1,6 @@
 """Several uses of one operator in a job: what each leaves in scratch data lies apart, under a plain name."""
 
+import json
 import re
 
 import numpy as np
@@ -11,6 +12,10 @@ from daskflow.jobs.job import merge
 from daskflow.operators.image.clahe import clahe
 from daskflow.operators.image.contrast import contrast
 from daskflow.operators.segmentation.connected_components import connected_components
+from daskflow.operators.segmentation.evaluate_segmentation import evaluate_segmentation
+from daskflow.operators.segmentation.region_properties import region_properties
+from daskflow.operators.segmentation.remap import remap
+from daskflow.operators.segmentation.threshold import threshold
 from daskflow.operators.segmentation.voxel_counts import WriteCounts, voxel_counts
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume import Expression, Volume
@@ -71,6 +76,32 @@ def test_an_operator_after_itself_has_scratch_data_of_its_own(tmp_path, function
 
     twice = function(volume(once.read())).read()
     assert np.array_equal(opened(tmp_path / "twice"), twice)
+
+
+def test_a_segmentation_and_what_is_made_of_it_are_scored_both_ways(tmp_path):
+    fine = volume(labels(8))
+    coarse = remap(fine, table={1: 1, 2: 1, 3: 2, 4: 2})
+    uses = {"merged": (coarse, fine), "split": (fine, coarse)}
+
+    assert ran(merge([evaluate_segmentation(*use, output=tmp_path / name) for name, use in uses.items()])).ok
+
+    found = {name: json.loads((tmp_path / name).read_text()) for name in uses}
+    assert found["merged"]["vi_split"] == found["split"]["vi_merge"] == 0
+    assert found["merged"]["vi_merge"] == found["split"]["vi_split"] > 0
+
+
+def test_regions_are_measured_with_and_without_the_image_that_they_are_made_of(tmp_path):
+    image = volume(labels(9).astype(np.uint8))
+    mask = threshold(image, threshold=2)
+    urls = [tmp_path / "plain.csv", tmp_path / "bright.csv"]
+    jobs = [region_properties(mask, output=urls[0]), region_properties(mask, image, output=urls[1])]
+
+    assert ran(merge(jobs)).ok
+
+    plain, bright = (url.read_text().splitlines() for url in urls)
+    assert "intensity_mean" not in plain[0]
+    assert "intensity_mean" in bright[0]
+    assert bright[1].startswith(plain[1])
 
 
 def test_files_of_one_name_in_two_directories_do_not_mix(tmp_path):

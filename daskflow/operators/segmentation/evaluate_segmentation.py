@@ -85,7 +85,7 @@ def evaluate_segmentation(
     _check(segmentation, groundtruth)
     expression = Expression([segmentation.node, groundtruth.node])
     grid = segmentation.grid
-    scope = Scope("evaluation", (expression, grid))
+    scope = Scope("evaluation", (expression, expression.places, grid))
     stages, name = (*expression.stages, *evaluation(expression, grid, scope)), "evaluate segmentation"
     if output is None:
         return Job(stages, None, name=name, finish=(Score(scope, None),))

@@ -72,7 +72,7 @@ def region_properties(volume: Volume, image: Volume | None = None, *, output: op
         raise ParameterError(f"properties are written to .csv and .parquet files, not {kvstore.redact(url)}")
     check_size(volume.box, volume.block)
     expression, grid = Expression([one.node for one in volumes]), volume.grid
-    scope = Scope("regions", (expression, grid))
+    scope = Scope("regions", (expression, expression.places, grid))
     table = Table("regions", len(grid), COLUMNS if image is None else IMAGE_COLUMNS, scope)
     measuring = Tabulate(table, grid, sums_of, {"corner": volume.box.start}, memory=64)
     stages = (*expression.stages, *measuring.stages("measure-regions", expression))
