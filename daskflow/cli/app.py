@@ -148,6 +148,7 @@ def _told() -> Iterator[None]:
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--overwrite", is_flag=True, help="Start over: forget what earlier runs of the job have done.")
 @click.option("--retry-failed", is_flag=True, help="Run the blocks that failed in an earlier run, too.")
+@click.option("--share", is_flag=True, help="Run the job together with others that run the same line with --share.")
 @click.option("--yes", is_flag=True, help="Do not ask before something is deleted or overwritten.")
 @click.option("--plugin-file", multiple=True, metavar="FILE", help="Python file with operators of your own.")
 @click.pass_context
@@ -165,7 +166,7 @@ def finish(ctx: click.Context, /, steps: list[Step | None], **options: Any) -> N
     """Apply the commands in order, then run what the sinks have asked for in one job."""
     words = ctx.meta.get("daskflow.words", sys.argv[1:])
     settings = Settings(
-        command=("daskflow", *(word for word in words if word not in ("--overwrite", "--retry-failed"))),
+        command=("daskflow", *(word for word in words if word not in ("--overwrite", "--retry-failed", "--share"))),
         directory=ctx.meta.get("daskflow.directory"),
         **{name: value for name, value in options.items() if name != "plugin_file"},
     )

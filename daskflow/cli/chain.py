@@ -92,6 +92,7 @@ class Settings:
     yes: bool
     overwrite: bool
     retry_failed: bool
+    share: bool
     directory: str | None
 
 
@@ -135,6 +136,7 @@ def _run_job(job: Job, settings: Settings) -> int:
             fail_fast=settings.fail_fast,
             overwrite=settings.overwrite,
             retry_failed=settings.retry_failed,
+            share=settings.share,
         )
     seen = not settings.quiet and sys.stdout.isatty() and sys.stderr.isatty()
     shown = replace(report, warnings=())  # the log has told them

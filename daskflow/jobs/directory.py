@@ -44,8 +44,18 @@ class _Job:
     outputs: list[Output] | None = None
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """``parts.json``: which parts there are, and by stage how many blocks one has, and what was counted before."""
+
+    run: str
+    sizes: dict[str, int]
+    totals: dict[str, dict[str, float]]
+
+
 _KINDS: dict[str, Any] = {
     "job.json": _Job,
+    "parts.json": _Cut,
     "failures.json": list[Failure],
     "totals.json": dict[str, dict[str, float]],
     "report.json": Report,
@@ -71,6 +81,15 @@ class JobDirectory:
     def ledger(self, stage: str) -> str:
         """Return the URL of a stage's ledger."""
         return kvstore.join(self.url, "ledger", stage)
+
+    def parts(self, run: str, stage: str) -> str:
+        """Return the URL below which the parts of a stage lie that several drivers take in a run."""
+        return kvstore.join(self.url, "parts", run, stage)
+
+    def forget_parts(self) -> None:
+        """Delete the parts of all stages."""
+        kvstore.delete(kvstore.join(self.url, "parts.json"))
+        kvstore.delete_tree(kvstore.join(self.url, "parts"))
 
     def read(self, name: str) -> Any:
         """Return the values of a JSON object, None when there is none; a damaged one is refused."""
@@ -133,6 +152,7 @@ class JobDirectory:
     def clear(self) -> None:
         """Forget every earlier run: all but the lock and the description, which holds until the next claim."""
         self.forget_report()
+        self.forget_parts()
         kvstore.delete_tree(kvstore.join(self.url, "ledger"))
         for name in ("failures.json", "totals.json"):
             kvstore.delete(kvstore.join(self.url, name))

@@ -11,8 +11,9 @@ from typing import Any
 
 from daskflow.errors import ChangedJobError, JobError
 from daskflow.geometry import BlockGrid
-from daskflow.jobs.directory import JobDirectory, load_grid
-from daskflow.jobs.ledger import DONE, EMPTY, Ledger
+from daskflow.jobs.directory import JobDirectory
+from daskflow.jobs.ledger import DONE, EMPTY
+from daskflow.jobs.parts import recorded
 from daskflow.redaction import redact, redacted
 from daskflow.volume import has_operator
 from daskflow.volume.stage import Stage
@@ -62,19 +63,21 @@ def starts_afresh(
     """
     there = directory.read("job.json")
     differing = there is not None and bool(changes(there["stages"], description))
-    if (
-        there is not None
-        and differing
-        and not (renew and _finished(directory))
-        and _any_done(directory, there["stages"])
-    ):
-        lines = "\n".join(f"  {line}" for line in differences(there, description, command))
-        raise ChangedJobError(
-            f"{directory.url} belongs to a job that differs from this one:\n{lines}\n"
+    if there is not None and differing and not (renew and _finished(directory)) and _any_done(directory):
+        remedy = (
             "Write to another output, or start over with --overwrite before the first command (in Python:"
             " overwrite=True)"
         )
+        raise changed(directory, there, description, command, remedy)
     return there is None or differing
+
+
+def changed(
+    directory: JobDirectory, known: Mapping[str, Any], description: Any, command: Sequence[str] | None, remedy: str
+) -> ChangedJobError:
+    """Return the error for a job that differs from that of its directory."""
+    lines = "\n".join(f"  {line}" for line in differences(known, description, command))
+    return ChangedJobError(f"{directory.url} belongs to a job that differs from this one:\n{lines}\n{remedy}")
 
 
 def _finished(directory: JobDirectory) -> bool:
@@ -82,9 +85,8 @@ def _finished(directory: JobDirectory) -> bool:
     return report is not None and report.ok
 
 
-def _any_done(directory: JobDirectory, stages: Mapping[str, Any]) -> bool:
-    ledgers = (Ledger.load(directory.ledger(name), load_grid(stage["grid"])) for name, stage in stages.items())
-    return any(ledger.count(DONE) or ledger.count(EMPTY) for ledger in ledgers)
+def _any_done(directory: JobDirectory) -> bool:
+    return any(ledger.count(DONE) or ledger.count(EMPTY) for ledger in recorded(directory).ledgers.values())
 
 
 def differences(known: Mapping[str, Any], description: Any, command: Sequence[str] | None) -> list[str]:

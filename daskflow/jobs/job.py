@@ -22,9 +22,10 @@ from daskflow.jobs.executor import Workers, executor_of
 from daskflow.jobs.fingerprint import describe_stages
 from daskflow.jobs.outputs import stated
 from daskflow.jobs.plan import Plan
+from daskflow.jobs.prepare import Options, check_job
 from daskflow.jobs.progress import Progress
 from daskflow.jobs.report import Finish, Report
-from daskflow.jobs.run import Options, check_job, run_job
+from daskflow.jobs.run import run_job
 from daskflow.stores import kvstore
 from daskflow.volume.stage import Output, Scopes, Stage, Task
 
@@ -144,6 +145,7 @@ class Job:
         fail_fast: bool = False,
         overwrite: bool = False,
         retry_failed: bool = False,
+        share: bool = False,
     ) -> Report:
         """Run what is not done yet, and return what came out.
 
@@ -156,6 +158,8 @@ class Job:
             fail_fast: stop at the first block that failed.
             overwrite: start over: forget what earlier runs have done, also of a job that differs.
             retry_failed: run the blocks that an earlier run gave up, too.
+            share: run it together with other processes that run the same with `share`, on this machine or anywhere else
+                that sees the job's directory: each runs parts of it, and all return the same report.
 
         Raises:
             PlanError: the job cannot run as planned.
@@ -164,8 +168,10 @@ class Job:
             JobError: the operator, the storage or the cluster failed, rather than single blocks.
             Interrupted: Ctrl-C or SIGTERM came, and what ran is finished and recorded.
         """
+        if share and self.directory is None:
+            raise ParameterError(f"{self.name} keeps no directory, so it cannot be shared; run it without share")
         with self._placed() as job:
-            return run_job(job, client, Options(progress, retries, fail_fast, overwrite, retry_failed))
+            return run_job(job, client, Options(progress, retries, fail_fast, overwrite, retry_failed, share))
 
     def verify(self, client: Client | Threads | None = None, *, progress: bool | Progress | None = None) -> Report:
         """Read back what done blocks stored, set the damaged ones to pending, and return a report that lists them.

@@ -60,6 +60,10 @@ class Ledger:
         """Return the state of a block."""
         return int(self._states[index])
 
+    def states(self, blocks: range) -> NDArray[np.uint8]:
+        """Return the states of blocks that follow each other, as they are now."""
+        return self._states[blocks.start : blocks.stop].copy()
+
     def has(self, index: int, state: int) -> bool:
         """Return whether there is a block of that number, in that state."""
         return 0 <= index < len(self) and self.state(index) == state
@@ -183,6 +187,13 @@ class Remaining:
         if len(blocks):
             self._returned.append(np.asarray(blocks, np.int64))
             self.left += len(blocks)
+
+    def drop(self, blocks: range) -> None:
+        """Leave out blocks that follow each other, of those that were given back."""
+        before = sum(map(len, self._returned))
+        left = (part[(part < blocks.start) | (part >= blocks.stop)] for part in self._returned)
+        self._returned = deque(part for part in left if len(part))
+        self.left -= before - sum(map(len, self._returned))
 
 
 _Snapshot = tuple[dict[str, Ledger], list[Failure], dict[str, dict[str, int]]]

@@ -88,9 +88,9 @@ def _seen(home: str, place: str) -> bool:
 
 
 @contextmanager
-def leased(home: JobDirectory, outputs: Sequence[Output]) -> Iterator[Lease]:
-    """Hold the lease of a job's directory, and with it all that the job writes or removes."""
-    with Lease(home.lock, writes=outputs) as lease:
+def leased(home: JobDirectory, outputs: Sequence[Output], *, sharing: bool = False) -> Iterator[Lease]:
+    """Hold the lease of a job's directory, and with it all that the job writes or removes; with others if `sharing`."""
+    with Lease(home.lock, writes=outputs, sharing=sharing) as lease:
         pointers, earlier = _pointers(home, outputs), _pointers(home, home.outputs)
         try:
             for pointer in pointers:

@@ -107,6 +107,7 @@ class Report(Summary):
         already_done: an earlier run had finished the job, and this one did nothing.
         verified: what was read back, where that was all that was done.
         seconds: wall time of all stages, of which some may have run at the same time.
+        drivers: how many blocks each did, where several shared the job.
     """
 
     header = (
@@ -124,6 +125,7 @@ class Report(Summary):
     already_done: bool = False
     verified: Literal["", "blocks", "chunks"] = ""
     seconds: float = 0.0
+    drivers: dict[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -158,6 +160,7 @@ class Report(Summary):
         notes = _counted(self.stages)
         if self.verified and self.failures:
             return [*notes, *_bad(self.failures), _REPAIR]
+        notes += _shares(self.drivers)
         notes += causes(self.failures)
         notes += next_steps(self.state, self.stages, self.directory)
         return notes
@@ -196,6 +199,14 @@ def _counted(stages: Sequence[StageReport]) -> list[str]:
     ]
     shared = {name for name, times in Counter(name for _, name, _ in found).items() if times > 1}
     return [f"{n:,} {name}{f' ({stage})' if name in shared else ''}" for stage, name, n in found]
+
+
+def _shares(drivers: dict[str, int]) -> list[str]:
+    """Return a line for each driver of a shared job, and one before them."""
+    if not drivers:
+        return []
+    lines = [f"  {name}: {blocks:,} block{'s' * (blocks != 1)}" for name, blocks in sorted(drivers.items())]
+    return [f"{len(drivers)} driver{'s' * (len(drivers) != 1)} took part:", *lines]
 
 
 class Interrupted(KeyboardInterrupt):

@@ -40,7 +40,9 @@ def from_json(kind: Any, value: Any) -> Any:
         return kind(**known)
     if origin in (tuple, list):
         return origin(from_json(inner[0], one) for one in value)
-    if origin in (Literal, dict) or not inner:
+    if origin is dict:
+        return {name: from_json(inner[1], one) for name, one in value.items()}
+    if origin is Literal or not inner:
         return value
     return from_json(next(one for one in inner if fits(value, one)), value)
 

@@ -75,7 +75,7 @@ class StageRun:
         self._after = after
         self._blocks = Remaining(ledger, *((PENDING,) if policy.verb == "run" else (DONE, EMPTY)))
         self._retries = Retries(policy.retries)
-        self._rehearsal: _Rehearsal | None = None
+        self._rehearsal: Rehearsal | None = None
         self._pace: float | None = None
         self._alone: Batch | None = None
         self._failed_in_a_row = 0
@@ -97,6 +97,16 @@ class StageRun:
         return not (self.flying or waiting)
 
     @property
+    def over(self) -> bool:
+        """Whether no other driver can leave blocks to it any more."""
+        return True
+
+    @property
+    def left(self) -> int:
+        """How many blocks are left to be submitted, those that wait for another try aside."""
+        return self._blocks.left
+
+    @property
     def suspicious(self) -> bool:
         """Whether it is at rest, and blocks are left that must be tried alone."""
         return self.at_rest and (self._rehearsal is not None or self._retries.suspected)
@@ -106,14 +116,20 @@ class StageRun:
         self.skipped = self.ledger.count(DONE) + self.ledger.count(EMPTY)
         self._send = executor.open(self.stage, overlap=self._policy.overlap, verb=self._policy.verb)
         self._executor, self.running = executor, True
+        first = self._first_blocks()
+        if len(first) > 1:
+            self._rehearsal = Rehearsal(first)
+
+    def _first_blocks(self) -> list[int]:
+        """Take the blocks that run before the others."""
         first = rehearsal(self.ledger) if self._policy.verb == "run" else []
         if len(first) > 1:
-            self._rehearsal = _Rehearsal(first)
             self._blocks.exclude(first)
+        return first
 
     def end(self) -> None:
         """Let go of the stage."""
-        self.lost_workers = self._executor.take_lost()
+        self.lost_workers += self._executor.take_lost()
         self.running = False
         del self._send
 
@@ -148,10 +164,10 @@ class StageRun:
         pace = max(self._pace, 1e-6)
         size = int(_TASK_SECONDS / pace)
         threads = max(1, self._executor.workers.of(gpu=self.gpu).threads)
-        share = self._blocks.left // (2 * threads)
+        share = self.left // (2 * threads)
         if self._policy.overlap:
             size = max(size, min(_OVERLAP_BLOCKS, int(_OVERLAP_SECONDS / pace)))
-            share = max(share, min(_OVERLAP_BLOCKS, self._blocks.left // threads))
+            share = max(share, min(_OVERLAP_BLOCKS, self.left // threads))
         return max(1, min(size, share, _MOST_BLOCKS))
 
     def _budget(self, blocks: int) -> float:
@@ -234,7 +250,7 @@ class StageRun:
     def _abort(self, message: str) -> None:
         self.fatal, self.stops = self.fatal or message, True
 
-    def _rehearse(self, rehearsal: _Rehearsal, settled: Settled) -> None:
+    def _rehearse(self, rehearsal: Rehearsal, settled: Settled) -> None:
         """Take one of the first blocks; when both came back, go on with the others unless both failed alike, twice."""
         if settled.result is None:
             rehearsal.failures.append(self._killer(int(settled.batch.blocks[0]), settled.deaths, settled.memory))
@@ -246,7 +262,7 @@ class StageRun:
             return
         failures = sorted(rehearsal.failures, key=lambda failure: failure.index)
         if rehearsal.alike and not rehearsal.repeated:
-            self._rehearsal = _Rehearsal(rehearsal.blocks, repeated=True)
+            self._rehearsal = Rehearsal(rehearsal.blocks, repeated=True)
             return
         if rehearsal.alike:
             first = failures[0]
@@ -263,7 +279,7 @@ class StageRun:
                 self._raised(failure)
 
 
-class _Rehearsal:
+class Rehearsal:
     """The first two blocks of a stage: run at the same time or, repeated, one after the other and alone."""
 
     def __init__(self, blocks: Sequence[int], *, repeated: bool = False) -> None:

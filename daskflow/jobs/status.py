@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from daskflow.config import Summary
 from daskflow.errors import JobError, StoreNotFoundError
-from daskflow.jobs.directory import JobDirectory, load_grid
-from daskflow.jobs.ledger import Ledger
+from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.lock import Holder, holder_of
 from daskflow.jobs.outputs import jobs_of
+from daskflow.jobs.parts import recorded
 from daskflow.jobs.report import Failure, StageReport, causes
 from daskflow.stores import kvstore
 from daskflow.stores.opening import split_dataset, split_prefix
@@ -95,8 +95,8 @@ def status(directory: str) -> Status:
     """
     home = find(directory)
     job = home.read("job.json")
-    counts = home.read("totals.json") or {}
-    stages = tuple(_stage(home, name, values["grid"], counts.get(name, {})) for name, values in job["stages"].items())
+    records = recorded(home)
+    stages = tuple(ledger.report(name, records.totals.get(name, {})) for name, ledger in records.ledgers.items())
     holder = holder_of(home.lock)
     if holder is not None and holder.alive is False:
         holder = None
@@ -108,7 +108,7 @@ def status(directory: str) -> Status:
         directory=home.url,
         state="running" if holder else "finished" if finished else "failed" if failed else "unfinished",
         stages=stages,
-        failures=tuple(home.load_failures()),
+        failures=tuple(records.failures),
         command=None if job["command"] is None else tuple(job["command"]),
         holder=holder,
         results={} if report is None else report.results,
@@ -163,7 +163,3 @@ def own_command(directory: str) -> list[str]:
             f" if you trust it, type:\n  {line}"
         )
     return command
-
-
-def _stage(home: JobDirectory, name: str, grid: dict[str, Any], counts: dict[str, int]) -> StageReport:
-    return Ledger.load(home.ledger(name), load_grid(grid)).report(name, counts)

@@ -61,7 +61,7 @@ class Stream:
             self._collect(running)
             fatal = fatal or next((one.fatal for one in running if one.fatal is not None), None)
             for one in running:
-                if not one.flying and (self.stopping or (one.at_rest and not one.suspicious)):
+                if not one.flying and (self.stopping or (one.at_rest and one.over and not one.suspicious)):
                     self._end(one)
         if fatal is not None:
             raise JobError(fatal)
@@ -119,7 +119,7 @@ class Stream:
 
     def _collect(self, running: Sequence[StageRun]) -> None:
         flying = [one for one in running if one.flying]
-        if any(not one.at_rest for one in running):
+        if any(not (one.at_rest and one.over) for one in running):
             for settled in self._executor.collect(_TICK):
                 next(one for one in flying if settled.batch in one.flying).settle(settled)
         now = time.monotonic()

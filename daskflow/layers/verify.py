@@ -20,6 +20,7 @@ from daskflow.jobs.executor import Executor, executor_of
 from daskflow.jobs.ledger import DONE, EMPTY, PENDING, Ledger
 from daskflow.jobs.lock import Lease, holder_of
 from daskflow.jobs.outputs import jobs_of
+from daskflow.jobs.parts import settle
 from daskflow.jobs.progress import Progress, Snapshot, progress_of
 from daskflow.jobs.report import Failure, Report, StageReport, State
 from daskflow.jobs.sinks import safe_name
@@ -199,6 +200,7 @@ def _set_back(store: Store, boxes: list[BoundingBox]) -> dict[str, int]:
     found: Counter[str] = Counter()
     for home, one in _makers(store) if boxes else ():
         with Lease(home.lock):
+            settle(home)
             assert one.grid is not None
             url = home.ledger(one.stage)
             ledger = Ledger.load(url, load_grid(one.grid))

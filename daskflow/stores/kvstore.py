@@ -250,16 +250,42 @@ def write_bytes(url: str, data: bytes) -> None:
 
 
 def write_if_absent(url: str, data: bytes) -> bool:
-    """Store an object unless there is one, and return whether it is there; of writers of different bytes one gets True.
+    """Store an object unless there is one, and return whether it is ours; see `replace`."""
+    return replace(url, None, data)
 
-    The answer to a write may be lost, so that asking again finds the object in its way: one of the same bytes is ours.
+
+def replace(url: str, old: bytes | None, new: bytes | None) -> bool:
+    """Store bytes in the place of others, and return whether they are there; None stands for no object.
+
+    Of several that put different bytes in the place of the same ones one gets True, see `is_conditional`; what is
+    deleted may have been replaced a moment before. The answer to a write may be lost, so that asking again finds the
+    object in its way: one of the same bytes is ours.
     """
     refuse_http(url)
     with _asking(url, "write") as (store, key):
         found = wait(store.read(key), url)
-        if found.state != "value" and wait(store.write(key, data, if_equal=found.stamp.generation), url).generation:
-            return True
-        return bool(wait(store.read(key), url).value == data)
+        if _value(found) == old:
+            condition = {} if new is None else {"if_equal": found.stamp.generation}  # few servers know it for deletions
+            if wait(store.write(key, new, **condition), url).generation:
+                return True
+        return _value(wait(store.read(key), url)) == new
+
+
+def _value(found: Any) -> bytes | None:
+    return bytes(found.value) if found.state == "value" else None
+
+
+def is_conditional(url: str) -> bool:
+    """Return whether a store refuses to write below `url` on a condition that does not hold, by trying so."""
+    probe = join(url, f".daskflow-probe-{uuid.uuid4().hex}")
+    refuse_http(url)
+    with _asking(probe, "write") as (store, key):
+        absent = wait(store.read(key), url).stamp.generation
+        first = wait(store.write(key, b"first"), url).generation
+        wait(store.write(key, b"second"), url)
+        written = [wait(store.write(key, b"third", if_equal=one), url).generation for one in (absent, first)]
+        wait(store.write(key, None), url)
+    return not any(written)
 
 
 def exists(url: str) -> bool:

@@ -6,6 +6,7 @@ import pytest
 from daskflow.clusters import connect
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))  # for blockfiles, which workers import by name
 from emulators import moto, s3
 

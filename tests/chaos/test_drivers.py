@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from blockfiles import WriteFiles, grid, job
+from processes import kill, start, until
 
 from daskflow.clusters import Threads
 from daskflow.errors import JobError, LockedJobError
@@ -17,24 +18,6 @@ from daskflow.jobs import status
 from daskflow.jobs.ledger import DONE, Ledger
 
 BLOCKS = 60
-
-
-def start(folder, *options):
-    """Start a driver at the head of a process group, as a shell does."""
-    command = [sys.executable, str(Path(__file__).parent / "driver.py"), str(folder), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def until(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def kill(driver):
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.communicate(timeout=30)
 
 
 @pytest.mark.slow

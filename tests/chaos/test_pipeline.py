@@ -1,6 +1,5 @@
 """A whole command line, killed again and again: the bytes are those of a run that was left alone."""
 
-import hashlib
 import os
 import random
 import signal
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import stored
 
 LINE = """
 --quiet --workers 2 open image.npy gaussian-filter -s 1 2 2 -o smooth connected-components -i smooth -t 130 -o labels
@@ -23,16 +23,6 @@ def start(folder):
     return subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
-
-
-def stored(folder):
-    """Return the hash of every file of the layers, provenance (which holds the time) apart."""
-    files = [path for name in ("labels", "smooth") for path in sorted((folder / name).rglob("*")) if path.is_file()]
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if path.name != "provenance"
-    }
 
 
 @pytest.mark.slow

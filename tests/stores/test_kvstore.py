@@ -90,6 +90,19 @@ def test_of_many_processes_one_finds_the_object_absent(tmp_path: Path) -> None:
     assert sorted(process.communicate(timeout=60)[0].strip() for process in running) == ["False", "False", "True"]
 
 
+def test_of_many_writers_one_replaces_what_all_have_read(root: str) -> None:
+    url = f"{root}/lock"
+    kvstore.write_bytes(url, b"old")
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda i: kvstore.replace(url, b"old", b"%d" % i), range(8)))
+    assert sum(won) == 1
+    assert kvstore.read_bytes(url) == b"%d" % won.index(True)
+    assert not kvstore.replace(url, b"old", None)
+    assert kvstore.replace(url, b"%d" % won.index(True), None)
+    assert not kvstore.exists(url)
+    assert kvstore.is_conditional(root)
+
+
 def test_readers_see_the_old_object_or_the_new_never_a_part(tmp_path: Path) -> None:
     url, old, new = str(tmp_path / "object"), b"a" * 2**20, b"b" * 2**20
     kvstore.write_bytes(url, old)
@@ -309,6 +322,8 @@ ACTS: dict[str, Callable[[str], object]] = {
     "list": kvstore.list_names,
     "write": lambda url: kvstore.write_bytes(url, b"x"),
     "read_range": lambda url: kvstore.read_range(url, 0, 4),
+    "replace": lambda url: kvstore.replace(url, b"old", b"x"),
+    "is_conditional": kvstore.is_conditional,
     "write_if_absent": lambda url: kvstore.write_if_absent(url, b"x"),
     "delete_tree": kvstore.delete_tree,
 }

@@ -124,6 +124,22 @@ def test_object_whose_answer_was_lost_is_ones_own(s3: str, moto: str, monkeypatc
 
 
 @pytest.mark.emulator
+def test_of_many_writers_to_s3_one_replaces_what_all_have_read(s3: str) -> None:
+    url = f"{s3}/replaced"
+    kvstore.write_bytes(url, b"old")
+    with ThreadPoolExecutor(4) as pool:
+        won = list(pool.map(lambda i: kvstore.replace(url, b"old", b"%d" % i), range(4)))
+    assert sum(won) == 1
+    assert kvstore.read_bytes(url) == b"%d" % won.index(True)
+
+
+@pytest.mark.emulator
+def test_whether_a_store_knows_conditions_is_found_by_trying(s3: str, gcs: str) -> None:
+    assert kvstore.is_conditional(s3)
+    assert not kvstore.is_conditional(gcs)  # the emulator, not GCS
+
+
+@pytest.mark.emulator
 def test_nothing_in_a_bucket_is_said_so(bucket: str) -> None:
     with pytest.raises(StoreNotFoundError, match=f"{bucket}/nothing"):
         open_store(f"{bucket}/nothing")
