@@ -114,9 +114,8 @@ class JobDirectory:
 
     def write(self, name: str, values: Any) -> None:
         """Store JSON values as an object, atomically."""
-        plain = redacted(json.loads(json.dumps(values, default=_plain)))
         url = kvstore.join(self.url, name)
-        kvstore.write_bytes(url, json.dumps(plain, indent=1).encode())
+        kvstore.write_bytes(url, json.dumps(as_json(values), indent=1).encode())
         path = kvstore.local_path(url)
         if path is not None and name == "job.json":  # `retry` runs what it says if only its owner can have written it
             path.chmod(path.stat().st_mode & ~0o022)
@@ -196,6 +195,11 @@ class JobDirectory:
     def save_report(self, report: Report) -> None:
         """Store a report; its results must be JSON values."""
         self.write("report.json", asdict(report))
+
+
+def as_json(values: Any) -> Any:
+    """Return values as they are stored: as JSON has them, and without secrets."""
+    return redacted(json.loads(json.dumps(values, default=_plain)))
 
 
 def _plain(value: Any) -> Any:

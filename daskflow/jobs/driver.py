@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from daskflow.errors import DaskflowError, JobError, LockedJobError
 from daskflow.jobs.directory import JobDirectory
@@ -116,13 +116,14 @@ class Driver:
         finally:
             self.seconds = time.monotonic() - started
         if self.interrupts.requested:
-            self._interrupted()
+            report = self._report("interrupted")
+            self._leave(report)
+            raise Interrupted(report)
 
-    def _interrupted(self) -> NoReturn:
-        report = self._report("interrupted")
+    def _leave(self, report: Report) -> None:
+        """Store and show the report of a run that has not ended the job."""
         self.directory.save_report(report)
         self._say(report)
-        raise Interrupted(report)
 
     def _ended(self, one: StageRun) -> None:
         self._save([one])

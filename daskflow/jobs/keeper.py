@@ -22,8 +22,9 @@ from daskflow.stores.local_files import flush
 
 _ROUND = 0.1
 _SAVE_EVERY = 2.0
-_FIRST_PAUSE = 0.2
-_MOST_LOOKS = 32
+_FIRST_PAUSE = 0.5
+_MOST_LOOKS = 32  # parts read at a time by a driver that waits for others
+_FEW_LOOKS = 4  # and by one that is busy
 
 Event = tuple[Literal["claimed", "complete", "lost"], int, Part]
 
@@ -52,6 +53,11 @@ class Shelf:
 
     The driver asks for blocks by `ask`, says by `put` what became of those it has, and takes what has happened from
     `events`; all else is done by the thread of the `Keeper`.
+
+    Attributes:
+        size: blocks of a part.
+        count: of the parts.
+        leaving: set by the driver while it cannot run blocks: the parts that it holds are given back.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Shelf:
         size: int = cut["sizes"][stage]
         self.size, self.count = size, -(-len(ledger) // size)
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.leaving = False
         self._directory = directory
         self._cut = cut
         self._url = directory.parts(cut["run"], stage)
@@ -106,19 +113,22 @@ class Shelf:
             (number, kept.latest)
             for number, kept in list(self._kept.items())
             if release
+            or self.leaving
             or now - kept.at >= interval
             or (kept.latest is not kept.stored and (kept.latest.complete or now - kept.at >= _SAVE_EVERY))
         ]
 
     def store(self, number: int, part: Part, *, release: bool) -> None:
-        """Store a part, or notice that another driver has taken it."""
+        """Store a part, and give it back if `release`; or notice that another driver has taken it."""
         kept = self._kept[number]
-        free = release or part.complete
-        data = replace(part, holder=None if free else self._me, beat=kept.stored.beat + 1).encoded()
-        if not kvstore.replace(self._part(number), kept.data, data):
-            self._end(number, "lost", part)
-        elif part.complete:
+        release = release or self.leaving
+        holder = None if release or part.complete else self._me
+        data = replace(part, holder=holder, beat=kept.stored.beat + 1).encoded()
+        stored = kvstore.replace(self._part(number), kept.data, data)
+        if stored and part.complete:
             self._end(number, "complete", part)
+        elif release or not stored:
+            self._end(number, "lost", part)
         else:
             kept.data, kept.at = data, time.monotonic()
             kept.stored = replace(part, beat=kept.stored.beat + 1)
@@ -150,7 +160,7 @@ class Shelf:
             elif wanted > 0:
                 wanted -= self._claim(number, None, part)
         known = sorted((one for one in others if str(one) in names), key=self._looked)
-        for number in known[:_MOST_LOOKS]:
+        for number in known[: _MOST_LOOKS if wanted > 0 else _FEW_LOOKS]:
             wanted -= self._look_at(number, interval, claim=wanted > 0)
         self._next = time.monotonic() + self._pause
         self._asked = None

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from daskflow.clusters import Threads
 from daskflow.errors import CorruptChunkError, JobError
-from daskflow.jobs.directory import JobDirectory, load_grid
+from daskflow.jobs.directory import JobDirectory, as_json, load_grid
 from daskflow.jobs.ledger import FAILED, PENDING, STATES, Journal, Ledger
 from daskflow.jobs.lock import Holder
 from daskflow.jobs.report import Failure
@@ -103,8 +103,7 @@ class Part:
 
     def encoded(self) -> bytes:
         """Return the object that is stored."""
-        values = dataclasses.asdict(self)
-        return json.dumps({**redacted(values), "states": self.states}, default=str).encode()
+        return json.dumps({**as_json(dataclasses.asdict(self)), "states": self.states}).encode()
 
     def unpacked(self) -> NDArray[np.uint8]:
         """Return the states of its blocks."""

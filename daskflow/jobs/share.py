@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,14 @@ from daskflow.jobs.ledger import DONE, EMPTY, PENDING, Journal, Ledger, Remainin
 from daskflow.jobs.lock import Lease
 from daskflow.jobs.parts import Part, Work, cut, fold, packed
 from daskflow.jobs.prepare import Prepared
-from daskflow.jobs.report import Failure, Interrupted, Report, StageReport
+from daskflow.jobs.report import Failure, Report, StageReport
 from daskflow.jobs.stage_run import Policy, Rehearsal, StageRun
 from daskflow.stores import kvstore
 from daskflow.stores.local_files import sweep
 from daskflow.volume.stage import Stage
 
+_LOOK_EVERY = 25  # exchanges, of about five a second, after which a busy driver sees what others have done
+_PATIENCE = 300  # exchanges without workers after which a driver leaves its parts to others
 _NOT_CONDITIONAL = (
     "{} does not refuse writes whose condition does not hold, so two drivers may now and then run the same blocks, with"
     " the same result, and count them twice"
@@ -71,6 +73,7 @@ class SharedPass(StageRun):
         self._own: dict[int, _Own] = {}
         self._complete: set[int] = set()
         self._begun = False
+        self._since_asked = self._without_workers = 0
 
     @property
     def over(self) -> bool:
@@ -99,7 +102,7 @@ class SharedPass(StageRun):
 
     def exchange(self, *, claim: bool) -> None:
         """Have stored what became of own parts, take what is known of others, and ask for more if `claim`."""
-        idle = self._shelf.idle
+        idle = self._shelf.idle  # before the events are taken, so that they are all that came of it
         while not self._shelf.events.empty():
             how, number, part = self._shelf.events.get()
             if how == "lost":
@@ -114,8 +117,13 @@ class SharedPass(StageRun):
                 own.failures.append(failure)
         for number, own in self._own.items():
             self._put(number, own)
-        if idle and claim and not self.over:
-            self._shelf.ask(self._wanted())
+        self._without_workers = 0 if self._executor.workers.threads else self._without_workers + 1
+        self._shelf.leaving = self._without_workers > _PATIENCE
+        self._since_asked += 1
+        wanted = self._wanted()
+        if idle and claim and not self.over and (wanted > 0 or self._since_asked > _LOOK_EVERY):
+            self._since_asked = 0
+            self._shelf.ask(wanted)
 
     def _take(self, number: int, part: Part) -> None:
         """Take a part as it is stored: one to be run, or one that is complete."""
@@ -146,8 +154,9 @@ class SharedPass(StageRun):
 
     def _wanted(self) -> int:
         """Return how many blocks more keep the workers busy for a while; what is claimed, no other driver can run."""
+        threads = self._executor.workers.threads
         busy = self._blocks.left + sum(len(batch.blocks) for batch in self.flying)
-        return (3 * self._executor.workers.threads + 2) * self._size() - busy
+        return (3 * threads + 2) * self._size() - busy if threads else 0
 
 
 def _settled(states: NDArray[np.uint8]) -> int:
@@ -169,7 +178,7 @@ class SharingDriver(Driver):
             return self._ended_by_others(error)
         if self.stream.stopping:
             report = self._report("stopped")
-            self._say(report)
+            self._leave(report)
             return report
         return self._fold() if self.lease.alone() else self._ended_by_others()
 
@@ -204,10 +213,8 @@ class SharingDriver(Driver):
         for one in passes:
             cast(SharedPass, one).exchange(claim=False)
 
-    def _interrupted(self) -> NoReturn:
-        report = self._report("interrupted")
-        self._say(report)
-        raise Interrupted(report)
+    def _leave(self, report: Report) -> None:
+        self._say(report)  # it is not stored: others go on
 
     def _fold(self) -> Report:
         """End the job for all its drivers, whose parts are complete."""
