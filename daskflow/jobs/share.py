@@ -117,7 +117,7 @@ class SharedPass(StageRun):
                 own.failures.append(failure)
         for number, own in self._own.items():
             self._put(number, own)
-        self._without_workers = 0 if self._executor.workers.threads else self._without_workers + 1
+        self._without_workers = 0 if self._threads else self._without_workers + 1
         self._shelf.leaving = self._without_workers > _PATIENCE
         self._since_asked += 1
         wanted = self._wanted()
@@ -154,9 +154,13 @@ class SharedPass(StageRun):
 
     def _wanted(self) -> int:
         """Return how many blocks more keep the workers busy for a while; what is claimed, no other driver can run."""
-        threads = self._executor.workers.threads
+        threads = self._threads
         busy = self._blocks.left + sum(len(batch.blocks) for batch in self.flying)
         return (3 * threads + 2) * self._size() - busy if threads else 0
+
+    @property
+    def _threads(self) -> int:
+        return self._executor.workers.of(gpu=self.gpu).threads
 
 
 def _settled(states: NDArray[np.uint8]) -> int:
