@@ -227,7 +227,11 @@ class BlockGrid:
         return self.count
 
     def position(self, index: int) -> Zyx:
-        """Return where block `index` stands in the grid (zyx), (0, 0, 0) being the first."""
+        """Return where block `index` stands in the grid (zyx), (0, 0, 0) being the first.
+
+        Raises:
+            IndexError: there is no such block.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"block {index} of a grid of {len(self)} blocks")
         rest, x = divmod(index, self.shape[2])
@@ -235,7 +239,11 @@ class BlockGrid:
         return z, y, x
 
     def index(self, position: Zyx) -> int:
-        """Return the number of the block at a grid position (zyx)."""
+        """Return the number of the block at a grid position (zyx).
+
+        Raises:
+            IndexError: there is no such block.
+        """
         if not all(0 <= p < n for p, n in zip(position, self.shape, strict=True)):
             raise IndexError(f"position {position} zyx of a grid of {self.shape} blocks")
         return (position[0] * self.shape[1] + position[1]) * self.shape[2] + position[2]

@@ -246,8 +246,16 @@ def _told_apart(stages: Sequence[Stage]) -> tuple[Stage, ...]:
 def merge(jobs: Sequence[Job], *, command: tuple[str, ...] | None = None) -> Job:
     """Return one job that does what several would, in which volumes over the same box share each block.
 
-    Stages of different jobs that do the same run once. The directory of the first job that keeps one is used. Two jobs
-    that would make the same thing in different ways are refused, and blocks that sinks over one box do not agree on.
+    Stages of different jobs that do the same run once.
+
+    Args:
+        jobs: what is done; the directory of the first that keeps one is used.
+        command: the command line that made them, by which the job can be retried.
+
+    Raises:
+        ParameterError: no jobs, sinks over the same box that ask for different blocks, or two jobs that would make or
+            write the same thing in different ways.
+        AlignmentError: the block that a sink asks for is not whole chunks and shards of another.
     """
     if not jobs:
         raise ParameterError("no jobs to merge")
