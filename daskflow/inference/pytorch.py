@@ -27,6 +27,7 @@ from daskflow.inference.engine import Array, Engine, Slices, check_dtype, check_
 from daskflow.inference.network import ModelFile, Network
 from daskflow.inference.patches import Patch, Shares
 from daskflow.inference.python_file import run_model_file
+from daskflow.stores.counting import count
 
 try:
     import torch
@@ -58,7 +59,6 @@ class TorchEngine(Engine):
         self._copied: deque[Any] = deque()
         self._layout = torch.contiguous_format
         self._shares: Shares[torch.Tensor] = Shares(network.output_patch, lambda s: torch.from_numpy(s).to(self.device))
-        self._halved = False
         if self._on_gpu:
             self.guard = threading.Lock()
         self._lay_out()
@@ -71,19 +71,31 @@ class TorchEngine(Engine):
         return (outputs.float() if outputs.dtype == torch.bfloat16 else outputs).cpu().numpy()
 
     def _within_memory(self, patches: Array) -> torch.Tensor:
-        try:
-            return self._run(patches)
-        except torch.OutOfMemoryError as error:
-            if self._halved or len(patches) == 1:
-                raise ModelError(
-                    f"{self.device} has too little memory for {len(patches)} patches of {patches.shape[2:]} zyx"
-                    f" in network {self.name}; use a smaller input_patch_size or batch_size, or dtype='float16'"
-                ) from error
-        self._halved = True
-        self.batch_size = size = -(-len(patches) // 2)
+        outputs: list[torch.Tensor] = []
+        left, size = patches, len(patches)
+        while len(left):
+            batch = left[:size]
+            try:
+                outputs.append(self._run(batch))
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise ModelError(
+                        f"{self.device} has too little memory for a single patch of {patches.shape[2:]} zyx in network"
+                        f" {self.name}; use a smaller input_patch_size, or dtype='float16'"
+                    ) from error
+            else:
+                left = left[size:]
+                continue
+            # not before: the error keeps what the pass had allocated
+            size = self._halve(len(batch))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def _halve(self, batch: int) -> int:
+        self.batch_size = size = -(-batch // 2)
         logger.warning("%s ran out of memory; batches are halved to %d patches", self.device, size)
+        count(f"batches_halved_to_{size}_patches")
         self.release()
-        return torch.cat([self._within_memory(patches[:size]), self._within_memory(patches[size:])])
+        return size
 
     def accumulator(self, channels: int, shape: Zyx) -> TorchAccumulator:
         return TorchAccumulator(channels, shape, self.device, self._shares)

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+import daskflow
+from daskflow.clusters import Threads
 from daskflow.errors import ModelError
 from daskflow.geometry import BoundingBox
 from daskflow.inference.blend import infer
 from daskflow.inference.network import ModelFile, Network
 from daskflow.inference.patches import PatchGrid
+from daskflow.stores.counting import counting
 
 PATCH = (4, 6, 6)
 NET = """
@@ -238,7 +241,7 @@ def test_a_device_that_is_not_there_is_refused(declare):
 class TestOutOfMemory:
     body = "if len(x) > 2: raise torch.OutOfMemoryError('full')\n        return self.conv(x)"
 
-    def test_halves_the_batch_once_and_stays_halved(self, declare, caplog):
+    def test_halves_the_batch_and_stays_halved(self, declare, caplog):
         array = np.random.default_rng(0).integers(1, 255, (4, 6, 30), dtype=np.uint8)
         network = declare(self.body, batch_size=4)
         with caplog.at_level(logging.WARNING):
@@ -251,14 +254,35 @@ class TestOutOfMemory:
         ]
         assert network.engine().batch_size == 2
 
-    def test_a_second_time_fails_with_what_to_do(self, declare):
-        network = declare(self.body, batch_size=8)
-        with pytest.raises(ModelError, match=r"too little memory for 4 patches of \(4, 6, 6\) zyx.*batch_size"):
-            network.engine()(noise(8))
+    def test_halves_it_again_until_it_fits(self, declare):
+        network = declare(self.body, batch_size=9)
+        with counting() as counts:
+            outputs = network.engine()(noise(9))
+        torch.testing.assert_close(outputs, declare().engine()(noise(9)))
+        assert counts == {f"batches_halved_to_{size}_patches": 1 for size in (5, 3, 2)}
+        assert network.engine().batch_size == 2
+
+    def test_is_told_in_the_report(self, declare, tmp_path):
+        network = declare(self.body, batch_size=4)
+        image = daskflow.open(np.random.default_rng(0).integers(1, 255, (4, 6, 30), dtype=np.uint8))
+        answer = daskflow.inference(
+            image,
+            input_patch_size=PATCH,
+            output_patch_overlap=(2, 3, 3),
+            num_output_channels=2,
+            convnet_model=network.model.path,
+            framework="pytorch",
+            batch_size=4,
+            device="cpu",
+        )
+        with Threads(1) as threads:
+            report = daskflow.save(answer, str(tmp_path / "a.zarr")).run(threads, progress=False)
+        assert report.counts == {"batches_halved_to_2_patches": 1}
+        assert "1 batches halved to 2 patches" in str(report)
 
     def test_of_a_single_patch_fails(self, declare):
         network = declare("raise torch.OutOfMemoryError('full')")
-        with pytest.raises(ModelError, match="too little memory for 1 patches"):
+        with pytest.raises(ModelError, match=r"a single patch.*smaller input_patch_size, or dtype='float16'"):
             network.check()
 
 
