@@ -246,16 +246,21 @@ def _target_file(
 
 
 def target_format(url: str | os.PathLike[str], format: str | None = None) -> tuple[Format, str]:  # noqa: A002
-    """Return the format that a new layer gets, by prefix, `format` or suffix, and the URL without the prefix."""
+    """Return the format that a new layer gets, by prefix, `format` or suffix, and the URL without the prefix.
+
+    Raises:
+        ParameterError: the format that is stated is only read.
+        UnknownFormatError: no format that is written claims the suffix.
+    """
     stated, rest = split_prefix(os.fspath(url), format)
+    asked = by_suffix(split_dataset(rest)[0], default=True) if stated is None else [stated]
+    claims = [f for f in asked if f.store.written]
+    if claims:
+        return claims[0], rest
+    named = ", ".join(f.name for f in formats() if f.store.written)
     if stated is not None:
-        return stated, rest
-    claims = [f for f in by_suffix(split_dataset(rest)[0], default=True) if f.store.written]
-    if not claims:
-        raise UnknownFormatError(
-            f"no format writes {kvstore.redact(rest)}; name one of {', '.join(f.name for f in formats())}"
-        )
-    return claims[0], rest
+        raise ParameterError(f"{stated.name} is only read; write {kvstore.redact(rest)} in one of {named}")
+    raise UnknownFormatError(f"no format writes {kvstore.redact(rest)}; name one of {named}")
 
 
 def split_prefix(url: str, stated: str | None = None) -> tuple[Format | None, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import daskflow
 from daskflow.errors import ParameterError, StoreAccessError, StoreError, StoreNotFoundError, UnknownFormatError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore, opening
@@ -148,6 +149,14 @@ def test_a_dataset_may_follow_the_file_name(tmp_path: Path, extra_format: Format
 def test_a_format_that_writes_nothing_is_not_chosen_for_writing(extra_format: Format) -> None:
     with pytest.raises(UnknownFormatError, match="no format writes"):
         target_format("/a/b.extra")
+
+
+def test_a_format_that_writes_nothing_is_refused_before_anything_runs(tmp_path: Path, extra_format: Format) -> None:
+    for ask in (create_store, check_file):
+        with pytest.raises(ParameterError, match="extra is only read"):
+            ask(tmp_path / "a", SPEC, format="extra")
+    with pytest.raises(ParameterError, match=r"extra is only read; write .* in one of precomputed"):
+        daskflow.save(daskflow.open(np.ones((4, 4, 4), np.uint8)), tmp_path / "a", format="extra")
 
 
 @pytest.mark.parametrize(
