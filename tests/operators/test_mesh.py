@@ -424,6 +424,6 @@ def test_a_run_that_makes_no_mesh_names_no_directory(layer):
 
 def test_memory_that_workers_lack_is_refused_with_the_option_that_sets_it(layer):
     with Threads(2, memory=10**9) as pool:
-        with pytest.raises(PlanError, match=r"needs 4 GB per worker .* say --memory 500MB or less"):
+        with pytest.raises(PlanError, match=r"needs 4 GB per worker .* say mesh --memory 500MB or less"):
             mesh(daskflow.open(layer), memory="2GB").plan(pool).check()
         mesh(daskflow.open(layer), memory="500MB").plan(pool).check()

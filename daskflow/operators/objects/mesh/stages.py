@@ -195,7 +195,7 @@ class _OfBuckets(Task):
     meshing: Meshing
 
     def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
-        return Estimate(memory=self.meshing.memory, option="--memory")
+        return Estimate(memory=self.meshing.memory, option="mesh --memory")
 
     def describe(self) -> dict[str, Any]:
         pieces = self.meshing.pieces
