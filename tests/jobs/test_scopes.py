@@ -78,6 +78,18 @@ def test_an_operator_after_itself_has_scratch_data_of_its_own(tmp_path, function
     assert np.array_equal(opened(tmp_path / "twice"), twice)
 
 
+def test_tiles_are_counted_once_for_two_limits(tmp_path):
+    image = volume((np.random.default_rng(10).normal(90, 20, (4, 16, 16))).clip(0, 255).astype(np.uint8))
+    uses = {at: clahe(image, clip_limit=at) for at in (2.0, 40.0)}
+
+    report = ran(merge([use.save(tmp_path / str(at), chunk=(4, 4, 4)) for at, use in uses.items()]))
+
+    assert report.ok
+    assert [stage.name for stage in report.stages if "tiles" in stage.name] == ["count-tiles"]
+    for at, use in uses.items():
+        assert np.array_equal(opened(tmp_path / str(at)), use.read())
+
+
 def test_a_segmentation_and_what_is_made_of_it_are_scored_both_ways(tmp_path):
     fine = volume(labels(8))
     coarse = remap(fine, table={1: 1, 2: 1, 3: 2, 4: 2})

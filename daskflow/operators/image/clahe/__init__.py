@@ -59,10 +59,11 @@ def clahe(
     volume = with_few_sections(volume, _table_bytes(volume, tiles), _TABLE_BYTES)
     expression, grid = volume.expression, volume.grid
     bins = _bins(volume)
-    scope = Scope("tiles", (expression, grid, tiles, float(clip_limit)))
+    scope = Scope("tiles", (expression, grid, tiles))
     histograms = Histograms.named("tile-levels", len(grid), bins, grid.block[0] * tiles.near(grid.block), scope)
     blocks = _grid_of_tables(grid, tiles, bins)
-    tables = ScratchSink("tile-tables", VolumeSpec(blocks.box, volume.dtype), blocks.block, scope)
+    made = Scope("tables", (scope, float(clip_limit)))
+    tables = ScratchSink("tile-tables", VolumeSpec(blocks.box, volume.dtype), blocks.block, made)
     counting = Stage("count-tiles", grid, EvaluateVolumes.into(expression, _CountTiles(histograms, grid, tiles)))
     making = Stage("make-tables", blocks, _MakeTables(histograms, tables, tiles, float(clip_limit)))
     before = expression.stages
