@@ -30,7 +30,7 @@ def clusters(ctx: click.Context, shown: str | None) -> None:
     from daskflow.clusters import resolve
     from daskflow.clusters.cluster_file import read_option
     from daskflow.clusters.kinds import KINDS
-    from daskflow.errors import MissingDependencyError, ParameterError
+    from daskflow.errors import ParameterError
 
     if shown is not None:
         given = ctx.find_root().params
@@ -42,27 +42,29 @@ def clusters(ctx: click.Context, shown: str | None) -> None:
         say(kind.load().script(kind.name, request).rstrip())
         return
     for kind in KINDS.values():
-        absent = " ".join(kind.absent_commands())
-        state = f"not here: no {absent} on the PATH" if absent else "ready"
-        try:
-            kind.check_package()
-        except MissingDependencyError as error:
-            state = str(error).removeprefix(f"{kind.name} ")
-        else:
-            state += _configured(kind)
-        say(f"{kind.name:<12}{kind.summary:<34}{state}")
+        say(f"{kind.name:<12}{kind.summary:<34}{_state(kind)}")
     say("\nUse one with --cluster NAME before the first command, or its YAML file (`kind: NAME` and options);")
     say("--cluster tcp://host:8786 or scheduler.json uses a Dask scheduler that runs already.")
 
 
-def _configured(kind: Kind) -> str:
-    """Return what Dask's configuration says of a batch system, for people."""
-    if kind.module != "batch":
-        return ""
-    from daskflow.clusters.batch_options import configured
+def _state(kind: Kind) -> str:
+    """Return what a kind of cluster lacks here, or that it lacks nothing, and what Dask's configuration says of it."""
+    from daskflow.errors import JobError, MissingDependencyError
 
-    names = ", ".join(sorted(configured(kind.name, kind.name)))
-    return f"; Dask's configuration (jobqueue.{kind.name}) sets {names}" if names else ""
+    try:
+        kind.check_package()
+        if kind.module == "kubernetes":
+            kind.load().check_configuration(kind.name)
+    except (MissingDependencyError, JobError) as error:
+        return str(error).removeprefix(f"{kind.name} ")
+    absent = " ".join(kind.absent_commands())
+    state = f"not here: no {absent} on the PATH" if absent else "ready"
+    if kind.module == "batch":
+        from daskflow.clusters.batch_options import configured
+
+        names = ", ".join(sorted(configured(kind.name, kind.name)))
+        state += f"; Dask's configuration (jobqueue.{kind.name}) sets {names}" if names else ""
+    return state
 
 
 @click.command(

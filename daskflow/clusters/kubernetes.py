@@ -30,7 +30,7 @@ def start(kind: str, request: Request) -> Client:
         JobError: Kubernetes, or the operator in it, does not answer as it should.
     """
     specification = describe(kind, request)
-    _check_configuration(kind)
+    check_configuration(kind)
     least, most = request.workers or (1, 1)
     from dask_kubernetes.operator import KubeCluster
 
@@ -89,10 +89,11 @@ def describe(kind: str, request: Request) -> dict[str, Any]:
     return specification
 
 
-def _check_configuration(kind: str) -> None:
+def check_configuration(kind: str) -> None:
+    """Raise JobError where nothing says how to reach a Kubernetes."""
     named = os.environ.get("KUBECONFIG", str(Path.home() / ".kube" / "config"))
     if not any(Path(path).is_file() for path in (*named.split(os.pathsep), _IN_A_POD)):
-        raise JobError(f"{kind} needs a configuration of kubectl, and there is no {named}; name one by KUBECONFIG")
+        raise JobError(f"{kind} needs kubectl's configuration, and there is no {named}; name one by KUBECONFIG")
 
 
 def _container(specification: dict[str, Any], role: str) -> dict[str, Any]:

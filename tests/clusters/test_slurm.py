@@ -127,11 +127,27 @@ def test_job_that_ends_before_its_worker_comes_is_replaced(slurm, monkeypatch, c
     assert "ended before its worker came, and is replaced; the last lines of" in caplog.text
 
 
-def test_workers_come_and_go_with_the_work(slurm):
-    with connect("slurm", workers="1:3", memory="500MB") as client:
+def test_workers_come_and_go_with_the_work_and_no_stranger_is_let_in(slurm):
+    with connect("slurm", workers="1:3", memory="500MB", threads=2) as client:
+        address = client.scheduler.address
+        assert address.startswith("tls://127.0.0.1")
+        with pytest.raises(JobError, match="no Dask scheduler answers"):
+            connect(address.replace("tls", "tcp"), timeout=0.5)
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        assert {name.rpartition(":")[0] for name in workers} == {"tls://127.0.0.1"}
+        assert [worker["nthreads"] for worker in workers.values()] == [2]
         futures = client.map(time.sleep, [2 + at / 100 for at in range(20)])
         slurm.until(lambda: len(slurm.jobs()) == 3)
         client.gather(futures)
+
+
+def test_job_of_several_workers_is_replaced_when_all_are_gone(slurm, at_once):
+    with connect("slurm", workers=2, processes=2, memory="500MB") as client:
+        client.wait_for_workers(2, timeout=60)
+        (job,) = slurm.jobs()
+        subprocess.run(["scancel", str(job)], check=True)
+        slurm.until(lambda: slurm.jobs("RUNNING") not in ([], [job]))
+        client.wait_for_workers(2, timeout=60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -167,15 +183,3 @@ def test_job_that_ends_before_its_worker_comes_shows_its_log(slurm, monkeypatch)
     monkeypatch.setattr(arrival, "_LOOK", 1.0)
     with pytest.raises(JobError, match=r"(?s)ended before a worker came; the last lines of .*no-python"):
         connect("slurm", python="/bin/no-python")
-
-
-def test_strangers_are_not_let_in(slurm):
-    with connect("slurm", memory="500MB", threads=2, processes=2) as client:
-        client.wait_for_workers(2, timeout=60)
-        address = client.scheduler.address
-        assert address.startswith("tls://127.0.0.1")
-        workers = client.scheduler_info(n_workers=-1)["workers"]
-        assert {name.rpartition(":")[0] for name in workers} == {"tls://127.0.0.1"}
-        assert [worker["nthreads"] for worker in workers.values()] == [2, 2]
-        with pytest.raises(JobError, match="no Dask scheduler answers"):
-            connect(address.replace("tls", "tcp"), timeout=0.5)
