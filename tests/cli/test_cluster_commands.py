@@ -1,4 +1,3 @@
-import os
 import sys
 
 import pytest
@@ -34,14 +33,14 @@ def test_configuration_of_dask_is_listed():
         assert "Dask's configuration (jobqueue.slurm) sets account, queue" in run("clusters").output
 
 
-def test_script_is_shown_with_the_options_before_the_command():
+def test_script_is_shown_with_the_options_before_the_command(tmp_path):
     pytest.importorskip("dask_jobqueue")
     told = run("--memory", "8GB", "--cluster-option", "queue=short", "clusters", "--show-script", "slurm")
     assert told.exit_code == 0
     assert "#SBATCH -p short" in told.output
     assert "#SBATCH --mem=8G" in told.output
     assert f"{sys.executable} -m distributed.cli.dask_worker" in told.output
-    assert not os.listdir()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

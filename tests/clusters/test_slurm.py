@@ -106,13 +106,13 @@ def test_cancelled_worker_is_replaced_and_nothing_is_lost(slurm, at_once, tmp_pa
 
 
 def test_retired_worker_is_replaced_and_nothing_is_lost(slurm, at_once, tmp_path, blockfiles, environment):
-    files, task = blockfiles.job(tmp_path, blocks=16, seconds=0.5)
-    options = {"environment": environment, "worker_extra_args": ["--lifetime", "4s"]}
-    with connect("slurm", memory="500MB", **options) as client:
+    files, task = blockfiles.job(tmp_path, blocks=32, seconds=0.6)
+    options = {"environment": environment, "worker_extra_args": ["--lifetime", "9s"]}
+    with connect("slurm", workers=2, memory="500MB", **options) as client:
         report = files.run(client, progress=False)
     assert report.ok
     assert report.stages[0].lost_workers >= 1
-    assert len(task.outputs()) == 16
+    assert len(task.outputs()) == 32
     assert task.calls("raised") == 0
 
 
