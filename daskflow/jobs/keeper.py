@@ -86,6 +86,10 @@ class Shelf:
         self._complete: set[int] = set()
         self._asked: int | None = None
         self._pause, self._next = _FIRST_PAUSE, 0.0
+        for number in range(self.count):
+            part = self._untouched(number)
+            if part.complete:
+                self._end(number, "complete", part)
 
     def blocks(self, number: int) -> range:
         """Return the blocks of a part."""
@@ -154,11 +158,9 @@ class Shelf:
         order = [(self._start + number) % self.count for number in range(self.count)]
         others = [number for number in order if number not in self._complete and number not in self._kept]
         for number in (one for one in others if str(one) not in names):
-            part = self._untouched(number)
-            if part.complete:
-                self._end(number, "complete", part)
-            elif wanted > 0:
-                wanted -= self._claim(number, None, part)
+            if wanted <= 0:
+                break
+            wanted -= self._claim(number, None, self._untouched(number))
         known = sorted((one for one in others if str(one) in names), key=self._looked)
         for number in known[: _MOST_LOOKS if wanted > 0 else _FEW_LOOKS]:
             wanted -= self._look_at(number, interval, claim=wanted > 0)

@@ -38,6 +38,7 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         stack.callback(progress.close)
         if lease.joined:
             prepared = join(job)
+            progress.say(f"{job.name}: joined the drivers that share it")
         else:
             settle(directory)
             prepared = prepare(job, options)

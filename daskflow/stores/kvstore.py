@@ -265,7 +265,8 @@ def replace(url: str, old: bytes | None, new: bytes | None) -> bool:
     with _asking(url, "write") as (store, key):
         found = wait(store.read(key), url)
         if _value(found) == old:
-            condition = {} if new is None else {"if_equal": found.stamp.generation}  # few servers know it for deletions
+            version = found.stamp.generation  # zeros where the server names none
+            condition = {"if_equal": version} if new is not None and any(version) else {}  # few know it for deletions
             if wait(store.write(key, new, **condition), url).generation:
                 return True
         return _value(wait(store.read(key), url)) == new

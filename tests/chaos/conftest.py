@@ -8,9 +8,9 @@ from daskflow.clusters import connect
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))  # for blockfiles, which workers import by name
-from emulators import moto, s3
+from emulators import gcs, gcs_emulator, moto, s3
 
-__all__ = ["moto", "s3"]  # fixtures
+__all__ = ["gcs", "gcs_emulator", "moto", "s3"]  # fixtures
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Several drivers on one job: some die, some are stopped and go on late, and the result is that of one."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from blockfiles import grid, job
 from processes import kill, start, stored, until
 
 from daskflow.clusters import Threads
-from daskflow.errors import ChangedJobError, LockedJobError
+from daskflow.errors import ChangedJobError, LockedJobError, ParameterError
 from daskflow.jobs import keeper, stage_run, status
 from daskflow.jobs.ledger import DONE, PENDING
 from daskflow.jobs.parts import blocks_of, load_parts, recorded
@@ -60,7 +61,7 @@ def recorded_boxes(files):
 
 def test_one_killed_and_one_stopped_and_continued_late_leave_the_result_of_one(tmp_path):
     files, task = job(tmp_path, blocks=BLOCKS)
-    words = ("--share", "--cluster", "local", "--blocks", str(BLOCKS), "--seconds", "0.4", "--together", "3")
+    words = ("--share", "--cluster", "local", "--blocks", str(BLOCKS), "--seconds", "0.3", "--together", "3")
     killed, stopped, living = drivers = [start(tmp_path, *words) for _ in range(3)]
     try:
         until(lambda: busy(files, drivers), 120)
@@ -165,7 +166,9 @@ def test_only_drivers_of_the_same_line_that_share_may_join(tmp_path):
 @pytest.mark.parametrize("share", [False, True])
 def test_job_whose_drivers_all_died_goes_on_with_what_is_recorded(tmp_path, share):
     files, task = job(tmp_path, blocks=BLOCKS)
-    drivers = [start(tmp_path, "--share", "--blocks", str(BLOCKS), "--seconds", "0.2") for _ in range(2)]
+    drivers = [
+        start(tmp_path, "--share", "--blocks", str(BLOCKS), "--seconds", "0.2", "--together", "2") for _ in range(2)
+    ]
     until(lambda: busy(files, drivers))
     for driver in drivers:
         kill(driver)
@@ -184,7 +187,7 @@ def test_job_whose_drivers_all_died_goes_on_with_what_is_recorded(tmp_path, shar
 
 def test_interrupted_driver_leaves_its_parts_to_the_others(tmp_path):
     files, task = job(tmp_path, blocks=BLOCKS)
-    words = ("--share", "--blocks", str(BLOCKS), "--seconds", "0.2")
+    words = ("--share", "--blocks", str(BLOCKS), "--seconds", "0.1", "--together", "2")
     first, second = drivers = [start(tmp_path, *words) for _ in range(2)]
     until(lambda: busy(files, drivers))
     first.send_signal(signal.SIGTERM)
@@ -195,6 +198,22 @@ def test_interrupted_driver_leaves_its_parts_to_the_others(tmp_path):
     assert "2 drivers took part:" in out
     assert task.calls() == BLOCKS
     assert task.outputs() == EXPECTED
+
+
+def test_job_that_keeps_no_directory_cannot_be_shared(tmp_path):
+    files, _ = job(tmp_path)
+    with pytest.raises(ParameterError, match="keeps no directory"):
+        dataclasses.replace(files, directory=None).run(progress=False, share=True)
+
+
+@pytest.mark.emulator
+def test_store_without_conditional_writes_is_named(gcs, tmp_path, caplog):
+    files, task = job(tmp_path)
+    placed = dataclasses.replace(files, directory=f"{gcs}/shared.daskflow")
+    with Threads(1) as pool:
+        assert placed.run(pool, progress=False, share=True).ok
+    assert f"{gcs}/shared.daskflow does not refuse writes" in caplog.text
+    assert task.calls() == 8
 
 
 LINE = """
