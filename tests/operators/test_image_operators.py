@@ -6,6 +6,8 @@ import pytest
 import daskflow
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
+from daskflow.operators.image.normalize_intensity import to_unit_range
+from daskflow.operators.segmentation.threshold import above
 
 
 def volume_of(array, **spec):
@@ -103,3 +105,32 @@ def test_memory_of_a_blur_is_foretold_within_a_factor_of_two(dtype):
     finally:
         tracemalloc.stop()
     assert 0.5 < peak / volume.expression.estimate([box]).memory < 2
+
+
+class OnDevice(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array as cupy's: numpy's functions take it, and nothing makes a numpy array of it unasked."""
+
+    def __init__(self, values):
+        self.values = values
+        self.shape, self.dtype = values.shape, values.dtype
+
+    def __array__(self, *_, **__):
+        raise TypeError("implicit conversion to a NumPy array")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        host = [one.values if isinstance(one, OnDevice) else one for one in inputs]
+        return OnDevice(getattr(ufunc, method)(*host, **options))
+
+    def reshape(self, shape):
+        return OnDevice(self.values.reshape(shape))
+
+    def view(self, dtype):
+        return OnDevice(self.values.view(dtype))
+
+
+@pytest.mark.parametrize(("function", "options"), [(to_unit_range, {}), (above, {"threshold": 100})])
+def test_arrays_of_a_gpu_stay_there(function, options):
+    array = np.random.default_rng(0).integers(0, 255, (2, 3, 4), dtype=np.uint8)
+    result = function(OnDevice(array), **options)
+    assert isinstance(result, OnDevice)
+    np.testing.assert_array_equal(result.values, function(array, **options))
