@@ -106,6 +106,7 @@ class Network(Option):
         device: where torch computes: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
         blend: what becomes of answers that overlap: "bump", their weighted mean, float32; or "none", where each voxel
             takes the answer of the patch in which it lies deepest, in the type that the network answers.
+        compile: whether torch compiles the network where it is run.
         net_output: index or name of the answer that counts, of a network that gives several.
     """
 
@@ -121,11 +122,14 @@ class Network(Option):
     device: str = "auto"
     blend: Blend = "bump"
     net_output: str | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name, known in (("framework", Framework), ("dtype", Precision), ("blend", Blend)):
             if getattr(self, name) not in get_args(known):
                 raise ParameterError(f"{name} {getattr(self, name)!r} is none of {', '.join(get_args(known))}")
+        if self.compile and self.framework != "pytorch":
+            raise ParameterError(f"compile is for framework 'pytorch', not {self.framework!r}: leave it out")
         if self.framework != "identity" and self.model is None:
             raise ParameterError(f"framework {self.framework!r} needs a model file: give convnet_model (-m)")
         for name in ("channels", "input_channels", "batch_size"):
@@ -187,6 +191,8 @@ class Network(Option):
     def describe(self) -> dict[str, Any]:
         """Return what the answers depend on, as JSON: not the batch size, nor where they are computed."""
         described = {name: value for name, value in asdict(self).items() if name not in ("batch_size", "device")}
+        if not self.compile:
+            del described["compile"]  # as networks were described before there was a choice
         files = {"model": self.model, "weights": self.weights}
         described |= {name: file.describe() for name, file in files.items() if file is not None}
         return described | {"input_patch": list(self.input_patch), "output_patch": list(self.output_patch)}

@@ -15,7 +15,7 @@ import warnings
 import zipfile
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ class TorchEngine(Engine):
         if self._on_gpu:
             self.guard = threading.Lock()
         self._lay_out()
+        if network.compile:
+            self._compile()
 
     def __call__(self, patches: Array) -> Any:
         with self._turn, torch.inference_mode():
@@ -107,7 +109,7 @@ class TorchEngine(Engine):
     def _run(self, patches: Array) -> torch.Tensor:
         if not self._on_gpu:
             _use_the_workers_cores()
-        fixed = self._model.batch
+        fixed = self._model.batch or (self.batch_size if self._network.compile else None)
         if fixed is None:
             return self._checked(self._forward(patches), patches)
         outputs = []
@@ -132,6 +134,26 @@ class TorchEngine(Engine):
         except (ModelError, torch.OutOfMemoryError):
             # e.g. a network that takes views of its features; one that is broken fails again when it is called
             self._layout = _laid_out(net, torch.contiguous_format)
+
+    def _compile(self) -> None:
+        """Compile the network for whole batches, to which others are filled up, so that all go through one program."""
+        net = self._model.net
+        if isinstance(net, torch.jit.ScriptModule):
+            raise ModelError(
+                f"model {self.name} is TorchScript, which torch.compile does not take: leave compile out (--compile),"
+                " or give the model's .py file or an exported program (.pt2)"
+            )
+        batch = np.zeros((self.batch_size, self._network.input_channels, *self._network.input_patch), np.float32)
+        with torch.inference_mode():
+            self._within_memory(batch)  # what is wrong with the network itself is told as that
+            self._model = replace(self._model, net=torch.compile(net, dynamic=False))
+            try:
+                self._within_memory(batch)
+            except ModelError as error:
+                raise ModelError(
+                    f"torch.compile fails on network {self.name}: {first_line(error.__cause__ or error)};"
+                    " leave compile out (--compile), or install what is missing on all workers, e.g. a C++ compiler"
+                ) from error
 
     def _forward(self, patches: Array) -> Any:
         try:

@@ -96,7 +96,7 @@ def is_torchscript(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the type and the first sentence of what was raised, without colours."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
     sentence = re.split(r"[.]?\s*\n|[.] ", text)[0]

@@ -223,9 +223,8 @@ class DistributedExecutor(Executor):
         if not batches:
             return
         keys = [(name, next(self._numbers)) for _ in batches]
-        # a thread that is free runs what needs the GPU first
-        asked = {"resources": {_GPU: 1}, "priority": 1} if gpu and self._last_gpu else {}
-        futures = self._client.map(run_batch, list(batches), key=keys, pure=False, **asked, **options)
+        needs = {_GPU: 1} if gpu and self._last_gpu else None
+        futures = self._client.map(run_batch, list(batches), key=keys, pure=False, resources=needs, **options)
         self._futures.update(zip(batches, futures, strict=True))
         asyncio.run_coroutine_threadsafe(self._follow(list(zip(batches, futures, strict=True))), self._loop)
 

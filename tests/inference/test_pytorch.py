@@ -1,4 +1,6 @@
 import logging
+import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import torch
 
 import daskflow
 from daskflow.clusters import Threads
-from daskflow.errors import ModelError
+from daskflow.errors import ModelError, ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.inference.blend import infer
 from daskflow.inference.network import ModelFile, Network
@@ -284,6 +286,66 @@ class TestOutOfMemory:
         network = declare("raise torch.OutOfMemoryError('full')")
         with pytest.raises(ModelError, match=r"a single patch.*smaller input_patch_size, or dtype='float16'"):
             network.check()
+
+
+class TestCompiled:
+    def test_batches_are_filled_up_and_the_result_is_that_of_the_network(self, declare, monkeypatch):
+        shapes = []
+
+        def compile_(net, *, dynamic):
+            assert not dynamic
+            return lambda x: shapes.append(tuple(x.shape)) or net(x)
+
+        monkeypatch.setattr(torch, "compile", compile_)
+        array = np.random.default_rng(0).integers(1, 255, (9, 13, 14), dtype=np.uint8)
+        result = run(declare(batch_size=5, compile=True), array)
+        np.testing.assert_allclose(result, run(declare(), array), rtol=1e-5)
+        assert set(shapes) == {(5, 1, *PATCH)}
+
+    def test_batches_that_are_too_large_are_halved(self, declare, monkeypatch):
+        monkeypatch.setattr(torch, "compile", lambda net, dynamic: net)
+        network = declare(TestOutOfMemory.body, batch_size=4, compile=True)
+        torch.testing.assert_close(network.engine()(noise(3)), declare().engine()(noise(3)))
+        assert network.engine().batch_size == 2
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(900)
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, at itself
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+    def test_a_real_compiler_keeps_the_result(self, declare):
+        patches = noise(3)
+        compiled = declare(batch_size=2, compile=True).engine()(patches)
+        torch.testing.assert_close(compiled, declare().engine()(patches), rtol=1e-4, atol=1e-5)
+
+    def test_what_cannot_be_compiled_is_refused_with_the_cause(self, declare, monkeypatch):
+        def compile_(net, *, dynamic):
+            def fail(x):
+                raise RuntimeError("No working C++ compiler found")
+
+            return fail
+
+        monkeypatch.setattr(torch, "compile", compile_)
+        with pytest.raises(ModelError, match=r"torch.compile fails on .*net.py: .*No working C\+\+ .*--compile"):
+            declare(compile=True).check()
+        with pytest.raises(ModelError, match=r"failed on patches .*odd patch"):
+            declare("raise ValueError('odd patch')", compile=True).check()
+
+    def test_torchscript_is_refused(self, tmp_path):
+        path = tmp_path / "net.pt"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.jit.trace(torch.nn.Conv3d(1, 2, 3, padding=1), torch.zeros(1, 1, *PATCH)).save(str(path))
+        model = ModelFile.at(path)
+        with pytest.raises(ModelError, match=r"TorchScript, which .* does not take"):
+            Network("pytorch", PATCH, PATCH, channels=2, model=model, device="cpu", compile=True).check()
+
+    def test_other_frameworks_are_refused(self):
+        with pytest.raises(ParameterError, match="compile is for framework 'pytorch', not 'identity'"):
+            Network("identity", PATCH, PATCH, compile=True)
+
+    def test_jobs_from_before_there_was_a_choice_go_on(self, declare):
+        assert "compile" not in declare().describe()
+        assert declare(compile=True).describe()["compile"]
 
 
 @pytest.mark.gpu

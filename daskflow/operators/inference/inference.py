@@ -33,6 +33,7 @@ def inference(
     nan: Literal["error", "zero", "keep"] = "error",
     blend: Literal["bump", "none"] = "bump",
     net_output: str | int | None = None,
+    compile: bool = False,  # noqa: A002 (torch's name)
 ) -> Volume:
     """Run a convolutional net over overlapping patches and blend its outputs.
 
@@ -57,6 +58,7 @@ def inference(
         blend: overlapping answers become their weighted mean, float32 (bump); or each voxel takes the answer of the
             patch in which it lies deepest, in the net's own type, e.g. classes (none).
         net_output: index or name of the answer to take, of a net that answers a tuple, a list or a dict.
+        compile: compile the net with torch.compile, which takes a minute or so on each worker; needs framework pytorch.
 
     Returns:
         A volume czyx: float32, or the net's own type with blend none, for which the net is run on one patch at once.
@@ -83,6 +85,7 @@ def inference(
         device=device,
         blend=blend,
         net_output=None if net_output is None else str(net_output),
+        compile=compile,
     )
     box = _result_box(grid, output_crop_margin)
     answered = np.dtype(np.float32) if blend == "bump" else network.answer_dtype()
