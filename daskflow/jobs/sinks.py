@@ -206,7 +206,8 @@ class ScratchSink(Sink):
         return open_level(self.url, format="zarr3", mip=0, token=self.scope.run)
 
     def check(self) -> None:
-        create_store(self.url, self.spec, format="zarr3", layout=Layout(chunk=self.block, encoding="raw"))
+        z, y, x = map(min, self.block, self.spec.box.shape)  # a chunk is stored whole, however little the volume fills
+        create_store(self.url, self.spec, format="zarr3", layout=Layout(chunk=(z, y, x), encoding="raw"))
 
     def write(self, box: BoundingBox, array: Array) -> BlockResult:
         self.store().write(box, array)

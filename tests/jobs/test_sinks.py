@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 import daskflow
 from daskflow.clusters import Threads
 from daskflow.errors import AlignmentError, ChangedJobError, MetadataMismatchError, ParameterError, PlanError
+from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.jobs.sinks import ScratchSink
+from daskflow.stores.opening import open_store
 from daskflow.volume import Volume
+from daskflow.volume.stage import Scope
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (20, 30, 40)).astype(np.uint8)
 
@@ -250,6 +254,13 @@ def test_file_sinks_do_not_make_shared_blocks_larger(tmp_path):
         volume().with_block((16, 16, 16)).save(tmp_path / "b", chunk=(8, 8, 8)),
     ]
     assert daskflow.merge(jobs).stages[0].grid.block == (16, 16, 16)
+
+
+def test_scratch_chunks_are_no_larger_than_the_volume(tmp_path):
+    url = str(tmp_path / "blocks.zarr")
+    spec = VolumeSpec(BoundingBox((0, 5, 0), (4, 10, 600)), np.dtype(np.uint8))
+    ScratchSink(url, spec, (1792, 1792, 512), Scope("gathered", (url,))).check()
+    assert open_store(url).spec.chunk == (4, 5, 512)
 
 
 def test_a_file_of_somebody_else_is_not_replaced(tmp_path):
