@@ -52,7 +52,7 @@ class Workers:
     """What there is to run on, at this moment: how many worker processes, and how many blocks run at once over all.
 
     `threads_per_worker` is of the worker with the most, `memory` (bytes, None without a limit) of the smallest. `gpu`
-    is the same of the workers that declare GPUs, on each of which one block runs at once; None where none has any.
+    is the same of the workers that declare GPUs, where a block takes a thread and a GPU; None where none has any.
     """
 
     count: int
@@ -179,8 +179,8 @@ class DistributedExecutor(Executor):
         if not self._last_gpu:
             return everywhere
         seen = _with_gpu(self._seen)
-        gpus = sum(int(worker["resources"][_GPU]) for worker in seen.values())
-        return replace(everywhere, gpu=replace(_workers(seen, self._last_gpu), threads=gpus))
+        at_once = sum(min(int(worker["resources"][_GPU]), worker["nthreads"]) for worker in seen.values())
+        return replace(everywhere, gpu=replace(_workers(seen, self._last_gpu), threads=at_once))
 
     async def _watch_workers(self) -> None:
         while True:

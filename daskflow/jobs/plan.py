@@ -199,8 +199,8 @@ class Plan(Summary):
         gpu = self.workers.gpu
         if gpu is None or not names:
             return []
-        declared = f"{gpu.threads} GPU{'s' * (gpu.threads != 1)}, of {gpu.count} worker{'s' * (gpu.count != 1)}"
-        return [f"on GPUs: {names} ({declared})"]
+        at_once = f"{gpu.threads} block{'s' * (gpu.threads != 1)} at once"
+        return [f"on GPUs: {names} ({at_once}, {gpu.count} worker{'s' * (gpu.count != 1)})"]
 
 
 def kinds_of_blocks(grid: BlockGrid) -> list[tuple[int, int]]:

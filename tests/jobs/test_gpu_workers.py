@@ -92,7 +92,7 @@ def test_reading_back_what_a_gpu_made_needs_none(cluster, volume, tmp_path):
 def test_the_plan_says_which_stages_ask_for_gpus(cluster, volume, tmp_path):
     client = cluster(cpu={}, gpu={"GPU": 2}, gpu2={"GPU": 1})
     job = save(seen(volume, tmp_path / "net", gpu=True), tmp_path / "a.zarr")
-    assert str(job.plan(client)).endswith(f"on GPUs: {job.stages[0].name} (3 GPUs, of 2 workers)")
+    assert str(job.plan(client)).endswith(f"on GPUs: {job.stages[0].name} (2 blocks at once, 2 workers)")
     assert "GPU" not in str(save(volume, tmp_path / "b.zarr").plan(client))
     assert "GPU" not in str(job.plan())
 
