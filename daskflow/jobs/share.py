@@ -100,12 +100,17 @@ class SharedPass(StageRun):
             own.counts.update(result.counts)
             own.voxels += result.voxels
 
-    def exchange(self, *, claim: bool) -> None:
-        """Have stored what became of own parts, take what is known of others, and ask for more if `claim`."""
+    def exchange(self, *, claim: bool) -> bool:
+        """Have stored what became of own parts, take what is known of others, and ask for more if `claim`.
+
+        Return whether a part was lost to another driver.
+        """
+        lost = False
         idle = self._shelf.idle  # before the events are taken, so that they are all that came of it
         while not self._shelf.events.empty():
             how, number, part = self._shelf.events.get()
             if how == "lost":
+                lost = True
                 self._own.pop(number, None)
                 self._blocks.drop(self._shelf.blocks(number))
             else:
@@ -124,6 +129,22 @@ class SharedPass(StageRun):
         if idle and claim and not self.over and (wanted > 0 or self._since_asked > _LOOK_EVERY):
             self._since_asked = 0
             self._shelf.ask(wanted)
+        return lost
+
+    def take_back(self, withdrawn: Sequence[Batch]) -> None:
+        """Run later, of batches that no worker has begun, those of parts that this driver still holds."""
+        mine = self.flying.intersection(withdrawn)
+        self.flying -= mine
+        for batch in mine:
+            blocks = [int(block) for block in batch.blocks]
+            if self._rehearsal is not None:
+                self._rehearsal.together += blocks
+            elif blocks[0] // self._shelf.size not in self._own:
+                continue
+            elif batch is self._alone:
+                self._retries.suspect(blocks)
+            else:
+                self._blocks.give_back(blocks)
 
     def _take(self, number: int, part: Part) -> None:
         """Take a part as it is stored: one to be run, or one that is complete."""
@@ -210,12 +231,16 @@ class SharingDriver(Driver):
 
     def _save_soon(self, passes: Sequence[StageRun]) -> None:
         self._keeper.check()
-        for one in passes:
-            cast(SharedPass, one).exchange(claim=not self.stream.stopping)
+        shared = cast(Sequence[SharedPass], passes)
+        lost = [one.exchange(claim=not self.stream.stopping) for one in shared]
+        if any(lost):
+            withdrawn = self.executor.withdraw()
+            for one in shared:
+                one.take_back(withdrawn)
 
     def _save(self, passes: Sequence[StageRun]) -> None:
-        for one in passes:
-            cast(SharedPass, one).exchange(claim=False)
+        for one in cast(Sequence[SharedPass], passes):
+            one.exchange(claim=False)
 
     def _leave(self, report: Report) -> None:
         self._say(report)  # it is not stored: others go on

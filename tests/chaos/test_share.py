@@ -11,15 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from blockfiles import grid, job
+from blockfiles import WriteFiles, grid, job
 from processes import kill, start, stored, until
 
 from daskflow.clusters import Threads
 from daskflow.errors import ChangedJobError, LockedJobError, ParameterError
-from daskflow.jobs import keeper, stage_run, status
+from daskflow.jobs import Job, keeper, stage_run, status
+from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.ledger import DONE, PENDING
+from daskflow.jobs.lock import Holder
 from daskflow.jobs.parts import blocks_of, load_parts, recorded
 from daskflow.stores import kvstore
+from daskflow.volume.stage import Stage
 
 BLOCKS = 64
 BOXES = [str(box) for box in grid(BLOCKS)]
@@ -197,6 +200,36 @@ def test_interrupted_driver_leaves_its_parts_to_the_others(tmp_path):
     assert second.returncode == 0, err
     assert "2 drivers took part:" in out
     assert task.calls() == BLOCKS
+    assert task.outputs() == EXPECTED
+
+
+@dataclasses.dataclass(frozen=True)
+class Robbed(WriteFiles):
+    """Writes files; at the third or so, another driver takes all parts, and does nothing."""
+
+    home: str = ""
+
+    def compute(self, box, inputs):
+        if self.calls() >= 3 and not self.calls("robbed"):
+            cut = JobDirectory(self.home).read("parts.json")
+            url = JobDirectory(self.home).parts(cut["run"], "files")
+            thief = dataclasses.replace(Holder.here(), host="thief")
+            for number, part in load_parts(url, cut["sizes"]["files"], BLOCKS).items():
+                kvstore.write_bytes(f"{url}/{number}", dataclasses.replace(part, holder=thief).encoded())
+            self.count("robbed", box)
+        return super().compute(box, inputs)
+
+
+def test_driver_leaves_what_another_has_taken_until_that_stands_still(tmp_path, quick, monkeypatch):
+    monkeypatch.setitem(keeper.Keeper.__init__.__kwdefaults__, "interval", 0.5)
+    home = str(tmp_path / "out.daskflow")
+    task = Robbed(tmp_path / "out", seconds=0.05, home=home)
+    with Threads(1) as pool:
+        report = Job((Stage("files", grid(BLOCKS), task),), home, name="files").run(pool, progress=False, share=True)
+    assert report.ok
+    assert task.calls("robbed") == 1
+    assert report.counts == {"missing_chunks": BLOCKS}
+    assert sum(report.drivers.values()) == BLOCKS
     assert task.outputs() == EXPECTED
 
 
