@@ -33,6 +33,7 @@ def start(kind: str, request: Request) -> Client:
         "threads_per_worker": request.threads or 1,
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
+        "resources": {"GPU": 1},
         **protection(),
     }
     if request.memory is not None:

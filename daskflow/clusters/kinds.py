@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daskflow.clusters.request import Request
-from daskflow.errors import JobError, MissingDependencyError
+from daskflow.config import format_bytes
+from daskflow.errors import JobError, MissingDependencyError, ParameterError
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from daskflow.clusters.threads import Threads
+
+_LEAST_MEMORY = 150 * 10**6
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,14 @@ class Kind:
         Raises:
             MissingDependencyError: a package is not installed.
             JobError: a program is not there, or the cluster cannot be started.
-            ParameterError: an option that this kind does not know.
+            ParameterError: an option that this kind does not know, or less memory than a process takes.
         """
         self.check()
+        if self.module != "threads" and request.memory is not None and request.memory < _LEAST_MEMORY:
+            raise ParameterError(
+                f"memory {format_bytes(request.memory)} is less than a worker process takes before it runs a block;"
+                f" say {format_bytes(_LEAST_MEMORY)} or more"
+            )
         started: Client | Threads = self.load().start(self.name, request)
         return started
 

@@ -33,7 +33,7 @@ def describe_stages(stages: Sequence[Stage]) -> dict[str, Any]:
         values = {
             "grid": described_grid(stage.grid),
             "task": stage.task.describe(),
-            "after": [one.name for one in stage.after],
+            **({"after": [one.name for one in stage.after]} if stage.after else {}),
         }
         try:
             described[stage.name] = redacted(json.loads(json.dumps(values, sort_keys=True)))

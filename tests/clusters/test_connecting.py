@@ -44,6 +44,11 @@ def test_range_of_workers_is_refused_where_their_number_is_fixed(kind):
         connect(kind, workers="2:4")
 
 
+def test_memory_that_no_process_fits_in_is_refused():
+    with pytest.raises(ParameterError, match=r"memory 60 MB is less than a worker process takes .* 150 MB or more"):
+        connect("local", workers=1, memory="60MB")
+
+
 def test_command_that_is_not_there_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)

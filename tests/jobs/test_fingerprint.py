@@ -112,7 +112,7 @@ def test_description_holds_grid_and_task():
     described = describe_stages([first, Stage("second", grid, Task({"at": 1}), after=(first,))])
     blocks = {"box": "0-8_0-8_0-8", "block": [4, 4, 4], "origin": [0, 0, 0]}
     assert described == {
-        "first": {"grid": blocks, "task": {"at": 1}, "after": []},
+        "first": {"grid": blocks, "task": {"at": 1}},
         "second": {"grid": blocks, "task": {"at": 1}, "after": ["first"]},
     }
 
