@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 PAGES = [Path(__file__).parents[2] / page for page in ("helm/daskflow/README.md", "docs/kubernetes.md")]
+RECIPES = sorted((Path(__file__).parents[2] / "recipes/kubernetes").glob("*.yaml"))
 GOOD = {
     "default": {},
     "command": {"driver": {"command": ["--retries", "3", "open", "s3://b/image", "save", "s3://b/copy"]}},
@@ -99,6 +100,7 @@ GOOD |= {
     for page in PAGES
     for number, text in enumerate(re.findall(r"^```yaml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL), 1)
 }
+GOOD |= {f"recipe {path.stem}": yaml.safe_load(path.read_text()) for path in RECIPES}
 
 # values -> a part of the message
 BAD = {

@@ -97,3 +97,13 @@ def test_lines_of_production_run(scan, tmp_path):
     np.testing.assert_array_equal(daskflow.open(tmp_path / "out" / "seg").compute(), labels)
     lines("chunkflow_lines", tmp_path, tmp_path / "image", tmp_path / "affinities")
     assert daskflow.open(tmp_path / "affinities").shape == (3, 24, 64, 64)
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_cluster_files_are_those_of_jobs_with_workers(name, tmp_path):
+    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
+    command = [sys.executable, "-m", "daskflow", "clusters", "--show-script", str(RECIPES / "slurm" / f"{name}.yaml")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "#SBATCH -t 04:00:00" in done.stdout
+    assert ("--gres=gpu:1" in done.stdout) == ("--resources GPU=1" in done.stdout) == (name == "gpu")
