@@ -175,9 +175,9 @@ class SharedPass(StageRun):
 
     def _wanted(self) -> int:
         """Return how many blocks more keep the workers busy for a while; what is claimed, no other driver can run."""
-        threads = self._threads
+        threads, size = self._threads, self._size()
         busy = self._blocks.left + sum(len(batch.blocks) for batch in self.flying)
-        return (3 * threads + 2) * self._size() - busy if threads else 0
+        return (3 * threads + 2) * size - busy if threads and busy <= (2 * threads + 2) * size else 0
 
     @property
     def _threads(self) -> int:

@@ -37,7 +37,7 @@ def main():
 
     ledger._EVERY = keeper._SAVE_EVERY = 0.02
     if words.share:
-        stage_run._TASK_SECONDS = words.seconds / 2  # a block a batch, so that no driver takes all
+        stage_run._TASK_SECONDS, stage_run._OVERLAP_BLOCKS = words.seconds / 2, 1  # so that no driver takes many
         keeper.Keeper.__init__.__kwdefaults__["interval"] = 2.0
     chosen = nullcontext() if words.cluster == "auto" else connect(words.cluster, workers=1)
     with chosen as client:
