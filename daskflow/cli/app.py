@@ -14,7 +14,7 @@ import click
 import daskflow
 from daskflow import operators
 from daskflow.cli import commands
-from daskflow.cli.chain import Chain, Settings, Step, run
+from daskflow.cli.chain import Chain, Settings, Step, check_cluster, run
 from daskflow.errors import DaskflowError
 from daskflow.operators.aliases import ALIASES
 from daskflow.plugins import entry_points
@@ -174,6 +174,7 @@ def finish(ctx: click.Context, /, steps: list[Step | None], **options: Any) -> N
     chained = [step for step in steps if step is not None]
     if not chained:
         return
+    check_cluster(settings)
     for step in chained:
         step(chain)
     code = run(chain, settings)

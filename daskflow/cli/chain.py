@@ -160,18 +160,35 @@ def agree(lines: Sequence[str]) -> None:
         raise ParameterError("nothing was done; answer y, or say --yes before the first command") from None
 
 
-@contextlib.contextmanager
-def _client(settings: Settings) -> Iterator[Any]:
+def check_cluster(settings: Settings) -> None:
+    """Raise where what is said of the cluster cannot be, before anything is opened."""
+    asked = _asked(settings)
+    if asked is not None:
+        from daskflow.clusters import check_words
+
+        check_words(*asked)
+
+
+def _asked(settings: Settings) -> tuple[str, dict[str, Any]] | None:
+    """Return the cluster that is asked for and its options, None where nothing is said."""
     from daskflow.clusters.cluster_file import read_option
 
     sizes = {"workers": settings.workers, "threads": settings.threads, "memory": settings.memory}
     options = {**dict(map(read_option, settings.cluster_options)), **sizes}
     if settings.cluster is None and all(value is None for value in options.values()):
+        return None
+    return settings.cluster or "local", options
+
+
+@contextlib.contextmanager
+def _client(settings: Settings) -> Iterator[Any]:
+    asked = _asked(settings)
+    if asked is None:
         yield None
         return
     from daskflow.clusters import connect, stand_in
 
-    where = settings.cluster or "local"
+    where, options = asked
     if not settings.quiet:
         logging.getLogger("daskflow.clusters").setLevel(logging.INFO)
     with (settings.only_plan and stand_in(where, options)) or connect(where, **options) as client:

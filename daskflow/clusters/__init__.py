@@ -19,7 +19,7 @@ from daskflow.errors import JobError, ParameterError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Threads", "connect", "resolve", "script_is_guarded", "stand_in"]
+__all__ = ["Threads", "check_words", "connect", "resolve", "script_is_guarded", "stand_in"]
 
 _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx|ucxx|inproc)://.+")
 _log = logging.getLogger(__name__)
@@ -66,6 +66,18 @@ def connect(
     if link := getattr(client, "dashboard_link", None):
         _log.info("dashboard: %s", link)
     return client
+
+
+def check_words(target: str, options: dict[str, Any]) -> None:
+    """Raise where the words that name a cluster, and its size, cannot be.
+
+    Raises:
+        ParameterError: an unknown kind, or sizes that cannot be read or are below 1.
+    """
+    if _runs_already(target):
+        Request.of(options)
+    else:
+        resolve(target, options)
 
 
 def stand_in(target: str, options: dict[str, Any]) -> Threads | None:
