@@ -284,8 +284,8 @@ def assumed_voxel_size(volume: Volume) -> tuple[str, ...]:
     unknown = [n for n in sources(volume) if n.spec.voxel_size is None]
     urls = dict.fromkeys(kvstore.redact(n.store.url) for n in unknown if n.store.opened is not None)
     of = f" of {', '.join(urls)}" if urls else ""
-    taken = f"the voxel size{of} is unknown and taken as 1 nm"
-    return (f"{taken}; open it with --voxel-size Z Y X, in nm (in Python: voxel_size=(z, y, x))",)
+    taken = f"the voxel size{of} is unknown and taken as 1 nm; say it where the volume is opened or made"
+    return (f"{taken}: --voxel-size Z Y X, in nm (in Python: voxel_size=(z, y, x))",)
 
 
 def sources(volume: Volume) -> list[Stored]:

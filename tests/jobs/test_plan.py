@@ -185,7 +185,7 @@ def test_plan_shows_an_unknown_voxel_size_and_what_it_is_taken_as(labels, tmp_pa
         daskflow.skeletonize(volume, output=str(tmp_path / "skeletons")),
     ):
         assert lines(job)[0].endswith("labels.npy: uint16 segmentation, voxel size unknown")
-        assert str(job.plan()).count("taken as 1 nm; open it with --voxel-size") == 1
+        assert str(job.plan()).count("taken as 1 nm; say it where the volume is opened or made: --voxel-size") == 1
         assert "voxel size unknown" in job._repr_html_()
 
 
