@@ -1,7 +1,7 @@
 """What a petabyte needs: schedulers, GPU workers on spot machines and their blocks, simulated from measured costs.
 
 Every worker asks its scheduler for the next block when it has done one; a scheduler hands out one at a time, and its
-CPU time per task is what `benchmarks/stream.py` measures. A worker may be taken away at any moment: its block runs
+CPU time per task is what `benchmarks/soak.py` measures. A worker may be taken away at any moment: its block runs
 again elsewhere, and another worker comes after a while. A few blocks per worker are simulated, and the rate at which
 they are done stands for the whole.
 """
@@ -36,7 +36,7 @@ class Site:
     bytes_per_second: float = 100e6
     halo: int = 32
     channels: int = 3
-    task_seconds: float = 1.3e-3
+    task_seconds: float = 3.2e-3
     life_hours: float = 6.0
     away_seconds: float = 240.0
 
