@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections import Counter
 
-from stream import PROCESS, cpu, megabytes, stage_of
+from stream import PROCESS, cpu, megabytes, stream
 
 from daskflow.clusters import connect
-from daskflow.jobs.executor import executor_of
-from daskflow.jobs.ledger import Ledger
-from daskflow.jobs.stage_run import Policy, StageRun
-from daskflow.jobs.stream import Stream
 
 _MOST = 100  # MB that may be left at the end
 
@@ -32,10 +27,7 @@ def main() -> None:
         first, used, started = 0.0, 0.0, 0.0
         for tenth in range(11):  # the first warms up, and is not counted
             tasks = every if tenth else min(10**4, every)
-            stage = stage_of(tasks)
-            executor = executor_of(client)
-            Stream(executor, [StageRun(stage, Ledger(stage.grid), Policy(batched=False), Counter())]).run()
-            executor.close()
+            stream(client, tasks, batched=False)
             now = megabytes()
             if not tenth:
                 first, used, started = now, cpu(), time.perf_counter()

@@ -125,7 +125,7 @@ def _look(stage: Stage, home: Home) -> None:
 
     reason = f"{redact(home.url)}, where the job keeps its records, is not there, or another of that name"
     try:
-        if ((JobDirectory(home.url).read("job.json") or {}).get("run")) == home.run:
+        if (JobDirectory(home.url).read("job.json") or {}).get("run") == home.run:
             stage.task.describe()
             return
     except (DaskflowError, OSError) as error:

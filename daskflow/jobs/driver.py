@@ -171,18 +171,23 @@ class Driver:
         return self.journal.ledgers[stage.name].report(stage.name, dict(self.journal.counts[stage.name]))
 
     def _reported(self, one: StageRun) -> StageReport:
-        plan = self.plans[one.stage.name]
-        part = one.voxels / max(1, one.stage.grid.box.size)
         return replace(
-            self._untouched(one.stage),
+            self._moved(one.stage, one.voxels),
             skipped=one.skipped,
             seconds=one.seconds,
-            voxels=0 if one.stage.numbered else one.voxels,
-            bytes_read=round(plan.bytes_read * part),
-            bytes_written=round(plan.bytes_written * part),
             retries=one.retried,
             lost_workers=one.lost_workers,
             memory=one.memory,
+        )
+
+    def _moved(self, stage: Stage, voxels: int) -> StageReport:
+        """Return what is recorded of a stage, with the bytes that so many voxels moved."""
+        plan, part = self.plans[stage.name], voxels / max(1, stage.grid.box.size)
+        return replace(
+            self._untouched(stage),
+            voxels=0 if stage.numbered else voxels,
+            bytes_read=round(plan.bytes_read * part),
+            bytes_written=round(plan.bytes_written * part),
         )
 
     def _report(self, state: State) -> Report:

@@ -262,16 +262,12 @@ class SharingDriver(Driver):
 
     def _sum(self, stage: Stage, work: dict[str, Work]) -> StageReport:
         """Return what all drivers did of a stage."""
-        untouched, plan, done = self._untouched(stage), self.plans[stage.name], work.values()
-        voxels = sum(one.voxels for one in done)
-        part = voxels / max(1, stage.grid.box.size)
+        done = work.values()
+        moved = self._moved(stage, sum(one.voxels for one in done))
         return replace(
-            untouched,
-            skipped=untouched.skipped - sum(one.blocks for one in done),
+            moved,
+            skipped=moved.skipped - sum(one.blocks for one in done),
             seconds=max((one.seconds for one in done), default=0.0),
-            voxels=0 if stage.numbered else voxels,
-            bytes_read=round(plan.bytes_read * part),
-            bytes_written=round(plan.bytes_written * part),
             retries=sum(one.retries for one in done),
             lost_workers=sum(one.lost_workers for one in done),
             memory=max((one.memory for one in done), default=0),

@@ -60,16 +60,16 @@ def use_secrets(scheme: str) -> None:
     Raises:
         CredentialsError: such a file does not hold what it should.
     """
-    path = _secret({"s3": "aws-secret.json", "gs": "google-secret.json"}[scheme])
-    if path is None or scheme in _SECRETS:
+    if scheme == "gs":
+        configured = bool(os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")) or _gcloud_file().is_file()
+    else:
+        configured = anonymous_s3() or bool(os.environ.get("AWS_ACCESS_KEY_ID") or _aws_files())
+    path = None if configured else _secret({"s3": "aws-secret.json", "gs": "google-secret.json"}[scheme])
+    if path is None:
         return
     if scheme == "gs":
-        if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or _gcloud_file().is_file():
-            return
         found = {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}
     else:
-        if anonymous_s3() or os.environ.get("AWS_ACCESS_KEY_ID") or _aws_files():
-            return
         try:
             values = json.loads(path.read_bytes())
             found = {name: str(values[name]) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}

@@ -264,11 +264,12 @@ def replace(url: str, old: bytes | None, new: bytes | None) -> bool:
     refuse_http(url)
     with _asking(url, "write") as (store, key):
         found = wait(store.read(key), url)
-        if _value(found) == old:
-            version = found.stamp.generation  # zeros where the server names none
-            condition = {"if_equal": version} if new is not None and any(version) else {}  # few know it for deletions
-            if wait(store.write(key, new, **condition), url).generation:
-                return True
+        if _value(found) != old:
+            return _value(found) == new
+        version = found.stamp.generation  # zeros where the server names none
+        condition = {"if_equal": version} if new is not None and any(version) else {}  # few know it for deletions
+        if wait(store.write(key, new, **condition), url).generation:
+            return True
         return _value(wait(store.read(key), url)) == new
 
 
