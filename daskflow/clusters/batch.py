@@ -15,7 +15,7 @@ from distributed.utils import get_ip
 from daskflow.clusters.arrival import QueueWatch, await_worker
 from daskflow.clusters.batch_options import BatchOptions
 from daskflow.clusters.batch_systems import SYSTEMS, System
-from daskflow.clusters.owning import OwningClient, exit_on_signals
+from daskflow.clusters.owning import ONE_AT_A_TIME, OwningClient, exit_on_signals
 from daskflow.clusters.replacing import replacing
 from daskflow.clusters.request import Request
 from daskflow.clusters.threads import Threads
@@ -25,7 +25,7 @@ from daskflow.errors import JobError
 _log = logging.getLogger(__name__)
 
 _CONFIG = {
-    "distributed.scheduler.worker-saturation": 1.0,  # as in local clusters
+    **ONE_AT_A_TIME,
     "distributed.adaptive.target-duration": "100ms",  # the window of a job is small: any queue wants more workers
     "distributed.adaptive.wait-count": 60,  # seconds without use after which a worker is given back
 }

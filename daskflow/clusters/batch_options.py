@@ -22,7 +22,6 @@ from daskflow.clusters.walltime import lifetime, parse_walltime
 from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError
 
-_MEMORY = 4 * 10**9  # bytes per thread
 _WALLTIME = "1h"
 _INSTEAD = {
     "cores": "threads and processes",
@@ -73,7 +72,7 @@ class BatchOptions:
             values["cores"] = (request.threads or 1) * processes
         threads = max(1, int(values["cores"]) // processes)
         if request.memory is not None or "memory" not in values:
-            values["memory"] = (request.memory or _MEMORY * threads) * processes
+            values["memory"] = request.memory_of(threads) * processes
         values.setdefault("log_directory", str(writable_folder()))
         values.setdefault("local_directory", f"{system.scratch}/daskflow-{getpass.getuser()}")
         if "disk" in taken:

@@ -9,7 +9,7 @@ import dask
 from distributed import Client
 
 from daskflow.clusters.local import protection
-from daskflow.clusters.owning import OwningClient
+from daskflow.clusters.owning import ONE_AT_A_TIME, OwningClient
 from daskflow.clusters.request import SIZES, Request, check_names
 from daskflow.errors import JobError
 
@@ -38,7 +38,7 @@ def start(kind: str, request: Request) -> Client:
     }
     if request.memory is not None:
         options["memory_limit"] = request.memory
-    with dask.config.set({"distributed.scheduler.worker-saturation": 1.0}):
+    with dask.config.set(ONE_AT_A_TIME):
         return OwningClient(dask_cuda.LocalCUDACluster(**options))
 
 

@@ -19,7 +19,6 @@ from daskflow.errors import JobError, ParameterError
 
 _OPTIONS = ("image", "name", "namespace", "environment")
 _IN_A_POD = "/var/run/secrets/kubernetes.io/serviceaccount/token"
-_MEMORY = 4 * 10**9  # bytes per thread
 
 
 def start(kind: str, request: Request) -> Client:
@@ -56,7 +55,7 @@ def planned(kind: str, request: Request) -> Threads:
     """Return what plans are made for without creating a pod: one of the workers."""
     describe(kind, request)
     threads = request.threads or 1
-    return Threads(threads, memory=request.memory or _MEMORY * threads)
+    return Threads(threads, memory=request.memory_of(threads))
 
 
 def describe(kind: str, request: Request) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def describe(kind: str, request: Request) -> dict[str, Any]:
     if not image:
         raise ParameterError(f"{kind} needs the option image: a container image with daskflow and what its lines use")
     threads = request.threads or 1
-    memory = request.memory or _MEMORY * threads
+    memory = request.memory_of(threads)
     least, _ = request.workers or (1, 1)
     specification: dict[str, Any] = make_cluster_spec(
         name=options.get("name") or _own_name(),

@@ -16,17 +16,13 @@ from distributed import Client, LocalCluster, Worker
 from distributed.security import Security
 from distributed.utils import get_mp_context
 
-from daskflow.clusters.owning import OwningClient
+from daskflow.clusters.owning import ONE_AT_A_TIME, OwningClient
 from daskflow.clusters.request import SIZES, Request, check_names
 from daskflow.clusters.threads import cores
 from daskflow.errors import JobError
 
-# A local worker hardly ever dies but by its block, so a block is suspected after two deaths. A worker that holds no
-# block it does not run (saturation 1.0) drags no innocent one along when it dies.
-_CONFIG = {
-    "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.scheduler.allowed-failures": 1,
-}
+# A local worker hardly ever dies but by its block, so a block is suspected after two deaths.
+_CONFIG = {**ONE_AT_A_TIME, "distributed.scheduler.allowed-failures": 1}
 _log = logging.getLogger(__name__)
 _START_METHOD = "distributed.worker.multiprocessing-method"
 _FORKED_AFTER = ("distributed.nanny", "daskflow.volume.stage")

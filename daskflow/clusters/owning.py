@@ -9,6 +9,9 @@ from typing import Any
 
 from distributed import Client
 
+# A worker that holds no block it does not run drags no innocent one along when it dies.
+ONE_AT_A_TIME = {"distributed.scheduler.worker-saturation": 1.0}
+
 
 class OwningClient(Client):  # type: ignore[misc]
     """A client that stops its cluster when it is closed."""

@@ -14,6 +14,7 @@ from daskflow.errors import ParameterError
 
 SIZES = ("workers", "threads", "memory")
 
+_THREAD_MEMORY = 4 * 10**9
 _RANGE = re.compile(r"(\d+)(?::(\d+))?")
 
 
@@ -53,6 +54,10 @@ class Request:
     def said(self) -> tuple[str, ...]:
         """Names of what was said."""
         return (*(name for name in SIZES if getattr(self, name) is not None), *self.options)
+
+    def memory_of(self, threads: int) -> int:
+        """Return the bytes of a worker of so many threads, where machines of others run it."""
+        return self.memory or _THREAD_MEMORY * threads
 
     def fixed_workers(self, kind: str) -> int | None:
         """Return the number of workers where it cannot vary.

@@ -170,11 +170,16 @@ class DistributedExecutor(Executor):
         self._seen: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
         self._last = self._seen  # there may be none for a while
         self._last_gpu = _with_gpu(self._seen)
+        self._workers = self._counted()
         self._peaks: dict[str, int] = {}
         self._watch = asyncio.run_coroutine_threadsafe(self._watch_workers(), client.loop.asyncio_loop)
 
     @property
     def workers(self) -> Workers:
+        return self._workers
+
+    def _counted(self) -> Workers:
+        """Return what the last look saw; asked for at every batch, and counted once a look."""
         everywhere = _workers(self._seen, self._last)
         if not self._last_gpu:
             return everywhere
@@ -194,6 +199,7 @@ class DistributedExecutor(Executor):
             self._lost += len(self._seen.keys() - now.keys())
             self._seen, self._last = now, now or self._last
             self._last_gpu = _with_gpu(now) or self._last_gpu
+            self._workers = self._counted()
             for address, worker in now.items():
                 self._saw(address, worker.get("metrics", {}).get("memory", 0))
             for _, event in await self._client.scheduler.events(topic=_OUTGROWN):
