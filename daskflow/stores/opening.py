@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from daskflow.errors import DaskflowError, ParameterError, UnknownFormatError
-from daskflow.geometry import LayerType, VolumeSpec, as_voxel_size, as_zyx
+from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, as_voxel_size, as_zyx
 from daskflow.plugins import entry_points
 from daskflow.stores import kvstore
 from daskflow.stores.base import MOST_MEMBERS, Layout, Member, Opened, Opening, ReadBox, Store
@@ -284,6 +284,16 @@ def split_dataset(url: str) -> tuple[str, str | None]:
     endings = "|".join(re.escape(s) for f in formats() if f.datasets for s in f.suffixes)
     match = re.fullmatch(rf"(.*(?:{endings})):([^:]+)", url, re.DOTALL) if endings else None
     return (match[1], match[2]) if match else (url, None)
+
+
+def file_of(url: str | os.PathLike[str], format: str, box: BoundingBox) -> str:  # noqa: A002
+    """Return the file that a task of `box` reads or writes: `url`, if it ends as files of the format do.
+
+    What does not is a prefix: ``out/seg_`` becomes ``out/seg_0-64_0-512_0-512.h5``, as chunkflow names files.
+    """
+    suffixes = format_named(format).suffixes
+    path = os.fspath(url)
+    return path if split_dataset(path)[0].lower().endswith(suffixes) else f"{path}{box}{suffixes[0]}"
 
 
 def by_suffix(url: str, *, default: bool = False) -> list[Format]:

@@ -325,3 +325,17 @@ def test_a_dataset_in_a_file_of_one_array_is_refused(tmp_path: Path, ending: str
 def test_layers_of_chunks_are_no_files_to_check(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="chunk by chunk"):
         check_file(tmp_path / "layer", SPEC)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("out/seg_", "out/seg_-1-3_0-4_5-9.h5"),
+        ("out/", "out/-1-3_0-4_5-9.h5"),
+        ("seg.H5", "seg.H5"),
+        ("seg.hdf5:volumes/raw", "seg.hdf5:volumes/raw"),
+        ("seg.tif", "seg.tif-1-3_0-4_5-9.h5"),
+    ],
+)
+def test_a_prefix_gets_the_name_of_the_box_and_the_ending_of_the_format(url, expected):
+    assert opening.file_of(url, "hdf5", BoundingBox((-1, 0, 5), (3, 4, 9))) == expected
