@@ -13,6 +13,8 @@ from daskflow.clusters.owning import ONE_AT_A_TIME, OwningClient
 from daskflow.clusters.request import SIZES, Request, check_names
 from daskflow.errors import JobError
 
+_THREADS = 2  # one block is in the GPU while another is read or written
+
 
 def start(kind: str, request: Request) -> Client:
     """Start a worker process for each GPU, or for as many as `workers` says; closing the client stops them.
@@ -30,7 +32,7 @@ def start(kind: str, request: Request) -> Client:
 
     options: dict[str, Any] = {
         "n_workers": count,
-        "threads_per_worker": request.threads or 1,
+        "threads_per_worker": request.threads or _THREADS,
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
         "resources": {"GPU": 1},

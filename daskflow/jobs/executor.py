@@ -31,6 +31,7 @@ _INLINE = 64_000  # bytes of a pickled stage that travel with every task; larger
 _WATCH = 1.0
 _OUTGROWN = "worker-restart-memory"  # what nannies tell the scheduler when they end a worker for its memory
 _GPU = "GPU"  # the resource that workers declare
+_TASKS_PER_GPU = 2  # of which one has the GPU, while the other reads or writes
 _LOCAL_PATIENCE = 60  # looks that see no worker on this machine; other clusters may be queued for hours
 
 
@@ -184,7 +185,9 @@ class DistributedExecutor(Executor):
         if not self._last_gpu:
             return everywhere
         seen = _with_gpu(self._seen)
-        at_once = sum(min(int(worker["resources"][_GPU]), worker["nthreads"]) for worker in seen.values())
+        at_once = sum(
+            min(int(_TASKS_PER_GPU * worker["resources"][_GPU]), worker["nthreads"]) for worker in seen.values()
+        )
         return replace(everywhere, gpu=replace(_workers(seen, self._last_gpu), threads=at_once))
 
     async def _watch_workers(self) -> None:
@@ -229,7 +232,7 @@ class DistributedExecutor(Executor):
         if not batches:
             return
         keys = [(name, next(self._numbers)) for _ in batches]
-        needs = {_GPU: 1} if gpu and self._last_gpu else None
+        needs = {_GPU: 1 / _TASKS_PER_GPU} if gpu and self._last_gpu else None
         futures = self._client.map(run_batch, list(batches), key=keys, pure=False, resources=needs, **options)
         self._futures.update(zip(batches, futures, strict=True))
         asyncio.run_coroutine_threadsafe(self._follow(list(zip(batches, futures, strict=True))), self._loop)

@@ -37,6 +37,6 @@ def test_one_worker_per_gpu_and_no_more(nvidia_smi, monkeypatch):
     monkeypatch.setattr("daskflow.clusters.cuda.OwningClient", lambda cluster: cluster)
     connect("cuda", memory="4GB")
     assert (started[0]["n_workers"], started[0]["memory_limit"]) == (2, 4 * 10**9)
-    assert started[0]["host"] == "127.0.0.1"
+    assert (started[0]["host"], started[0]["threads_per_worker"]) == ("127.0.0.1", 2)
     with pytest.raises(JobError, match="this machine has 2: --workers 3 is too many"):
         connect("cuda", workers=3)

@@ -1,5 +1,6 @@
 """Clusters of which some workers declare GPUs; the workers are threads of this process."""
 
+import itertools
 import time
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 from distributed import Client, Scheduler, SpecCluster, Worker, get_worker
 
 import daskflow
+from daskflow.inference.network import ModelFile, Network
 from daskflow.jobs import merge
+from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.jobs.executor import executor_of
 
 BLOCK = (8, 8, 8)
@@ -19,10 +22,10 @@ def cluster(request):
     """Start a worker for each of the resources that a test names."""
     clusters = []
 
-    def start(**resources):
+    def start(nthreads=1, **resources):
         here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
         workers = {
-            name: {"cls": Worker, "options": {"nthreads": 1, "resources": declared, **here}}
+            name: {"cls": Worker, "options": {"nthreads": nthreads, "resources": declared, **here}}
             for name, declared in resources.items()
         }
         scheduler = {"cls": Scheduler, "options": here}
@@ -106,3 +109,40 @@ def test_a_stage_waits_for_a_gpu_worker_that_went_away(cluster, volume, tmp_path
     assert executor.workers.count == 1
     assert (executor.workers.gpu.count, executor.workers.gpu.threads) == (0, 0)
     executor.close()
+
+
+def test_the_network_computes_one_block_while_others_are_read_and_written(cluster, volume, tmp_path, monkeypatch):
+    spans = {"read": [], "network": [], "write": []}
+
+    def slow(name, function):
+        def call(*args):
+            start = time.perf_counter()
+            time.sleep(0.04)
+            result = function(*args)
+            spans[name].append((start, time.perf_counter()))
+            return result
+
+        return call
+
+    model = tmp_path / "net.py"
+    model.write_text("class PatchInferencer:\n    def __init__(self, weight_path, mask): pass\n")
+    network = Network("universal", BLOCK, BLOCK, channels=1, model=ModelFile.at(model))
+    monkeypatch.setattr(network.engine(), "_inferencer", slow("network", np.negative))
+    for name in ("read", "write"):
+        monkeypatch.setattr(EvaluateVolumes, name, slow(name, getattr(EvaluateVolumes, name)))
+    monkeypatch.setattr("daskflow.jobs.stage_run._OVERLAP_SECONDS", 0)  # as for blocks that take half a minute
+    monkeypatch.setattr("daskflow.jobs.stage_run._TASK_SECONDS", 0.001)
+    answer = daskflow.inference(
+        daskflow.open(np.ones((16, 16, 32), np.uint8)),
+        input_patch_size=BLOCK,
+        output_patch_overlap=(0, 0, 0),
+        num_output_channels=1,
+        convnet_model=str(model),
+    )
+    client = cluster(nthreads=2, gpu={"GPU": 1})
+    assert save(answer, tmp_path / "a.zarr").run(client, progress=False).ok
+    _, *busy = sorted(spans["network"])  # the first tried the network
+    assert len(busy) == 16
+    assert all(stop <= start for (_, stop), (start, _) in itertools.pairwise(busy))
+    beside = [any(a < stop and start < b for a, b in (*spans["read"], *spans["write"])) for start, stop in busy]
+    assert sum(beside) > len(busy) / 2
