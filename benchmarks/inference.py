@@ -9,6 +9,9 @@ Prints, with CPU seconds of one thread (the least of some repetitions, taken in 
 * the same U-Net over a block for each core, in threads that take turns at it, beside threads that do
   not (which a network that keeps tensors on itself does not survive): wall and CPU seconds, and how many cores these
   threads ask for on average, time in which another program has the core included (at least 0.9 of the cores is wanted);
+* a whole job with two threads, as a worker of a GPU has: voxels per second beside the bare forward passes, and the part
+  of the time in which the network computes nothing (`--device cuda --dtype bfloat16` for a GPU: at least 0.9 of the
+  bare rate is wanted, the passes apart that blocks repeat at their borders);
 * the command that loads 104x416x416 uint8 voxels, infers with identity and saves three float32 channels, start-up
   apart: at most 2 s are wanted (chunkflow 14.7).
 
@@ -26,17 +29,19 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+import daskflow
 from daskflow.clusters import Threads
 from daskflow.clusters.threads import cores
 from daskflow.geometry import BoundingBox, Zyx
 from daskflow.inference.blend import infer
-from daskflow.inference.network import ModelFile, Network
+from daskflow.inference.network import ModelFile, Network, Precision
 from daskflow.inference.patches import PatchGrid
 
 UNET = Path(__file__).parents[1] / "recipes" / "affinity_unet.py"
@@ -54,10 +59,16 @@ InstantiatedModel = PassThrough()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--small", action="store_true", help="tiny data, to see that it runs")
+    parser.add_argument("--device", help="of the whole job alone, e.g. cuda; the rest is measured on the CPU")
+    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32", help="on that device")
     parser.add_argument("--repeat", type=int, default=5, help="repetitions of each measurement")
     options = parser.parse_args()
     torch.set_num_threads(1)
     repeat = 1 if options.small else options.repeat
+    if options.device is not None:
+        shape, patch = ((16, 40, 40), (8, 16, 16)) if options.small else ((84, 1088, 1088), (20, 256, 256))
+        whole_job(UNET, shape, patch, options.device, options.dtype)
+        return
     with tempfile.TemporaryDirectory() as folder:
         through = Path(folder) / "pass_through.py"
         through.write_text(PASS_THROUGH)
@@ -65,11 +76,13 @@ def main() -> None:
             compare("U-Net", UNET, (16, 40, 40), (8, 16, 16), repeat)
             take_turns(UNET, (16, 40, 40), (8, 16, 16), repeat)
             compare("pass-through", through, (16, 40, 40), (8, 16, 16), repeat)
+            whole_job(UNET, (16, 40, 40), (8, 16, 16), "cpu", "float32")
             command_line(Path(folder), (16, 40, 40), (8, 16, 16), repeat)
         else:
             compare("U-Net", UNET, (56, 168, 168), (32, 96, 96), repeat)
             take_turns(UNET, (56, 168, 168), (32, 96, 96), repeat)
             compare("pass-through", through, (104, 416, 416), (32, 128, 128), 4 * repeat)
+            whole_job(UNET, (56, 168, 168), (32, 96, 96), "cpu", "float32")
             command_line(Path(folder), (104, 416, 416), (32, 128, 128), repeat)
 
 
@@ -129,6 +142,71 @@ def take_turns(model: Path, shape: Zyx, patch: Zyx, repeat: int) -> None:
         print(f"  {name:28} wall {wall:6.2f} s, CPU {cpu:6.2f} s, asks for {(cpu + waiting) / wall:.2f} cores")
     engine._turn = lock
     torch.set_num_threads(1)
+
+
+def whole_job(model: Path, shape: Zyx, patch: Zyx, device: str, dtype: Precision) -> None:
+    """Print how fast a job that reads and writes files is beside the bare passes, and how long its network is idle."""
+    array, overlap = smooth_noise(shape), tuple(n // 4 for n in patch)
+    network = Network("pytorch", patch, patch, model=ModelFile.at(model), device=device, dtype=dtype, batch_size=4)
+    engine = network.engine()
+    on_gpu = engine.device.type == "cuda"
+    net, passes = engine._model.net, 0
+    spans: list[Any] = []
+    batch = torch.rand((4, 1, *patch), device=engine.device).contiguous(memory_format=engine._layout)
+
+    def now() -> Any:
+        return torch.cuda.current_stream().record_event(torch.cuda.Event(enable_timing=True)) if on_gpu else None
+
+    def timed(inputs: torch.Tensor) -> torch.Tensor:
+        nonlocal passes
+        passes += len(inputs)
+        start, clock = now(), time.perf_counter()
+        outputs = net(inputs)
+        spans.append((start, now()) if on_gpu else time.perf_counter() - clock)
+        return outputs
+
+    count = len(PatchGrid(BoundingBox((0, 0, 0), shape), patch, patch, overlap))
+    bare = min(seconds(lambda: forward(net, batch, -(-count // 4), dtype), on_gpu) for _ in range(2))
+    with tempfile.TemporaryDirectory() as folder:
+        daskflow.save(daskflow.open(array), f"{folder}/image.zarr").run(progress=False)
+        engine._model = replace(engine._model, net=timed)
+        answer = daskflow.inference(
+            daskflow.open(f"{folder}/image.zarr"),
+            input_patch_size=patch,
+            output_patch_overlap=overlap,
+            convnet_model=str(model),
+            framework="pytorch",
+            device=device,
+            dtype=dtype,
+            batch_size=4,
+        )
+        block = tuple(n // 2 for n in shape)
+        job = daskflow.save(answer, f"{folder}/affinities.zarr", chunk=block, block=block)
+        with Threads(2) as pool:
+            wall = seconds(lambda: job.run(pool, progress=False), on_gpu)
+    busy = sum(one[0].elapsed_time(one[1]) / 1e3 if on_gpu else one for one in spans)
+    engine._model = replace(engine._model, net=net)
+    print(f"whole job on {engine.device} in {dtype}: {shape} uint8, 8 blocks, {count} patches of {patch}, batches of 4")
+    print(f"  bare forward passes  {array.size / bare / 1e6:8.2f} Mvoxel/s")
+    print(f"  the job              {array.size / wall / 1e6:8.2f} Mvoxel/s, {passes / count:.2f} passes a patch:")
+    print(f"  per pass {bare / count / (wall / passes):.2f} of bare, the network idle {max(0.0, 1 - busy / wall):.0%}")
+
+
+def forward(net: Callable[..., Any], batch: torch.Tensor, count: int, dtype: Precision) -> None:
+    """Run a network on a batch again and again."""
+    lower = dtype != "float32"
+    with torch.inference_mode(), torch.autocast(batch.device.type, dtype=getattr(torch, dtype), enabled=lower):
+        for _ in range(count):
+            net(batch)
+
+
+def seconds(work: Callable[[], Any], on_gpu: bool) -> float:
+    """Return the wall time of some work, what it leaves to a GPU included."""
+    start = time.perf_counter()
+    work()
+    if on_gpu:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def scheduled() -> tuple[float, float]:

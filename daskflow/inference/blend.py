@@ -28,6 +28,8 @@ from daskflow.stores.counting import count
 Array = np.ndarray[Any, np.dtype[Any]]
 NanPolicy = Literal["error", "zero", "keep"]
 
+_OVERFLOW = " values within it may have passed 65504, the greatest of float16: compute in dtype='bfloat16';"
+
 
 def infer(
     array: Array,
@@ -79,6 +81,7 @@ def infer(
         raise ModelError(
             f"network {network.name} answered NaN or infinity in {int(bad.sum())} of {result.size} values of box {box},"
             f" first in the patch {suspects[0].output} (z0-z1_y0-y1_x0-x1);"
+            f"{_OVERFLOW if network.dtype == 'float16' else ''}"
             " mend the network, or pass nan='zero' to write zeros there"
         )
     if bad.any():

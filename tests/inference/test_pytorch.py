@@ -181,6 +181,15 @@ def test_lower_precision_is_used_inside_and_float32_outside(declare):
     torch.testing.assert_close(output, declare().engine()(noise()), rtol=0.02, atol=0.02)
 
 
+def test_the_weights_of_half_precision_are_float32_and_what_overflows_within_a_network_is_told_so(declare):
+    array = np.ones((4, 9, 9), np.float32)
+    half = run(declare(dtype="float16"), array)
+    np.testing.assert_allclose(half, run(declare(), array), rtol=2e-3)  # shares of 1e-6 are none of float16
+    with pytest.raises(ModelError, match="65504, the greatest of float16: compute in dtype='bfloat16'"):
+        run(declare("return self.conv(x * 1e6)", dtype="float16"), array)
+    assert np.isfinite(run(declare("return self.conv(x * 1e6)", dtype="bfloat16"), array)).all()
+
+
 def test_non_finite_answers_are_found_and_great_finite_ones_pass(declare):
     array = np.ones((4, 6, 9), np.float32)
     with pytest.raises(ModelError, match=r"net\.py answered NaN or infinity in 4 of 432 values"):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from scipy import ndimage
 
 from daskflow.errors import ParameterError
 from daskflow.volume import Flag, Volume, operator
@@ -51,7 +51,9 @@ def _boundary(volume: Volume, depth: Sequence[int]) -> tuple[str, ...]:
 
 
 def blur(array: np.ndarray[Any, Any], sigmas: Sequence[float]) -> np.ndarray[Any, Any]:
-    """Return an array (zyx or czyx) blurred along its last three axes."""
+    """Return an array (zyx or czyx; also of CuPy) blurred along its last three axes."""
+    on_gpu = type(array).__module__.partition(".")[0] == "cupy"
+    ndimage = importlib.import_module("cupyx.scipy.ndimage" if on_gpu else "scipy.ndimage")
     blurred = array.astype(np.result_type(array.dtype, np.float32), copy=True)
     for axis, sigma in zip((-3, -2, -1), sigmas, strict=True):
         if sigma > 0:

@@ -45,7 +45,7 @@ def reduce_windows(array: Array, factor: Zyx, reduce: Reduce, dtype: np.dtype[An
     if all(n % f == 0 for n, f in zip(array.shape, factor, strict=True)):
         return reduce(array, factor)
     z, y, x = (-(-n // f) for n, f in zip(array.shape, factor, strict=True))
-    out = np.empty((z, y, x), dtype)
+    out = np.empty_like(array, dtype, "C", shape=(z, y, x))
     for source, target, window in _regions(array.shape, factor):
         out[target] = reduce(array[source], window)
     return out
@@ -66,7 +66,8 @@ def _regions(shape: Sequence[int], factor: Zyx) -> Iterator[tuple[Slices, Slices
 def sums(array: Array, window: Zyx, *, dtype: np.dtype[Any]) -> Array:
     """Return the sum of each window, computed in `dtype`, which must hold it."""
     for axis in (2, 1, 0):
-        if window[axis] == 2 and axis == 2 and array.dtype in _LANES and dtype.itemsize > array.itemsize:
+        pairs = window[axis] == 2 and axis == 2 and array.dtype in _LANES and dtype.itemsize > array.itemsize
+        if pairs and isinstance(array, np.ndarray):  # not one of a GPU, which has no lanes
             array = _sum_pairs(array)
         elif window[axis] > 1:
             members = [array[(slice(None),) * axis + (slice(i, None, window[axis]),)] for i in range(window[axis])]
@@ -284,10 +285,11 @@ class Downsampling:
             z, y, x = (n * t for n, t in zip(core, self.total(done), strict=True))
             finest = (z, y, x)
         sizes = [tuple(-(-n // t) for n, t in zip(core, self.total(level), strict=True)) for level in range(levels + 1)]
-        outputs = [np.empty((*lead, *size), dtype) for size in sizes[1:]]
+        empty = functools.partial(np.empty_like, source.data, order="C")  # on a GPU where the source is
+        outputs = [empty(dtype=dtype, shape=(*lead, *size)) for size in sizes[1:]]
         last = Carried(
-            np.empty((*lead, *sizes[-1]), self.carried_dtype(dtype, done + levels)),
-            np.empty((*lead, *sizes[-1]), np.uint64) if source.counts is not None or self._counts else None,
+            empty(dtype=self.carried_dtype(dtype, done + levels), shape=(*lead, *sizes[-1])),
+            empty(dtype=np.uint64, shape=(*lead, *sizes[-1])) if source.counts is not None or self._counts else None,
         )
         for channel in np.ndindex(lead):
             for start, stop in _tiles(core, self.total(levels), source.data.itemsize):
