@@ -45,10 +45,15 @@ class Chain:
         return found
 
     def take(self, result: Any, name: str | None) -> None:
-        """Keep what an operator returned: a volume under its name, a job for the end of the line."""
+        """Keep what an operator returned: volumes under their names, with commas, a job for the end of the line."""
         from daskflow.volume import Volume
 
-        if isinstance(result, Volume):
+        if isinstance(result, tuple):
+            names = (name or "chunk").split(",")
+            if len(names) != len(result):
+                raise ParameterError(f"it returns {len(result)} volumes; name as many: -o first,second")
+            self.volumes.update(zip(names, result, strict=True))
+        elif isinstance(result, Volume):
             self.volumes[name or "chunk"] = result
         else:
             self.jobs.append(result)

@@ -30,18 +30,11 @@ def command(operator: Operator) -> click.Command:
     params: list[click.Parameter] = [_input(operator, index) for index in range(len(operator.inputs))]
     params += [_parameter(parameter, operator) for parameter in operator.parameters]
     if operator.returns is Volume:
-        params.append(
-            click.Option(
-                ["-o", "--output-chunk-name", "--output-names", "--output-name", "output_name"],
-                default="chunk",
-                show_default=True,
-                metavar="NAME",
-                help="Name that the result gets for later commands.",
-            )
-        )
+        params.append(_output(operator))
+    params.append(click.Option(["--name", "step_name"], metavar="NAME", help="What messages call this command."))
 
-    def callback(**values: Any) -> Step:
-        return Step(operator.command, lambda chain: _apply(operator, chain, values))
+    def callback(step_name: str | None, **values: Any) -> Step:
+        return Step(step_name or operator.command, lambda chain: _apply(operator, chain, values))
 
     return WordCommand(
         operator.command,
@@ -61,6 +54,19 @@ def opening_options() -> list[click.Parameter]:
 
 
 def _apply(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
+    if not operator.keeps_name:
+        _apply_once(operator, chain, values)
+        return
+    first = operator.inputs[0].name
+    names = values[first].split(",")
+    outputs = (values["output_name"] or values[first]).split(",")
+    if len(outputs) != len(names):
+        raise ParameterError(f"{len(names)} volumes are named, and {len(outputs)} results: {', '.join(outputs)}")
+    for name, output in zip(names, outputs, strict=True):
+        _apply_once(operator, chain, {**values, first: name, "output_name": output})
+
+
+def _apply_once(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
     values = dict(values)
     output = values.pop("output_name", None)
     inputs: list[Volume] = []
@@ -77,13 +83,22 @@ def _apply(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
     chain.take(result, output)
 
 
+def _output(operator: Operator) -> click.Option:
+    names = ["-o", "--output-chunk-name", "--output-names", "--output-name", "output_name"]
+    if operator.keeps_name:
+        return click.Option(names, metavar="NAMES", help="Names of the results; those of the volumes unless given.")
+    said = "Name that the result gets for later commands."
+    return click.Option(names, default="chunk", show_default=True, metavar="NAME", help=said)
+
+
 def _input(operator: Operator, index: int) -> click.Option:
     parameter = operator.inputs[index]
     if parameter.name in ("volume", "volumes"):
         names = ["-i", "--input-chunk-name", "--input-names", "--input-name"]
     else:
-        names = [name for name in (parameter.flag, f"--{_dashed(parameter.name)}-chunk-name") if name]
-    many = any(p.variadic for p in operator.inputs[index + 1 :])
+        dashed = _dashed(parameter.name)
+        names = [name for name in (parameter.flag, f"--{dashed}-chunk-name", f"--{dashed}-name") if name]
+    many = any(p.variadic for p in operator.inputs[index + 1 :]) or (operator.keeps_name and index == 0)
     named = parameter.required and not parameter.variadic
     return click.Option(
         [*names, parameter.name],

@@ -17,7 +17,7 @@ from daskflow.volume.registry import join_docstring, split_docstring
 def compose(name: str, alias: Alias) -> Callable[..., Any]:
     """Return the function of an alias, with the signature and docstring that its operators give it."""
     steps = [load_operator(step) for step in alias.steps]
-    main = next(step for step in steps if not _changes(step))
+    main = next((step for step in steps if not _changes(step)), steps[-1])
     options = [_option(words, steps) for words in alias.options.split(", ")]
     own = [parameter for parameter, _, _ in options]
     hints = {one.name: Annotated[one.annotation, Flag(one.flag)] if one.flag else one.annotation for one in own}
@@ -42,7 +42,7 @@ def compose(name: str, alias: Alias) -> Callable[..., Any]:
                     path = target.endswith("/")
                     at = target.rstrip("/")
                     chosen[at] = kvstore.join(os.fspath(chosen[at]), *value.strip("/").split("/")) if path else value
-            if chosen or not _changes(step):
+            if chosen or step is main:
                 result = (step.function(*result, **chosen, **alias.steps[step.name]),)
         return result[0]
 

@@ -54,6 +54,12 @@ ALIASES = {
         {"open": {}, "crop": {}},
         "-f store=url, -p path=url/, -s chunk_start=start, -z chunk_size=size, -v voxel_size, fill_missing, axes, time",
     ),
+    "normalize_contrast_nkem": Alias(
+        "Stretch the grey values of every section, or of the whole volume, to a range.",
+        {"normalize_contrast": {}},
+        "-l lower_clip_fraction, -u upper_clip_fraction, minval, maxval, per_section",
+        "image",
+    ),
     "save_h5": Alias(
         "Write a volume to an HDF5 file, with its offset and voxel size, as chunkflow does.",
         {**_CAST, "save": {"format": "hdf5"}},
@@ -82,6 +88,8 @@ ALIASES = {
 }
 
 FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "normalize-contrast": {"--whole": ("--no-per-section",)},
+    "normalize-contrast-nkem": {"--whole": ("--no-per-section",)},
     "contrast-levels": {"--directory": ("--output",), "-d": ("--output",)},
     "copy-objects": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "same")},
     "mesh": {"--sharded": ("--format", "sharded")},

@@ -18,6 +18,7 @@ from daskflow.geometry import BoundingBox
 from daskflow.stores.counting import counting
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume.description import Option
+from daskflow.volume.mapping import MappedAfter
 from daskflow.volume.node import Array, Calling, DaskSource, Gathered, Held, Node, Source, Step, Stored, Waiting
 from daskflow.volume.stage import Bound, Estimate, Scopes, Stage, run_here
 
@@ -55,7 +56,7 @@ class Expression(Bound, Option):
         """The stages that must have run before anything can be fetched, in order."""
         found: dict[int, Stage] = {}
         for node in self.nodes:
-            if isinstance(node, Waiting):
+            if isinstance(node, Waiting | MappedAfter):
                 found |= {id(stage): stage for stage in node.stages if id(stage) not in found}
         return tuple(found.values())
 
@@ -63,7 +64,7 @@ class Expression(Bound, Option):
         """Return the expression that reads what its stages left."""
         fresh: dict[int, Node] = {}
         for index, node in enumerate(self.nodes):
-            if isinstance(node, Waiting):
+            if isinstance(node, Waiting | MappedAfter):
                 fresh[index] = node.bound(scopes)
             elif isinstance(node, Stored) and isinstance(node.store, ArrayStore):
                 fresh[index] = Stored(node.spec, node.store.with_scratch(scopes.url))
@@ -207,10 +208,11 @@ class Expression(Bound, Option):
 
     def _replaced(self, fresh: Mapping[int, Node]) -> Expression:
         nodes: list[Node] = []
-        for index, node in enumerate(self.nodes):
+        for index, old in enumerate(self.nodes):
+            node = fresh.get(index, old)
             inputs = tuple(nodes[self[i]] for i in node.inputs)
             changed = any(new is not old for new, old in zip(inputs, node.inputs, strict=True))
-            nodes.append(fresh[index] if index in fresh else node.with_inputs(inputs) if changed else node)
+            nodes.append(node.with_inputs(inputs) if changed else node)
         return Expression([nodes[self[node]] for node in self.outputs])
 
     def describe(self) -> list[Any]:

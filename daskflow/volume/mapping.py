@@ -25,6 +25,7 @@ from daskflow.volume.boundary import (
 )
 from daskflow.volume.description import describe, describe_function
 from daskflow.volume.node import Array, Calling, Memory, Node, Step, checked
+from daskflow.volume.stage import Bound, Scopes, Stage
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,39 @@ class MappedBoxes(_OfVolumes):
             "function": describe_function(self.function),
             "reads": describe(self.reads),
             "options": describe(self.options),
+            "output": f"{self.spec.dtype} {self.spec.channels} {self.spec.box}",
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class MappedAfter(_OfVolumes):
+    """A function over blocks of its inputs and what some stages have left, e.g. a table in which it looks voxels up.
+
+    Attributes:
+        function: also gets `box=` and `left=`.
+        left: what the stages leave; it knows where that lies once it is bound.
+        stages: what must run first, in order; those that the inputs wait for apart.
+    """
+
+    left: Bound
+    stages: tuple[Stage, ...]
+
+    def bound(self, scopes: Scopes) -> MappedAfter:
+        """Return the node that finds what the stages left."""
+        return dataclasses.replace(self, left=self.left.bind(scopes), stages=())
+
+    def needs(self, box: BoundingBox) -> tuple[BoundingBox, ...]:
+        return (box,) * len(self.volumes)
+
+    def compute(self, box: BoundingBox, arrays: Sequence[Array]) -> Array:
+        result = np.asarray(self.function(*arrays, box=box, left=self.left, **self.options))
+        return checked(result, box, self.spec, self.function)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "function": describe_function(self.function),
+            "options": describe(self.options),
+            "stages": [stage.task.describe() for stage in self.stages],
             "output": f"{self.spec.dtype} {self.spec.channels} {self.spec.box}",
         }
 

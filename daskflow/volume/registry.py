@@ -31,6 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 _ATTRIBUTE = "__daskflow_operator__"
+_KEEPS_NAME = "__daskflow_keeps_name__"
 _PARTS = re.compile(
     r"(?P<text>.*?)(?:^Args:\n(?P<args>.*?))?(?P<rest>^(?:Returns|Raises|Yields|Examples?):\n.*)?\Z",
     re.DOTALL | re.MULTILINE,
@@ -83,6 +84,8 @@ class Operator:
         inputs: the volumes it takes, in order.
         parameters: its other parameters, in order.
         returns: its return annotation.
+        keeps_name: on the command line, its result takes the place of its first volume unless it is given a name, and
+            it may be applied to several volumes.
     """
 
     name: str
@@ -91,6 +94,7 @@ class Operator:
     inputs: tuple[Parameter, ...]
     parameters: tuple[Parameter, ...]
     returns: Any
+    keeps_name: bool = False
 
     @property
     def command(self) -> str:
@@ -108,7 +112,7 @@ class Operator:
         return split_docstring(inspect.getdoc(self.function) or "")[0]
 
 
-def operator(*, group: str = "plugins", takes: Takes | None = None) -> Callable[[F], F]:
+def operator(*, group: str = "plugins", takes: Takes | None = None, keeps_name: bool = False) -> Callable[[F], F]:
     """Register a function as an operator.
 
     The help of a parameter is its line in the docstring, or else a text in its type: ``Annotated[int, "voxels ..."]``.
@@ -117,12 +121,14 @@ def operator(*, group: str = "plugins", takes: Takes | None = None) -> Callable[
         group: the heading it is listed under; daskflow's own are listed under the name of their folder.
         takes: what its volumes must be: image (no segmentation) or labels (none of them negative); anything unless
             given. Others are refused when it is called, negative labels when they are read.
+        keeps_name: see `Operator`.
     """
 
     def mark(function: F) -> F:
         _complete(function)
         marked = function if takes is None else _taking(takes, function)
         setattr(marked, _ATTRIBUTE, group)
+        setattr(marked, _KEEPS_NAME, keeps_name)
         return marked
 
     return mark
@@ -240,7 +246,8 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
     name = function.__name__
     own = function.__module__.startswith("daskflow.operators.")
     group = _groups()[name] if own else getattr(function, _ATTRIBUTE)
-    return Operator(name, group, function, tuple(inputs), tuple(parameters), hints.get("return"))
+    keeps_name = getattr(function, _KEEPS_NAME)
+    return Operator(name, group, function, tuple(inputs), tuple(parameters), hints.get("return"), keeps_name)
 
 
 def _groups() -> dict[str, str]:

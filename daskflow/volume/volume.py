@@ -17,7 +17,7 @@ from daskflow.stores.base import Store
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume.boundary import BoundaryLike, DepthLike
 from daskflow.volume.expression import Expression
-from daskflow.volume.mapping import SAME, MappedBoxes, Same, map_overlap
+from daskflow.volume.mapping import SAME, MappedAfter, MappedBoxes, Same, map_overlap
 from daskflow.volume.node import Array, Crop, DaskSource, Generated, Memory, Node, Stored, Waiting
 from daskflow.volume.stage import Bound, Stage, default_block
 
@@ -306,6 +306,30 @@ class Volume:
         if len(boxes) > 1:
             raise GeometryError(f"volumes over different boxes: {', '.join(map(str, sorted(boxes)))}; crop them to one")
         return Volume(MappedBoxes(spec, function, nodes, options, memory, reads, dear, gpu), block=self.block)
+
+    def map_after(
+        self,
+        function: Callable[..., Any],
+        *others: Volume,
+        left: Bound,
+        stages: Sequence[Stage],
+        spec: VolumeSpec,
+        memory: Memory = None,
+        **options: Any,
+    ) -> Volume:
+        """Return the volume whose blocks are `function` of blocks of this one and of what some stages have left.
+
+        Args:
+            function: called as ``function(array, ..., box=, left=, **options)``; it treats every voxel alike.
+            *others: further volumes over the same box.
+            left: what the stages leave, e.g. a table in which the function looks voxels up.
+            stages: what must run first, in order: those of the volumes that they are made from, then their own.
+            spec: what the result is.
+            memory: what the function takes while it runs; as for `map_overlap`.
+            **options: handed to the function.
+        """
+        nodes = (self.node, *(other.node for other in others))
+        return Volume(MappedAfter(spec, function, nodes, options, memory, left, tuple(stages)), block=self.block)
 
     def astype(self, dtype: Any) -> Volume:
         """Return the same volume cast to another dtype, as `numpy.ndarray.astype` casts."""

@@ -1,5 +1,6 @@
 """What holds for every operator, by a table of example arguments; an operator that is missing from it fails a test."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ def execute(chunk, factor=2):
 # dtype of the input, its channels, arguments
 TRANSFORMS = {
     "astype": ("float32", 2, {"dtype": "uint8"}),
+    "channel_voting": ("float32", 3, {}),
     "clahe": ("uint8", None, {"tile_grid": (3, 4)}),
     "connected_components": ("uint8", None, {"connectivity": 26}),
     "contrast": ("uint8", 1, {"clip_fraction": (0.05, 0.1), "minval": 3}),
@@ -36,12 +38,22 @@ TRANSFORMS = {
         None,
         {"input_patch_size": (4, 8, 8), "output_patch_overlap": (2, 4, 4), "framework": "identity"},
     ),
+    "inverse": ("float32", 2, {}),
+    "mask": ("uint8", 2, {"volume_path": "mask", "mip": 0}),
+    "median_filter": ("uint8", 2, {"size": (3, 1, 5)}),
+    "multiply": ("uint8", 2, {}),
+    "normalize_contrast": ("uint8", None, {"lower_clip_fraction": 0.05, "per_section": False}),
+    "normalize_contrast_nkem": ("uint8", 1, {"upper_clip_fraction": 0.1}),
     "normalize_intensity": ("uint8", None, {}),
+    "normalize_section_contrast": ("uint8", None, {"levels_path": "levels"}),
+    "normalize_section_shang": ("float32", 1, {"nominalmin": -1, "clipvalues": True}),
     "pick_channels": ("uint8", 3, {"channels": (2, 0)}),
     "plugin": ("float32", None, {"file": "twice.py"}),
     "quantize": ("float32", 3, {"channel": 1}),
     "remap": ("uint8", None, {"table": {3: 250, 7: 0}, "unmapped": "keep"}),
     "reorder_sections": ("uint8", 2, {"mapping": {0: 3, 3: 4, 4: 0, 1: 2, 2: 1}}),
+    "rescale_intensity": ("float32", 1, {}),
+    "stretch_intensity": ("uint8", 2, {"min_threshold": 20, "max_threshold": 150}),
     "threshold": ("float32", 1, {"threshold": 0.4}),
     "translate": ("uint8", 2, {"offset": (5, -7, 100)}),
 }
@@ -74,6 +86,11 @@ INTO_LAYERS = {"downsample": {"levels": 2}, "fill": {"start": (0, 0, 0), "size":
 def _plugin(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "twice.py").write_text(PLUGIN)
+    coarse = Volume.from_array(np.arange(12 * 20, dtype=np.uint8).reshape(6, 5, 8) % 3, voxel_size=(120, 16, 16))
+    coarse.save(tmp_path / "mask").run(progress=False)
+    (tmp_path / "levels").mkdir()
+    for z in range(-4, 9):
+        (tmp_path / "levels" / str(z)).write_text(json.dumps({"levels": list(range(256))}))
 
 
 class Example(OperatorSuite):
@@ -82,7 +99,8 @@ class Example(OperatorSuite):
     name: ClassVar[str]
 
     def apply(self, volume):
-        return load_operator(self.name).function(volume, **TRANSFORMS[self.name][2])
+        operator = load_operator(self.name)
+        return operator.function(*[volume] * len(operator.inputs[:2]), **TRANSFORMS[self.name][2])
 
     def values(self, random):
         return (

@@ -16,14 +16,17 @@ from daskflow.volume import Flag, Volume, describe_operator, load_operator, oper
 OWN = [name for name in operator_names() if name not in ALIASES and name != "create_chunk"]  # it is chunkflow's
 
 # what one word means in two operators, or where one default would not do
-SEVERAL_MEANINGS = {"background", "compression", "dtype", "levels", "mip", "offset", "table"}
+SEVERAL_MEANINGS = {"background", "compression", "dtype", "levels", "mip", "mode", "offset", "size", "table"}
 SEVERAL_LETTERS = {
     "coverage",  # -c cuts off the ends of contrast
     "format",  # -f is the factor of save
 }
 SEVERAL_DEFAULTS = {
     "dust",  # 0 where what is left out would be missed, igneous's where specks are noise or take most of the time
+    "fill_missing",  # of a mask, where what is missing is masked
     "format",  # of volumes, meshes and skeletons
+    "maxval",  # chunkflow's contrast is of uint8
+    "minval",
     "max_error",  # copied meshes have no voxels to take it from
     "max_labels_per_shard",  # skeletons are smaller
     "memory",  # of a mesh
@@ -91,7 +94,7 @@ def test_former_words_of_a_command_are_understood(command, word):
     from daskflow.cli.options import gather_numbers
 
     derived = derive(load_operator(command.replace("-", "_")))
-    known = {name for parameter in derived.params for name in parameter.opts}
+    known = {name for parameter in derived.params for name in (*parameter.opts, *parameter.secondary_opts)}
     assert word not in known
     first, *rest = FORMER_OPTIONS[command][word]
     assert first in known

@@ -14,14 +14,14 @@ from daskflow.volume import Flag, Volume, operator
 _TRUNCATE = 4.0
 
 
-@operator(takes="image")
+@operator(takes="image", keeps_name=True)
 def gaussian_filter(
     volume: Volume, *, sigma: Annotated[float | Sequence[float], Flag("-s")] = (0.0, 1.0, 1.0)
 ) -> Volume:
     """Blur an image with a Gaussian, by default within each section.
 
     Every channel is blurred by itself; the kernel is cut at four standard deviations; the edge voxels are mirrored.
-    Integers are rounded to the nearest.
+    Integers are rounded to the nearest (chunkflow cuts their fractions off, which darkens an image by half a value).
 
     Args:
         volume: the image, zyx or czyx.

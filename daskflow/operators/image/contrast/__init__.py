@@ -68,12 +68,36 @@ def contrast(
     low, high = _range(volume, minval, maxval)
     sampling = Sampling(volume.box, coverage, seed)
     found, stages = _levels(volume, sampling, levels)
+    return stretch_sections(volume, found, stages, clip, low=low, high=high, top=int(np.iinfo(volume.dtype).max))
+
+
+def stretch_sections(
+    volume: Volume,
+    found: CountedLevels | StoredLevels,
+    stages: tuple[Stage, ...],
+    clip: tuple[float, float],
+    *,
+    low: int,
+    high: int,
+    top: int,
+) -> Volume:
+    """Return a volume whose sections are stretched between limits that follow from their levels.
+
+    Args:
+        volume: the image.
+        found: its levels.
+        stages: those that count them.
+        clip: the share of voxels cut off at the dark and at the bright end.
+        low: no result is below it.
+        high: no result is above it.
+        top: what the brighter limit becomes; the darker one becomes 0.
+    """
     whole, deep = _limits_of(volume.box), found.grid.block[0]
     scope = Scope("limits", (found, clip))
     kept = ScratchSink("limits", VolumeSpec(whole, np.dtype(np.int32)), (deep, 1, 2), scope)
     finding = Stage("find-limits", BlockGrid(whole, kept.block), FindLimits(found, kept, clip), after=stages[-1:])
     stages = (*volume.expression.stages, *stages, finding)
-    return look_up(volume, kept, stages, stretch, where=_limits_of, memory=_working, low=low, high=high)
+    return look_up(volume, kept, stages, stretch, where=_limits_of, memory=_working, low=low, high=high, top=top)
 
 
 def _levels(
@@ -128,19 +152,19 @@ def limits(counts: Counts, clip: tuple[float, float]) -> tuple[int, int]:
     return lower, upper
 
 
-def stretched(values: Array, lower: int, upper: int, low: int, high: int) -> Array:
-    """Return ``clip(round((v - lower) max / (upper - lower)), low, high)``, in the dtype of the values.
+def stretched(values: Array, lower: int, upper: int, low: int, high: int, top: int) -> Array:
+    """Return ``clip(round((v - lower) top / (upper - lower)), low, high)``, in the dtype of the values.
 
     It is computed in float32, as igneous does, which decides what becomes of values half-way between two. Without
     contrast, where the limits are equal, the values stay as they are.
     """
     if lower >= upper:
         return values
-    scale = np.float32(np.iinfo(values.dtype).max / (upper - lower))
+    scale = np.float32(top / (upper - lower))
     return np.clip(np.round((values.astype(np.float32) - np.float32(lower)) * scale), low, high).astype(values.dtype)
 
 
-def stretch(array: Array, table: Array, *, box: BoundingBox, low: int, high: int, **_: Any) -> Array:
+def stretch(array: Array, table: Array, *, box: BoundingBox, low: int, high: int, top: int, **_: Any) -> Array:
     """Return an array (zyx, or czyx with one channel) whose sections are stretched between their limits.
 
     The table has the lower and upper limit of each section, shape (z, 1, 2).
@@ -149,7 +173,7 @@ def stretch(array: Array, table: Array, *, box: BoundingBox, low: int, high: int
     result = np.empty_like(sections, order="C")
     every = np.arange(np.iinfo(array.dtype).max + 1, dtype=array.dtype)
     for section, (lower, upper), out in zip(sections, table[:, 0], result, strict=True):
-        np.take(stretched(every, int(lower), int(upper), low, high), section, out=out, mode="clip")
+        np.take(stretched(every, int(lower), int(upper), low, high, top), section, out=out, mode="clip")
     return result.reshape(array.shape)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,10 +157,12 @@ class CountedLevels(Bound):
     Attributes:
         histograms: of the sections, numbered from the first one.
         grid: as in `StoredLevels`.
+        together: all sections have the levels of the whole volume.
     """
 
     histograms: Histograms
     grid: BlockGrid
+    together: bool = False
 
     @property
     def bins(self) -> int:
@@ -168,7 +171,7 @@ class CountedLevels(Bound):
 
     def read(self, box: BoundingBox) -> Counts:
         """Return the counts of the sections of a box after the stages ran, shape (sections, bins)."""
-        return self.histograms.read(_numbers(box, self.grid.box))
+        return self.histograms.read(_numbers(box, self.grid.box, together=self.together))
 
     def check(self) -> None:
         """Nothing can be known to fail."""
@@ -183,20 +186,26 @@ def stored_levels(volume: Volume, source: str) -> StoredLevels:
     return StoredLevels(source, _slabs_of(_in_blocks(volume).grid), BINS[volume.dtype.name])
 
 
-def counted_levels(volume: Volume, sampling: Sampling) -> tuple[CountedLevels, tuple[Stage, ...]]:
-    """Return the levels of a volume and the stages that count them: the same for all that need the same levels."""
+def counted_levels(
+    volume: Volume, sampling: Sampling, *, together: bool = False
+) -> tuple[CountedLevels, tuple[Stage, ...]]:
+    """Return the levels of a volume and the stages that count them: the same for all that need the same levels.
+
+    If `together`, those of all sections are added up.
+    """
     grid, expression, bins = _in_blocks(volume).grid, volume.expression, BINS[volume.dtype.name]
-    histograms = Histograms.named(
-        "levels", len(grid), bins, grid.block[0], Scope("levels", (expression, repr(sampling), grid))
-    )
-    levels = CountedLevels(histograms, _slabs_of(grid))
-    counting = Stage("count-levels", grid, EvaluateVolumes.into(expression, CountLevels(histograms, grid, sampling)))
+    name = "volume-levels" if together else "levels"
+    scope = Scope(name, (expression, repr(sampling), grid))
+    histograms = Histograms.named(name, len(grid), bins, grid.block[0], scope)
+    levels = CountedLevels(histograms, _slabs_of(grid), together)
+    count = CountLevels(histograms, grid, sampling, together)
+    counting = Stage(f"count-{name}", grid, EvaluateVolumes.into(expression, count))
     return levels, in_order((counting, *histograms.table.stages()), after=expression.stages)
 
 
-def _numbers(box: BoundingBox, whole: BoundingBox) -> range:
-    """Return the numbers of the sections of a box, from the first one of the whole."""
-    return range(box.start[0] - whole.start[0], box.stop[0] - whole.start[0])
+def _numbers(box: BoundingBox, whole: BoundingBox, *, together: bool = False) -> Sequence[int]:
+    """Return the numbers of the histograms of the sections of a box, from the first section of the whole."""
+    return [0] * box.shape[0] if together else range(box.start[0] - whole.start[0], box.stop[0] - whole.start[0])
 
 
 def _in_blocks(volume: Volume) -> Volume:
@@ -213,9 +222,10 @@ def _slabs_of(grid: BlockGrid) -> BlockGrid:
 
 @dataclass(frozen=True)
 class CountLevels(CountHistograms):
-    """Count the grey values of the sampled voxels of each section of a block."""
+    """Count the grey values of the sampled voxels of each section of a block, or of all `together`."""
 
     sampling: Sampling
+    together: bool = False
 
     def needs(self, box: BoundingBox) -> BoundingBox | None:
         return self.sampling.hull(box)
@@ -230,6 +240,8 @@ class CountLevels(CountHistograms):
                 for part in parts:
                     values = array[part.slices(hull)].ravel()
                     counts[z - box.start[0]] += np.bincount(values, minlength=bins)
+        if self.together:
+            return self.histograms.rows([0], counts.sum(axis=0, keepdims=True))
         return self.histograms.rows(_numbers(box, self.sampling.box), counts)
 
     def further(self, box: BoundingBox) -> Estimate:
@@ -241,4 +253,5 @@ class CountLevels(CountHistograms):
 
     def describe(self) -> dict[str, Any]:
         sampling = self.sampling
-        return {"sampling": [str(sampling.box), sampling.coverage, sampling.seed, list(sampling.patch)]}
+        drawn = [str(sampling.box), sampling.coverage, sampling.seed, list(sampling.patch)]
+        return {"sampling": drawn, **({"together": True} if self.together else {})}

@@ -1,0 +1,115 @@
+"""Voxels where a coarse mask is zero, made zero."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+
+from daskflow.errors import GeometryError, ParameterError
+from daskflow.geometry import BoundingBox, Zyx, as_zyx
+from daskflow.operators.image.contrast.tables import LookUp
+from daskflow.operators.stores.open import open as open_volume
+from daskflow.volume import Flag, Volume, operator
+
+Array = np.ndarray[Any, Any]
+
+
+@operator(keeps_name=True)
+def mask(
+    volume: Volume,
+    *,
+    volume_path: Annotated[str | os.PathLike[str], Flag("-v")],
+    mip: Annotated[int, Flag("-m")] = 5,
+    inverse: bool = False,
+    fill_missing: bool = True,
+) -> Volume:
+    """Set voxels to 0 where a mask, a layer of equal or larger voxels, is 0.
+
+    A voxel is masked by the voxel of the mask that it lies in, by global coordinates and voxel sizes; so it need not
+    begin where one of the mask does.
+
+    Args:
+        volume: the volume; all its channels are masked.
+        volume_path: path or URL of the mask, with one channel, of which anything but 0 is kept.
+        mip: level of the mask.
+        inverse: keep where the mask is 0, and set the rest to 0.
+        fill_missing: where the mask has no chunk, or does not reach, it is 0; otherwise an error.
+
+    Returns:
+        A volume of the same dtype and channels.
+
+    Raises:
+        GeometryError: voxels of the mask are no whole multiples of the volume's, or, without `fill_missing`, it does
+            not cover the volume.
+        ParameterError: a mask with several channels, or a voxel size that is unknown.
+    """
+    found = open_volume(volume_path, mip=mip, fill_missing=fill_missing)
+    if found.channels not in (None, 1):
+        raise ParameterError(f"a mask has one channel, {volume_path} has {found.channels}")
+    covered = Covered(_factor(volume, found), found.box)
+    if not fill_missing and covered.around(volume.box) not in found.box:
+        raise GeometryError(
+            f"the mask covers {found.box} (z0-z1_y0-y1_x0-x1, in its own voxels), not {covered.around(volume.box)};"
+            " pass fill_missing to take what is outside as 0"
+        )
+    spec = volume.spec.replace(chunk=None, shard=None)
+    options = {"covered": covered, "inverse": inverse}
+    return Volume(LookUp(spec, masked, (volume.node, found.node), options, None, covered), block=volume.block)
+
+
+def _factor(volume: Volume, found: Volume) -> Zyx:
+    """Return how many voxels of the volume one of the mask covers (zyx)."""
+    sizes = volume.voxel_size, found.voxel_size
+    if None in sizes:
+        raise ParameterError(
+            f"voxels of the volume have {volume.spec.size_text}, of the mask {found.spec.size_text} (zyx): both must be"
+            " known; state them where they are opened: --voxel-size Z Y X"
+        )
+    ratios = found.spec.ratio(volume.spec)
+    factor = as_zyx([round(ratio) for ratio in ratios])
+    if any(n < 1 or abs(n - ratio) > 1e-6 * ratio for n, ratio in zip(factor, ratios, strict=True)):
+        raise GeometryError(
+            f"voxels of the mask, {found.spec.size_text} (zyx), are no whole multiples of those of the volume,"
+            f" {volume.spec.size_text}; choose another mip of the mask"
+        )
+    return factor
+
+
+@dataclass(frozen=True)
+class Covered:
+    """Which voxels of a mask cover a box.
+
+    Attributes:
+        factor: voxels of the volume in one of the mask (zyx).
+        box: what the mask holds, in its own voxels.
+    """
+
+    factor: Zyx
+    box: BoundingBox
+
+    def around(self, box: BoundingBox) -> BoundingBox:
+        """Return the voxels that a box touches, wherever the mask ends."""
+        return box.coarsen(self.factor)
+
+    def __call__(self, box: BoundingBox) -> BoundingBox:
+        return self.around(box).clip(self.box)
+
+
+def masked(
+    array: Array, mask: Array, *, box: BoundingBox, read_box: BoundingBox, covered: Covered, inverse: bool
+) -> Array:
+    """Return an array (zyx or czyx) of `box`, 0 where the voxels of a mask, of `read_box`, are."""
+    around = covered.around(box)
+    kept = np.zeros(around.shape, bool)
+    if not read_box.empty:
+        kept[read_box.slices(around)] = mask.reshape(read_box.shape) != 0
+    if inverse:
+        kept = ~kept
+    if kept.all():
+        return array
+    places = zip(box.start, box.stop, covered.factor, around.start, strict=True)
+    within = np.ix_(*(np.arange(start, stop) // n - first for start, stop, n, first in places))
+    return np.where(kept[within], array, array.dtype.type(0))
