@@ -30,8 +30,8 @@ def inverse(volume: Volume) -> Volume:
 
 def inverted(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return 255 minus an array of uint8, or 1 minus one of floats between 0 and 1."""
-    if array.dtype == np.uint8:
-        return np.subtract(255, array, dtype=np.uint8)
-    if array.size and not (array.min() >= 0 and array.max() <= 1):
+    whole = 255 if array.dtype == np.uint8 else 1
+    if whole == 1 and array.size and not (array.min() >= 0 and array.max() <= 1):
         raise ParameterError(f"inverse takes floats between 0 and 1, here are {array.min()} to {array.max()}")
-    return np.subtract(1, array, dtype=array.dtype)
+    result: np.ndarray[Any, Any] = np.subtract(whole, array, dtype=array.dtype)
+    return result
