@@ -16,7 +16,7 @@ from daskflow import operators
 from daskflow.cli import commands
 from daskflow.cli.chain import Chain, Settings, Step, check_cluster, run
 from daskflow.errors import DaskflowError
-from daskflow.operators.aliases import ALIASES
+from daskflow.operators.aliases import ALIASES, FORMER_NAMES
 from daskflow.plugins import entry_points
 from daskflow.redaction import redact
 
@@ -32,21 +32,11 @@ sink (save..., evaluate-...) runs in one resumable job. Axes are z y x.
 
 # What users of chunkflow and igneous type, and what it is called here.
 FORMER = {
-    "cutout": "load-precomputed",
-    "read-precomputed": "load-precomputed",
-    "write-precomputed": "save-precomputed",
-    "read-h5": "load-h5",
-    "write-h5": "save-h5",
-    "read-tif": "load-tif",
-    "write-tif": "save-tif",
-    "read-zarr": "load-zarr",
-    "write-zarr": "save-zarr",
     "agglomerate": "plugin",
     "generate-tasks": "save --block",
     "fetch-task-from-file": "save --block",
     "fetch-task-from-sqs": "save --block",
     "setup-env": "--plan",
-    "create-info": "save-precomputed",
     "view": "neuroglancer",
     "blackout": "fill",
     "ccl": "connected-components",
@@ -73,7 +63,7 @@ class Commands(click.Group):
         plugins = ctx.ensure_object(dict)
         if cmd_name in plugins:
             return command(plugins[cmd_name])
-        name = cmd_name.replace("-", "_")
+        name = FORMER_NAMES.get(cmd_name, cmd_name).replace("-", "_")
         return command(load_operator(name)) if has_operator(name) else None
 
     def resolve_command(
@@ -81,7 +71,7 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the next word names, or say what it may have meant."""
         if self.get_command(ctx, args[0]) is None:
-            raise click.UsageError(f"no command {args[0]!r}: {hint(args[0], self.list_commands(ctx))}")
+            raise click.UsageError(f"no command {args[0]!r}: {hint(args[0], [*self.list_commands(ctx), *FORMER_NAMES])}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

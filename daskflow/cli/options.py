@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import re
 import types
 import typing
@@ -13,7 +14,7 @@ import click
 
 from daskflow.cli.chain import Chain, Step
 from daskflow.errors import ParameterError
-from daskflow.operators.aliases import FORMER_OPTIONS
+from daskflow.operators.aliases import FORMER_OPTIONS, TWINS, UNUSED_OPTIONS
 
 if TYPE_CHECKING:
     from daskflow.volume import Operator, Parameter, Volume
@@ -32,6 +33,9 @@ def command(operator: Operator) -> click.Command:
     if operator.returns is Volume:
         params.append(_output(operator))
     params.append(click.Option(["--name", "step_name"], metavar="NAME", help="What messages call this command."))
+
+    unused = (words.split() for words in UNUSED_OPTIONS.get(operator.command, ()))
+    params += [click.Option(names, hidden=True, expose_value=False) for names in unused]
 
     def callback(step_name: str | None, **values: Any) -> Step:
         return Step(step_name or operator.command, lambda chain: _apply(operator, chain, values))
@@ -227,6 +231,22 @@ def gather_numbers(command: click.Command, args: Sequence[str]) -> list[str]:
     return [*options, *arguments, *words]
 
 
+def _twin(own: click.Command, words: Sequence[str]) -> click.Command | None:
+    """Return the command that chunkflow calls like this one, if an option before the next command is only its own."""
+    if own.name not in TWINS:
+        return None
+    from daskflow.volume import has_operator, load_operator
+
+    twin = command(load_operator(TWINS[own.name]))
+    other = _spelled(twin) - _spelled(own)
+    mine = itertools.takewhile(lambda word: word.startswith("-") or not has_operator(word.replace("-", "_")), words)
+    return twin if any(word.partition("=")[0] in other for word in mine) else None
+
+
+def _spelled(one: click.Command) -> set[str]:
+    return {name for param in one.params for name in (*param.opts, *param.secondary_opts)}
+
+
 def _numbers(words: Sequence[str]) -> int:
     """Return how many words at the beginning are numbers, at least one."""
     count = next((at for at, word in enumerate(words) if not _NUMBER.fullmatch(word)), len(words))
@@ -235,6 +255,15 @@ def _numbers(words: Sequence[str]) -> int:
 
 class WordCommand(click.Command):
     """A command whose options may take several numbers."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the words as those of its twin, if an option says that this is meant."""
+        twin = _twin(self, args)
+        if twin is not None:
+            return twin.make_context(info_name, args, parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words of this command and leave the rest of the chain."""

@@ -24,7 +24,7 @@ from daskflow.jobs.outputs import refuse_taken
 from daskflow.jobs.report import Finish, Report
 from daskflow.stores import Layout, Store, kvstore
 from daskflow.stores.memory import ScratchStore
-from daskflow.stores.opening import check_file, create_store, open_level, open_store
+from daskflow.stores.opening import check_file, create_store, format_named, open_level, open_store
 from daskflow.volume import BlockResult, Estimate
 from daskflow.volume.node import Array
 from daskflow.volume.stage import Output, Own, Scope, Scopes
@@ -282,7 +282,7 @@ class FileSink(Sink):
 
     def exists(self) -> bool:
         """Return whether the file, and the dataset in it, is there."""
-        if not kvstore.exists(self.url):
+        if not format_named(self.format).store.there(self.url, self.spec):
             return False
         return self.dataset is None or _opens(self.url, format=self.format, dataset=self.dataset)
 

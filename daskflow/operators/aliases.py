@@ -38,6 +38,16 @@ ALIASES = {
         {"open": {"format": "npy"}},
         "-f file_name=url, -t voxel_offset, -s voxel_size, axes, time",
     ),
+    "load_nrrd": Alias(
+        "Open an NRRD file.",
+        {"open": {"format": "nrrd"}, **_CAST},
+        "-f file_name=url, -v voxel_offset, -s voxel_size, -d dtype, axes, time",
+    ),
+    "load_png": Alias(
+        "Open PNG files: one section, or a directory of them, of which numbers in the names are z.",
+        {"open": {"format": "png"}, **_CAST, "crop": {}},
+        "-p path=url, -t voxel_offset, -x voxel_size, -c cutout_offset=start, -s chunk_size=size, dtype, fill_missing",
+    ),
     "load_precomputed": Alias(
         "Open a Neuroglancer precomputed layer, or a part of it.",
         {"open": {"format": "precomputed"}, "crop": {}},
@@ -70,6 +80,16 @@ ALIASES = {
         {"save": {"format": "npy"}},
         "-f file_name=url, overwrite",
     ),
+    "save_nrrd": Alias(
+        "Write a volume to an NRRD file, with its offset and voxel size.",
+        {"save": {"format": "nrrd"}},
+        "-f file_name=url, -c compression|gzip|none, overwrite",
+    ),
+    "save_pngs": Alias(
+        "Write a volume to a directory of PNG files, one per section, each named by its z.",
+        {"astype": {"unit_range": True}, "save": {"format": "png"}},
+        "-o output_path=url, -t dtype|uint8|uint16, overwrite",
+    ),
     "save_precomputed": Alias(
         "Write a volume to a Neuroglancer precomputed layer.",
         {"save": {"format": "precomputed"}},
@@ -86,6 +106,26 @@ ALIASES = {
         "-s store=url, -c chunk_size=chunk, shard, -m mip, overwrite",
     ),
 }
+
+FORMER_NAMES = {
+    "cutout": "load-precomputed",
+    "load-pngs": "load-png",
+    "save-png": "save-pngs",
+    **{f"read-{kind}": f"load-{kind}" for kind in ("h5", "json", "npy", "nrrd", "precomputed", "tif", "zarr")},
+    **{f"write-{kind}": f"save-{kind}" for kind in ("h5", "npy", "nrrd", "pngs", "precomputed", "tif", "zarr")},
+    "read-pngs": "load-png",
+}
+"""Commands of older tutorials of chunkflow, and what they are called."""
+
+TWINS = {"save": "save_precomputed"}
+"""Commands that chunkflow calls like another operator here; an option that only the second one has means that one."""
+
+UNUSED_OPTIONS = {
+    "load-png": ("-d --digit-num",),
+    "save-precomputed": ("-p --parallel", "--nproc"),
+}
+"""Options of chunkflow, by command, that are understood and have no effect: a label of its timer, the
+digits of names, which are read whatever their number, and processes of a writer, of which `--workers` decides."""
 
 FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "normalize-contrast": {"--whole": ("--no-per-section",)},

@@ -139,6 +139,7 @@ class Store(ABC):
     Attributes:
         of_chunks: whether it is a layer of levels, whose chunks are objects that can be listed and removed.
         written: whether new ones can be made: layers chunk by chunk by many writers, files whole by one.
+        sections: whether it is a directory of files, one per section, to which jobs with other sections add theirs.
         levelled: whether a layer of chunks can have several levels.
         needs_voxel_size: whether metadata cannot leave the voxel size open; an unknown one is written as 1 nm.
         encloses: whether a layer holds its provenance, meshes, skeletons and statistics, which else lie beside it.
@@ -155,6 +156,7 @@ class Store(ABC):
 
     of_chunks: ClassVar[bool] = False
     written: ClassVar[bool] = False
+    sections: ClassVar[bool] = False
     levelled: ClassVar[bool] = True
     needs_voxel_size: ClassVar[bool] = False
     encloses: ClassVar[bool] = False
@@ -214,6 +216,11 @@ class Store(ABC):
     def remains(cls, url: str) -> list[str]:  # noqa: ARG003
         """Return what can be said, a line each, of a layer whose metadata make no volume."""
         return []
+
+    @classmethod
+    def there(cls, url: str, spec: VolumeSpec) -> bool:  # noqa: ARG003
+        """Return whether anything is stored where `write_file` would write a volume."""
+        return kvstore.exists(url)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({kvstore.redact(self.url)!r}, mip={self.mip})"

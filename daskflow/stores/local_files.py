@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 from daskflow.errors import ParameterError, StoreAccessError, StoreError
 from daskflow.geometry import BoundingBox, VolumeSpec
@@ -179,6 +179,19 @@ def first_of(names: Sequence[str], separator: str = ", ") -> str:
 def natural_order(name: str) -> list[tuple[str, int]]:
     """Return a key that sorts names as people count: ``z2`` before ``z10``."""
     return [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
+
+
+@contextmanager
+def gzipped(path: Path, level: int | None) -> Iterator[IO[bytes]]:
+    """Give a file to append to, of which what is written is gzipped (ISA-L) unless the level is None."""
+    from isal import igzip, isal_zlib
+
+    with path.open("ab") as file:
+        if level is None:
+            yield file
+            return
+        with igzip.IGzipFile("", "wb", min(level, isal_zlib.Z_BEST_COMPRESSION), file, mtime=0) as packed:
+            yield packed
 
 
 def deflate(level: int) -> Callable[[Any], bytes]:

@@ -11,44 +11,26 @@ import numpy as np
 from daskflow.errors import CorruptChunkError, ParameterError, UnknownFormatError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
-from daskflow.stores.axes import Axes, find_axes
-from daskflow.stores.base import NUMBERS, Array, Layout, Opening, ReadBox, Store
-from daskflow.stores.local_files import FileStore, begins_with, check_place, local_file, refuse_layout, replacing, slabs
-from daskflow.stores.refusals import check_mip, refuse_cast
-from daskflow.stores.stated import Stated, settle
+from daskflow.stores.array_files import ArrayFile
+from daskflow.stores.base import NUMBERS, Array, Layout, ReadBox
+from daskflow.stores.local_files import begins_with, check_place, local_file, refuse_layout, replacing, slabs
+from daskflow.stores.refusals import refuse_cast
 
 _MAGIC = b"\x93NUMPY"
 
 
-class NpyStore(FileStore):
-    """An array in an NPY file, of the shape `stored`, read by memory map: only the voxels of a box are read."""
+class NpyStore(ArrayFile):
+    """An array in an NPY file, read by memory map: only the voxels of a box are read."""
 
     format_name = "npy"
-
-    def __init__(self, url: str, spec: VolumeSpec, axes: Axes, stored: tuple[int, ...]) -> None:
-        super().__init__(url, spec)
-        self.axes = axes
-        self.stored = stored
 
     @classmethod
     def recognises(cls, url: str) -> bool:
         return begins_with(url, (_MAGIC,))
 
     @classmethod
-    def open(cls, url: str, opening: Opening) -> Store:
-        check_mip(opening.mip, 1, url)
-        if opening.dataset is not None:
-            raise ParameterError(f"{url} holds one array; drop dataset={opening.dataset!r}")
-        array = _mapped(url)
-        if array.dtype.name not in NUMBERS:
-            raise UnknownFormatError(
-                f"{url} holds {array.dtype}, which is no voxel type; read are {', '.join(NUMBERS)}"
-            )
-        axes = find_axes(array.shape, (), url, opening, keep_channel=True)
-        spec, sources = settle(Stated(), axes, opening, shape=array.shape, dtype=array.dtype, url=url)
-        store = cls(url, spec, axes, array.shape)
-        store.sources = sources
-        return store
+    def array(cls, url: str) -> Any:
+        return _mapped(url)
 
     @classmethod
     def check_file(cls, url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
@@ -72,15 +54,6 @@ class NpyStore(FileStore):
                 for channel, part in enumerate(voxels):
                     file.seek(start + ((channel + 1) * spec.box.size - section.size) * spec.dtype.itemsize)
                     file.write(part.data)
-
-    def _read(self, box: BoundingBox) -> Array:
-        mapped = _mapped(self.url)
-        if mapped.shape != self.stored:
-            raise CorruptChunkError(f"{self.url} now has shape {mapped.shape}; it had {self.stored} when it was opened")
-        return np.array(self.axes.view(mapped, box.slices(self.spec.box)), self.spec.dtype, order="C")
-
-    def fingerprint(self) -> dict[str, Any]:
-        return {**super().fingerprint(), "axes": repr(self.axes)}
 
 
 def _mapped(url: str) -> Array:

@@ -60,6 +60,10 @@ _FORMATS = (
         "hdf5", "daskflow.stores.hdf5:Hdf5Store", (".h5", ".hdf5", ".hdf"), rank=60, prefixes=("h5",), datasets=True
     ),
     Format("npy", "daskflow.stores.npy:NpyStore", (".npy",), rank=60),
+    Format("nifti", "daskflow.stores.nifti:NiftiStore", (".nii", ".nii.gz"), rank=61),
+    Format("nrrd", "daskflow.stores.nrrd:NrrdStore", (".nrrd",), rank=61),
+    Format("crackle", "daskflow.stores.crackle_file:CrackleFile", (".ckl",), rank=61),
+    Format("png", "daskflow.stores.png:PngStore", (".png",), rank=62),
     Format("tiff", "daskflow.stores.tiff:TiffStore", (".tif", ".tiff"), rank=70, prefixes=("tif",)),
 )
 

@@ -92,3 +92,18 @@ def test_unknown_dtypes_and_policies_are_refused():
             daskflow.astype(volume, dtype=dtype)
     with pytest.raises(ParameterError, match="error, clip, wrap"):
         daskflow.astype(volume, dtype="uint8", overflow="saturate")
+
+
+def test_floats_between_0_and_1_are_scaled_to_bytes_and_back_or_refused():
+    values = np.array([0, 0.2, 0.999, 1], np.float32).reshape(1, 1, 4)
+    bytes_ = daskflow.astype(daskflow.open(values), dtype="uint8", unit_range=True).read()
+    assert bytes_.ravel().tolist() == [0, 51, 254, 255]
+    back = daskflow.astype(daskflow.open(bytes_), dtype="float32", unit_range=True).read()
+    np.testing.assert_array_equal(back, bytes_ / np.float32(255))
+    for bad in (-0.1, 1.1, np.nan):
+        wrong = daskflow.open(np.full((1, 1, 1), bad, np.float32))
+        with pytest.raises(ParameterError, match="between 0 and 1"):
+            daskflow.astype(wrong, dtype="uint8", unit_range=True).read()
+        clipped = daskflow.astype(wrong, dtype="uint8", unit_range=True, overflow="clip").read()
+        assert clipped.item() == (255 if bad > 1 else 0)
+    assert daskflow.astype(daskflow.open(values), dtype="uint16", unit_range=True).read().ravel().tolist() == [0, 0, 0, 1]

@@ -15,6 +15,8 @@ MODULES = {
     "torch": ("torch", "safetensors.torch"),
     "hdf5": ("h5py",),
     "tiff": ("imagecodecs",),
+    "nifti": ("nibabel",),
+    "nrrd": ("nrrd",),
     "brotli": ("brotli",),
     "view": ("neuroglancer", "PIL.Image", "bokeh"),
     "cloud": ("s3fs", "gcsfs"),

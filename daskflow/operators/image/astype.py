@@ -12,11 +12,14 @@ from daskflow.operators import options
 from daskflow.volume import Volume, operator
 
 Array = npt.NDArray[Any]
+_BYTE = 255
 Overflow = Literal["error", "clip", "wrap"]
 
 
 @operator()
-def astype(volume: Volume, *, dtype: options.Dtype, overflow: Overflow = "error") -> Volume:
+def astype(
+    volume: Volume, *, dtype: options.Dtype, overflow: Overflow = "error", unit_range: bool = False
+) -> Volume:
     """Cast a volume to another dtype, and refuse values that it cannot hold.
 
     Floats lose their fraction on the way to integers, as in numpy. A segmentation is refused where any value would
@@ -26,6 +29,7 @@ def astype(volume: Volume, *, dtype: options.Dtype, overflow: Overflow = "error"
         volume: the volume to cast.
         overflow: what becomes of values outside the range of the dtype, NaN included: error refuses them, clip takes
             the nearest value (0 for NaN), wrap does what numpy does.
+        unit_range: between floats and uint8, let 0 to 1 be 0 to 255, as chunkflow has it; fractions are cut off.
 
     Returns:
         A volume of that dtype.
@@ -35,6 +39,8 @@ def astype(volume: Volume, *, dtype: options.Dtype, overflow: Overflow = "error"
     """
     target = _known(dtype, overflow)
     source = volume.dtype
+    if unit_range and {source.kind, target.kind} == {"u", "f"} and min(source.itemsize, target.itemsize) == 1:
+        return volume.map_blocks(scale_within, dtype=target, to=target.name, overflow=overflow)
     if overflow == "wrap" or (np.can_cast(source, target, "safe") and source.kind != "f"):
         return volume.astype(target)
     exact = volume.layer_type == "segmentation" and overflow == "error"
@@ -51,6 +57,21 @@ def _known(dtype: Any, overflow: str) -> np.dtype[Any]:
     if target.kind not in "biuf":
         raise ParameterError(f"dtype {target} holds no numbers that voxels can be")
     return target
+
+
+def scale_within(array: Array, to: str, overflow: Overflow) -> Array:
+    """Return floats of 0 to 1 as uint8 of 0 to 255, or the other way round; what is out of range is an error."""
+    if to != "uint8":
+        scaled: Array = (array / np.float64(_BYTE)).astype(to)
+        return scaled
+    bad = ~((array >= 0) & (array <= 1))
+    if overflow == "error" and bad.any():
+        raise ParameterError(
+            f"the value {array[bad].ravel()[0]} is not between 0 and 1, which become 0 and 255 of uint8;"
+            " choose overflow='clip', or normalize it first"
+        )
+    scaled = array * array.dtype.type(_BYTE)
+    return cast_within(scaled, to, True, False) if overflow != "wrap" else scaled.astype(to)
 
 
 def cast_within(array: Array, to: str, clip: bool, exact: bool) -> Array:

@@ -64,14 +64,15 @@ def save(
     """Write a volume to a store, as a job that can be stopped and resumed.
 
     A volume goes to its place in the layer, of which it may be a part; several jobs may fill parts that share no chunk.
-    The format follows from the ending (.zarr, .h5, .tif, .npy) and is precomputed without one. A layer that exists and
+    The format follows from the ending (.zarr, .h5, .tif, .nii.gz, ...) and is precomputed without one. A layer that exists and
     agrees is written into; one that differs is refused. Integers of 32 and 64 bits whose layer type is unknown are
     saved as a segmentation, as the plan says. Labels must not be negative.
 
     Args:
         volume: what is written.
         url: path or URL of the layer or file; ``file.h5:dataset`` names a dataset.
-        format: precomputed, ome-zarr, ome-zarr-0.4, zarr3, zarr2, n5, hdf5, npy or tiff, to override the ending.
+        format: precomputed, ome-zarr, ome-zarr-0.4, zarr3, zarr2, n5, hdf5, npy, nifti, nrrd, png or tiff, to override
+            the ending.
         block: voxels per block of work (zyx), whole chunks and shards.
         levels: how many coarser levels to write in the same pass, as `downsample` makes them.
         bounds: of the level in a new layer, start and stop as z y x each, where the volume is a part of it; source for
@@ -110,7 +111,8 @@ def save(
         gathered = FileSink(location, spec, target.name, asked, dataset, overwrite=overwrite)
         files = file_stages(leaf, volume, gathered, block=work)
         stages = (*volume.expression.stages, *files)
-        return Job(stages, f"{location}.daskflow/", name=f"save-{leaf}", finish=finish, notes=notes)
+        home = f"{location}.{volume.box}.daskflow/" if target.store.sections else f"{location}.daskflow/"
+        return Job(stages, home, name=f"save-{leaf}", finish=finish, notes=notes)
     target.store.check_layout(spec, asked)
     asked = _keeping(volume, asked, location, target.name, mip)
     spec = spec.replace(box=level_box(volume, bounds, location, target.name, mip), chunk_origin=None)
