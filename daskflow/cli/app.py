@@ -71,7 +71,8 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the next word names, or say what it may have meant."""
         if self.get_command(ctx, args[0]) is None:
-            raise click.UsageError(f"no command {args[0]!r}: {hint(args[0], [*self.list_commands(ctx), *FORMER_NAMES])}")
+            known = [*self.list_commands(ctx), *FORMER_NAMES]
+            raise click.UsageError(f"no command {args[0]!r}: {hint(args[0], known)}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

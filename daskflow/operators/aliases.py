@@ -124,8 +124,10 @@ UNUSED_OPTIONS = {
     "load-png": ("-d --digit-num",),
     "save-precomputed": ("-p --parallel", "--nproc"),
 }
-"""Options of chunkflow, by command, that are understood and have no effect: a label of its timer, the
-digits of names, which are read whatever their number, and processes of a writer, of which `--workers` decides."""
+"""Options of chunkflow, by command, that are understood and have no effect.
+
+They are how many digits names have, and the processes of a writer, which are `--workers`.
+"""
 
 FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "normalize-contrast": {"--whole": ("--no-per-section",)},

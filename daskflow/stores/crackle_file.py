@@ -1,5 +1,7 @@
 """Crackle files (.ckl) of labels, by crackle-codec: only the sections of a box are decoded."""
 
+# ruff: noqa: ARG003 (every format is asked with the same arguments)
+
 from __future__ import annotations
 
 import functools

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 from daskflow.errors import ParameterError, StoreAccessError, StoreError
 from daskflow.geometry import BoundingBox, VolumeSpec
@@ -182,7 +182,7 @@ def natural_order(name: str) -> list[tuple[str, int]]:
 
 
 @contextmanager
-def gzipped(path: Path, level: int | None) -> Iterator[IO[bytes]]:
+def gzipped(path: Path, level: int | None) -> Iterator[Any]:
     """Give a file to append to, of which what is written is gzipped (ISA-L) unless the level is None."""
     from isal import igzip, isal_zlib
 
@@ -190,7 +190,8 @@ def gzipped(path: Path, level: int | None) -> Iterator[IO[bytes]]:
         if level is None:
             yield file
             return
-        with igzip.IGzipFile("", "wb", min(level, isal_zlib.Z_BEST_COMPRESSION), file, mtime=0) as packed:
+        packer: Any = igzip.IGzipFile  # without types
+        with packer("", "wb", min(level, isal_zlib.Z_BEST_COMPRESSION), file, mtime=0) as packed:
             yield packed
 
 

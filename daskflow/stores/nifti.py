@@ -29,7 +29,8 @@ from daskflow.stores.stated import Stated
 
 _SIZES = (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c")  # of the header of version 1 or 2
 _GZIP = b"\x1f\x8b"
-_DTYPES = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)) + ("float32", "float64")
+_INTEGERS = (f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
+_DTYPES = (*_INTEGERS, "float32", "float64")
 _NM_PER_UNIT = {"meter": 1e9, "mm": 1e6, "micron": 1e3}
 _LABELS = "label"  # the intent of segmentations
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +138,11 @@ def _names(header: Any) -> tuple[str, ...]:
     left = iter("xyz")
     kinds = [str(kind).lower() for kind in header.get("kinds", ["domain"] * int(header["dimension"]))]
     channel = [any(word in kind for word in _CHANNELS) for kind in kinds]
-    return tuple("c" if c else "t" if kind == "time" else next(left, "") for c, kind in zip(channel, kinds, strict=True))
+    special = ["c" if several else "t" if kind == "time" else "" for several, kind in zip(channel, kinds, strict=True)]
+    return tuple(name or next(left, "") for name in special)
 
 
-def _place(header: Any) -> tuple[list[float | None] | None, Any, list[float] | None]:
+def _place(header: Any) -> tuple[Sequence[float | None] | None, Any, list[float] | None]:
     """Return size and unit of voxels, per axis or for all, and the position where axes are not turned."""
     if "spacings" in header:
         return [_finite(n) for n in header["spacings"]], header.get("units", header.get("space units", "")), None
@@ -150,8 +152,8 @@ def _place(header: Any) -> tuple[list[float | None] | None, Any, list[float] | N
     size = [None if row is None else float(np.linalg.norm(row)) for row in rows]
     units = header.get("space units", "")
     matrix = np.array([row for row in rows if row is not None])
-    straight = matrix.shape == (3, 3) and np.array_equal(matrix, np.diag(np.diag(matrix))) and np.all(np.diag(matrix) > 0)
-    known = straight and "space origin" in header
+    along = matrix.shape == (3, 3) and np.array_equal(matrix, np.diag(np.diag(matrix)))
+    known = along and np.all(np.diag(matrix) > 0) and "space origin" in header
     spatial = [n for n in size if n is not None]
     return spatial if len(spatial) == 3 else size, list(units) or "", list(header["space origin"]) if known else None
 

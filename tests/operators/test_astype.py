@@ -106,4 +106,5 @@ def test_floats_between_0_and_1_are_scaled_to_bytes_and_back_or_refused():
             daskflow.astype(wrong, dtype="uint8", unit_range=True).read()
         clipped = daskflow.astype(wrong, dtype="uint8", unit_range=True, overflow="clip").read()
         assert clipped.item() == (255 if bad > 1 else 0)
-    assert daskflow.astype(daskflow.open(values), dtype="uint16", unit_range=True).read().ravel().tolist() == [0, 0, 0, 1]
+    others = daskflow.astype(daskflow.open(values), dtype="uint16", unit_range=True)
+    assert others.read().ravel().tolist() == [0, 0, 0, 1]

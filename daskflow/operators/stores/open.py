@@ -44,8 +44,9 @@ def open(  # noqa: A001
 ) -> Volume:
     """Open a stored volume lazily, whatever its format.
 
-    Precomputed, zarr, OME-Zarr, HDF5, TIFF, NIfTI, NRRD, PNG and NPY are recognised by their content; a numpy or dask array, zyx or czyx,
-    is taken as it is. The volume keeps global coordinates, voxel size, layer type, channel names and the list of mips.
+    Precomputed, zarr, OME-Zarr, HDF5, TIFF, NIfTI, NRRD, PNG and NPY are recognised by their content; a numpy or dask
+    array, zyx or czyx, is taken as it is. The volume keeps global coordinates, voxel size, layer type, channel names
+    and the list of mips.
 
     Args:
         url: path or URL (file, gs, s3, http, memory).

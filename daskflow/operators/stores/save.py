@@ -64,9 +64,9 @@ def save(
     """Write a volume to a store, as a job that can be stopped and resumed.
 
     A volume goes to its place in the layer, of which it may be a part; several jobs may fill parts that share no chunk.
-    The format follows from the ending (.zarr, .h5, .tif, .nii.gz, ...) and is precomputed without one. A layer that exists and
-    agrees is written into; one that differs is refused. Integers of 32 and 64 bits whose layer type is unknown are
-    saved as a segmentation, as the plan says. Labels must not be negative.
+    The format follows from the ending (.zarr, .h5, .tif, .nii.gz, ...) and is precomputed without one. A layer that
+    exists and agrees is written into; one that differs is refused. Integers of 32 and 64 bits whose layer type is
+    unknown are saved as a segmentation, as the plan says. Labels must not be negative.
 
     Args:
         volume: what is written.
