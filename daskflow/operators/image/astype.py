@@ -17,9 +17,7 @@ Overflow = Literal["error", "clip", "wrap"]
 
 
 @operator()
-def astype(
-    volume: Volume, *, dtype: options.Dtype, overflow: Overflow = "error", unit_range: bool = False
-) -> Volume:
+def astype(volume: Volume, *, dtype: options.Dtype, overflow: Overflow = "error", unit_range: bool = False) -> Volume:
     """Cast a volume to another dtype, and refuse values that it cannot hold.
 
     Floats lose their fraction on the way to integers, as in numpy. A segmentation is refused where any value would
