@@ -18,8 +18,9 @@ from typing import Any
 import psutil
 
 from daskflow.clusters import connect
+from daskflow.clusters.workers import Workers
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.jobs.executor import Workers, executor_of
+from daskflow.jobs.executor import executor_of
 from daskflow.jobs.ledger import DONE, PENDING, Ledger
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.stage_run import Policy, StageRun

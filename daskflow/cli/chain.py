@@ -196,5 +196,8 @@ def _client(settings: Settings) -> Iterator[Any]:
     where, options = asked
     if not settings.quiet:
         logging.getLogger("daskflow.clusters").setLevel(logging.INFO)
-    with (settings.only_plan and stand_in(where, options)) or connect(where, **options) as client:
+    if settings.only_plan and (planned := stand_in(where, options)):
+        yield planned
+        return
+    with connect(where, **options) as client:
         yield client

@@ -14,6 +14,7 @@ from daskflow.clusters.cluster_file import read_cluster_file
 from daskflow.clusters.kinds import KINDS, Kind
 from daskflow.clusters.request import Request
 from daskflow.clusters.threads import Threads
+from daskflow.clusters.workers import Workers
 from daskflow.errors import JobError, ParameterError
 
 if TYPE_CHECKING:
@@ -80,15 +81,15 @@ def check_words(target: str, options: dict[str, Any]) -> None:
         resolve(target, options)
 
 
-def stand_in(target: str, options: dict[str, Any]) -> Threads | None:
-    """Return what plans can be made for where connecting would submit jobs, or None elsewhere."""
+def stand_in(target: str, options: dict[str, Any]) -> Workers | None:
+    """Return what there would be to run on where connecting would submit jobs, or None elsewhere."""
     if _runs_already(target):
         return None
     kind, request = resolve(target, options)
     if not kind.elsewhere:
         return None
     kind.check()
-    stands: Threads = kind.load().planned(kind.name, request)
+    stands: Workers = kind.load().planned(kind.name, request)
     return stands
 
 

@@ -17,12 +17,13 @@ import dask
 from distributed.security import Security
 
 from daskflow.clusters.batch_systems import SYSTEMS, System
-from daskflow.clusters.request import SIZES, Request, check_names
+from daskflow.clusters.request import SIZES, Request, check_names, read_resources
 from daskflow.clusters.walltime import lifetime, parse_walltime
 from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError
 
 _WALLTIME = "1h"
+_OURS = ("environment", "resources", "groups")
 _INSTEAD = {
     "cores": "threads and processes",
     "n_workers": "workers",
@@ -44,6 +45,7 @@ class BatchOptions:
         processes: workers of a job.
         threads: threads of a worker.
         memory: bytes of a worker.
+        resources: what each worker declares.
     """
 
     values: Mapping[str, Any]
@@ -52,6 +54,7 @@ class BatchOptions:
     processes: int
     threads: int
     memory: int
+    resources: Mapping[str, float]
 
     @classmethod
     def of(cls, kind: str, request: Request) -> BatchOptions:
@@ -63,8 +66,9 @@ class BatchOptions:
         system = SYSTEMS[kind]
         said = dict(request.options)
         environment = said.pop("environment", {})
+        resources = read_resources(said.pop("resources", {}))
         taken = option_names(system)
-        check_names(kind, said, {*SIZES, "environment", *taken}, instead=_INSTEAD)
+        check_names(kind, said, {*SIZES, *_OURS, *taken}, instead=_INSTEAD)
         values = {**configured(kind, said.get("config_name", kind)), **said}
         values.setdefault("job_name", values.pop("name", "daskflow"))
         processes = int(values.setdefault("processes", 1))
@@ -82,9 +86,9 @@ class BatchOptions:
             *values.get("job_script_prologue", ()),
         ]
         walltime = _settle_walltime(values, system)
-        values["worker_extra_args"] = _worker_arguments(values.get("worker_extra_args", ()), walltime)
+        values["worker_extra_args"] = _worker_arguments(values.get("worker_extra_args", ()), walltime, resources)
         memory = parse_bytes(values["memory"]) // processes
-        return cls(values, Path(values["log_directory"]), walltime, processes, threads, memory)
+        return cls(values, Path(values["log_directory"]), walltime, processes, threads, memory, resources)
 
     def secured(self) -> dict[str, Any]:
         """Return the values, and what lets in only workers of this cluster where nothing else was said."""
@@ -150,8 +154,10 @@ def _settle_walltime(values: dict[str, Any], system: System) -> int | None:
     return walltime
 
 
-def _worker_arguments(said: Iterable[str], walltime: int | None) -> list[str]:
+def _worker_arguments(said: Iterable[str], walltime: int | None, resources: Mapping[str, float]) -> list[str]:
     arguments = list(said)
+    if resources:
+        arguments += ["--resources", ",".join(f"{name}={amount:g}" for name, amount in resources.items())]
     names = {argument.partition("=")[0] for argument in arguments}
     if walltime is not None and "--lifetime" not in names:
         after, stagger = lifetime(walltime)

@@ -14,7 +14,7 @@ from distributed import Client
 
 from daskflow.clusters.owning import OwningClient, exit_on_signals
 from daskflow.clusters.request import SIZES, Request, check_names
-from daskflow.clusters.threads import Threads
+from daskflow.clusters.workers import Workers
 from daskflow.errors import JobError, ParameterError
 
 _OPTIONS = ("image", "name", "namespace", "environment")
@@ -51,11 +51,12 @@ def start(kind: str, request: Request) -> Client:
     return client
 
 
-def planned(kind: str, request: Request) -> Threads:
-    """Return what plans are made for without creating a pod: one of the workers."""
+def planned(kind: str, request: Request) -> Workers:
+    """Return what plans are made for without creating a pod."""
     describe(kind, request)
     threads = request.threads or 1
-    return Threads(threads, memory=request.memory_of(threads))
+    least, most = request.workers or (1, 1)
+    return Workers(most, most * threads, threads, request.memory_of(threads), at_most=least < most)
 
 
 def describe(kind: str, request: Request) -> dict[str, Any]:

@@ -9,12 +9,20 @@ from typing import Any
 
 from distributed import Client
 
+from daskflow.clusters.workers import Workers
+
 # A worker that holds no block it does not run drags no innocent one along when it dies.
 ONE_AT_A_TIME = {"distributed.scheduler.worker-saturation": 1.0}
 
 
 class OwningClient(Client):  # type: ignore[misc]
-    """A client that stops its cluster when it is closed."""
+    """A client that stops its cluster when it is closed.
+
+    Attributes:
+        expected: what there will be to run on, where workers come and go.
+    """
+
+    expected: Workers | None = None
 
     def close(self, *args: Any, **kwargs: Any) -> None:
         cluster = self.cluster

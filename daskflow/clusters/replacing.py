@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import dask
@@ -25,14 +26,37 @@ def replacing(cluster_class: Any) -> Any:
     class Replacing(cluster_class):  # type: ignore[misc]
         job_cls = _patient(cluster_class.job_cls)
 
-        async def submit(self, jobs: int) -> None:
-            """Submit the first jobs.
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self._group_specs: dict[str, dict[str, Any]] = {"": self.new_spec}
+
+        def add_group(self, group: str, options: Mapping[str, Any]) -> None:
+            """Let there be jobs with other options than the first have, but for how all reach the scheduler."""
+            shared = {name: self._job_kwargs[name] for name in ("config_name", "interface", "protocol", "security")}
+            spec: dict[str, Any] = {"cls": self.job_cls, "options": {**shared, **options}}
+            if options["processes"] > 1:
+                spec["group"] = [f"-{number}" for number in range(options["processes"])]
+            self._group_specs[group] = spec
+
+        def jobs_of(self, group: str) -> list[str]:
+            """Return the names of the jobs of a group that should be."""
+            return [job for job, spec in self.worker_spec.items() if spec is self._group_specs[group]]
+
+        def request(self, group: str, jobs: int) -> None:
+            """Want so many jobs of a group, if there are fewer; they are submitted later."""
+            for _ in range(jobs - len(self.jobs_of(group))):
+                name = next(iter(self.new_worker_spec()))
+                self.worker_spec[f"{name}-{group}" if group else name] = self._group_specs[group]
+                self._i += 1
+
+        async def submit(self, jobs: Mapping[str, int]) -> None:
+            """Submit the first jobs of each group.
 
             Raises:
                 RuntimeError: one is refused, for the reason in the text.
             """
-            while len(self.worker_spec) < jobs:
-                self.worker_spec.update(self.new_worker_spec())
+            for group, number in jobs.items():
+                self.request(group, number)
             await self._correct_state()
             for job in self.workers.values():
                 if job.refusal:
@@ -58,22 +82,23 @@ def replacing(cluster_class: Any) -> Any:
                 super()._update_worker_status(op, msg)
                 return
             worker = self.scheduler_info["workers"].pop(msg)["name"]
-            job = next((job for job in self.workers if worker in self._names_of(job)), None)
+            job = next((job for job in self.workers if worker in self.names_of(job)), None)
             delay = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
             asyncio.get_running_loop().call_later(delay, self._forget_lost, job)
 
-        def _names_of(self, job: Any) -> set[str]:
+        def names_of(self, job: Any) -> set[str]:
+            """Return the names of the workers of a job."""
             return {f"{job}{suffix}" for suffix in self.worker_spec.get(job, {}).get("group", [""])}
 
         def _forget_lost(self, job: Any) -> None:
             there = {worker["name"] for worker in self.scheduler_info["workers"].values()}
-            if there.isdisjoint(self._names_of(job)):
+            if there.isdisjoint(self.names_of(job)):
                 self.forget(job)
 
         def awaited_jobs(self) -> dict[Any, str]:
             """Return the ids of the jobs of which no worker is there, by name."""
             there = {worker["name"] for worker in self.scheduler_info["workers"].values()}
-            jobs = {name: job.job_id for name, job in self.workers.items() if there.isdisjoint(self._names_of(name))}
+            jobs = {name: job.job_id for name, job in self.workers.items() if there.isdisjoint(self.names_of(name))}
             return {name: str(number) for name, number in jobs.items() if number is not None}
 
         def forget(self, job: Any) -> None:

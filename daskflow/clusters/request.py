@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +16,8 @@ SIZES = ("workers", "threads", "memory")
 
 _THREAD_MEMORY = 4 * 10**9
 _RANGE = re.compile(r"(\d+)(?::(\d+))?")
+_GROUP = re.compile(r"[a-z][a-z0-9-]*")
+_OWN = ("workers", "resources")  # which a group does not take over
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,31 @@ class Request:
     def said(self) -> tuple[str, ...]:
         """Names of what was said."""
         return (*(name for name in SIZES if getattr(self, name) is not None), *self.options)
+
+    def groups(self) -> dict[str, Request]:
+        """Return what is asked of each group of workers by name: "" is the first, others are those of `groups`.
+
+        They take over what is said beside `groups`, except the number of workers and their resources.
+
+        Raises:
+            ParameterError: names or options of groups that cannot be.
+        """
+        options = {name: value for name, value in self.options.items() if name != "groups"}
+        found = {"": replace(self, options=options)}
+        shared = {"threads": self.threads, "memory": self.memory, **options}
+        said = self.options.get("groups") or {}
+        if not isinstance(said, Mapping) or not all(isinstance(own, Mapping) for own in said.values()):
+            raise ParameterError(
+                f"groups {said!r} must have options by name, e.g. {{gpu: {{workers: 0:4, resources: {{GPU: 1}}}}}}"
+            )
+        for name, own in said.items():
+            if not _GROUP.fullmatch(name):
+                raise ParameterError(f"group {name!r} must be named by small letters, digits and -, e.g. gpu")
+            own = {option.replace("-", "_"): value for option, value in own.items()}
+            workers = _range(own.pop("workers", 1), fewest=0)
+            both = {**{option: value for option, value in shared.items() if option not in _OWN}, **own}
+            found[name] = replace(Request.of(both), workers=workers)
+        return found
 
     def memory_of(self, threads: int) -> int:
         """Return the bytes of a worker of so many threads, where machines of others run it."""
@@ -96,22 +123,34 @@ def check_names(
             raise ParameterError(f"unknown option {name!r} of {kind}; {meant}")
 
 
-def _range(workers: int | str) -> tuple[int, int]:
+def read_resources(said: Any) -> dict[str, float]:
+    """Return the resources that each worker of a group declares, by name.
+
+    Raises:
+        ParameterError: they are not numbers by name.
+    """
+    try:
+        return {str(name): float(amount) for name, amount in (said or {}).items()}
+    except (AttributeError, TypeError, ValueError):
+        raise ParameterError(f"resources {said!r} must be numbers by name, e.g. {{GPU: 1}}") from None
+
+
+def _range(workers: int | str, *, fewest: int = 1) -> tuple[int, int]:
     match = _RANGE.fullmatch(str(workers).strip())
     if match is None:
         raise ParameterError(f"workers {workers!r} must be a number, e.g. 4, or the fewest and the most, e.g. 2:50")
-    least = _positive("workers", match[1])
+    least = _positive("workers", match[1], fewest)
     most = _positive("workers", match[2] or match[1])
     if most < least:
         raise ParameterError(f"workers {workers}: the most must not be below the fewest")
     return least, most
 
 
-def _positive(name: str, value: int | str) -> int:
+def _positive(name: str, value: int | str, fewest: int = 1) -> int:
     try:
         number = int(value)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise ParameterError(f"{name} {value} must be at least 1")
+        number = -1
+    if number < fewest:
+        raise ParameterError(f"{name} {value} must be at least {fewest}")
     return number

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskflow.clusters import Threads
+from daskflow.clusters.workers import GPU, TASKS_PER_GPU, Workers
 from daskflow.errors import JobError, ParameterError
 from daskflow.jobs.batch import Batch, BatchResult, BlindWorkerError, Home, PickledStage, Verb, run_batch
 from daskflow.volume.stage import Stage
@@ -30,8 +31,6 @@ Submit = Callable[[Sequence[Batch]], None]
 _INLINE = 64_000  # bytes of a pickled stage that travel with every task; larger ones are kept on the workers
 _WATCH = 1.0
 _OUTGROWN = "worker-restart-memory"  # what nannies tell the scheduler when they end a worker for its memory
-_GPU = "GPU"  # the resource that workers declare
-_TASKS_PER_GPU = 2  # of which one has the GPU, while the other reads or writes
 _LOCAL_PATIENCE = 60  # looks that see no worker on this machine; other clusters may be queued for hours
 
 
@@ -46,25 +45,6 @@ class Settled:
     result: BatchResult | None
     deaths: int = 0
     memory: int = 0
-
-
-@dataclass(frozen=True)
-class Workers:
-    """What there is to run on, at this moment: how many worker processes, and how many blocks run at once over all.
-
-    `threads_per_worker` is of the worker with the most, `memory` (bytes, None without a limit) of the smallest. `gpu`
-    is the same of the workers that declare GPUs, where a block takes a thread and a GPU; None where none has any.
-    """
-
-    count: int
-    threads: int
-    threads_per_worker: int
-    memory: int | None
-    gpu: Workers | None = None
-
-    def of(self, *, gpu: bool) -> Workers:
-        """Return those on which a stage runs that uses a GPU where there is one, or that does not."""
-        return self.gpu if gpu and self.gpu is not None else self
 
 
 class Executor(ABC):
@@ -157,6 +137,8 @@ class DistributedExecutor(Executor):
     def __init__(self, client: Client, home: Home | None = None) -> None:
         from distributed import LocalCluster
 
+        from daskflow.clusters.owning import OwningClient
+
         self._client = client
         self._numbers = itertools.count()
         self._run = uuid.uuid4().hex
@@ -171,6 +153,8 @@ class DistributedExecutor(Executor):
         self._seen: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
         self._last = self._seen  # there may be none for a while
         self._last_gpu = _with_gpu(self._seen)
+        expected = client.expected if isinstance(client, OwningClient) else None
+        self._expected_gpu = None if expected is None else expected.gpu
         self._workers = self._counted()
         self._peaks: dict[str, int] = {}
         self._watch = asyncio.run_coroutine_threadsafe(self._watch_workers(), client.loop.asyncio_loop)
@@ -183,10 +167,11 @@ class DistributedExecutor(Executor):
         """Return what the last look saw; asked for at every batch, and counted once a look."""
         everywhere = _workers(self._seen, self._last)
         if not self._last_gpu:
-            return everywhere
+            none_yet = self._expected_gpu and replace(self._expected_gpu, count=0, threads=0, at_most=False)
+            return replace(everywhere, gpu=none_yet)
         seen = _with_gpu(self._seen)
         at_once = sum(
-            min(int(_TASKS_PER_GPU * worker["resources"][_GPU]), worker["nthreads"]) for worker in seen.values()
+            min(int(TASKS_PER_GPU * worker["resources"][GPU]), worker["nthreads"]) for worker in seen.values()
         )
         return replace(everywhere, gpu=replace(_workers(seen, self._last_gpu), threads=at_once))
 
@@ -232,7 +217,7 @@ class DistributedExecutor(Executor):
         if not batches:
             return
         keys = [(name, next(self._numbers)) for _ in batches]
-        needs = {_GPU: 1 / _TASKS_PER_GPU} if gpu and self._last_gpu else None
+        needs = {GPU: 1 / TASKS_PER_GPU} if gpu and self._workers.gpu is not None else None
         futures = self._client.map(run_batch, list(batches), key=keys, pure=False, resources=needs, **options)
         self._futures.update(zip(batches, futures, strict=True))
         asyncio.run_coroutine_threadsafe(self._follow(list(zip(batches, futures, strict=True))), self._loop)
@@ -335,7 +320,7 @@ def _workers(now: Mapping[str, Any], last: Mapping[str, Any]) -> Workers:
 
 def _with_gpu(workers: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the workers that declare one GPU or more."""
-    return {address: worker for address, worker in workers.items() if worker["resources"].get(_GPU, 0) >= 1}
+    return {address: worker for address, worker in workers.items() if worker["resources"].get(GPU, 0) >= 1}
 
 
 def _same(value: Any) -> Any:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daskflow.clusters import Threads, connect, script_is_guarded
+from daskflow.clusters.workers import Workers
 from daskflow.errors import JobError, ParameterError
 from daskflow.jobs.arrange import arranged, notes_on
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.evaluate import Assemble, EvaluateVolumes
-from daskflow.jobs.executor import Workers, executor_of
+from daskflow.jobs.executor import executor_of
 from daskflow.jobs.fingerprint import describe_stages
 from daskflow.jobs.outputs import stated
 from daskflow.jobs.plan import Plan
@@ -104,18 +105,18 @@ class Job:
     def _repr_html_(self) -> str:
         return self.plan()._repr_html_()
 
-    def plan(self, client: Client | Threads | None = None) -> Plan:
+    def plan(self, client: Client | Threads | Workers | None = None) -> Plan:
         """Return what the job will do and cost, told from a few blocks; nothing is run.
 
         Args:
-            client: what it is planned for; without one, what `run` would start by itself.
+            client: what it is planned for, or its size; without one, what `run` would start by itself.
 
         Raises:
             PlanError: a stage has too many blocks to keep track of.
         """
         notes = (*self.notes, *notes_on(self.stages), *(f"warning: {line}" for line in self.warnings))
-        if client is None:
-            return Plan.of(self.name, self.directory, self.stages, _default_workers(), notes)
+        if client is None or isinstance(client, Workers):
+            return Plan.of(self.name, self.directory, self.stages, client or _default_workers(), notes)
         executor = executor_of(client)
         try:
             return Plan.of(self.name, self.directory, self.stages, executor.workers, notes)

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from daskflow.clusters.workers import Workers
 from daskflow.config import Summary, format_bytes
 from daskflow.errors import PlanError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
-from daskflow.jobs.executor import Workers
 from daskflow.jobs.sinks import FileSink, LayerSink
 from daskflow.stores import Store, kvstore
 from daskflow.volume import Expression
@@ -188,7 +188,7 @@ class Plan(Summary):
         workers = self.workers
         limit = "" if workers.memory is None else f", {format_bytes(workers.memory)} each"
         runs_on = (
-            f"{workers.count} worker{'s' * (workers.count != 1)}, {workers.threads} "
+            f"{'up to ' * workers.at_most}{workers.count} worker{'s' * (workers.count != 1)}, {workers.threads} "
             f"thread{'s' * (workers.threads != 1)}{limit}{f'; ledger in {self.directory}' if self.directory else ''}"
         )
         return f"Plan of {self.name}", rows, [*self.flows, *self.notes, runs_on, *self._on_gpus()]
@@ -199,7 +199,7 @@ class Plan(Summary):
         gpu = self.workers.gpu
         if gpu is None or not names:
             return []
-        at_once = f"{gpu.threads} block{'s' * (gpu.threads != 1)} at once"
+        at_once = f"{'up to ' * gpu.at_most}{gpu.threads} block{'s' * (gpu.threads != 1)} at once"
         return [f"on GPUs: {names} ({at_once}, {gpu.count} worker{'s' * (gpu.count != 1)})"]
 
 

@@ -106,7 +106,7 @@ class Stream:
             return
         workers = self._executor.workers
         on_gpus = [one for one in running if one.gpu and workers.gpu is not None]
-        self._fill_window(on_gpus, 2 * workers.of(gpu=True).threads)
+        self._fill_window(on_gpus, 2 * max(1, workers.of(gpu=True).threads))  # what waits is what makes one start
         anywhere = [one for one in running if one not in on_gpus]
         self._fill_window(anywhere, max(_SMALLEST_WINDOW, 2 * workers.threads + 2))
 

@@ -12,6 +12,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sin
 NODES = 2
 CPUS = 4
 MEMORY = 8000  # MB of a node, which nothing enforces
+GPUS = ("/dev/null", "/dev/zero")  # what the last node takes for some
 
 _CONFIG = """
 ClusterName=tests
@@ -37,6 +38,7 @@ ReturnToService=2
 SchedulerParameters=sched_interval=2,bf_interval=2
 KillWait=2
 MpiDefault=none
+GresTypes=gpu
 """
 
 
@@ -59,10 +61,13 @@ class Site:
         lines = [_CONFIG.format(host=host, home=self.home, controller=ports[0])]
         lines += [
             f"NodeName=n{at} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} RealMemory={MEMORY}"
+            + f" Gres=gpu:{len(GPUS)}" * (at == NODES - 1)
             for at, port in enumerate(ports[1:])
         ]
         lines.append(f"PartitionName=main Nodes=n[0-{NODES - 1}] Default=YES MaxTime=INFINITE")
         (self.home / "slurm.conf").write_text("\n".join(lines) + "\n")
+        devices = (f"NodeName=n{NODES - 1} Name=gpu File={device}\n" for device in GPUS)
+        (self.home / "gres.conf").write_text("".join(devices))
         (self.home / "state").mkdir()
         key = self.home / "munge.key"
         key.write_bytes(os.urandom(1024))

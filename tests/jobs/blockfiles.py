@@ -32,6 +32,7 @@ class WriteFiles(Task):
 
     def read(self, box: BoundingBox) -> int:
         self.count("read", box)
+        self.count("within", os.environ.get("SLURM_JOB_ID"))
         return self.value
 
     def compute(self, box: BoundingBox, inputs: Any) -> bytes:
@@ -66,7 +67,7 @@ class WriteFiles(Task):
         if (self.folder / f"{box}.out").read_bytes() != f"{self.value} {box}".encode():
             raise ValueError(f"{box} is damaged")
 
-    def count(self, what: str, box: BoundingBox) -> None:
+    def count(self, what: str, box: object) -> None:
         (self.folder / "calls" / f"{what}.{box}.{uuid.uuid4().hex}").touch()
 
     def calls(self, what: str = "read", box: object = None) -> int:
@@ -83,6 +84,13 @@ class WriteFiles(Task):
     def outputs(self) -> dict[str, bytes]:
         """Return what was written, by box."""
         return {path.stem: path.read_bytes() for path in self.folder.glob("*.out")}
+
+
+@dataclass(frozen=True)
+class WriteFilesOnGpu(WriteFiles):
+    """The same, asking for a GPU where there is one."""
+
+    gpu = True
 
 
 def grid(blocks: int = 8) -> BlockGrid:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 import daskflow
 from daskflow import Volume, VolumeSpec
 from daskflow.clusters import Threads
+from daskflow.clusters.workers import Workers
 from daskflow.errors import PlanError
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.jobs.executor import Workers
 from daskflow.jobs.plan import Plan, StagePlan, kinds_of_blocks, outgrown
 from daskflow.volume.stage import Estimate, Stage, Task
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daskflow.clusters.workers import Workers
 from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.batch import BatchResult
-from daskflow.jobs.executor import Executor, Settled, Workers
+from daskflow.jobs.executor import Executor, Settled
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED, PENDING, Ledger
 from daskflow.jobs.report import Failure
 from daskflow.jobs.stage_run import KILLED, Policy, StageRun, rehearsal

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from daskflow.clusters import Threads
+from daskflow.clusters.workers import Workers
 from daskflow.errors import ParameterError, PlanError
-from daskflow.jobs.executor import Workers
 from daskflow.jobs.fingerprint import describe_stages
 from daskflow.jobs.job import keys_of
 from daskflow.jobs.plan import Plan
