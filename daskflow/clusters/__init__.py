@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import logging
 import os
 import re
 import sys
+from concurrent.futures import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Threads", "check_words", "connect", "resolve", "script_is_guarded", "stand_in"]
 
 _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx|ucxx|inproc)://.+")
+_PATIENCE = 2.0  # seconds without a word
 _log = logging.getLogger(__name__)
 
 
@@ -145,10 +148,16 @@ def _reach(where: str, timeout: float) -> Client:
     is_file = where.endswith(".json")
     if is_file and not Path(where).is_file():
         raise JobError(f"there is no {where}; `dask scheduler --scheduler-file {where}` writes it")
+    options = {"scheduler_file": where} if is_file else {"address": where}
+    with Threads(1) as pool:
+        starting = pool.submit(functools.partial(Client, **options, timeout=timeout))  # it may wait longer than that
+    if not wait([starting], min(_PATIENCE, timeout)).done:
+        _log.warning("waiting for the Dask scheduler at %s, for %g s at most", where, timeout)
     try:
-        return Client(scheduler_file=where, timeout=timeout) if is_file else Client(where, timeout=timeout)
-    except OSError as error:
+        client: Client = starting.result(max(0, timeout - _PATIENCE))
+    except (OSError, MemoryError) as error:  # another server's answer may be read as an enormous message
         raise JobError(
             f"no Dask scheduler answers at {where} within {timeout:g} s; "
             "start one with `dask scheduler`, or use another --cluster"
         ) from error
+    return client

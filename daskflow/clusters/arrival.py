@@ -54,7 +54,8 @@ def await_worker(client: Client, kind: str, system: System, logs: Path) -> None:
 class QueueWatch:
     """Looks at the queue from time to time, and replaces jobs that ended before their workers came.
 
-    Those of which a worker was there are replaced when it goes.
+    Those of which a worker was there are replaced when it goes. What the jobs of a group wait for is said while none of
+    its workers is there.
 
     Args:
         cluster: of the class that `replacing` makes.
@@ -70,7 +71,9 @@ class QueueWatch:
         self._logs = logs
         self._gone: set[Any] = set()
         self._seen_at = time.time()
-        self._callback = PeriodicCallback(self._look, _WATCH * 1000)
+        self._looked_at = time.monotonic()
+        self._told: dict[str, tuple[str, float]] = {}
+        self._callback = PeriodicCallback(self._look, min(_LOOK, _WATCH) * 1000)
         cluster.loop.add_callback(self._callback.start)
 
     async def _look(self) -> None:
@@ -78,6 +81,10 @@ class QueueWatch:
             self._callback.stop()
             return
         awaited = self._cluster.awaited_jobs()
+        lacking = {group: jobs for group, jobs in self._cluster.jobs.items() if jobs and awaited.keys() >= set(jobs)}
+        if not lacking and time.monotonic() - self._looked_at < _WATCH:
+            return
+        self._looked_at = time.monotonic()
         queued = await asyncio.to_thread(_look_up, self._system, list(awaited.values())) if awaited else None
         gone = set() if queued is None else {name for name, job in awaited.items() if job not in queued}
         for name in gone & self._gone & self._cluster.awaited_jobs().keys():
@@ -86,6 +93,18 @@ class QueueWatch:
             self._cluster.forget(name)
             self._seen_at = time.time()
         self._gone = gone
+        self._tell({group: [awaited[name] for name in jobs] for group, jobs in lacking.items()}, queued or {})
+
+    def _tell(self, lacking: dict[str, list[str]], queued: dict[str, str]) -> None:
+        """Say what groups without a worker wait for, where that has changed, or was said long ago."""
+        self._told = {group: told for group, told in self._told.items() if group in lacking}
+        for group, jobs in lacking.items():
+            states = "; ".join(sorted({queued[job] for job in jobs if job in queued})) or f"see `{self._system.look}`"
+            told, told_at = self._told.get(group, ("", 0.0))
+            if states != told or time.monotonic() - told_at > _REMIND:
+                named = f"{self._kind}, {group}" if group else self._kind
+                _log.warning("%s: no worker is there; waiting for one of %s: %s", named, _named(jobs), states)
+                self._told[group] = states, time.monotonic()
 
 
 def _arrived(client: Client) -> bool:

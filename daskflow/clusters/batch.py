@@ -17,11 +17,11 @@ from distributed.utils import get_ip
 from daskflow.clusters.arrival import QueueWatch, await_worker
 from daskflow.clusters.batch_options import BatchOptions
 from daskflow.clusters.batch_systems import SYSTEMS, System
-from daskflow.clusters.groups import Group, GroupScaling, expected, groups_of
+from daskflow.clusters.groups import Group, GroupScaling, groups_of
 from daskflow.clusters.owning import ONE_AT_A_TIME, OwningClient, exit_on_signals
 from daskflow.clusters.replacing import replacing
 from daskflow.clusters.request import Request
-from daskflow.clusters.workers import Workers
+from daskflow.clusters.workers import Workers, expected
 from daskflow.config import format_bytes
 from daskflow.errors import JobError
 
@@ -49,7 +49,7 @@ def start(kind: str, request: Request) -> Client:
     exit_on_signals()
     with dask.config.set(_CONFIG):
         client = OwningClient(_open(SYSTEMS[kind], groups[0].options))
-        client.expected = expected(groups)
+        client.expected = expected([group.size for group in groups])
         try:
             for group in groups[1:]:
                 client.cluster.add_group(group.name, _of_jobs(group.options))
@@ -67,7 +67,7 @@ def start(kind: str, request: Request) -> Client:
 
 def planned(kind: str, request: Request) -> Workers:
     """Return what plans are made for without submitting a job."""
-    return expected(groups_of(kind, request))
+    return expected([group.size for group in groups_of(kind, request)])
 
 
 def script(kind: str, request: Request) -> str:

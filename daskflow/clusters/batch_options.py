@@ -17,7 +17,7 @@ import dask
 from distributed.security import Security
 
 from daskflow.clusters.batch_systems import SYSTEMS, System
-from daskflow.clusters.request import SIZES, Request, check_names, read_resources
+from daskflow.clusters.request import SIZES, Request, check_names, declaring, read_resources
 from daskflow.clusters.walltime import lifetime, parse_walltime
 from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError
@@ -155,9 +155,7 @@ def _settle_walltime(values: dict[str, Any], system: System) -> int | None:
 
 
 def _worker_arguments(said: Iterable[str], walltime: int | None, resources: Mapping[str, float]) -> list[str]:
-    arguments = list(said)
-    if resources:
-        arguments += ["--resources", ",".join(f"{name}={amount:g}" for name, amount in resources.items())]
+    arguments = [*said, *declaring(resources)]
     names = {argument.partition("=")[0] for argument in arguments}
     if walltime is not None and "--lifetime" not in names:
         after, stagger = lifetime(walltime)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from distributed.scheduler import TaskState, WorkerState
 
 from daskflow.clusters.batch_options import BatchOptions
 from daskflow.clusters.request import Request
-from daskflow.clusters.workers import GPU, Workers
+from daskflow.clusters.workers import Size
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,9 @@ class Group:
     most: int
 
     @property
-    def at_once(self) -> int:
-        """How many of the tasks that it grows with run at once on a worker."""
-        shares = [int(amount) for amount in self.options.resources.values() if amount >= 1]
-        return min([self.options.threads, *shares])
+    def size(self) -> Size:
+        """How many workers it may have, and what each has."""
+        return Size(self.least, self.most, self.options.threads, self.options.memory, self.options.resources)
 
     def grows_with(self, task: TaskState) -> bool:
         """Return whether it is for this task: where its workers declare something, for those that ask for it."""
@@ -52,25 +51,6 @@ def groups_of(kind: str, request: Request) -> list[Group]:
     """
     asked = request.groups()
     return [Group(name, BatchOptions.of(kind, one), *(one.workers or (1, 1))) for name, one in asked.items()]
-
-
-def expected(groups: Sequence[Group]) -> Workers:
-    """Return what there is to run on when all have as many workers as they may."""
-    with_gpu = [group for group in groups if group.options.resources.get(GPU, 0) >= 1]
-    at_once = sum(group.most * group.at_once for group in with_gpu)
-    gpu = _together(with_gpu, at_once) if with_gpu else None
-    return _together(groups, sum(group.most * group.options.threads for group in groups), gpu)
-
-
-def _together(groups: Sequence[Group], at_once: int, gpu: Workers | None = None) -> Workers:
-    return Workers(
-        sum(group.most for group in groups),
-        at_once,
-        max(group.options.threads for group in groups),
-        min(group.options.memory for group in groups),
-        gpu,
-        at_most=any(group.least < group.most for group in groups),
-    )
 
 
 class GroupScaling(Adaptive):  # type: ignore[misc]
@@ -112,7 +92,7 @@ class GroupScaling(Adaptive):  # type: ignore[misc]
         waiting = [*scheduler.queued, *scheduler.unrunnable]
         running = [task for worker in scheduler.workers.values() for task in worker.processing]
         wanted = sum(self._group.grows_with(task) for task in (*waiting, *running))
-        return math.ceil(wanted / self._group.at_once)
+        return math.ceil(wanted / self._group.size.at_once)
 
     async def workers_to_close(self, target: int) -> list[str]:
         """Return workers, all of a job, that run nothing which their group is for."""

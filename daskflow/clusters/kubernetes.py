@@ -13,11 +13,11 @@ import dask
 from distributed import Client
 
 from daskflow.clusters.owning import OwningClient, exit_on_signals
-from daskflow.clusters.request import SIZES, Request, check_names
-from daskflow.clusters.workers import Workers
+from daskflow.clusters.request import SIZES, Request, check_names, declaring, read_resources
+from daskflow.clusters.workers import GPU, Size, Workers, expected
 from daskflow.errors import JobError, ParameterError
 
-_OPTIONS = ("image", "name", "namespace", "environment")
+_OPTIONS = ("image", "name", "namespace", "environment", "resources", "groups")
 _IN_A_POD = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 
@@ -28,17 +28,21 @@ def start(kind: str, request: Request) -> Client:
         ParameterError: an unknown option, or no image.
         JobError: Kubernetes, or the operator in it, does not answer as it should.
     """
-    specification = describe(kind, request)
+    groups = request.groups()
+    first, others = groups.pop(""), {name: _workers_of(kind, one) for name, one in groups.items()}
+    specification = describe(kind, first)
     check_configuration(kind)
-    least, most = request.workers or (1, 1)
+    least, most = first.workers or (1, 1)
     from dask_kubernetes.operator import KubeCluster
 
     exit_on_signals()
     try:
         with dask.config.set({"distributed.adaptive.target-duration": "100ms"}):
             cluster = KubeCluster(
-                namespace=request.options.get("namespace"), custom_cluster_spec=specification, quiet=True
+                namespace=first.options.get("namespace"), custom_cluster_spec=specification, quiet=True
             )
+            for name, specified in others.items():
+                cluster.add_worker_group(name, custom_spec=specified)
     except Exception as error:  # kr8s, httpx and kubernetes raise what they like
         raise JobError(
             f"{kind} does not start the cluster: {type(error).__name__}: {error}\n"
@@ -53,10 +57,13 @@ def start(kind: str, request: Request) -> Client:
 
 def planned(kind: str, request: Request) -> Workers:
     """Return what plans are made for without creating a pod."""
-    describe(kind, request)
-    threads = request.threads or 1
-    least, most = request.workers or (1, 1)
-    return Workers(most, most * threads, threads, request.memory_of(threads), at_most=least < most)
+    sizes = []
+    for one in request.groups().values():
+        describe(kind, one)
+        threads = one.threads or 1
+        resources = read_resources(one.options.get("resources"))
+        sizes.append(Size(*(one.workers or (1, 1)), threads, one.memory_of(threads), resources))
+    return expected(sizes)
 
 
 def describe(kind: str, request: Request) -> dict[str, Any]:
@@ -69,6 +76,8 @@ def describe(kind: str, request: Request) -> dict[str, Any]:
 
     options: Mapping[str, Any] = request.options
     check_names(kind, options, (*SIZES, *_OPTIONS))
+    resources = read_resources(options.get("resources"))
+    declared = declaring(resources)
     image = options.get("image")
     if not image:
         raise ParameterError(f"{kind} needs the option image: a container image with daskflow and what its lines use")
@@ -80,13 +89,23 @@ def describe(kind: str, request: Request) -> dict[str, Any]:
         image=image,
         n_workers=least,
         env=dict(options.get("environment", {})),
-        worker_command=["dask", "worker", "--nthreads", str(threads), "--memory-limit", str(memory)],
+        worker_command=["dask", "worker", "--nthreads", str(threads), "--memory-limit", str(memory), *declared],
     )
     amounts = {"cpu": str(threads), "memory": str(memory)}
-    _container(specification, "worker")["resources"] = {"requests": amounts, "limits": {"memory": str(memory)}}
+    limits = {"memory": str(memory)}
+    if resources.get(GPU):
+        limits["nvidia.com/gpu"] = f"{resources[GPU]:g}"
+    _container(specification, "worker")["resources"] = {"requests": amounts, "limits": limits}
     # The operator's own are commands that Dask does not install any more.
     _container(specification, "scheduler")["args"] = ["dask", "scheduler", "--host", "0.0.0.0"]  # noqa: S104
     return specification
+
+
+def _workers_of(kind: str, request: Request) -> dict[str, Any]:
+    """Return the workers of another group than the first, whose number the operator does not change."""
+    request.fixed_workers(kind)
+    workers: dict[str, Any] = describe(kind, request)["spec"]["worker"]
+    return workers
 
 
 def check_configuration(kind: str) -> None:

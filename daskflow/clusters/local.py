@@ -9,20 +9,22 @@ import multiprocessing
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Worker
+from distributed import Client, LocalCluster, Nanny, Worker
 from distributed.security import Security
 from distributed.utils import get_mp_context
 
 from daskflow.clusters.owning import ONE_AT_A_TIME, OwningClient
-from daskflow.clusters.request import SIZES, Request, check_names
+from daskflow.clusters.request import SIZES, Request, check_names, read_resources
 from daskflow.clusters.threads import cores
 from daskflow.errors import JobError
 
 # A local worker hardly ever dies but by its block, so a block is suspected after two deaths.
 _CONFIG = {**ONE_AT_A_TIME, "distributed.scheduler.allowed-failures": 1}
+OPTIONS = (*SIZES, "resources", "environment", "groups")
 _log = logging.getLogger(__name__)
 _START_METHOD = "distributed.worker.multiprocessing-method"
 _FORKED_AFTER = ("distributed.nanny", "daskflow.volume.stage")
@@ -34,7 +36,9 @@ def start(kind: str, request: Request) -> Client:
     Other users of this machine reach that address, too: where `cryptography` is installed only those processes are let
     in, by TLS with keys that are made for this cluster and never stored.
     """
-    check_names(kind, request.options, SIZES)
+    groups = request.groups()
+    request = groups[""]
+    check_names(kind, request.options, OPTIONS)
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise JobError(
             'worker processes import the script that starts them; put what it does below `if __name__ == "__main__":`'
@@ -47,12 +51,47 @@ def start(kind: str, request: Request) -> Client:
         "dashboard_address": "127.0.0.1:0" if importlib.util.find_spec("bokeh") else None,
         "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"},  # without a page a port is taken, too
         "preload": [__name__],
+        "resources": read_resources(request.options.get("resources")),
+        "env": request.options.get("environment", {}),
     }
     if request.memory is not None:
         options["memory_limit"] = request.memory
-    options |= protection()
+    secure = protection()
     with dask.config.set({**_CONFIG, **_forked()}):
-        return OwningClient(_PatientCluster(**options))
+        client = OwningClient(_PatientCluster(**options, **secure))
+        add_groups(client, kind, groups, secure)
+    return client
+
+
+def add_groups(client: OwningClient, kind: str, groups: Mapping[str, Request], secure: Mapping[str, Any]) -> None:
+    """Start workers of other groups than the first; what fails stops the cluster.
+
+    Raises:
+        ParameterError: an option, or a range of workers.
+    """
+    others = {name: one for name, one in groups.items() if name}
+    if not others:
+        return
+    try:
+        for name, one in others.items():
+            check_names(kind, one.options, OPTIONS)
+            options = {
+                "nthreads": one.threads or 1,
+                "memory_limit": one.memory or "auto",
+                "host": "127.0.0.1",
+                "preload": [__name__],
+                "resources": read_resources(one.options.get("resources")),
+                "env": one.options.get("environment", {}),
+                "silence_logs": logging.WARNING,
+                **secure,
+            }
+            spec = {"cls": Nanny, "options": options}
+            client.cluster.worker_spec |= {f"{name}-{at}": spec for at in range(one.fixed_workers(kind) or 1)}
+        client.cluster.sync(client.cluster._correct_state)
+        client.wait_for_workers(len(client.cluster.worker_spec))
+    except BaseException:
+        client.close()
+        raise
 
 
 def dask_setup(worker: Worker) -> None:  # noqa: ARG001

@@ -38,6 +38,11 @@ def replacing(cluster_class: Any) -> Any:
                 spec["group"] = [f"-{number}" for number in range(options["processes"])]
             self._group_specs[group] = spec
 
+        @property
+        def jobs(self) -> dict[str, list[str]]:
+            """The names of the jobs of each group that should be."""
+            return {group: self.jobs_of(group) for group in self._group_specs}
+
         def jobs_of(self, group: str) -> list[str]:
             """Return the names of the jobs of a group that should be."""
             return [job for job, spec in self.worker_spec.items() if spec is self._group_specs[group]]

@@ -96,7 +96,7 @@ class Request:
             return None
         least, most = self.workers
         if least != most:
-            raise ParameterError(f"workers {least}:{most}: {kind} starts a fixed number; say --workers {most}")
+            raise ParameterError(f"workers {least}:{most}: {kind} starts a fixed number; say {most}")
         return most
 
 
@@ -133,6 +133,12 @@ def read_resources(said: Any) -> dict[str, float]:
         return {str(name): float(amount) for name, amount in (said or {}).items()}
     except (AttributeError, TypeError, ValueError):
         raise ParameterError(f"resources {said!r} must be numbers by name, e.g. {{GPU: 1}}") from None
+
+
+def declaring(resources: Mapping[str, float]) -> list[str]:
+    """Return the words by which `dask worker` declares resources."""
+    amounts = ",".join(f"{name}={amount:g}" for name, amount in resources.items())
+    return ["--resources", amounts] if amounts else []
 
 
 def _range(workers: int | str, *, fewest: int = 1) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 GPU = "GPU"  # the resource that workers declare
@@ -26,3 +27,37 @@ class Workers:
     def of(self, *, gpu: bool) -> Workers:
         """Return those on which a stage runs that uses a GPU where there is one, or that does not."""
         return self.gpu if gpu and self.gpu is not None else self
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many workers of a group there may be, and what each has: threads, bytes of memory, resources."""
+
+    least: int
+    most: int
+    threads: int
+    memory: int
+    resources: Mapping[str, float]
+
+    @property
+    def at_once(self) -> int:
+        """How many tasks that ask for one of its resources run at once on a worker."""
+        return min([self.threads, *(int(amount) for amount in self.resources.values() if amount >= 1)])
+
+
+def expected(groups: Sequence[Size]) -> Workers:
+    """Return what there is to run on when all groups have as many workers as they may."""
+    with_gpu = [group for group in groups if group.resources.get(GPU, 0) >= 1]
+    gpu = _together(with_gpu, sum(group.most * group.at_once for group in with_gpu)) if with_gpu else None
+    return _together(groups, sum(group.most * group.threads for group in groups), gpu)
+
+
+def _together(groups: Sequence[Size], at_once: int, gpu: Workers | None = None) -> Workers:
+    return Workers(
+        sum(group.most for group in groups),
+        at_once,
+        max(group.threads for group in groups),
+        min(group.memory for group in groups),
+        gpu,
+        at_most=any(group.least < group.most for group in groups),
+    )

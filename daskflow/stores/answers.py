@@ -22,7 +22,7 @@ from daskflow.errors import (
 )
 from daskflow.redaction import redact
 
-_SAID_EVERY = 20.0
+_SAID_EVERY = 10.0
 _log = logging.getLogger(__name__)
 _Codes = tuple[tuple[str, type[StoreError]], ...]
 _ACCESS_CODES: _Codes = (

@@ -57,6 +57,31 @@ def test_options_reach_the_script():
     assert text.index("export TOKEN='it'\"'\"'s'") < text.index("module load x") < text.index("dask_worker")
 
 
+def test_each_group_has_a_script_and_takes_over_what_it_does_not_say():
+    gpu = {"workers": "0:3", "queue": "gpu", "resources": {"GPU": 1, "DISK": 0.5}}
+    text = written(workers=4, queue="cpu", walltime="2h", resources={"DISK": 1}, groups={"gpu": gpu})
+    headline = "# slurm, gpu: 0 to 3 workers of 1 thread and 4 GB each, GPU 1, DISK 0.5, jobs of 02:00:00\n"
+    first, second = text.split(headline)
+    assert first.startswith("# slurm: 4 workers of 1 thread and 4 GB each, DISK 1, jobs of 02:00:00\n#!")
+    for part, words in ((first, ("-p cpu", "--resources DISK=1")), (second, ("-p gpu", "--resources GPU=1,DISK=0.5"))):
+        assert all(word in part for word in (*words, "-t 02:00:00"))
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        (["gpu"], "groups .* must have options by name"),
+        ({"GPU": {}}, "must be named by small letters"),
+        ({"gpu": {"qeue": 1}}, "did you mean queue"),
+        ({"gpu": {"workers": "0:0"}}, "workers 0 must be at least 1"),
+        ({"gpu": {"resources": "GPU=1"}}, "must be numbers by name"),
+    ],
+)
+def test_group_that_cannot_be_is_refused(groups, told):
+    with pytest.raises(ParameterError, match=told):
+        written(groups=groups)
+
+
 def test_configuration_of_dask_wins_over_defaults_and_options_win_over_it(tmp_path):
     ours = {
         "cores": 8,

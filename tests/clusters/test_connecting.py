@@ -4,8 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from daskflow import clusters
 from daskflow.clusters import Threads, connect, resolve, script_is_guarded, stand_in
 from daskflow.clusters.kinds import KINDS
+from daskflow.clusters.workers import Workers
 from daskflow.errors import JobError, MissingDependencyError, ParameterError
 
 
@@ -40,7 +42,7 @@ def test_numbers_of_workers_that_cannot_be_are_refused(workers):
 
 @pytest.mark.parametrize("kind", ["local", "threads"])
 def test_range_of_workers_is_refused_where_their_number_is_fixed(kind):
-    with pytest.raises(ParameterError, match=f"{kind} starts a fixed number; say --workers 4"):
+    with pytest.raises(ParameterError, match=f"{kind} starts a fixed number; say 4"):
         connect(kind, workers="2:4")
 
 
@@ -103,6 +105,15 @@ def test_file_that_is_not_there_is_refused(tmp_path):
         connect(tmp_path / "scheduler.json")
 
 
+def test_scheduler_that_takes_connections_and_never_answers_is_waited_for_aloud_and_not_for_ever(caplog, monkeypatch):
+    monkeypatch.setattr(clusters, "_PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(JobError, match=f"no Dask scheduler answers at {address} within 1 s"):
+            connect(address, timeout=1)
+    assert f"waiting for the Dask scheduler at {address}, for 1 s at most" in caplog.text
+
+
 def test_scheduler_file_leads_to_its_scheduler(tmp_path):
     from distributed import LocalCluster
 
@@ -114,8 +125,11 @@ def test_scheduler_file_leads_to_its_scheduler(tmp_path):
 
 def test_planning_starts_nothing_where_workers_are_far_away(monkeypatch):
     monkeypatch.setattr("shutil.which", str)
-    pool = stand_in("slurm", {"threads": 3, "memory": "2GB"})
-    assert (pool.threads, pool.memory) == (3, 2 * 10**9)
+    planned = stand_in("slurm", {"workers": "2:10", "threads": 3, "memory": "2GB"})
+    assert planned == Workers(10, 30, 3, 2 * 10**9, at_most=True)
+    gpu = {"workers": "0:4", "memory": "9GB", "resources": {"GPU": 2}}
+    planned = stand_in("slurm", {"workers": 2, "threads": 3, "memory": "2GB", "groups": {"gpu": gpu}})
+    assert planned == Workers(6, 18, 3, 2 * 10**9, Workers(4, 8, 3, 9 * 10**9, at_most=True), at_most=True)
     assert stand_in("local", {}) is None
     assert stand_in("tcp://host:1", {}) is None
 

@@ -62,3 +62,4 @@ def test_network_runs_on_the_gpu_group_alone_which_nothing_else_starts(slurm, tm
     assert network.calls("within") == sum(network.calls("within", job) for job in watch.gpus)
     assert reading.calls("within") >= 12
     assert watch.cancelled is not None
+    assert report.stages[1].lost_workers >= 1

@@ -1,6 +1,6 @@
 import pytest
 
-from daskflow.clusters import connect, stand_in
+from daskflow.clusters import connect, kubernetes, stand_in
 from daskflow.clusters.kubernetes import describe
 from daskflow.clusters.request import Request
 from daskflow.errors import JobError, ParameterError
@@ -22,6 +22,18 @@ def test_pods_start_the_commands_that_dask_installs():
     assert worker["resources"]["requests"] == {"cpu": "2", "memory": "8000000000"}
     assert worker["env"] == [{"name": "A", "value": "1"}]
     assert worker["image"] == scheduler["image"] == "lab/daskflow"
+
+
+def test_group_declares_its_resources_and_asks_for_its_gpus():
+    gpu = {"workers": 3, "memory": "9GB", "resources": {"GPU": 1}}
+    request = Request.of({"image": "lab/daskflow", "workers": "2:9", "groups": {"gpu": gpu}})
+    workers = kubernetes._workers_of("kubernetes", request.groups()["gpu"])
+    (container,) = workers["spec"]["containers"]
+    assert workers["replicas"] == 3
+    assert container["resources"]["limits"] == {"memory": "9000000000", "nvidia.com/gpu": "1"}
+    assert "--memory-limit 9000000000 --resources GPU=1" in " ".join(container["args"])
+    planned = stand_in("kubernetes", {"image": "lab/daskflow", "workers": "2:9", "groups": {"gpu": gpu}})
+    assert (planned.count, planned.gpu.count, planned.gpu.memory) == (12, 3, 9 * 10**9)
 
 
 def test_image_must_be_said():

@@ -55,6 +55,18 @@ def test_workers_leave_ctrl_c_to_the_driver(client):
     assert set(client.run(signal.getsignal, signal.SIGINT).values()) == {signal.SIG_IGN}
 
 
+def test_groups_of_workers_declare_what_they_have():
+    gpu = {"threads": 2, "resources": {"GPU": 1}, "environment": {"CUDA_VISIBLE_DEVICES": "1"}}
+    with connect("local", workers=1, memory="500MB", resources={"DISK": 2}, groups={"gpu": gpu}) as client:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        devices = client.run(os.getenv, "CUDA_VISIBLE_DEVICES").values()
+    assert {worker["name"]: (worker["nthreads"], worker["resources"]) for worker in workers} == {
+        0: (1, {"DISK": 2}),
+        "gpu-0": (2, {"GPU": 1}),
+    }
+    assert "1" in devices
+
+
 def test_closing_the_client_ends_the_workers():
     with connect("local", workers=1) as client:
         (pid,) = client.run(os.getpid).values()

@@ -421,8 +421,8 @@ def test_what_is_waited_for_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pyt
         def done(self) -> bool:
             return False
 
-    assert wait(Slow(), "s3://me:secret@bucket/x") == "after 20 s"
-    assert caplog.messages == ["waiting for s3://bucket/x for 20 s", "waiting for s3://bucket/x for 40 s"]
+    assert wait(Slow(), "s3://me:secret@bucket/x") == "after 10 s"
+    assert caplog.messages == ["waiting for s3://bucket/x for 10 s", "waiting for s3://bucket/x for 20 s"]
 
 
 def test_server_that_never_answers_is_given_up_within_a_minute() -> None:
