@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 GPU = "GPU"  # the resource that workers declare
+TASKS_PER_GPU = 2  # of which one has the GPU, while the other reads or writes
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Size:
     @property
     def at_once(self) -> int:
         """How many tasks that ask for one of its resources run at once on a worker."""
-        return min([self.threads, *(int(amount) for amount in self.resources.values() if amount >= 1)])
+        shares = (TASKS_PER_GPU ** (name == GPU) * amount for name, amount in self.resources.items())
+        return min([self.threads, *(int(share) for share in shares if share >= 1)])
 
 
 def expected(groups: Sequence[Size]) -> Workers:

@@ -129,7 +129,7 @@ def test_planning_starts_nothing_where_workers_are_far_away(monkeypatch):
     assert planned == Workers(10, 30, 3, 2 * 10**9, at_most=True)
     gpu = {"workers": "0:4", "memory": "9GB", "resources": {"GPU": 2}}
     planned = stand_in("slurm", {"workers": 2, "threads": 3, "memory": "2GB", "groups": {"gpu": gpu}})
-    assert planned == Workers(6, 18, 3, 2 * 10**9, Workers(4, 8, 3, 9 * 10**9, at_most=True), at_most=True)
+    assert planned == Workers(6, 18, 3, 2 * 10**9, Workers(4, 12, 3, 9 * 10**9, at_most=True), at_most=True)
     assert stand_in("local", {}) is None
     assert stand_in("tcp://host:1", {}) is None
 
