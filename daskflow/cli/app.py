@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import logging
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import daskflow
 from daskflow import operators
 from daskflow.cli import commands
 from daskflow.cli.chain import Chain, Settings, Step, check_cluster, run
+from daskflow.cli.line_tasks import run_tasks
 from daskflow.errors import DaskflowError
 from daskflow.operators.aliases import ALIASES, FORMER_NAMES
 from daskflow.plugins import entry_points
@@ -33,10 +35,6 @@ sink (save..., evaluate-...) runs in one resumable job. Axes are z y x.
 # What users of chunkflow and igneous type, and what it is called here.
 FORMER = {
     "agglomerate": "plugin",
-    "generate-tasks": "save --block",
-    "fetch-task-from-file": "save --block",
-    "fetch-task-from-sqs": "save --block",
-    "setup-env": "--plan",
     "view": "neuroglancer",
     "blackout": "fill",
     "ccl": "connected-components",
@@ -132,19 +130,28 @@ def _told() -> Iterator[None]:
 @click.option("--threads", type=click.IntRange(1), help="Threads per worker.")
 @click.option("--memory", metavar="SIZE", help="Memory limit of each worker, e.g. 4GB.")
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--dry-run/--real-run", hidden=True, help="The same, as chunkflow calls it.")
 @click.option(
     "--retries", type=click.IntRange(0), default=2, show_default=True, help="How often a block may fail again."
 )
 @click.option("--fail-fast", is_flag=True, help="Stop at the first block that fails.")
 @click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--verbose", is_flag=True, help="Show all that is logged.")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False), hidden=True
+)
 @click.option("--overwrite", is_flag=True, help="Start over: forget what earlier runs of the job have done.")
 @click.option("--retry-failed", is_flag=True, help="Run the blocks that failed in an earlier run, too.")
 @click.option("--share", is_flag=True, help="Run the job together with others that run the same line with --share.")
 @click.option("--yes", is_flag=True, help="Do not ask before something is deleted or overwritten.")
+@click.option("-m", "--mip", type=int, help="Pyramid level of the commands that name none.")
 @click.option("--plugin-file", multiple=True, metavar="FILE", help="Python file with operators of your own.")
 @click.pass_context
-def app(ctx: click.Context, /, plugin_file: tuple[str, ...], **_: Any) -> None:
+def app(ctx: click.Context, /, plugin_file: tuple[str, ...], **options: Any) -> None:
     """Set up what the commands share."""
+    ctx.params["only_plan"] = options["only_plan"] or options["dry_run"]
+    if level := options["log_level"] or ("debug" if options["verbose"] else None):
+        logging.getLogger("daskflow").setLevel(level.upper())
     if plugin_file:
         from daskflow.volume import load_file
 
@@ -159,16 +166,13 @@ def finish(ctx: click.Context, /, steps: list[Step | None], **options: Any) -> N
     settings = Settings(
         command=("daskflow", *(word for word in words if word not in ("--overwrite", "--retry-failed", "--share"))),
         directory=ctx.meta.get("daskflow.directory"),
-        **{name: value for name, value in options.items() if name != "plugin_file"},
+        **{name: options[name] for name in Settings.__dataclass_fields__ if name in options},
     )
-    chain = Chain()
     chained = [step for step in steps if step is not None]
     if not chained:
         return
     check_cluster(settings)
-    for step in chained:
-        step(chain)
-    code = run(chain, settings)
+    code = run_tasks(chained, settings) if chained[0].generate else run(Chain().apply(chained), settings)
     if code:
         ctx.exit(code)
 

@@ -15,8 +15,13 @@ from daskflow.errors import DaskflowError, ParameterError
 from daskflow.redaction import redact
 
 if TYPE_CHECKING:
+    from distributed import Client
+
+    from daskflow.clusters import Threads
+    from daskflow.geometry import BoundingBox, VolumeSpec
     from daskflow.jobs import Job
-    from daskflow.volume import Volume
+    from daskflow.jobs.report import Report
+    from daskflow.volume import BoxTask, Tasks, Volume
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -26,11 +31,29 @@ def say(text: str, *, err: bool = False) -> None:
 
 @dataclass
 class Chain:
-    """What the commands of one line have made so far: volumes by name, jobs, and what is shown once these have run."""
+    """What the commands of one line have made so far: volumes by name, jobs, and what is done once these have run.
+
+    Attributes:
+        task: the box that the line works on, in a line of tasks.
+        region: the smallest box that holds all tasks, where that is known.
+        reads: what the first volume that a line of tasks opens is, in whose voxels boxes count.
+        skipped: whether a command has found that there is nothing to do.
+    """
 
     volumes: dict[str, Volume] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
-    after: list[Callable[[], None]] = field(default_factory=list)
+    after: list[Callable[[Report | None], None]] = field(default_factory=list)
+    task: BoxTask | None = None
+    region: BoundingBox | None = None
+    reads: VolumeSpec | None = None
+    skipped: bool = False
+
+    def apply(self, steps: Sequence[Step]) -> Chain:
+        """Apply commands in order; of a task that is skipped, only that it is done is said to its queue."""
+        for step in steps:
+            if step.always or not self.skipped:
+                step(self)
+        return self
 
     def volumes_named(self, names: str | None) -> list[Volume]:
         """Return the volumes that a comma-separated list names."""
@@ -45,8 +68,8 @@ class Chain:
         return found
 
     def take(self, result: Any, name: str | None) -> None:
-        """Keep what an operator returned: volumes under their names, with commas, a job for the end of the line."""
-        from daskflow.volume import Volume
+        """Keep what an operator returned: volumes under their names, a job, the task, or that there is none."""
+        from daskflow.volume import AfterTask, BoxTask, Volume
 
         if isinstance(result, tuple):
             names = (name or "chunk").split(",")
@@ -55,21 +78,42 @@ class Chain:
             self.volumes.update(zip(names, result, strict=True))
         elif isinstance(result, Volume):
             self.volumes[name or "chunk"] = result
+        elif isinstance(result, AfterTask):
+            self.after.append(result.action)
+        elif isinstance(result, BoxTask):
+            self.task = result
+        elif result is None:
+            self.skipped = True
         else:
             self.jobs.append(result)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command of the line: its name, and what it does to the chain."""
+    """One command of the line.
+
+    Attributes:
+        command: its name.
+        apply: what it does to the chain.
+        generate: returns the tasks that it says the line works on.
+        always: whether it is applied to a task that is skipped, too.
+    """
 
     command: str
     apply: Callable[[Chain], None]
+    generate: Callable[[], Tasks] | None = None
+    always: bool = False
 
     def __call__(self, chain: Chain) -> None:
-        """Apply the command; its name is put before what it complains of, unless that begins with it."""
-        try:
+        """Apply the command."""
+        with self.named():
             self.apply(chain)
+
+    @contextlib.contextmanager
+    def named(self) -> Iterator[None]:
+        """Put the command's name before what is complained of meanwhile, unless that begins with it."""
+        try:
+            yield
         except DaskflowError as error:
             named = str(error).startswith((f"{self.command} ", f"{self.command}: "))
             raise click.ClickException(str(error) if named else f"{self.command}: {error}") from error
@@ -105,54 +149,60 @@ def run(chain: Chain, settings: Settings) -> int:
     """Run what the chain ended in; return the exit status: 0, 2 when blocks failed, 130 after Ctrl-C."""
     from daskflow.jobs import Interrupted, merge
 
-    if not chain.jobs and not chain.after:
+    if chain.skipped:
+        say("skipped")
+    elif not chain.jobs and not chain.after:
         raise ParameterError("the line computes nothing: end it with save, evaluate-segmentation or neuroglancer")
-    code = 0
+    report = None
     if chain.jobs:
+        job = merge(chain.jobs, command=settings.command)
         try:
-            code = _run_job(merge(chain.jobs, command=settings.command), settings)
+            with client_for(settings) as client:
+                report = run_job(job, client, settings)
         except Interrupted:
             return 130  # the progress has said how to go on
-    if settings.directory is None and not settings.only_plan and code == 0:
-        for show in chain.after:
-            show()
-    return code
+    if settings.only_plan or (report is not None and not report.ok):
+        return 2 if report is not None and not report.ok else 0
+    for act in chain.after if settings.directory is None else ():
+        act(report)
+    return 0
 
 
-def _run_job(job: Job, settings: Settings) -> int:
+def run_job(job: Job, client: Client | Threads | None, settings: Settings, *, brief: bool = False) -> Report | None:
+    """Run a job and show its report, of one that is done in one line if `brief`; or show its plan and return None."""
     if settings.directory is not None and job.directory != settings.directory:
         raise ParameterError(
             f"from here the command line means {job.directory}, not {settings.directory}:"
             " go to the directory where it was typed first"
         )
-    with _client(settings) as client:
-        if settings.only_plan:
-            job.check(overwrite=settings.overwrite)
-            plan = job.plan(client)
-            say(str(plan))
-            plan.check()
-            return 0
-        if settings.directory is None and job.confirm and not settings.yes:
-            agree(job.confirm)
-        report = job.run(
-            client,
-            progress=False if settings.quiet else None,
-            retries=settings.retries,
-            fail_fast=settings.fail_fast,
-            overwrite=settings.overwrite,
-            retry_failed=settings.retry_failed,
-            share=settings.share,
-        )
+    if settings.only_plan:
+        job.check(overwrite=settings.overwrite)
+        plan = job.plan(client)
+        say(str(plan))
+        plan.check()
+        return None
+    if settings.directory is None and job.confirm and not settings.yes:
+        agree(job.confirm)
+    report = job.run(
+        client,
+        progress=False if settings.quiet else None,
+        retries=settings.retries,
+        fail_fast=settings.fail_fast,
+        overwrite=settings.overwrite,
+        retry_failed=settings.retry_failed,
+        share=settings.share,
+    )
     seen = not settings.quiet and sys.stdout.isatty() and sys.stderr.isatty()
     shown = replace(report, warnings=())  # the log has told them
-    say(shown.details if seen else str(shown))
+    if not (brief and report.ok):
+        say(shown.details if seen else str(shown))
     for name, value in report.results.items():
         rows = value.items() if isinstance(value, dict) else [(name, value)]
         for label, found in rows:
             told = ", ".join(map(str, found)) if isinstance(found, list) else found
             named = label.replace("_", " ")
             say(f"  {named:<28}{told:.6g}" if isinstance(told, float) else f"  {named}: {told}")
-    return 0 if report.ok else 2
+    return report
 
 
 def agree(lines: Sequence[str]) -> None:
@@ -186,7 +236,8 @@ def _asked(settings: Settings) -> tuple[str, dict[str, Any]] | None:
 
 
 @contextlib.contextmanager
-def _client(settings: Settings) -> Iterator[Any]:
+def client_for(settings: Settings) -> Iterator[Any]:
+    """Yield what the line runs on: a client of the cluster that is asked for; None where nothing is said."""
     asked = _asked(settings)
     if asked is None:
         yield None

@@ -265,7 +265,7 @@ def neuroglancer(inputs: str, segments: tuple[int, ...], objects: tuple[str, ...
             click.echo(f"{viewer.url}\nCtrl-C ends.")
             viewer.wait()
 
-        chain.after.append(show)
+        chain.after.append(lambda _: show())
 
     return Step("neuroglancer", apply)
 

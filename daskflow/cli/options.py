@@ -11,14 +11,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from daskflow.cli.chain import Chain, Step
+from daskflow.cli.line_tasks import call
 from daskflow.errors import ParameterError
 from daskflow.operators.aliases import FORMER_OPTIONS, TWINS, UNUSED_OPTIONS
 
 if TYPE_CHECKING:
     from daskflow.volume import Operator, Parameter, Volume
 
+_MIPS = {"mip", "chunk_mip"}  # which the option --mip before the commands stands for, unless they say otherwise
 _SIMPLE: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _LABELLED = re.compile(r"(xyz|zyx):(.+)", re.IGNORECASE)
@@ -26,7 +29,7 @@ _LABELLED = re.compile(r"(xyz|zyx):(.+)", re.IGNORECASE)
 
 def command(operator: Operator) -> click.Command:
     """Return the command of an operator: options from its parameters, help from its docstring."""
-    from daskflow.volume import Volume
+    from daskflow.volume import Tasks, Volume
 
     params: list[click.Parameter] = [_input(operator, index) for index in range(len(operator.inputs))]
     params += [_parameter(parameter, operator) for parameter in operator.parameters]
@@ -38,7 +41,15 @@ def command(operator: Operator) -> click.Command:
     params += [click.Option(names, hidden=True, expose_value=False) for names in unused]
 
     def callback(step_name: str | None, **values: Any) -> Step:
-        return Step(step_name or operator.command, lambda chain: _apply(operator, chain, values))
+        context = click.get_current_context()
+        for name in _MIPS.intersection(values):
+            if not values[name] and context.get_parameter_source(name) is ParameterSource.DEFAULT:
+                values[name] = context.find_root().params.get("mip") or values[name]
+        command = step_name or operator.command
+        if operator.returns is Tasks:
+            return Step(command, _refuse, lambda: operator.function(**values))
+        always = operator.name == "delete_task_in_queue"
+        return Step(command, lambda chain: _apply(operator, chain, values), always=always)
 
     return WordCommand(
         operator.command,
@@ -55,6 +66,10 @@ def opening_options() -> list[click.Parameter]:
 
     opening = load_operator("open")
     return [_parameter(one, opening) for one in opening.parameters if one.name not in ("url", "mip", "fill_missing")]
+
+
+def _refuse(_chain: Chain) -> None:
+    raise ParameterError("it says what the whole line works on: put it first, and only one of its kind in a line")
 
 
 def _apply(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
@@ -83,8 +98,7 @@ def _apply_once(operator: Operator, chain: Chain, values: dict[str, Any]) -> Non
         wanted = ", ".join(parameter.name for parameter in operator.inputs)
         raise ParameterError(f"{len(inputs)} volumes are named, and it takes {len(operator.inputs)}: {wanted}")
     given = [values.pop(p.name) for p in operator.parameters if p.positional]
-    result = operator.function(*inputs, *given, **values)
-    chain.take(result, output)
+    chain.take(call(operator, chain, inputs, given, values), output)
 
 
 def _output(operator: Operator) -> click.Option:

@@ -93,7 +93,7 @@ ALIASES = {
     "save_precomputed": Alias(
         "Write a volume to a Neuroglancer precomputed layer.",
         {"save": {"format": "precomputed"}},
-        "-v volume_path=url, -m mip, -b block_size=chunk, -e encoding, overwrite",
+        "-v volume_path=url, -m mip, -b block_size=chunk, -e encoding, bounds, overwrite",
     ),
     "save_tif": Alias(
         "Write a volume to a TIFF stack with its voxel size.",
@@ -103,12 +103,15 @@ ALIASES = {
     "save_zarr": Alias(
         "Write a volume to an OME-Zarr 0.5 image.",
         {"save": {"format": "ome-zarr"}},
-        "-s store=url, -c chunk_size=chunk, shard, -m mip, overwrite",
+        "-s store=url, -c chunk_size=chunk, shard, -m mip, bounds, overwrite",
     ),
 }
 
 FORMER_NAMES = {
     "cutout": "load-precomputed",
+    "fetch-task": "fetch-task-from-sqs",
+    "skip-task": "skip-task-by-file",
+    "delete-chunk": "delete-var",
     "load-pngs": "load-png",
     "save-png": "save-pngs",
     **{f"read-{kind}": f"load-{kind}" for kind in ("h5", "json", "npy", "nrrd", "precomputed", "tif", "zarr")},
@@ -134,6 +137,11 @@ FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "normalize-contrast-nkem": {"--whole": ("--no-per-section",)},
     "contrast-levels": {"--directory": ("--output",), "-d": ("--output",)},
     "copy-objects": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "same")},
+    "generate-tasks": {
+        "--respect-stop": ("--no-respect-chunk-size",),
+        "-l": ("--volume-path",),
+        "-o": ("--roi-start",),
+    },
     "mesh": {"--sharded": ("--format", "sharded")},
     "skeletonize": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "files")},
 }

@@ -13,17 +13,22 @@ from daskflow.volume.registry import (
     operator_names,
 )
 from daskflow.volume.stage import BlockResult, Estimate, Stage, Task, in_order
+from daskflow.volume.tasks import AfterTask, BoxTask, ListedTasks, Tasks
 from daskflow.volume.volume import Volume
 
 __all__ = [
+    "AfterTask",
     "BlockResult",
+    "BoxTask",
     "Estimate",
     "Expression",
     "Flag",
+    "ListedTasks",
     "Operator",
     "Parameter",
     "Stage",
     "Task",
+    "Tasks",
     "Volume",
     "describe_operator",
     "has_operator",

@@ -86,6 +86,7 @@ class Operator:
         returns: its return annotation.
         keeps_name: on the command line, its result takes the place of its first volume unless it is given a name, and
             it may be applied to several volumes.
+        takes_task: whether its first argument is the task of the line.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Operator:
     parameters: tuple[Parameter, ...]
     returns: Any
     keeps_name: bool = False
+    takes_task: bool = False
 
     @property
     def command(self) -> str:
@@ -221,6 +223,7 @@ def is_operator(value: Any) -> bool:
 
 def describe_operator(function: Callable[..., Any]) -> Operator:
     """Return what the signature and docstring of an operator say."""
+    from daskflow.volume.tasks import BoxTask
     from daskflow.volume.volume import Volume
 
     if not is_operator(function):
@@ -230,7 +233,7 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
     inputs: list[Parameter] = []
     parameters: list[Parameter] = []
     for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD or hints[name] is BoxTask:
             continue
         annotation, flag = _plain(hints[name]), _extra(Flag, hints[name])
         described = Parameter(
@@ -247,7 +250,8 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
     own = function.__module__.startswith("daskflow.operators.")
     group = _groups()[name] if own else getattr(function, _ATTRIBUTE)
     keeps_name = getattr(function, _KEEPS_NAME)
-    return Operator(name, group, function, tuple(inputs), tuple(parameters), hints.get("return"), keeps_name)
+    task = BoxTask in [hints[name] for name in inspect.signature(function).parameters if name in hints]
+    return Operator(name, group, function, tuple(inputs), tuple(parameters), hints.get("return"), keeps_name, task)
 
 
 def _groups() -> dict[str, str]:

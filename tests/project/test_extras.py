@@ -22,6 +22,7 @@ MODULES = {
     "cloud": ("s3fs", "gcsfs"),
     "secure": ("cryptography",),
     "parquet": ("pyarrow.parquet",),
+    "aws": ("boto3",),
     "codecs": ("imagecodecs", "crackle", "compresso", "fpzip", "zfpc"),
     "skeleton": ("kimimaro", "fill_voids"),
     "mesh": ("zmesh", "DracoPy", "pyfqmr"),

@@ -106,7 +106,7 @@ def save(
     if not target.store.of_chunks:
         if mip or levels:
             raise ParameterError(f"{target.name} files have no mips; got mip={mip}, levels={levels}")
-        if bounds is not None or complete:
+        if (bounds is not None and not isinstance(bounds, BoundingBox)) or complete:
             raise ParameterError(f"{target.name} files are written whole; bounds and complete are for layers of chunks")
         gathered = FileSink(location, spec, target.name, asked, dataset, overwrite=overwrite)
         files = file_stages(leaf, volume, gathered, block=work)
@@ -285,19 +285,20 @@ class PyramidSink(Sink):
 
 
 def level_box(
-    volume: Volume, bounds: Sequence[int] | str | None, location: str, format_name: str, mip: int
+    volume: Volume, bounds: Sequence[int] | BoundingBox | str | None, location: str, format_name: str, mip: int
 ) -> BoundingBox:
     """Return the box of the level that a volume is written into.
 
     Bounds are start and stop (zyx), "source", or None for those of a level that is there and holds the volume, or else
-    the volume's.
+    the volume's; a box is what a level gets where none is there.
     """
-    if bounds is None:
+    if bounds is None or isinstance(bounds, BoundingBox):
+        new = bounds or volume.box
         try:
             there = open_store(location, mip=mip, format=format_name).spec.box
         except StoreNotFoundError:
-            return volume.box
-        return there if volume.box in there else volume.box
+            return new
+        return there if volume.box in there else new
     if isinstance(bounds, str):
         boxes = {node.store.spec.box for node in sources(volume) if node.store.spec.ratio(volume.spec) == (1, 1, 1)}
         if bounds != "source" or len(boxes) != 1:

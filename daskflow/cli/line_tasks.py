@@ -1,0 +1,280 @@
+"""A line that works on boxes: its commands are applied to each task, and the tasks of a window run as one job."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import os
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daskflow.cli.chain import Chain, Settings, Step, client_for, run_job, say
+from daskflow.errors import AlignmentError, BoundsError, DaskflowError, ParameterError
+from daskflow.geometry import BoundingBox, VolumeSpec, as_zyx
+
+if TYPE_CHECKING:
+    from daskflow.jobs import Job
+    from daskflow.jobs.report import Report
+    from daskflow.volume import BoxTask, Operator, Tasks, Volume
+
+_TOGETHER = 64  # tasks of a list that are one job
+_FILES = ("h5", "hdf5", "tif", "tiff", "npy", "nrrd")
+_SHOWN = 5
+_HOPELESS = 3  # tasks of a queue of which none can be done
+_NAMES = ("url", "file_name", "file_path")
+
+
+def call(operator: Operator, chain: Chain, inputs: list[Volume], given: list[Any], values: dict[str, Any]) -> Any:
+    """Call an operator; in a line of tasks, what writes gets the part of its volumes that the task is about.
+
+    All else works on whole volumes, lazily, so that no result depends on how the boxes are cut. What needs a pass over
+    its whole volume gets the part that all tasks are about.
+    """
+    from daskflow.jobs import Job
+    from daskflow.volume import Volume
+
+    task = chain.task
+    if operator.takes_task:
+        return operator.function(_task_of(chain, inputs), *inputs, *given, **values)
+    if task is None:
+        return operator.function(*inputs, *given, **values)
+    if not operator.inputs:
+        result = operator.function(*given, **_reading(operator, values, task))
+        if chain.reads is None and isinstance(result, Volume):
+            chain.reads = result.spec
+        return result
+    if operator.returns is Job:
+        return _sink(operator, chain, task, inputs, given, values)
+    result = operator.function(*inputs, *given, **values)
+    if not isinstance(result, Volume) or not _waits(result) or any(map(_waits, inputs)):
+        return result
+    if chain.region is None:
+        raise ParameterError(
+            "it needs a pass over the whole volume, which the tasks of a queue cannot share; run it in a line of its"
+            " own, save its result, and read that here"
+        )
+    return operator.function(*(_part(volume, chain, chain.region) for volume in inputs), *given, **values)
+
+
+def _task_of(chain: Chain, inputs: Sequence[Volume]) -> BoxTask:
+    from daskflow.volume import BoxTask
+
+    if chain.task is None and not inputs:
+        raise ParameterError(
+            "there is no task; begin the line with create-bbox, generate-tasks, fetch-task-from-file or"
+            " fetch-task-from-sqs"
+        )
+    return chain.task or BoxTask(inputs[0].box, alone=True)
+
+
+def _waits(volume: Volume) -> bool:
+    return bool(volume.expression.stages)
+
+
+def _reading(operator: Operator, values: dict[str, Any], task: BoxTask) -> dict[str, Any]:
+    """Return the options of what reads a file, which has the task's box in its name where only a prefix is given."""
+    from daskflow.operators.aliases import ALIASES
+    from daskflow.stores.opening import file_of
+
+    name = values.get("file_name")
+    known = ALIASES[operator.name].steps.get("open", {}).get("format") if operator.name in ALIASES else None
+    if known == "hdf5" and name is not None:
+        return {**values, "file_name": file_of(name, known, task.box)}
+    return values
+
+
+def _sink(
+    operator: Operator, chain: Chain, task: BoxTask, inputs: list[Volume], given: list[Any], values: dict[str, Any]
+) -> Any:
+    """Return the job of a sink on the task's box alone, in the place that this has in what all tasks write."""
+    known = inspect.signature(operator.function).parameters
+    values = dict(values)
+    if "bounds" in known and values.get("bounds") is None and inputs:
+        values["bounds"] = data_box(inputs[0]).clip(inputs[0].box)
+    if "overwrite" in known and task.again:
+        values["overwrite"] = True
+    if not task.alone:
+        given = [
+            _named(value, task) if parameter.name in _NAMES else value
+            for parameter, value in zip([one for one in operator.parameters if one.positional], given, strict=True)
+        ]
+        values = {name: _named(value, task) if name in _NAMES else value for name, value in values.items()}
+    parts = [_part(volume, chain, task.box) for volume in inputs]
+    return operator.function(*parts, *given, **values)
+
+
+def _named(value: Any, task: BoxTask) -> Any:
+    """Return the name of a file with the task's box in it, without which each task would write the same file."""
+    if not isinstance(value, str | os.PathLike) or str(task.box) in os.fspath(value):
+        return value
+    stem, dot, suffix = os.fspath(value).rpartition(".")
+    return f"{stem}_{task.box}.{suffix}" if dot and suffix.lower() in _FILES else value
+
+
+def data_box(volume: Volume) -> BoundingBox:
+    """Return the box of the data that a volume is made of, of those with its voxel size; else the volume's."""
+    from daskflow.jobs.evaluate import sources
+
+    boxes = [one.store.spec.box for one in sources(volume) if one.store.spec.ratio(volume.spec) == (1, 1, 1)]
+    return functools.reduce(BoundingBox.union, boxes) if boxes else volume.box
+
+
+def _part(volume: Volume, chain: Chain, box: BoundingBox) -> Volume:
+    """Return the part of a volume inside a box of the level that the line reads; what has no data is left out.
+
+    Raises:
+        AlignmentError: voxels of the volume lie in the box in part.
+        BoundsError: the volume does not hold what of the box the data do.
+    """
+    if chain.reads is not None:
+        box = _rescaled(box, volume.spec, chain.reads)
+    wanted = box.clip(data_box(volume))
+    if wanted.empty:
+        raise BoundsError(f"the task {box} lies outside the volume {volume.box} (z0-z1_y0-y1_x0-x1)")
+    if wanted not in volume.box:
+        raise BoundsError(
+            f"the task {box} reaches out of the result, {volume.box} (z0-z1_y0-y1_x0-x1): read a margin as large as"
+            " what is cropped, --expand-margin-size"
+        )
+    return volume.crop(wanted)
+
+
+def _rescaled(box: BoundingBox, spec: VolumeSpec, reads: VolumeSpec) -> BoundingBox:
+    """Return the box in voxels of a volume."""
+    ratios = spec.ratio(reads)
+    coarser = as_zyx([max(1, round(ratio)) for ratio in ratios])
+    finer = as_zyx([max(1, round(1 / ratio)) for ratio in ratios])
+    found = box.coarsen(coarser).refine(finer)
+    covered = found.coarsen(finer).refine(coarser)
+    if covered.clip(reads.box) != box.clip(reads.box):
+        raise AlignmentError(
+            f"the task {box} (z0-z1_y0-y1_x0-x1) fills voxels of {spec.size_text} (zyx) in part; nearest is {covered}"
+        )
+    return found
+
+
+def run_tasks(steps: Sequence[Step], settings: Settings) -> int:
+    """Run a line for each of its tasks; return the exit status: 0, 2 where tasks failed, 130 after Ctrl-C."""
+    from daskflow.jobs import Interrupted
+
+    first, *others = steps
+    assert first.generate is not None
+    with first.named():
+        tasks = first.generate()
+        if tasks.elsewhere and others:
+            raise ParameterError(
+                f"the tasks go to other lines: put {others[0].command} and what follows into the line that fetches them"
+            )
+        if not settings.only_plan:
+            tasks.publish(say)
+    if not others:
+        return 0
+    with client_for(settings) as client:
+        try:
+            return _TaskLine(tasks, others, client, settings).run()
+        except Interrupted:
+            return 130
+
+
+class _TaskLine:
+    """The commands after the one that says the tasks, what they run on, and what became of them."""
+
+    def __init__(self, tasks: Tasks, steps: Sequence[Step], client: Any, settings: Settings) -> None:
+        self.tasks, self.steps, self.client, self.settings = tasks, steps, client, settings
+        self.failed: list[str] = []
+        self._line = " ".join(step.command for step in steps)
+        self.done = self.skipped = 0
+        self._noted = False
+
+    def run(self) -> int:
+        """Run window after window, and tell what became of the tasks."""
+        for window in self.tasks.windows(self._most):
+            if self.settings.only_plan:
+                self._run(window)
+                return 0
+            if not self._settle(window):
+                self._retry(window)
+        if not self.settings.quiet:
+            skipped = f", {self.skipped:,} of them skipped" if self.skipped else ""
+            say(f"{self.done:,} task{'s' * (self.done != 1)} done{skipped}")
+        if self.failed:
+            shown = ", ".join(self.failed[:_SHOWN])
+            more = f" and {len(self.failed) - _SHOWN:,} more" if len(self.failed) > _SHOWN else ""
+            say(f"{len(self.failed):,} failed: {shown}{more}", err=True)
+        return 2 if self.failed else 0
+
+    def _most(self) -> int:
+        """Return how many tasks run at once: of a queue as many as there are workers, whom others wait for."""
+        if self.tasks.resumes:
+            return _TOGETHER
+        info = getattr(self.client, "scheduler_info", None)
+        return 1 if info is None else max(1, len(info(n_workers=-1)["workers"]))
+
+    def _retry(self, window: Sequence[BoxTask]) -> None:
+        """Take the tasks of a window that failed one by one, where no later run would go on with them together."""
+        alone = [] if self.tasks.resumes or len(window) == 1 else window
+        for task in window if not alone else ():
+            self._give_up(task)
+        for task in alone:
+            again = dataclasses.replace(task, again=True)
+            if not self._settle([again]):
+                self._give_up(again)
+
+    def _give_up(self, task: BoxTask) -> None:
+        self.failed.append(str(task.box))
+        if task.message is not None:
+            task.message.release()
+
+    def _settle(self, window: Sequence[BoxTask]) -> bool:
+        """Run a window; return whether all of it is done, and what follows then is, too.
+
+        What tasks of a queue are refused for is shown, and the others go on, unless no task can be done.
+        """
+        from daskflow.jobs.outputs import forget
+
+        try:
+            chains, job, report = self._run(window)
+        except (click.ClickException, DaskflowError) as error:
+            if self.tasks.resumes or (self.done == 0 and len(self.failed) >= _HOPELESS):
+                raise
+            say(f"{window[0].box}: {error.message if isinstance(error, click.ClickException) else error}", err=True)
+            return False
+        if report is not None and not report.ok:
+            return False
+        for chain in chains:
+            for act in chain.after:
+                act(report)
+        if job is not None and job.directory is not None and not self.tasks.resumes:
+            forget(job.home)  # what is left in the queue says what is left to do
+        self.done += len(chains)
+        self.skipped += sum(chain.skipped for chain in chains)
+        for task in window:
+            if task.message is not None:
+                task.message.release()
+        return True
+
+    def _run(self, window: Sequence[BoxTask]) -> tuple[list[Chain], Job | None, Report | None]:
+        chains = [Chain(task=task, region=self.tasks.region).apply(self.steps) for task in window]
+        jobs = [job for chain in chains for job in chain.jobs]
+        if not jobs:
+            return chains, None, None
+        tasks = str(window[0].box) if len(window) == 1 else f"{window[0].box} and {len(window) - 1} more tasks"
+        job = dataclasses.replace(self._merged(jobs), name=f"{self._line} of {tasks}")
+        return chains, job, run_job(job, self.client, self.settings, brief=True)
+
+    def _merged(self, jobs: Sequence[Job]) -> Job:
+        """Return one job of several; for tasks of a queue in a place of its own, as others may have the same tasks."""
+        from daskflow.jobs import merge
+        from daskflow.layers.provenance import WriteProvenance
+
+        job = merge(jobs, command=self.settings.command)
+        finish = [one for one in job.finish if not (self._noted and isinstance(one, WriteProvenance))]
+        self._noted = True  # once a line, which may have thousands of windows
+        place = job.directory
+        if place is not None and not self.tasks.resumes:
+            place = f"{place.rstrip('/').removesuffix('.daskflow')}.{uuid.uuid4().hex[:8]}.daskflow/"
+        return dataclasses.replace(job, finish=tuple(finish), directory=place)

@@ -1,0 +1,177 @@
+"""Lines that work on boxes: of a grid, of a file, of a queue that several lines empty while one of them dies."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import daskflow
+from daskflow.cli.app import app
+
+SHAPE = (32, 64, 64)
+FILTER = "load-precomputed -v em gaussian-filter -s 1,2,2"
+
+
+def line(words, *, code=0):
+    result = CliRunner().invoke(app, words.split(), prog_name="daskflow")
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture(autouse=True)
+def em(tmp_path, monkeypatch):
+    """A layer of noise that does not begin at 0."""
+    monkeypatch.chdir(tmp_path)
+    array = np.random.default_rng(0).integers(1, 255, SHAPE).astype(np.uint8)
+    volume = daskflow.open(array, voxel_size=(40, 4, 4), voxel_offset=(16, -32, 0))
+    volume.save("em", chunk=(16, 32, 32)).run(progress=False)
+    return volume
+
+
+@pytest.mark.parametrize("chunk", ["16 32 32", "16 64 32", "32 64 64"])
+def test_the_boxes_of_tasks_change_nothing(em, chunk):
+    line(f"--quiet generate-tasks -v em -c {chunk} {FILTER} save-precomputed -v out -b 16 32 32")
+    layer = daskflow.open("out")
+    assert layer.box == em.box
+    np.testing.assert_array_equal(layer.read(), daskflow.gaussian_filter(em, sigma=(1, 2, 2)).read())
+
+
+def test_a_job_of_tasks_goes_on_where_it_was_stopped(em):
+    words = f"--quiet generate-tasks -v em -c 16 32 32 {FILTER} save-precomputed -v out -b 16 32 32"
+    line(words)
+    before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*") if path.is_file()}
+    line(words)
+    assert before == {path: path.stat().st_mtime_ns for path in Path("out").rglob("*") if path.is_file()}
+
+
+def test_each_task_has_a_file_named_by_its_box(em):
+    line("--quiet generate-tasks -v em -c 32 64 32 load-precomputed -v em threshold -t 99 save-h5 -f cut.h5")
+    names = sorted(path.name for path in Path().glob("*.h5"))
+    assert names == ["cut_16-48_-32-32_0-32.h5", "cut_16-48_-32-32_32-64.h5"]
+    with h5py.File(names[1]) as file:
+        assert file["voxel_offset"][:].tolist() == [16, -32, 32]
+        np.testing.assert_array_equal(file["main"][:], em.read()[..., 32:] > 99)
+
+
+def test_one_box_is_written_under_the_name_that_is_given(em):
+    line("--quiet create-bbox -s 20 -8 10 -z 4 8 16 load-precomputed -v em save-h5 -f cut.h5")
+    np.testing.assert_array_equal(daskflow.open("cut.h5").read(), em.read()[4:8, 24:32, 10:26])
+
+
+def test_what_needs_the_whole_volume_gets_the_region_of_all_tasks(em):
+    line(
+        "--quiet generate-tasks -s 16 -32 0 -z 32 64 32 -c 16 32 32 load-precomputed -v em threshold -t 250"
+        " connected-components save-precomputed -v seg -b 16 32 32"
+    )
+    whole = daskflow.connected_components(daskflow.threshold(em, threshold=250).crop(daskflow.open("seg").box))
+    np.testing.assert_array_equal(daskflow.open("seg").read() > 0, whole.read() > 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("load-precomputed -v em generate-tasks -v em -c 16 32 32 save a", "put it first"),
+        ("generate-tasks -v em -c 16 32 32 create-bbox -s 0 0 0 -z 1 1 1 save a", "put it first"),
+        ("generate-tasks -v em -c 16 32 32 -q a load-precomputed -v em save a", "other lines"),
+        ("create-bbox -s 0 0 0 -z 9 9 9 load-precomputed -v em save a", "lies outside"),
+        ("load-precomputed -v em delete-task-in-queue", "there is no task"),
+        (
+            "generate-tasks -v em -c 16 32 32 load-precomputed -v em crop-margin -m 1 1 1 save-h5 -f a.h5",
+            "--expand-margin-size",
+        ),
+    ],
+)
+def test_lines_that_mean_nothing_are_refused(words, complaint):
+    assert complaint in line(words, code=1)
+    assert not Path("a").exists()
+
+
+@pytest.fixture
+def queue(s3):
+    """A queue whose tasks come back soon, with all boxes of the layer."""
+    client = boto3.client("sqs")
+    name = f"tasks-{time.monotonic_ns()}"
+    url = client.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "3"})["QueueUrl"]
+    line(f"generate-tasks -v em -c 16 32 64 -q {name}")
+
+    def left():
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        return sum(map(int, found.values()))
+
+    assert left() == 4
+    yield name, left, lambda body: client.send_message(QueueUrl=url, MessageBody=body)
+    client.delete_queue(QueueUrl=url)
+
+
+SLOW = """
+import time
+from daskflow import Volume, operator
+
+@operator()
+def slowly(volume: Volume) -> Volume:
+    \"\"\"Take a while.\"\"\"
+    return volume.map_blocks(late)
+
+def late(array):
+    open("begun", "w").close()
+    time.sleep(0.7)
+    return array
+"""
+
+
+def test_two_lines_empty_a_queue_while_one_is_killed(em, queue):
+    name, left, _ = queue
+    Path("slow.py").write_text(SLOW)
+    words = (
+        f"--quiet --plugin-file slow.py fetch-task-from-sqs -q {name} {FILTER} slowly"
+        " save-precomputed -v out -b 16 32 32 delete-task-in-queue"
+    ).split()
+    command = [sys.executable, "-m", "daskflow", *words]
+    first = subprocess.Popen(command)
+    try:
+        while not Path("begun").exists():
+            time.sleep(0.05)
+            assert first.poll() is None
+        second = subprocess.Popen(command)
+        time.sleep(0.3)
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    assert second.wait(120) == 0
+    assert left() == 0
+    np.testing.assert_array_equal(daskflow.open("out").read(), daskflow.gaussian_filter(em, sigma=(1, 2, 2)).read())
+
+
+def test_a_task_stays_hidden_however_long_it_runs(queue):
+    name, left, _ = queue
+    windows = daskflow.fetch_task_from_sqs(queue_name=name, visibility_timeout=2).windows(lambda: 2)
+    held = [str(task.box) for task in next(windows)]
+    assert len(held) == 2
+    time.sleep(3)
+    others = daskflow.fetch_task_from_sqs(queue_name=name, num=8, retry_times=0).windows(lambda: 8)
+    assert {str(task.box) for task in next(others)}.isdisjoint(held)
+    others.close()
+    windows.close()
+    assert left() == 4
+
+
+def test_a_task_that_fails_stays_in_its_queue_and_the_others_are_done(em, queue):
+    name, left, send = queue
+    send("16-32_-32-0_1000-1032")
+    send("__import__('os').system('touch evil')")
+    output = line(
+        f"--quiet fetch-task-from-sqs -q {name} -r 0 {FILTER} save-precomputed -v out -b 16 32 32 delete-task-in-queue",
+        code=2,
+    )
+    assert "1 failed: 16-32_-32-0_1000-1032" in output
+    assert left() == 2
+    assert not Path("evil").exists()
+    assert daskflow.open("out").box == em.box

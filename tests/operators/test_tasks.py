@@ -1,0 +1,116 @@
+"""Which boxes a line works on: regions, grids, files; what is refused."""
+
+import numpy as np
+import pytest
+
+import daskflow
+from daskflow.errors import ParameterError
+from daskflow.geometry import BoundingBox
+
+
+def boxes(tasks):
+    """The boxes of tasks, taken a few at a time."""
+    return [str(task.box) for window in tasks.windows(lambda: 3) for task in window]
+
+
+@pytest.fixture
+def volume(tmp_path):
+    """A layer of 64^3 voxels that begins at 0."""
+    daskflow.open(np.ones((64, 64, 64), np.uint8), voxel_size=(40, 4, 4)).save(tmp_path / "em").run(progress=False)
+    return str(tmp_path / "em")
+
+
+def test_a_grid_goes_through_x_first():
+    for how in ({"roi_size": (128, 128, 128)}, {"roi_stop": (128, 128, 128)}, {"grid_size": (2, 2, 2)}):
+        found = boxes(daskflow.generate_tasks(roi_start=(0, 0, 0), chunk_size=(64, 64, 64), **how))
+        assert len(found) == 8
+        assert found[:2] == ["0-64_0-64_0-64", "0-64_0-64_64-128"]
+        assert found[-1] == "64-128_64-128_64-128"
+
+
+@pytest.mark.parametrize(
+    ("how", "count", "last"),
+    [
+        ({}, 8, "32-64_32-64_32-64"),
+        ({"roi_size": (32, 32, 32)}, 1, "0-32_0-32_0-32"),
+        ({"roi_start": (0, 0, 0), "roi_stop": (32, 32, 32)}, 1, "0-32_0-32_0-32"),
+        ({"roi_start": (32, 32, 0)}, 2, "32-64_32-64_32-64"),
+        ({"roi_size": (60, 60, 60)}, 8, "32-64_32-64_32-64"),
+        ({"roi_size": (60, 60, 60), "respect_chunk_size": False}, 8, "32-60_32-60_32-60"),
+    ],
+)
+def test_what_a_region_does_not_say_is_the_volumes(volume, how, count, last):
+    found = boxes(daskflow.generate_tasks(volume_path=volume, chunk_size=(32, 32, 32), **how))
+    assert (len(found), found[-1]) == (count, last)
+
+
+def test_a_region_grown_to_blocks_is_covered():
+    how = {"roi_start": (3, 3, 3), "roi_size": (32, 32, 32), "chunk_size": (32, 32, 32)}
+    found = boxes(daskflow.generate_tasks(**how, aligned_block_size=(16, 16, 16)))
+    assert (len(found), found[0], found[-1]) == (8, "0-32_0-32_0-32", "32-64_32-64_32-64")
+    with pytest.raises(ParameterError, match="not a multiple"):
+        daskflow.generate_tasks(**how, aligned_block_size=(12, 16, 16))
+
+
+def test_some_tasks_of_a_grid(monkeypatch):
+    how = {"chunk_size": (64, 64, 64), "grid_size": (2, 2, 2)}
+    whole = boxes(daskflow.generate_tasks(**how))
+    assert boxes(daskflow.generate_tasks(**how, task_index_start=0, task_index_stop=2)) == whole[:2]
+    assert boxes(daskflow.generate_tasks(**how, task_index_start=6)) == whole[6:]
+    monkeypatch.setenv("DISBATCH_REPEAT_INDEX", "5")
+    assert boxes(daskflow.generate_tasks(**how, disbatch=True)) == [whole[5]]
+    assert daskflow.generate_tasks(**how, task_index_start=6).region == BoundingBox((64, 64, 0), (128, 128, 128))
+
+
+@pytest.mark.parametrize(
+    ("how", "complaint"),
+    [
+        ({}, "chunk_size"),
+        ({"chunk_size": (8, 8, 8)}, "region is not known"),
+        ({"chunk_size": (8, 8, 8), "grid_size": (1, 1, 1), "stride": (4, 8, 8)}, "must not overlap"),
+        ({"chunk_size": (8, 8, 8), "roi_stop": (8, 8, 8), "roi_size": (8, 8, 8)}, "drop one"),
+        ({"chunk_size": (8, 8, 8), "grid_size": (1, 1, 1), "task_index_start": 1}, "no task"),
+        ({"bounding_box": "0-4_0-4_0-4", "chunk_size": (8, 8, 8)}, "not the chunk_size"),
+        ({"chunk_size": (8, 8, 8), "grid_size": (1, 1, 1), "disbatch": True}, "DISBATCH_REPEAT_INDEX"),
+    ],
+)
+def test_what_makes_no_grid_is_refused(how, complaint, monkeypatch):
+    monkeypatch.delenv("DISBATCH_REPEAT_INDEX", raising=False)
+    with pytest.raises(ParameterError, match=complaint):
+        daskflow.generate_tasks(**how)
+
+
+@pytest.mark.parametrize("name", ["tasks", "tasks.npy", "tasks.txt"])
+def test_a_file_of_boxes(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    how = {"roi_start": (-64, 0, 0), "chunk_size": (64, 64, 64), "grid_size": (2, 2, 2)}
+    tasks = daskflow.generate_tasks(**how, file_path=name)
+    tasks.publish(print)
+    stored = name if "." in name else "tasks.npy"
+    if stored.endswith("npy"):
+        assert np.load(stored)[0].tolist() == [-64, 0, 0, 0, 64, 64]
+    whole = boxes(tasks)
+    assert boxes(daskflow.fetch_task_from_file(file_path=stored)) == whole
+    assert boxes(daskflow.fetch_task_from_file(file_path=stored, job_index=2, granularity=3)) == whole[6:]
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    assert boxes(daskflow.fetch_task_from_file(file_path=stored, slurm_job_array=True)) == whole[1:2]
+    with pytest.raises(ParameterError, match="none for job 3"):
+        daskflow.fetch_task_from_file(file_path=stored, job_index=3, granularity=3)
+    with pytest.raises(ParameterError, match="delete it"):
+        daskflow.generate_tasks(**{**how, "grid_size": (1, 1, 1)}, file_path=name).publish(print)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 5), int))
+    with pytest.raises(ParameterError, match="rows of six integers"):
+        daskflow.fetch_task_from_file(file_path=str(tmp_path / "a.npy"))
+    np.save(tmp_path / "b.npy", np.array([{"a": 1}], object))
+    with pytest.raises(ParameterError, match="cannot be read"):
+        daskflow.fetch_task_from_file(file_path=str(tmp_path / "b.npy"))
+
+
+def test_one_box():
+    assert boxes(daskflow.create_bbox(start=(0, 1, 2), stop=(3, 4, 5))) == ["0-3_1-4_2-5"]
+    assert boxes(daskflow.create_bbox(start=(0, 1, 2), size=(3, 3, 3))) == ["0-3_1-4_2-5"]
+    with pytest.raises(ParameterError, match="one of stop and size"):
+        daskflow.create_bbox(start=(0, 1, 2))
