@@ -88,12 +88,14 @@ def _apply(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
 def _apply_once(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
     values = dict(values)
     output = values.pop("output_name", None)
-    inputs: list[Volume] = []
+    inputs: list[Volume | None] = []
     for parameter in operator.inputs:
-        if not parameter.required and values[parameter.name] is None:
-            values.pop(parameter.name)
-            continue
-        inputs += chain.volumes_named(values.pop(parameter.name))
+        names = values.pop(parameter.name)
+        if parameter.required:
+            inputs += chain.volumes_named(names)
+        elif names is not None and (names != "chunk" or names in chain.volumes):
+            for name in names.split(","):
+                inputs += [None] if name == "None" else chain.volumes_named(name)
     if len(inputs) > len(operator.inputs) and not any(parameter.variadic for parameter in operator.inputs):
         wanted = ", ".join(parameter.name for parameter in operator.inputs)
         raise ParameterError(f"{len(inputs)} volumes are named, and it takes {len(operator.inputs)}: {wanted}")

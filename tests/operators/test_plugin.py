@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 
@@ -86,7 +88,9 @@ def test_plugin_is_found_in_the_folder_of_chunkflow(write, tmp_path, monkeypatch
         ("import nothing_of_this_name\n", "does not run"),
         ("def execute(chunk):\n    raise KeyError('no')\n", "failed on ones.*KeyError"),
         ("def execute(chunk):\n    return chunk[:-1]\n", "same margin on both sides"),
-        ("def execute(chunk):\n    return None\n", "same margin on both sides"),
+        ("def execute(chunk):\n    return [chunk.bbox.string]\n", "returned str"),
+        ("def execute(chunk):\n    return chunk.transpose()\n", "returned Chunk of shape"),
+        ("from chunkflow.flow import main\n", "no chunkflow.flow for plugins"),
     ],
 )
 def test_plugin_that_cannot_work_is_refused_before_anything_runs(write, text, words):
@@ -110,3 +114,128 @@ def test_chunk_keeps_its_place_through_arithmetic():
     assert (chunk + 1).voxel_offset == (1, 2, 3)
     assert (chunk * chunk).layer_type == "image"
     assert str(chunk.bbox) == "1-3_2-5_3-7"
+
+
+# plugins in the style of those that come with chunkflow: what they ask of a chunk, and how they return results
+STYLES = {
+    "a list of one": "def execute(chunk):\n    return [255 - chunk]\n",
+    "its array replaced": (
+        "import numpy as np\nfrom chunkflow.chunk import Chunk\n"
+        "def execute(img: Chunk, top: int = 255):\n"
+        "    assert img.is_image and not img.is_segmentation and np.issubdtype(img.dtype, np.uint8)\n"
+        "    table = (top - np.arange(256)).astype(np.uint8)\n"
+        "    img.array = table[img.array]\n    return img\n"
+    ),
+    "a copy by sections": (
+        "import chunkflow.chunk as parts\n"
+        "def execute(chunk: parts.Chunk, inplace=False):\n"
+        "    chunk = chunk if inplace else chunk.clone()\n"
+        "    for z in range(chunk.shape[-3]):\n        chunk.array[z, :, :] = 255 - chunk.array[z]\n"
+        "    return chunk\n"
+    ),
+    "its properties kept": (
+        "from chunkflow.chunk import Chunk\n"
+        "def execute(seg: Chunk):\n"
+        "    result = Chunk((255 - seg.array))\n    result.set_properties(seg.properties)\n    return [result, ]\n"
+    ),
+    "by its box": (
+        "from chunkflow.lib.bounding_boxes import BoundingBox, Cartesian\n"
+        "def execute(chunk):\n"
+        "    from chunkflow.chunk.probability_map import ProbabilityMap\n"
+        "    half = BoundingBox(chunk.start, Cartesian(*chunk.voxel_stop) - (0, 1, 0))\n"
+        "    assert chunk.cutout(half).bbox.string == half.string and chunk.bounding_box.shape == chunk.shape\n"
+        "    assert (chunk.voxel_offset + 1).z == chunk.ndoffset[0] + 1 == chunk.slices[0].start + 1\n"
+        "    return chunk.from_array(255 - chunk[...], chunk.bbox, voxel_size=chunk.voxel_size)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_plugins_of_chunkflows_styles_run_in_any_blocks(write, style):
+    volume = volume_of(IMAGE, voxel_offset=(10, 20, 30), voxel_size=(40, 4, 4), layer_type="image")
+    result = daskflow.plugin(volume, file=write(STYLES[style]))
+    assert (result.box, result.dtype, result.voxel_size) == (volume.box, np.uint8, (40, 4, 4))
+    assert (result.channels, result.layer_type) == (None, "image")
+    np.testing.assert_array_equal(result.data.compute(scheduler="synchronous"), 255 - IMAGE)
+    assert "chunkflow" not in sys.modules
+
+
+def test_several_results_come_of_one_run(write):
+    text = (
+        "import numpy as np\nruns = []\n"
+        "def execute(a, b):\n"
+        "    runs.append(1)\n"
+        "    return a, np.stack([b * 0.5, b * 2]).astype('float32'), np.full(a.shape, len(runs), 'uint16')\n"
+    )
+    first, second, third = daskflow.plugin(volume_of(IMAGE), volume_of(255 - IMAGE), file=write(text))
+    assert [(one.dtype, one.channels) for one in (first, second, third)] == [
+        (np.uint8, None),
+        (np.float32, 2),
+        (np.uint16, None),
+    ]
+    np.testing.assert_array_equal(first.data.compute(scheduler="synchronous"), IMAGE)
+    half, double = second.read()
+    np.testing.assert_array_equal(half, np.float32(255 - IMAGE) / 2)
+    np.testing.assert_array_equal(double, np.uint8(2) * (255 - IMAGE))
+    job = daskflow.merge([one.save(f"out{n}") for n, one in enumerate((first.with_block((12, 14, 16)), third))])
+    before = third.read().max()
+    assert job.run(progress=False).ok
+    assert daskflow.open("out1").read().max() == before + 1
+
+
+def test_a_chunk_says_where_it_lies(write):
+    text = "def execute(chunk):\n    return chunk.crop_margin((1, 0, 2, 0, 3, 0))\n"
+    result = daskflow.plugin(volume_of(IMAGE, voxel_offset=(10, 20, 30)), file=write(text))
+    assert str(result.box) == "11-22_20-31_32-46"
+    np.testing.assert_array_equal(result.data.compute(scheduler="synchronous"), IMAGE[1:, :-3, 2:])
+
+
+def test_labels_of_an_image_are_a_segmentation(write):
+    text = "def execute(chunk):\n    return (chunk > 100).astype('uint32')\n"
+    assert daskflow.plugin(volume_of(IMAGE, layer_type="image"), file=write(text)).spec.kind == "segmentation"
+
+
+def test_none_and_no_volume_are_arguments(write):
+    text = "import numpy as np\ndef execute(chunk, mask):\n    assert mask is None\n    return chunk\n"
+    np.testing.assert_array_equal(daskflow.plugin(volume_of(IMAGE), None, file=write(text)).read(), IMAGE)
+    text = (
+        "import numpy as np\nfrom chunkflow.chunk import Chunk\n"
+        "def execute(size=2):\n    return Chunk(np.ones((size,) * 3, 'uint8'), voxel_offset=(7, 8, 9))\n"
+    )
+    made = daskflow.plugin(file=write(text), args="size=3")
+    assert str(made.box) == "7-10_8-11_9-12"
+
+
+def test_a_plugin_that_returns_nothing_is_run_on_every_block(write, tmp_path):
+    text = (
+        "from pathlib import Path\n"
+        "def execute(chunk, directory):\n"
+        "    Path(directory, chunk.bbox.string).write_text(str(chunk.max()))\n"
+    )
+    (tmp_path / "seen").mkdir()
+    job = daskflow.plugin(volume_of(IMAGE), file=write(text), args=f"directory={tmp_path / 'seen'}", depth=1)
+    for file in (tmp_path / "seen").iterdir():
+        file.unlink()  # of the trial
+    assert job.run(progress=False).ok
+    seen = [(file.name, int(file.read_text())) for file in (tmp_path / "seen").iterdir()]
+    boxes = {daskflow.BoundingBox.from_string(name): most for name, most in seen}
+    grid = volume_of(IMAGE).grid
+    assert set(boxes) == {box.grow(1).clip(grid.box) for box in grid}
+    assert all(IMAGE[box.slices(grid.box)].max() == most for box, most in boxes.items())
+
+
+def test_plugins_of_the_command_line(write):
+    from click.testing import CliRunner
+
+    from daskflow.cli.app import app
+
+    write("def execute(a, b):\n    return a, b + 1\n", "two.py")
+    write("import numpy as np\ndef execute():\n    return [np.full((4, 5, 6), 3, 'uint8')]\n", "make.py")
+    line = "plugin -f make -o x plugin --name both -f two -i x,x save a"
+    failing = CliRunner().invoke(app, line.split())
+    assert "both: it returns 2 volumes" in failing.output
+    line = "plugin -f make -o x plugin --name both -f two -i x,x -o y,z save -i y a save -i z b"
+    result = CliRunner().invoke(app, line.split())
+    assert result.exit_code == 0, result.output
+    assert (daskflow.open("a").read() == 3).all()
+    assert (daskflow.open("b").read() == 4).all()

@@ -1,0 +1,205 @@
+"""A function of the user's own: a Python file with a function ``execute`` over chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+
+from daskflow.errors import ParameterError
+from daskflow.geometry import BoundingBox, VolumeSpec, Zyx, as_zyx
+from daskflow.jobs import Job
+from daskflow.jobs.consumer import Consumer
+from daskflow.jobs.evaluate import EvaluateVolumes
+from daskflow.operators.tasks.plugin.chunk import Chunk
+from daskflow.operators.tasks.plugin.file import Array, Output, PluginFile, array_of, parse_arguments, places_of
+from daskflow.volume import BlockResult, Expression, Flag, Stage, Volume, operator
+
+__all__ = ["Chunk", "parse_arguments", "plugin"]
+
+
+@operator()
+def plugin(
+    volume: Volume | None = None,
+    *others: Volume | None,
+    file: Annotated[str, Flag("-f")],
+    args: Annotated[str | None, Flag("-a")] = None,
+    depth: int = 0,
+) -> Volume | tuple[Volume, ...] | Job:
+    """Run the function ``execute`` of a Python file on every block.
+
+    The file is written as for chunkflow: ``execute(chunk, ...)`` gets chunks, arrays zyx or czyx that know their
+    `voxel_offset`, `voxel_size` and `layer_type`, and returns an array or a chunk, or a list of them, one for each name
+    of ``-o``. An array that is smaller than what was given is taken to be without the same margin on both sides; a
+    chunk says where it lies. A function without parameters for chunks is run once. One that returns nothing is run on
+    every block when the line is run. The file is executed: use only what you trust.
+
+    Args:
+        volume: the first argument of the function; None is handed over as None.
+        *others: further arguments, over the same box.
+        file: path, or name of a file in the working directory or in ``$CHUNKFLOW_PLUGIN_DIR``.
+        args: arguments: ``name=value;name=value`` become keywords, any other text is passed as ``args``.
+        depth: voxels of context that the function needs around each block; they are cut off its result.
+
+    Returns:
+        A lazy volume of what the function returns, a tuple of volumes where it returns several, or a job where it
+        returns nothing.
+
+    Raises:
+        ParameterError: there is no such file, it has no ``execute``, or that fails on a small block of ones.
+    """
+    execute = PluginFile.find(file, parse_arguments(args))
+    if execute is None:
+        raise ParameterError(f"there is no plugin {file!r}; looked for {', '.join(map(str, places_of(file)))}")
+    chunks = (volume, *others) if execute.takes_chunks else ()
+    given = [one for one in chunks if one is not None]
+    if not given:
+        return _made(execute, [None] * len(chunks) if others else [])
+    outputs = execute.trial(chunks, depth)
+    empty = tuple(one is None for one in chunks)
+    if not outputs:
+        return _job(execute, given, empty, depth)
+    cut = {(one.low, one.high) for one in outputs}
+    if len(cut) > 1:
+        raise ParameterError(f"plugin {file} cuts different margins off its results: {sorted(cut)}; they must agree")
+    return _volumes(execute, given, empty, outputs, depth)
+
+
+def _made(execute: PluginFile, nothing: list[None]) -> Volume | tuple[Volume, ...]:
+    """Return what a function makes of no chunk, as volumes in memory."""
+    made = [
+        Volume.from_array(
+            array_of(one),
+            voxel_offset=tuple(getattr(one, "voxel_offset", (0, 0, 0))),
+            voxel_size=getattr(one, "voxel_size", None),
+            layer_type=getattr(one, "stated_layer_type", None),
+        )
+        for one in execute.run(nothing)
+    ]
+    if not made:
+        raise ParameterError(f"plugin {execute.path} gets no volume and returns none; name its volume with -i")
+    return made[0] if len(made) == 1 else tuple(made)
+
+
+def _volumes(
+    execute: PluginFile, given: Sequence[Volume], empty: tuple[bool, ...], outputs: list[Output], depth: int
+) -> Volume | tuple[Volume, ...]:
+    """Return the results of a plugin; several are evaluated as one volume of bytes, so that it runs once a block."""
+    first, rest = given[0], given[1:]
+    low, high = outputs[0].low, outputs[0].high
+    box = first.box.shrink(low, high)
+    reach = Grown(as_zyx([n + depth for n in low]), as_zyx([n + depth for n in high]))
+    specs = [one.spec(first.spec, box) for one in outputs]
+    options: dict[str, Any] = {"low": low, "high": high, "seen": first.spec, "empty": empty, "count": len(outputs)}
+    call = Call(execute)
+    if len(specs) == 1:
+        return first.map_boxes(call, *rest, reads=reach, spec=specs[0], **options)
+    sizes = [spec.dtype.itemsize * (spec.channels or 1) for spec in specs]
+    spec = specs[0].replace(dtype=np.dtype(np.uint8), channels=sum(sizes), channel_names=(), layer_type=None)
+    packed = first.map_boxes(call, *rest, reads=reach, spec=spec, **options)
+    starts = [sum(sizes[:at]) for at in range(len(sizes) + 1)]
+    return tuple(
+        packed.map_blocks(
+            unpacked,
+            dtype=one.dtype,
+            channels=one.channels,
+            layer_type=one.layer_type,
+            first=start,
+            stop=stop,
+            of=one.dtype.name,
+            alone=one.channels is None,
+        )
+        for one, start, stop in zip(specs, starts[:-1], starts[1:], strict=True)
+    )
+
+
+def _job(execute: PluginFile, given: Sequence[Volume], empty: tuple[bool, ...], depth: int) -> Job:
+    expression = Expression([one.node for one in given])
+    running = RunPlugin(execute, given[0].spec, empty, depth)
+    stage = Stage("run-plugin", given[0].grid, EvaluateVolumes.into(expression, running), after=expression.stages)
+    return Job((*expression.stages, stage), None, name=f"plugin {execute.describe()['plugin']}")
+
+
+@dataclass(frozen=True)
+class Grown:
+    """The box around a box, so many voxels larger before and behind (zyx)."""
+
+    before: Zyx
+    after: Zyx
+
+    def __call__(self, box: BoundingBox) -> BoundingBox:
+        return box.grow(self.before, self.after)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Runs a plugin on the blocks of volumes."""
+
+    plugin: PluginFile
+
+    def __call__(
+        self,
+        *arrays: Array,
+        box: BoundingBox,
+        read_box: BoundingBox,
+        low: Zyx,
+        high: Zyx,
+        seen: VolumeSpec,
+        empty: tuple[bool, ...],
+        count: int,
+    ) -> Array:
+        """Return what the plugin gives for `box`, from arrays that hold `read_box`; several results as bytes."""
+        inner = read_box.shrink(low, high)
+        results = [array_of(one) for one in self.plugin.run_on(_filled(arrays, empty), read_box, seen)]
+        if len(results) != count or any(one.shape[-3:] != inner.shape for one in results):
+            raise ParameterError(
+                f"plugin {self.plugin.path} returned shapes {[one.shape for one in results]} for the block {read_box};"
+                f" of the first block {count} of {inner.shape} voxels would follow"
+            )
+        parts = [one[(..., *box.slices(inner))] for one in results]
+        return parts[0] if count == 1 else np.concatenate([_bytes(part) for part in parts])
+
+
+def _filled(arrays: Sequence[Array], empty: tuple[bool, ...]) -> list[Array | None]:
+    """Return arrays with None where nothing was given."""
+    left = iter(arrays)
+    return [None if nothing else next(left) for nothing in empty]
+
+
+def _bytes(array: Array) -> Array:
+    """Return an array (zyx or czyx) as its bytes, which become channels."""
+    z, y, x = array.shape[-3:]
+    split = np.ascontiguousarray(array).reshape(-1, z, y, x, 1).view(np.uint8)
+    return np.moveaxis(split, -1, 1).reshape(-1, z, y, x)
+
+
+def unpacked(array: Array, first: int, stop: int, of: str, alone: bool) -> Array:
+    """Return one of several results, of a dtype and with or without channels, from the bytes that it has."""
+    item = np.dtype(of).itemsize
+    part = array[first:stop].reshape(-1, item, *array.shape[-3:])
+    whole: Array = np.ascontiguousarray(np.moveaxis(part, 1, -1)).view(of)[..., 0]
+    return whole[0] if alone else whole
+
+
+@dataclass(frozen=True)
+class RunPlugin(Consumer):
+    """Runs a plugin, which returns nothing, on blocks."""
+
+    plugin: PluginFile
+    seen: VolumeSpec
+    empty: tuple[bool, ...]
+    depth: int
+
+    def needs(self, box: BoundingBox) -> BoundingBox:
+        return box.grow(self.depth).clip(self.seen.box)
+
+    def compute(self, box: BoundingBox, arrays: list[Array]) -> None:
+        self.plugin.run_on(_filled(arrays, self.empty), self.needs(box), self.seen)
+
+    def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
+        return BlockResult()
+
+    def describe(self) -> dict[str, Any]:
+        return {**self.plugin.describe(), "depth": self.depth}
