@@ -19,7 +19,7 @@ from daskflow.errors import ParameterError
 from daskflow.operators.aliases import FORMER_OPTIONS, TWINS, UNUSED_OPTIONS
 
 if TYPE_CHECKING:
-    from daskflow.volume import Operator, Parameter, Volume
+    from daskflow.volume import Operator, Parameter
 
 _MIPS = {"mip", "chunk_mip"}  # which the option --mip before the commands stands for, unless they say otherwise
 _SIMPLE: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
@@ -88,7 +88,7 @@ def _apply(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
 def _apply_once(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
     values = dict(values)
     output = values.pop("output_name", None)
-    inputs: list[Volume | None] = []
+    inputs: list[Any] = []  # None of a plugin, too
     for parameter in operator.inputs:
         names = values.pop(parameter.name)
         if parameter.required:

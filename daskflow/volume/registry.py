@@ -249,16 +249,11 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
     name = function.__name__
     own = function.__module__.startswith("daskflow.operators.")
     group = _groups()[name] if own else getattr(function, _ATTRIBUTE)
-<<<<<<< HEAD
-    keeps_name = getattr(function, _KEEPS_NAME)
-    task = BoxTask in [hints[name] for name in inspect.signature(function).parameters if name in hints]
-    return Operator(name, group, function, tuple(inputs), tuple(parameters), hints.get("return"), keeps_name, task)
-=======
     keeps_name, returns = getattr(function, _KEEPS_NAME), hints.get("return")
     if Volume in typing.get_args(returns):  # of what a plugin may return
         returns = Volume
-    return Operator(name, group, function, tuple(inputs), tuple(parameters), returns, keeps_name)
->>>>>>> 6c90214 (Run chunkflow's plugin files: several results, none, no input, and a chunk with what chunkflow's has)
+    task = BoxTask in [hints[name] for name in inspect.signature(function).parameters if name in hints]
+    return Operator(name, group, function, tuple(inputs), tuple(parameters), returns, keeps_name, task)
 
 
 def _groups() -> dict[str, str]:
