@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+from daskflow.geometry import BoundingBox
 from daskflow.operators.aliases import Alias
 from daskflow.stores import kvstore
+from daskflow.stores.opening import file_of, format_named
 from daskflow.volume import Flag, Operator, Parameter, Volume, load_operator, operator
 from daskflow.volume.registry import join_docstring, split_docstring
 
@@ -33,6 +35,7 @@ def compose(name: str, alias: Alias) -> Callable[..., Any]:
 
     def call(*args: Any, **given: Any) -> Any:
         bound = signature.bind(*args, **given)
+        bound.apply_defaults()
         result = bound.args
         for step in steps:
             chosen: dict[str, Any] = {}
@@ -42,8 +45,11 @@ def compose(name: str, alias: Alias) -> Callable[..., Any]:
                     path = target.endswith("/")
                     at = target.rstrip("/")
                     chosen[at] = kvstore.join(os.fspath(chosen[at]), *value.strip("/").split("/")) if path else value
+            fixed = alias.steps[step.name]
+            if "url" in chosen and "format" in fixed:
+                chosen["url"] = _file(chosen["url"], fixed["format"], result, bound.kwargs)
             if chosen or step is main:
-                result = (step.function(*result, **chosen, **alias.steps[step.name]),)
+                result = (step.function(*result, **chosen, **fixed),)
         return result[0]
 
     _, _, rest = split_docstring(inspect.getdoc(main.function) or "")
@@ -53,6 +59,21 @@ def compose(name: str, alias: Alias) -> Callable[..., Any]:
     call.__signature__ = signature  # type: ignore[attr-defined]  # which inspect takes for the function's
     call.__annotations__ = {**{one.name: Volume for one in main.inputs}, **hints, "return": main.returns}
     return operator(group=alias.group)(call)
+
+
+def _file(url: Any, format_name: str, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:
+    """Return the file that a prefix means for the box that is written, or that the options of a region name."""
+    known = format_named(format_name)
+    if known.store.of_chunks or known.store.sections:
+        return url
+    if inputs:
+        return file_of(url, format_name, inputs[0].box)
+    start, stop, size = (given.get(f"cutout_{name}") for name in ("start", "stop", "size"))
+    if start is None or kvstore.exists(kvstore.normalise(os.fspath(url))):
+        return url
+    if size is not None:
+        return file_of(url, format_name, BoundingBox.from_size(start, size))
+    return url if stop is None else file_of(url, format_name, BoundingBox(start, stop))
 
 
 def _option(words: str, steps: list[Operator]) -> tuple[Parameter, Operator, str]:

@@ -29,9 +29,9 @@ _CAST: dict[str, dict[str, Any]] = {"astype": {"overflow": "wrap"}}
 ALIASES = {
     "load_h5": Alias(
         "Open a dataset of an HDF5 file, or a part of it.",
-        {"open": {"format": "hdf5"}, **_CAST, "crop": {}},
+        {"open": {"format": "hdf5"}, **_CAST, "pick_channels": {}, "crop": {}},
         "-f file_name=url, -d dataset_path=dataset, -e dtype, -l layer_type, -v voxel_offset, -x voxel_size,"
-        " -t cutout_start=start, -p cutout_stop=stop, -s cutout_size=size, axes, time",
+        " -c channels, -t cutout_start=start, -p cutout_stop=stop, -s cutout_size=size, axes, time",
     ),
     "load_npy": Alias(
         "Open an NPY file.",
@@ -47,12 +47,6 @@ ALIASES = {
         "Open PNG files: one section, or a directory of them, of which numbers in the names are z.",
         {"open": {"format": "png"}, **_CAST, "crop": {}},
         "-p path=url, -t voxel_offset, -x voxel_size, -c cutout_offset=start, -s chunk_size=size, dtype, fill_missing",
-    ),
-    "load_precomputed": Alias(
-        "Open a Neuroglancer precomputed layer, or a part of it.",
-        {"open": {"format": "precomputed"}, "crop": {}},
-        "-v volume_path=url, -m mip, -s chunk_start=start, -z chunk_size=size, -e expand_margin_size=margin,"
-        " fill_missing",
     ),
     "load_tif": Alias(
         "Open a TIFF stack: a file, or a directory with one file per section.",
@@ -73,7 +67,7 @@ ALIASES = {
     "save_h5": Alias(
         "Write a volume to an HDF5 file, with its offset and voxel size, as chunkflow does.",
         {**_CAST, "save": {"format": "hdf5"}},
-        "-f file_name=url, -d dtype, -s chunk_size=chunk, -c compression|gzip|none, overwrite",
+        "-f file_name=url, -d dtype, -s chunk_size=chunk, -c compression|gzip|lzf|none, overwrite",
     ),
     "save_npy": Alias(
         "Write a volume to an NPY file; offset and voxel size are not kept by the format.",
@@ -90,15 +84,18 @@ ALIASES = {
         {"astype": {"unit_range": True}, "save": {"format": "png"}},
         "-o output_path=url, -t dtype|uint8|uint16, overwrite",
     ),
+<<<<<<< HEAD
     "save_precomputed": Alias(
         "Write a volume to a Neuroglancer precomputed layer.",
         {"save": {"format": "precomputed"}},
         "-v volume_path=url, -m mip, -b block_size=chunk, -e encoding, bounds, overwrite",
     ),
+=======
+>>>>>>> 0f0a3ca (Load and save precomputed layers as chunkflow means it; coarser volumes that are not stored; files named by their box)
     "save_tif": Alias(
         "Write a volume to a TIFF stack with its voxel size.",
-        {**_CAST, "save": {"format": "tiff"}},
-        "-f file_name=url, -t dtype, -c compression|zlib|none, overwrite",
+        {"astype": {"overflow": "wrap", "unit_range": True}, "save": {"format": "tiff"}},
+        "-f file_name=url, -t dtype, -c compression|zlib|none|lzw|lzma, overwrite",
     ),
     "save_zarr": Alias(
         "Write a volume to an OME-Zarr 0.5 image.",
@@ -120,16 +117,19 @@ FORMER_NAMES = {
 }
 """Commands of older tutorials of chunkflow, and what they are called."""
 
-TWINS = {"save": "save_precomputed"}
+TWINS = {"save": "save_precomputed", "downsample": "downsample_volume"}
 """Commands that chunkflow calls like another operator here; an option that only the second one has means that one."""
 
 UNUSED_OPTIONS = {
+    "load-h5": ("--set-bbox/--no-set-bbox",),
     "load-png": ("-d --digit-num",),
-    "save-precomputed": ("-p --parallel", "--nproc"),
+    "load-precomputed": ("--use-https/--use-credential",),
+    "save-precomputed": ("-p --parallel", "--nproc", "--upload-log/--no-upload-log", "--fill-missing/--no-fill"),
 }
 """Options of chunkflow, by command, that are understood and have no effect.
 
-They are how many digits names have, and the processes of a writer, which are `--workers`.
+They are how many digits names have, the processes of a writer, which are `--workers`, a log, which every job keeps, how
+public layers are read, which is tried, and what a writer of whole chunks need not know.
 """
 
 FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -137,11 +137,15 @@ FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "normalize-contrast-nkem": {"--whole": ("--no-per-section",)},
     "contrast-levels": {"--directory": ("--output",), "-d": ("--output",)},
     "copy-objects": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "same")},
+<<<<<<< HEAD
     "generate-tasks": {
         "--respect-stop": ("--no-respect-chunk-size",),
         "-l": ("--volume-path",),
         "-o": ("--roi-start",),
     },
+=======
+    "load-precomputed": {"--start": ("--chunk-start",), "--stop": ("--chunk-stop",), "--size": ("--chunk-size",)},
+>>>>>>> 0f0a3ca (Load and save precomputed layers as chunkflow means it; coarser volumes that are not stored; files named by their box)
     "mesh": {"--sharded": ("--format", "sharded")},
     "skeletonize": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "files")},
 }

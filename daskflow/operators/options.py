@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from daskflow.errors import ParameterError
-from daskflow.geometry import BoundingBox, as_zyx
+from daskflow.geometry import BoundingBox, Zyx, as_zyx
 from daskflow.stores import Layout
 from daskflow.volume import Flag
 
@@ -23,7 +23,7 @@ Start = Annotated[Sequence[int], Flag("-s"), "first voxel of the box (zyx); the 
 Stop = Annotated[
     Sequence[int], Flag("-t"), "where the box ends (zyx), itself outside; the volume's far corner unless given."
 ]
-Size = Annotated[Sequence[int], Flag("-z"), "voxels of the box (zyx), instead of a stop."]
+Size = Annotated[Sequence[int], Flag("-z"), "voxels of the box (zyx), instead of a stop; -1 is all from the start on."]
 
 # how voxels are stored
 Chunk = Annotated[
@@ -85,7 +85,7 @@ FileCompression = Annotated[
 def part_of(
     whole: BoundingBox, start: Sequence[int] | None, stop: Sequence[int] | None, size: Sequence[int] | None
 ) -> BoundingBox:
-    """Return the box that the options of a region name, which may reach outside `whole`.
+    """Return the box that the options of a region name, which may reach outside `whole`; -1 is all that is left.
 
     Raises:
         ParameterError: both a stop and a size.
@@ -94,8 +94,21 @@ def part_of(
         raise ParameterError(f"both a stop {stop} and a size {size} are given; drop one of them")
     first = whole.start if start is None else as_zyx(start, name="start")
     if size is not None:
-        return BoundingBox.from_size(first, size)
+        ends = (e if s == -1 else f + s for f, s, e in zip(first, as_zyx(size, name="size"), whole.stop, strict=True))
+        return BoundingBox(first, as_zyx(ends))
     return BoundingBox(first, whole.stop if stop is None else as_zyx(stop, name="stop"))
+
+
+def both_sides(margin: Sequence[int], *, least: int = 0) -> tuple[Zyx, Zyx]:
+    """Return what is meant on the low and on the high sides (zyx) by six numbers, or by three for both.
+
+    Raises:
+        ParameterError: not three or six numbers, or one below `least`.
+    """
+    numbers = list(margin)
+    if len(numbers) not in (3, 6) or min(numbers) < least:
+        raise ParameterError(f"margin {margin} must be three or six numbers of at least {least}: low z y x, high z y x")
+    return as_zyx(numbers[:3], name="margin"), as_zyx(numbers[-3:], name="margin")
 
 
 def layout_of(

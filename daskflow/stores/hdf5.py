@@ -104,7 +104,7 @@ class Hdf5Store(FileStore):
     def check_file(cls, url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
         _h5py()
         local_files.refuse_layout(layout, ("shard",), "HDF5")
-        local_files.deflate_level(layout, ("gzip",), "HDF5")
+        _compression(layout)
         refuse_cast(spec.dtype, NUMBERS, "an HDF5 file")
         local_files.check_place(url, spec)
         _others(url, (dataset or _MAIN).strip("/"))
@@ -115,17 +115,15 @@ class Hdf5Store(FileStore):
 
         The dataset is ``main``, with ``voxel_offset`` and ``voxel_size`` beside it, as chunkflow has them; another one
         has the attributes `resolution` and `offset`, as CREMI has them. A segmentation gets ``unique_nonzeros``. Chunks
-        are compressed by gzip (ISA-L) unless the layout says none. Other datasets of the older file are kept.
+        are compressed by gzip (ISA-L) unless the layout says lzf or none. Other datasets of the older file are kept.
         """
         name = (dataset or _MAIN).strip("/")
-        level = local_files.deflate_level(layout, ("gzip",), "HDF5")
-        compress = None if level is None else local_files.deflate(level)
+        options, compress = _compression(layout)
         z, y, x = (min(c, s) for c, s in zip(layout.chunk or spec.chunk or DEFAULT_CHUNK, spec.box.shape, strict=True))
         ids = np.zeros(0, spec.dtype) if spec.layer_type == "segmentation" and name == _MAIN else None
         h5py = _h5py()
         with local_files.replacing(local_files.local_file(url)) as path, _new_file(h5py, url, path, name) as file:
             chunk = (*(() if spec.channels is None else (1,)), z, y, x)
-            options = {} if level is None else {"compression": "gzip", "compression_opts": level}
             made = file.create_dataset(name, spec.shape, spec.dtype, chunks=chunk, **options)
             _describe(made, spec)
             for box in local_files.slabs(spec, z or 1):
@@ -184,6 +182,16 @@ class Hdf5Store(FileStore):
         states = {str(path): local_files.file_state(path) if path.is_file() else None for path in others}
         more = {"files": states} if states else {}
         return {**super().fingerprint(), "dataset": self.dataset, "axes": repr(self.axes), **more}
+
+
+def _compression(layout: Layout) -> tuple[dict[str, Any], Callable[[Any], bytes] | None]:
+    """Return h5py's options of a dataset, and the function that compresses its chunks here, if one does."""
+    if "lzf" in (layout.compression, layout.encoding):
+        return {"compression": "lzf"}, None
+    level = local_files.deflate_level(layout, ("gzip",), "HDF5", others=("lzf",))
+    if level is None:
+        return {}, None
+    return {"compression": "gzip", "compression_opts": level}, local_files.deflate(level)
 
 
 def _gone(where: str, gaps: Sequence[str]) -> MissingChunkError:

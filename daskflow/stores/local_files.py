@@ -143,16 +143,17 @@ def refuse_layout(layout: Layout, names: Sequence[str], kind: str) -> None:
             raise ParameterError(f"{kind} files have no {name}s; drop {name}={value}")
 
 
-def deflate_level(layout: Layout, names: Sequence[str], kind: str) -> int | None:
+def deflate_level(layout: Layout, names: Sequence[str], kind: str, others: Sequence[str] = ()) -> int | None:
     """Return the level at which a layout asks to compress, 1 unless it says one; None for none.
 
-    `names` are what the format calls its compression; the first is shown.
+    `names` are what the format calls its compression; the first is shown, and what else it has is in `others`.
     """
     name = layout.compression or layout.encoding or names[0]
     if name in ("none", "raw"):
         return None
     if name not in names:
-        raise ParameterError(f"{kind} files are compressed by {names[0]} or none; got {name!r}")
+        known = ", ".join([names[0], *others])
+        raise ParameterError(f"{kind} files are compressed by {known} or none; got {name!r}")
     level = 1 if layout.quality is None else layout.quality
     if not 0 <= level <= zlib.Z_BEST_COMPRESSION:
         raise ParameterError(f"level {level} of zlib must be 0 to {zlib.Z_BEST_COMPRESSION}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import itertools
 import json
 import logging
@@ -20,7 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.errors import GeometryError, MissingChunkError, ParameterError, StoreAccessError, StoreNotFoundError
+from daskflow.errors import (
+    GeometryError,
+    MissingChunkError,
+    MissingDependencyError,
+    ParameterError,
+    StoreAccessError,
+    StoreNotFoundError,
+)
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore, local_files
 from daskflow.stores.axes import Axes
@@ -38,6 +46,7 @@ _NUMBER = re.compile(r"(\d+)")
 _SUFFIXES = (".tif", ".tiff")
 _MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ZLIB = ("zlib", "deflate", "gzip")
+_OTHERS = ("lzw", "lzma")
 _STRIP_BYTES = 2**20
 _BIG = 2**32 - 2**25
 _OME_DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
@@ -158,7 +167,7 @@ class TiffStore(FileStore):
     @classmethod
     def check_file(cls, url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
         local_files.refuse_layout(layout, ("chunk", "shard"), "TIFF")
-        local_files.deflate_level(layout, _ZLIB, "TIFF")
+        _compression(layout)
         _write_options(spec)
         local_files.check_place(url, spec)
 
@@ -168,12 +177,12 @@ class TiffStore(FileStore):
 
         It is an OME-TIFF with voxel size, offset and channel names, axes ZYX or ZCYX, the dtype unchanged (64-bit
         integers and float16, which OME has not, go with our own tags). Strips are compressed by zlib (ISA-L) unless the
-        layout says none; BigTIFF is used from 4 GB on.
+        layout says lzw, lzma or none; BigTIFF is used from 4 GB on.
         """
         import tifffile
 
         options = _write_options(spec)
-        level = local_files.deflate_level(layout, _ZLIB, "TIFF")
+        compression, level = _compression(layout)
         rows = max(1, min(spec.box.shape[1], _STRIP_BYTES // (spec.box.shape[2] * spec.dtype.itemsize or 1)))
         shape = (spec.box.shape[0], *(() if spec.channels is None else (spec.channels,)), *spec.box.shape[1:])
         with (
@@ -188,7 +197,7 @@ class TiffStore(FileStore):
                 shape=shape,
                 dtype=spec.dtype,
                 rowsperstrip=rows,
-                compression=None if level is None else "zlib",
+                compression=compression,
                 **options,
             )
 
@@ -233,6 +242,17 @@ class TiffStore(FileStore):
 
     def _view(self) -> dict[str, str]:
         return {} if self.opening == Opening() else {"axes": f"{self.opening.axes}, time {self.opening.time}"}
+
+
+def _compression(layout: Layout) -> tuple[str | None, int | None]:
+    """Return tifffile's name of the compression of strips, and the level where they are compressed here."""
+    other = next((name for name in _OTHERS if name in (layout.compression, layout.encoding)), None)
+    if other is not None:
+        if importlib.util.find_spec("imagecodecs") is None:
+            raise MissingDependencyError.of("imagecodecs", "tiff")
+        return other, None
+    level = local_files.deflate_level(layout, _ZLIB, "TIFF", others=_OTHERS)
+    return None if level is None else "zlib", level
 
 
 def _words(shape: tuple[int, ...], channels: int | None, dtype: np.dtype[Any]) -> str:

@@ -53,14 +53,34 @@ def test_a_part_of_a_file_is_cast_and_keeps_its_place(image, tmp_path):
     assert daskflow.load_h5(file_name=tmp_path / "a.h5", cutout_stop=(12, 4, 6)).box.shape == (2, 4, 1)
 
 
-def test_a_part_of_a_layer_grows_by_a_margin_inside_it(image, tmp_path):
-    daskflow.save_precomputed(image, volume_path=tmp_path / "layer", block_size=(8, 8, 8)).run(progress=False)
-    options = {"chunk_start": (12, 4, 8), "chunk_size": (4, 8, 8)}
-    part = daskflow.load_precomputed(volume_path=str(tmp_path / "layer"), **options, expand_margin_size=(1, 2, 3))
-    assert (part.box.start, part.box.shape) == ((11, 2, 5), (6, 12, 14))
-    np.testing.assert_array_equal(part.read(), image.read(part.box))
-    with pytest.raises(daskflow.errors.BoundsError):
-        daskflow.load_precomputed(volume_path=tmp_path / "layer", **options, expand_margin_size=(3, 0, 0))
+def test_a_prefix_stands_for_the_file_of_a_box(image, tmp_path):
+    pytest.importorskip("h5py")
+    daskflow.save_h5(image, file_name=f"{tmp_path}/seg_", compression="lzf").run(progress=False)
+    assert (tmp_path / f"seg_{image.box}.h5").exists()
+    start = image.box.start
+    part = daskflow.load_h5(file_name=f"{tmp_path}/seg_", cutout_start=start, cutout_size=SHAPE)
+    np.testing.assert_array_equal(part.read(), image.read())
+    daskflow.save_tif(image, file_name=tmp_path / "section", compression="lzw").run(progress=False)
+    stack = daskflow.load_tif(file_name=tmp_path / f"section{image.box}.tif")
+    np.testing.assert_array_equal(stack.read(), image.read())
+
+
+def test_channels_and_all_that_is_left_along_an_axis_are_loaded(tmp_path):
+    pytest.importorskip("h5py")
+    array = np.random.default_rng(0).random((3, *SHAPE), np.float32)
+    daskflow.save_h5(daskflow.open(array), file_name=tmp_path / "a.h5").run(progress=False)
+    part = daskflow.load_h5(
+        file_name=tmp_path / "a.h5", channels=(2, 0), cutout_start=(1, 2, 3), cutout_size=(-1, 4, -1)
+    )
+    np.testing.assert_array_equal(part.read(), array[[2, 0], 1:, 2:6, 3:])
+
+
+def test_floats_become_bytes_in_a_tiff_as_255_times_what_they_are(tmp_path):
+    volume = daskflow.open(np.array([0, 0.5, 1], np.float32).reshape(1, 1, 3))
+    daskflow.save_tif(volume, file_name=tmp_path / "a.tif", dtype="uint8").run(progress=False)
+    assert daskflow.load_tif(file_name=tmp_path / "a.tif").read().ravel().tolist() == [0, 127, 255]
+    daskflow.save_pngs(volume, output_path=tmp_path / "pngs").run(progress=False)
+    assert daskflow.load_png(path=tmp_path / "pngs", dtype="float32").read().ravel().tolist() == [0, 127, 255]
 
 
 def test_an_array_inside_a_zarr_is_named_by_its_path(image, tmp_path):

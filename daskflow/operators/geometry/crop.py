@@ -24,7 +24,7 @@ def crop(
 
     Args:
         volume: the volume to cut.
-        margin: voxels added around the box (zyx), inside the volume.
+        margin: voxels added around the box, inside the volume: low z, y, x then high z, y, x, or three for both sides.
         bounds_mip: pyramid level in whose voxels the numbers are given; that of the volume unless given. Voxels of the
             volume that lie in the box in part are kept.
 
@@ -45,7 +45,7 @@ def crop(
             raise BoundsError(f"box {box} reaches outside mip {bounds_mip}, which is {whole} (z0-z1_y0-y1_x0-x1)")
         finer, coarser = _factors(volume, bounds_mip)
         box = box.refine(coarser).coarsen(finer).clip(volume.box)
-    return volume.crop(box if margin is None else box.grow(as_zyx(margin, name="margin")))
+    return volume.crop(box if margin is None else box.grow(*options.both_sides(margin)))
 
 
 def _level(volume: Volume, mip: int) -> BoundingBox:

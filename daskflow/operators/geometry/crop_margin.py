@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from daskflow.errors import ParameterError
-from daskflow.geometry import BoundingBox, as_zyx
+from daskflow.geometry import BoundingBox
+from daskflow.operators import options
 from daskflow.volume import Flag, Volume, operator
 
 
@@ -24,10 +25,7 @@ def crop_margin(volume: Volume, *, margin_size: Annotated[Sequence[int], Flag("-
     Raises:
         ParameterError: not three or six numbers, a negative one, or nothing would be left.
     """
-    margin = list(margin_size)
-    if len(margin) not in (3, 6) or min(margin) < 0:
-        raise ParameterError(f"margin {margin_size} must be three or six numbers of at least 0: low z y x, high z y x")
-    low, high = as_zyx(margin[:3], name="margin"), as_zyx(margin[-3:], name="margin")
+    low, high = options.both_sides(margin_size)
     if any(a + b >= s for a, b, s in zip(low, high, volume.box.shape, strict=True)):
         raise ParameterError(f"margins {low} and {high} leave nothing of a volume of {volume.box.shape} voxels (zyx)")
     inner: BoundingBox = volume.box.shrink(low, high)

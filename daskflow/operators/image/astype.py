@@ -63,13 +63,12 @@ def scale_within(array: Array, to: str, overflow: Overflow) -> Array:
         scaled: Array = (array / np.float64(_BYTE)).astype(to)
         return scaled
     bad = ~((array >= 0) & (array <= 1))
-    if overflow == "error" and bad.any():
+    if overflow != "clip" and bad.any():
         raise ParameterError(
             f"the value {array[bad].ravel()[0]} is not between 0 and 1, which become 0 and 255 of uint8;"
             " choose overflow='clip', or normalize it first"
         )
-    scaled = array * array.dtype.type(_BYTE)
-    return cast_within(scaled, to, True, False) if overflow != "wrap" else scaled.astype(to)
+    return cast_within(array * array.dtype.type(_BYTE), to, clip=True, exact=False)
 
 
 def cast_within(array: Array, to: str, clip: bool, exact: bool) -> Array:

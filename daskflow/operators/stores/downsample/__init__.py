@@ -113,7 +113,8 @@ def _stored(volume: Volume) -> Store:
     if store is None or store.opened is None:
         raise ParameterError(
             "downsample writes into the layer that a volume was opened from, and this one is computed or an array; "
-            "save it with levels=, or open what was saved"
+            "save it with levels=, open what was saved, or make a coarser volume: downsample_volume"
+            " (-o NAME on the command line)"
         )
     if not store.of_chunks:
         raise ParameterError(f"{store.opened.format} files hold no levels; save the volume as a layer with levels=")

@@ -1,0 +1,142 @@
+"""A precomputed layer, as chunkflow saves it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+
+from daskflow.errors import ParameterError, StoreNotFoundError
+from daskflow.geometry import BlockGrid, BoundingBox, Zyx, as_zyx
+from daskflow.jobs import Job, merge
+from daskflow.operators import options
+from daskflow.operators.geometry.downsample_volume import downsample_volume
+from daskflow.operators.geometry.pick_channels import pick_channels
+from daskflow.operators.image.astype import astype
+from daskflow.operators.stores.save import save
+from daskflow.stores import Store, kvstore
+from daskflow.stores.base import DEFAULT_CHUNK
+from daskflow.stores.opening import open_store
+from daskflow.volume import Flag, Volume, operator
+
+Array = np.ndarray[Any, Any]
+_THUMBNAIL_MIP = 6
+
+
+@operator()
+def save_precomputed(
+    volume: Volume,
+    *,
+    volume_path: Annotated[str | os.PathLike[str], Flag("-v")],
+    mip: options.Mip = 0,
+    block_size: Annotated[Sequence[int] | None, Flag("-b")] = None,
+    encoding: options.Encoding | None = None,
+    intensity_threshold: Annotated[float | None, Flag("-t")] = None,
+    create_thumbnail: bool = False,
+    delete_background: options.DeleteBackground = False,
+    overwrite: options.Overwrite = False,
+) -> Job:
+    """Write a volume to a Neuroglancer precomputed layer.
+
+    A layer that is there decides the dtype: between floats and uint8, 0 to 1 become 0 to 255 and the other way round,
+    fractions cut off; other numbers are cast. Values that the layer cannot hold are refused. The volume itself, and so
+    what else is made of it, stays as it is.
+
+    Args:
+        volume: what is written.
+        volume_path: path or URL of the layer.
+        block_size: voxels per chunk (zyx) of a new layer; by default as in the source, else 64 64 64.
+        intensity_threshold: leave out chunks in which all voxels are below it; they read as background.
+        create_thumbnail: also write the last channel, as uint8 and averaged in y and x, to level 6 of the layer
+            ``<volume_path>/thumbnail``.
+
+    Returns:
+        The job; nothing has been written.
+
+    Raises:
+        ParameterError: a thumbnail of a level that is as coarse, or of a segmentation.
+    """
+    location = kvstore.normalise(os.fspath(volume_path).removeprefix("precomputed://"))
+    there = _level(location, mip)
+    written, notes = _as_in_the_layer(volume, there)
+    chunk = block_size
+    if intensity_threshold is not None:
+        source = volume.spec if there is None else there.spec
+        chunk = as_zyx(block_size or source.chunk or DEFAULT_CHUNK)
+        origin = source.chunk_origin if there is not None else volume.box.start
+        written = without_dim_chunks(written, volume, intensity_threshold, chunk, origin or volume.box.start)
+    job = save(
+        written,
+        location,
+        format="precomputed",
+        mip=mip,
+        chunk=chunk,
+        encoding=encoding,
+        delete_background=delete_background or intensity_threshold is not None,
+        overwrite=overwrite,
+    )
+    job = dataclasses.replace(job, notes=(*job.notes, *notes))
+    if not create_thumbnail:
+        return job
+    thumbnail = save(
+        _thumbnail(volume, mip),
+        kvstore.join(location, "thumbnail"),
+        format="precomputed",
+        mip=_THUMBNAIL_MIP,
+        overwrite=overwrite,
+    )
+    return merge([job, thumbnail])
+
+
+def _level(location: str, mip: int) -> Store | None:
+    try:
+        return open_store(location, mip=mip, format="precomputed")
+    except StoreNotFoundError:
+        return None
+
+
+def _as_in_the_layer(volume: Volume, there: Store | None) -> tuple[Volume, tuple[str, ...]]:
+    """Return the volume in the dtype of the layer that is there, and what the plan says of that."""
+    if there is None or there.spec.dtype == volume.dtype:
+        return volume, ()
+    dtype = there.spec.dtype
+    written = astype(volume, dtype=dtype.name, unit_range=True)  # type: ignore[arg-type]  # of any layer
+    scaled = {volume.dtype.kind, dtype.kind} == {"u", "f"} and min(volume.dtype.itemsize, dtype.itemsize) == 1
+    how = ", 0 to 1 being 0 to 255" if scaled else ""
+    return written, (f"{volume.dtype} is written as {dtype}, which the layer holds{how}",)
+
+
+def without_dim_chunks(written: Volume, judged: Volume, threshold: float, chunk: Zyx, origin: Zyx) -> Volume:
+    """Return a volume that is zero in the chunks in which all voxels of another one are below a threshold."""
+    reads = functools.partial(BoundingBox.align, unit=chunk, origin=origin)
+    return written.map_boxes(
+        _blanked, judged, reads=reads, spec=written.spec, threshold=threshold, chunk=chunk, origin=origin
+    )
+
+
+def _blanked(
+    array: Array, judged: Array, box: BoundingBox, read_box: BoundingBox, threshold: float, chunk: Zyx, origin: Zyx
+) -> Array:
+    out = array.copy()
+    for one in BlockGrid(read_box, chunk, origin):
+        place = (..., *one.slices(read_box))
+        if (judged[place] < threshold).all():
+            out[place] = 0
+    return out[(..., *box.slices(read_box))]
+
+
+def _thumbnail(volume: Volume, mip: int) -> Volume:
+    """Return the last channel as uint8, averaged in y and x to the level of thumbnails."""
+    if mip >= _THUMBNAIL_MIP or volume.spec.kind == "segmentation":
+        raise ParameterError(
+            f"a thumbnail is level {_THUMBNAIL_MIP} of an image; this is level {mip} of {volume.dtype}"
+            f" ({volume.spec.kind})"
+        )
+    last = volume if volume.channels is None else pick_channels(volume, channels=[volume.channels - 1])
+    grey = astype(last, dtype="uint8", unit_range=True)
+    window = 2 ** (_THUMBNAIL_MIP - mip)
+    return downsample_volume(grey, factor=(1, window, window), method="mean")
