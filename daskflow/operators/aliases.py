@@ -84,14 +84,6 @@ ALIASES = {
         {"astype": {"unit_range": True}, "save": {"format": "png"}},
         "-o output_path=url, -t dtype|uint8|uint16, overwrite",
     ),
-<<<<<<< HEAD
-    "save_precomputed": Alias(
-        "Write a volume to a Neuroglancer precomputed layer.",
-        {"save": {"format": "precomputed"}},
-        "-v volume_path=url, -m mip, -b block_size=chunk, -e encoding, bounds, overwrite",
-    ),
-=======
->>>>>>> 0f0a3ca (Load and save precomputed layers as chunkflow means it; coarser volumes that are not stored; files named by their box)
     "save_tif": Alias(
         "Write a volume to a TIFF stack with its voxel size.",
         {"astype": {"overflow": "wrap", "unit_range": True}, "save": {"format": "tiff"}},
@@ -137,15 +129,12 @@ FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "normalize-contrast-nkem": {"--whole": ("--no-per-section",)},
     "contrast-levels": {"--directory": ("--output",), "-d": ("--output",)},
     "copy-objects": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "same")},
-<<<<<<< HEAD
     "generate-tasks": {
         "--respect-stop": ("--no-respect-chunk-size",),
         "-l": ("--volume-path",),
         "-o": ("--roi-start",),
     },
-=======
     "load-precomputed": {"--start": ("--chunk-start",), "--stop": ("--chunk-stop",), "--size": ("--chunk-size",)},
->>>>>>> 0f0a3ca (Load and save precomputed layers as chunkflow means it; coarser volumes that are not stored; files named by their box)
     "mesh": {"--sharded": ("--format", "sharded")},
     "skeletonize": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "files")},
 }

@@ -17,6 +17,7 @@ from daskflow.operators import options
 from daskflow.operators.geometry.downsample_volume import downsample_volume
 from daskflow.operators.geometry.pick_channels import pick_channels
 from daskflow.operators.image.astype import astype
+from daskflow.operators.stores.downsample.levels import coarser
 from daskflow.operators.stores.save import save
 from daskflow.stores import Store, kvstore
 from daskflow.stores.base import DEFAULT_CHUNK
@@ -38,6 +39,7 @@ def save_precomputed(
     intensity_threshold: Annotated[float | None, Flag("-t")] = None,
     create_thumbnail: bool = False,
     delete_background: options.DeleteBackground = False,
+    bounds: Sequence[int] | None = None,
     overwrite: options.Overwrite = False,
 ) -> Job:
     """Write a volume to a Neuroglancer precomputed layer.
@@ -53,6 +55,7 @@ def save_precomputed(
         intensity_threshold: leave out chunks in which all voxels are below it; they read as background.
         create_thumbnail: also write the last channel, as uint8 and averaged in y and x, to level 6 of the layer
             ``<volume_path>/thumbnail``.
+        bounds: of a new layer, start and stop as z y x each, where the volume is a part of it.
 
     Returns:
         The job; nothing has been written.
@@ -76,6 +79,7 @@ def save_precomputed(
         mip=mip,
         chunk=chunk,
         encoding=encoding,
+        bounds=bounds,
         delete_background=delete_background or intensity_threshold is not None,
         overwrite=overwrite,
     )
@@ -87,6 +91,7 @@ def save_precomputed(
         kvstore.join(location, "thumbnail"),
         format="precomputed",
         mip=_THUMBNAIL_MIP,
+        bounds=None if bounds is None else _coarse_bounds(volume, bounds, mip),
         overwrite=overwrite,
     )
     return merge([job, thumbnail])
@@ -127,6 +132,14 @@ def _blanked(
         if (judged[place] < threshold).all():
             out[place] = 0
     return out[(..., *box.slices(read_box))]
+
+
+def _coarse_bounds(volume: Volume, bounds: Sequence[int], mip: int) -> tuple[int, ...]:
+    """Return the bounds of the level of thumbnails."""
+    window = 2 ** (_THUMBNAIL_MIP - mip)
+    whole = volume.spec.replace(box=BoundingBox(as_zyx(bounds[:3]), as_zyx(bounds[3:])))
+    box = coarser(whole, (1, window, window)).box
+    return (*box.start, *box.stop)
 
 
 def _thumbnail(volume: Volume, mip: int) -> Volume:
