@@ -23,6 +23,7 @@ class WriteFiles(Task):
     folder: Path
     value: int = 1
     seconds: float = 0.0
+    slow: dict[str, float] = field(default_factory=dict)  # box -> seconds, where it takes longer than the others
     raises: dict[str, int] = field(default_factory=dict)  # box -> how often it raises, -1 for always
     kills: dict[str, int] = field(default_factory=dict)  # box -> how often it kills its process, -1 for always
     signal: int = signal.SIGKILL
@@ -36,7 +37,7 @@ class WriteFiles(Task):
         return self.value
 
     def compute(self, box: BoundingBox, inputs: Any) -> bytes:
-        time.sleep(self.seconds)
+        time.sleep(self.slow.get(str(box), self.seconds))
         if self._wants(self.raises, "raised", box):
             raise ValueError(f"no luck with {box}")
         if self._wants(self.kills, "killed", box):
