@@ -25,6 +25,7 @@ _HOMES = {
     "layer_info": "daskflow.layers.info",
     "merge": "daskflow.jobs",
     "operator": "daskflow.volume",
+    "read_levels": "daskflow.operators.image.contrast.levels",
     "read_mesh": "daskflow.stores.objects.layer_objects",
     "read_skeleton": "daskflow.stores.objects.layer_objects",
     "status": "daskflow.jobs",

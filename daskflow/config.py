@@ -65,6 +65,9 @@ class Summary(ABC):
     def summary(self) -> tuple[str, Sequence[Sequence[str]], Sequence[str]]:
         """Return the title, the rows of the table, and the notes."""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.summary()[0]}>"
+
     def __str__(self) -> str:
         title, rows, notes = self.summary()
         return "\n".join([title, text_table(self.header, rows), *notes])

@@ -8,7 +8,7 @@ import numpy as np
 
 import daskflow
 from daskflow.demo.phantom import phantom
-from daskflow.volume.picture import encode_png
+from daskflow.stores.figure import encode_png
 
 GAP = 6
 

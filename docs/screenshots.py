@@ -1,4 +1,4 @@
-"""Take docs/dashboard.png and docs/neuroglancer.png: Dask's dashboard while a job runs, and what it made, in Chromium.
+"""Take docs/*.png in Chromium: Dask's dashboard while a job runs, what it made in Neuroglancer, and a tutorial.
 
 python docs/screenshots.py [FOLDER]
 """
@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from nbconvert import HTMLExporter
 from playwright.sync_api import Page, sync_playwright
 
 import daskflow
@@ -35,9 +36,10 @@ def slowly(pixels: Any) -> Any:
     return pixels
 
 
-def take(page: Page, url: str, path: Path, seconds: float) -> None:
-    """Open a page, and take its picture once it had time to draw itself."""
+def take(page: Page, url: str, path: Path, seconds: float, heading: str = "") -> None:
+    """Open a page, and take its picture, from a heading on, once it had time to draw itself."""
     page.goto(url)
+    page.evaluate("name => document.getElementById(name)?.scrollIntoView()", heading)
     page.wait_for_timeout(1000 * seconds)
     page.screenshot(path=path)
 
@@ -63,6 +65,11 @@ def main() -> None:
         viewer = neuroglancer(layers)
         take(page, viewer.url, folder / "neuroglancer.png", 12)
         viewer.stop()
+        text, _ = HTMLExporter().from_filename(Path(__file__).parent / "tutorials" / "look.ipynb")
+        tutorial = Path(home) / "look.html"
+        tutorial.write_text(text)
+        page.set_viewport_size({"width": 1000, "height": 1280})
+        take(page, tutorial.as_uri(), folder / "notebook.png", 3, "Grey-values")
         browser.close()
 
 

@@ -196,12 +196,8 @@ def run_job(job: Job, client: Client | Threads | None, settings: Settings, *, br
     shown = replace(report, warnings=())  # the log has told them
     if not (brief and report.ok):
         say(shown.details if seen else str(shown))
-    for name, value in report.results.items():
-        rows = value.items() if isinstance(value, dict) else [(name, value)]
-        for label, found in rows:
-            told = ", ".join(map(str, found)) if isinstance(found, list) else found
-            named = label.replace("_", " ")
-            say(f"  {named:<28}{told:.6g}" if isinstance(told, float) else f"  {named}: {told}")
+    elif report.found:
+        say("\n".join(report.found))
     return report
 
 

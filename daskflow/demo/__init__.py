@@ -25,7 +25,8 @@ _BLOCK = (32, 128, 128)
 _PATCH = (16, 64, 64)
 _OVERLAP = (4, 16, 16)
 _THRESHOLD = 0.5
-_HERE = Path(__file__).parent
+MODEL = Path(__file__).parent / "boundary_net.py"
+WEIGHTS = MODEL.with_suffix(".safetensors")
 
 
 def run(directory: str, *, workers: int | None, view: bool, say: Say) -> dict[str, float]:
@@ -53,8 +54,8 @@ def run(directory: str, *, workers: int | None, view: bool, say: Say) -> dict[st
             daskflow.open(home / "image"),
             input_patch_size=_PATCH,
             output_patch_overlap=_OVERLAP,
-            convnet_model=str(_HERE / "boundary_net.py"),
-            convnet_weight_path=str(_HERE / "boundary_net.safetensors"),
+            convnet_model=MODEL,
+            convnet_weight_path=WEIGHTS,
             num_output_channels=1,
             framework="pytorch",
             batch_size=2,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import math
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
@@ -49,7 +50,7 @@ class ModelFile(Option):
     neighbours: tuple[tuple[str, ModelFile], ...] = ()
 
     @classmethod
-    def at(cls, path: str | Path) -> ModelFile:
+    def at(cls, path: str | os.PathLike[str]) -> ModelFile:
         """Return the file at a path (`~` is the home directory)."""
         full = Path(path).expanduser().absolute()
         sha256 = _sha256(full)

@@ -90,7 +90,7 @@ class StagePlan:
         return self.grid.count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan(Summary):
     """What a job will do and cost.
 
@@ -119,6 +119,12 @@ class Plan(Summary):
         """Estimate stages, for workers."""
         plans = tuple(StagePlan.of(stage, workers) for stage in stages)
         return cls(name, directory, plans, workers, notes, flows(stages))
+
+    def __repr__(self) -> str:
+        blocks, read = sum(stage.blocks for stage in self.stages), sum(stage.bytes_read for stage in self.stages)
+        counts = f"{len(self.stages):,} stage{'s' * (len(self.stages) != 1)}, {blocks:,} block{'s' * (blocks != 1)}"
+        moved = f"{format_bytes(read)} read, {format_bytes(self.bytes_moved - read)} written"
+        return f"<Plan of {self.name} · {counts} · {moved}>"
 
     @property
     def bytes_moved(self) -> int:

@@ -183,13 +183,27 @@ class Report(Summary):
     @property
     def details(self) -> str:
         """What `str` has and the progress does not say when the job ends, for who sees both."""
-        return "\n".join([text_table(self.header, self._rows()), *(self.notes if self.ok else ())])
-
-    def __repr__(self) -> str:
-        return f"<Report {self.headline}>"
+        return "\n".join([text_table(self.header, self._rows()), *(self.notes if self.ok else ()), *self.found])
 
     def summary(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
-        return self.headline, self._rows(), [*(f"warning: {line}" for line in self.warnings), *self.notes]
+        warnings = (f"warning: {line}" for line in self.warnings)
+        return self.headline, self._rows(), [*warnings, *self.notes, *self.found]
+
+    @property
+    def found(self) -> list[str]:
+        """A line for each of the results that no count says; those of a verification are lists of chunks."""
+        lines = []
+        groups = [name for name, value in self.results.items() if isinstance(value, dict)]
+        for name, value in () if self.verified else self.results.items():
+            if name in groups[1:]:
+                lines.append(f"{name.replace('_', ' ')}:")
+            for label, found in value.items() if isinstance(value, dict) else [(name, value)]:
+                if self.counts.get(label) == found:
+                    continue
+                told = ", ".join(map(str, found)) if isinstance(found, list) else found
+                named = label.replace("_", " ")
+                lines.append(f"  {named:<28}{told:.6g}" if isinstance(told, float) else f"  {named}: {told}")
+        return lines
 
 
 def _counted(stages: Sequence[StageReport]) -> list[str]:

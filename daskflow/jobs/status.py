@@ -23,7 +23,7 @@ from daskflow.volume.stage import Output
 _OF_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Status(Summary):
     """How a job stands, as of the last time its driver saved its ledger (every few seconds).
 

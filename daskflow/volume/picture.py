@@ -1,10 +1,7 @@
-"""Sections of volumes as a PNG, with numpy and zlib alone, and a volume as a notebook shows it."""
+"""Sections of volumes as a PNG, with numpy alone, and a volume as a notebook shows it."""
 
 from __future__ import annotations
 
-import base64
-import struct
-import zlib
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -15,13 +12,13 @@ import numpy.typing as npt
 from daskflow.config import format_bytes
 from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx
+from daskflow.stores.figure import Pixels, encode_png, png_figure
 from daskflow.volume.mapping import MappedBoxes
 
 if TYPE_CHECKING:
     from daskflow.volume.volume import Volume
 
 Array = npt.NDArray[Any]
-Pixels = npt.NDArray[np.uint8]
 
 SIDE = 256
 _STRETCH = (0.5, 99.5)
@@ -30,17 +27,12 @@ _GAP = 8
 _CHEAP_BYTES = 2**25
 
 
-def section_png(section: Array, layer_type: LayerType = "image", *, side: int = SIDE) -> bytes:
-    """Return a PNG of one section, yx, zyx or czyx; of several sections the middle one is shown.
+def section_pixels(section: Array, layer_type: LayerType = "image", *, side: int = SIDE) -> Pixels:
+    """Return the pixels (y, x, rgb) of one section, yx, zyx or czyx; of several sections the middle one is shown.
 
     Images are stretched to their contrast, labels get a colour each, the first channels of affinities and probabilities
     become red, green and blue. Sections whose longer side has more than `side` pixels are thinned out.
     """
-    return encode_png(section_pixels(section, layer_type, side=side))
-
-
-def section_pixels(section: Array, layer_type: LayerType = "image", *, side: int = SIDE) -> Pixels:
-    """Return the pixels (y, x, rgb) that `section_png` shows."""
     section = np.asarray(section)
     if section.ndim not in (2, 3, 4) or section.size == 0:
         raise GeometryError(f"no picture of shape {section.shape}; give a section yx, zyx or czyx that holds voxels")
@@ -62,7 +54,7 @@ def section_pixels(section: Array, layer_type: LayerType = "image", *, side: int
 
 
 def side_by_side(sections: Sequence[tuple[Array, LayerType]], *, side: int = SIDE) -> bytes:
-    """Return a PNG of sections in a row on white, e.g. image, affinities and segmentation, as `section_png` shows them.
+    """Return a PNG of sections in a row on white, e.g. image, affinities and segmentation; see `section_pixels`.
 
     The longer side of each has at most `side` pixels; smaller ones are enlarged by whole factors.
     """
@@ -113,22 +105,6 @@ def contrast(values: Array) -> tuple[float, float]:
     return low, high
 
 
-def encode_png(pixels: Pixels) -> bytes:
-    """Return an 8-bit PNG of pixels (y, x, rgb) or of grey ones (y, x), as RFC 2083 lays it out."""
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
-        raise ParameterError(f"pixels {pixels.dtype} {pixels.shape} must be uint8, (y, x) or (y, x, 3)")
-    height, width = pixels.shape[:2]
-    color = 0 if pixels.ndim == 2 else 2
-    rows = pixels.reshape(height, -1)
-    filtered = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1)
-    header = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
-    data = zlib.compress(filtered.tobytes(), 6)
-    parts = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in parts
-    )
-
-
 def _bytes(values: Array, low: float, high: float) -> Pixels:
     inside = np.clip(np.nan_to_num(values.astype(np.float64), nan=low), low, high)
     return np.rint((inside - low) / (high - low or 1.0) * 255).astype(np.uint8)
@@ -144,7 +120,7 @@ def html(volume: Volume) -> str:
         "dtype": f"{spec.dtype}, {format_bytes(spec.nbytes)}",
         "layer type": spec.layer_type or "unknown",
         "voxel size (z y x)": "unknown" if spec.voxel_size is None else spec.size_text,
-        "block": f"{_sized(spec, volume.block)}, {volume.grid.count:,} blocks",
+        "block": f"{_sized(spec, volume.block)}, {volume.grid.count:,} block{'s' * (volume.grid.count != 1)}",
     }
     if spec.channel_names:
         rows["channels"] = ", ".join(spec.channel_names)
@@ -176,11 +152,10 @@ def _picture(volume: Volume) -> str:
     try:
         if expression.estimate([section]).memory > _CHEAP_BYTES:
             return ""
-        png = section_png(volume.read(section), volume.spec.kind)
+        png = side_by_side([(volume.read(section), volume.spec.kind)])
     except Exception:  # noqa: BLE001 (whatever a user's function raises, the facts can be shown)
         return ""
-    data = base64.b64encode(png).decode()
-    return f"<figure style='margin:0'><img src='data:image/png;base64,{data}'><figcaption>z = {z}</figcaption></figure>"
+    return png_figure(png, f"z = {z}")
 
 
 def _sized(spec: VolumeSpec, shape: Zyx) -> str:

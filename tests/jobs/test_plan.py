@@ -141,6 +141,7 @@ def test_plan_fits_a_screen(tmp_path):
     assert "64" in lines[2]
     assert "16x16x16" in lines[2]
     assert "<table>" in plan._repr_html_()
+    assert repr(plan).startswith(f"<Plan of {plan.name} · {len(plan.stages)} stage")
 
 
 @pytest.mark.parametrize(

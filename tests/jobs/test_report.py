@@ -28,6 +28,20 @@ def test_report_fits_a_screen():
     assert "no luck" in REPORT._repr_html_()
 
 
+def test_results_are_said_once_and_named():
+    scores = {"rand_index": 0.123456789, "missing_chunks": 4}
+    results = {"scores": scores, "longest": {"label 7": 2}, "boxes": ["a", "b"]}
+    lines = str(dataclasses.replace(REPORT, results=results)).splitlines()
+    assert [line.split() for line in lines[-4:]] == [
+        ["rand", "index", "0.123457"],
+        ["longest:"],
+        ["label", "7:", "2"],
+        ["boxes:", "a,", "b"],
+    ]
+    assert "4 missing chunks" in lines
+    assert "rand" not in str(dataclasses.replace(REPORT, results=results, verified="chunks"))
+
+
 @pytest.mark.parametrize("state", ["finished", "failed"])
 def test_progress_and_what_it_leaves_unsaid_say_every_line_of_a_report_once(tmp_path, threads, state):
     files, _ = job(tmp_path, raises={} if state == "finished" else {str(grid(8)[3]): -1})

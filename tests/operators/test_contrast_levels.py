@@ -1,4 +1,5 @@
 import json
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -89,6 +90,10 @@ def test_levels_are_drawn(tmp_path, threads):
     levels = Levels(str(tmp_path / "levels"))
     assert list(levels) == list(range(-3, 9))
     assert "12 sections, z -3 to 8" in levels._repr_html_()
+    assert list(daskflow.read_levels(tmp_path / "levels")) == list(levels)
+    tops = [float(height) for height in re.findall(r"V([\d.]+)h", levels[0]._repr_html_())]
+    assert np.argmin(tops) == np.argmax(levels[0].counts)
+    assert len(tops) == 256
 
 
 def test_computed_volumes_need_a_directory(tmp_path):

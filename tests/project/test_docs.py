@@ -14,7 +14,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path for folder in (".", "docs", "recipes", "helm/daskflow") for path in (ROOT / folder).glob("*.md"))
-NOTEBOOKS = sorted((ROOT / "docs").glob("*.ipynb"))
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 BLOCK = re.compile(r"^(?:`([\w.]+)`:\n\n)?```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -70,13 +69,3 @@ def test_the_architecture_page_draws_the_house_that_the_import_contract_keeps():
     assert ["".join(one) for one in drawn] == rooms
     picture = (ROOT / "docs/house.svg").read_text()
     assert re.findall(r'font-weight="bold">([^<]+)<', picture) == rooms
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name)
-def test_notebooks_run(notebook, tmp_path):
-    code = f"""
-import nbclient, nbformat
-nbclient.NotebookClient(nbformat.read({str(notebook)!r}, 4), timeout=200).execute()
-"""
-    run([sys.executable, "-c", code], tmp_path)

@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from daskflow.errors import GeometryError, ParameterError
-from daskflow.volume.picture import encode_png, label_colors, section_pixels, section_png
+from daskflow.stores.figure import encode_png
+from daskflow.volume.picture import label_colors, section_pixels
 
 
 def decoded(png: bytes) -> np.ndarray:
@@ -41,7 +42,7 @@ def test_png_decodes_to_the_pixels_that_were_encoded(pixels):
 def test_any_section_of_any_type_gives_a_png(section, layer_type):
     if layer_type == "segmentation" and section.dtype.kind not in "iub":
         section = np.nan_to_num(section, nan=0, posinf=1, neginf=0).clip(0, 100).astype(np.uint8)
-    pixels = decoded(section_png(section, layer_type))
+    pixels = decoded(encode_png(section_pixels(section, layer_type)))
     assert pixels.shape == (*section.shape[-2:], 3)
 
 
@@ -108,7 +109,7 @@ def test_colour_of_a_label_does_not_depend_on_its_type():
 @pytest.mark.parametrize("shape", [(0, 3), (3,), (1, 1, 1, 2, 2)])
 def test_no_picture_without_voxels_or_with_other_axes(shape):
     with pytest.raises(GeometryError, match="give a section"):
-        section_png(np.zeros(shape, np.uint8))
+        section_pixels(np.zeros(shape, np.uint8))
 
 
 def test_encoder_refuses_what_is_no_picture():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -23,8 +24,8 @@ def inference(
     output_patch_size: Annotated[Sequence[int] | None, Flag("-z")] = None,
     output_patch_overlap: Annotated[Sequence[int], Flag("-v")] = (4, 64, 64),
     output_crop_margin: Sequence[int] | None = None,
-    convnet_model: Annotated[str | None, Flag("-m")] = None,
-    convnet_weight_path: Annotated[str | None, Flag("-w")] = None,
+    convnet_model: Annotated[str | os.PathLike[str] | None, Flag("-m")] = None,
+    convnet_weight_path: Annotated[str | os.PathLike[str] | None, Flag("-w")] = None,
     num_output_channels: Annotated[int, Flag("-c")] = 3,
     framework: Annotated[Literal["universal", "identity", "pytorch"], Flag("-f")] = "universal",
     batch_size: Annotated[int, Flag("-b")] = 1,

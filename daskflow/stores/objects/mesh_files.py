@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import CorruptChunkError, MissingDependencyError, ParameterError
+from daskflow.stores.objects.picture import figure
 from daskflow.stores.refusals import parse_object
 
 Vertices = npt.NDArray[np.floating[Any]]
@@ -47,6 +48,9 @@ class Mesh:
 
     def __repr__(self) -> str:
         return f"<Mesh {len(self.vertices):,} vertices, {len(self.faces):,} faces>"
+
+    def _repr_html_(self) -> str:
+        return figure(repr(self), self.vertices, self.faces, np.zeros((0, 2), np.uint32))
 
     @property
     def bounds(self) -> tuple[float, float, float, float, float, float]:

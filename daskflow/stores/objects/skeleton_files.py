@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from daskflow.errors import CorruptChunkError, ParameterError
 from daskflow.stores.objects.mesh_files import bounds_of, transformed
+from daskflow.stores.objects.picture import figure
 
 Vertices = npt.NDArray[np.floating[Any]]
 Edges = npt.NDArray[np.uint32]
@@ -43,6 +44,9 @@ class Skeleton:
 
     def __repr__(self) -> str:
         return f"<Skeleton {len(self.vertices):,} vertices, {len(self.edges):,} edges, {self.cable_length:,.0f} nm>"
+
+    def _repr_html_(self) -> str:
+        return figure(repr(self), self.vertices, np.zeros((0, 3), np.uint32), self.edges)
 
     @property
     def cable_length(self) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +76,9 @@ class SectionLevels:
             )
         return cls(counts, (int(y), int(x)), patches, coverage)
 
+    def _repr_html_(self) -> str:
+        return histogram_svg(self.counts)
+
 
 def known_place(volume: Volume) -> str:
     """Return the directory in which a layer keeps its levels: ``levels/MIP`` inside it, as igneous has it.
@@ -117,6 +120,19 @@ def read_section(directory: str, z: int, bins: int) -> SectionLevels:
     if len(levels.counts) != bins:
         raise ParameterError(f"{kvstore.redact(url)} has {len(levels.counts)} levels, and the volume has {bins}")
     return levels
+
+
+def read_levels(levels: Volume | str | os.PathLike[str]) -> Levels:
+    """Return the levels of the sections of a stored image, as `contrast_levels` counted them.
+
+    Args:
+        levels: the image, which has them in its known place; or path or URL of another directory of them.
+
+    Raises:
+        ParameterError: the volume is not a stored layer.
+        StoreNotFoundError: no files are there.
+    """
+    return Levels(os.fspath(levels) if isinstance(levels, str | os.PathLike) else known_place(levels))
 
 
 class Levels(Mapping[int, SectionLevels]):
@@ -163,10 +179,6 @@ class Levels(Mapping[int, SectionLevels]):
         return f"<b>{html.escape(repr(self))}</b><br>{self.to_svg()}"
 
 
-if TYPE_CHECKING:
-    from daskflow.operators.image.contrast.levels import Levels
-
-
 def levels_svg(levels: Levels) -> str:
     """Return an SVG of the grey values of sections over z: the median, and bands that hold 50, 90 and 98 % of voxels.
 
@@ -190,6 +202,20 @@ def levels_svg(levels: Levels) -> str:
     size = f'width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
     style = 'font-family="sans-serif" font-size="12"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{"".join(parts)}</svg>'
+
+
+def histogram_svg(counts: Counts) -> str:
+    """Return an SVG of how many voxels have which grey value, in 256 bars."""
+    bars = counts.reshape(256, -1).sum(axis=1)
+    outline = "".join(f"V{120 - 110 * share:.1f}h2" for share in bars / max(1, bars.max()))
+    ends = "".join(
+        f'<text x="{x}" y="136" text-anchor="{anchor}" fill="{_INK}">{text}</text>'
+        for x, anchor, text in ((0, "start", 0), (256, "middle", "grey value"), (512, "end", len(counts) - 1))
+    )
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="512" height="140" font-family="sans-serif" font-size="12">'
+        f'<rect width="100%" height="100%" fill="white"/><path d="M0,120{outline}V120Z" fill="#6ba3d6"/>{ends}</svg>'
+    )
 
 
 def _percentiles(counts: npt.NDArray[np.int64]) -> Points:
