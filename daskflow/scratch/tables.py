@@ -137,7 +137,11 @@ class Table(Bound):
 
     def tables(self) -> Iterator[Arrays]:
         """Yield the rows of every range once the passes ran, sorted by key; keys rise from range to range."""
-        return (_record(self.scope, self._merged, number) for number in range(self.ranges))
+        return (self.rows(number) for number in range(self.ranges))
+
+    def rows(self, number: int) -> Arrays:
+        """Return the rows of one range once the passes ran, sorted by key."""
+        return _record(self.scope, self._merged, number)
 
     def of(self, keys: npt.ArrayLike) -> Arrays:
         """Return the values of some keys, in any order, 0 for one that does not occur; of tables with one key alone."""

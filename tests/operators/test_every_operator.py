@@ -40,6 +40,8 @@ TRANSFORMS = {
     ),
     "inverse": ("float32", 2, {}),
     "mask": ("uint8", 2, {"volume_path": "mask", "mip": 0}),
+    "mapto01": ("float32", 1, {}),
+    "mask_out_objects": ("uint8", None, {"dust_size_threshold": 20}),
     "median_filter": ("uint8", 2, {"size": (3, 1, 5)}),
     "multiply": ("uint8", 2, {}),
     "normalize_contrast": ("uint8", None, {"lower_clip_fraction": 0.05, "per_section": False}),
@@ -51,10 +53,12 @@ TRANSFORMS = {
     "plugin": ("float32", None, {"file": "twice.py"}),
     "quantize": ("float32", 3, {"channel": 1}),
     "remap": ("uint8", None, {"table": {3: 250, 7: 0}, "unmapped": "keep"}),
+    "remap_segmentation": ("uint8", 1, {"base_id": 7}),
     "reorder_sections": ("uint8", 2, {"mapping": {0: 3, 3: 4, 4: 0, 1: 2, 2: 1}}),
     "rescale_intensity": ("float32", 1, {}),
     "stretch_intensity": ("uint8", 2, {"min_threshold": 20, "max_threshold": 150}),
     "threshold": ("float32", 1, {"threshold": 0.4}),
+    "transpose": ("uint8", 2, {}),
     "translate": ("uint8", 2, {"offset": (5, -7, 100)}),
 }
 SOURCES = {"create_chunk": {"size": SHAPE, "pattern": "random", "dtype": "float32"}}

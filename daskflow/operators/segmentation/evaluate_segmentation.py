@@ -13,6 +13,10 @@ information (Meila 2003), in bits, leaves out voxels that are 0 in either:
 
     split  H(segmentation | truth) = - sum n_ij/n log2(n_ij / b_j)     a true segment falls apart
     merge  H(truth | segmentation) = - sum n_ij/n log2(n_ij / a_i)     a segment swallows several
+
+and so do the halves of Rand, of the pairs of voxels that are together in one the share that are in the other, too:
+
+    split  sum n_ij^2 / sum b_j^2          merge  sum n_ij^2 / sum a_i^2
 """
 
 from __future__ import annotations
@@ -65,7 +69,7 @@ def evaluate_segmentation(
     Rand, adjusted Rand and Fowlkes-Mallows take background (0) for a segment; variation of information, in bits, and
     edits (overlaps above 1000 voxels) leave out voxels that are 0 in either. Of the two halves of the variation,
     `vi_split` = H(segmentation | truth) grows where a true segment falls apart, `vi_merge` = H(truth | segmentation)
-    where a segment swallows several.
+    where a segment swallows several; `rand_split` and `rand_merge`, shares of pairs of voxels, fall from 1 there.
 
     Args:
         segmentation: what is judged; integers.
@@ -76,7 +80,8 @@ def evaluate_segmentation(
 
     Returns:
         The job; ``run().results["scores"]`` has the scores by name: rand_index, adjusted_rand_index,
-        variation_of_information, vi_split, vi_merge, fowlkes_mallows_index, edit_merges, edit_splits.
+        variation_of_information, vi_split, vi_merge, rand_split, rand_merge, fowlkes_mallows_index, edit_merges,
+        edit_splits, and both of these as edit_distance.
 
     Raises:
         GeometryError: the volumes cover different boxes, or have voxels of different size.
@@ -138,7 +143,7 @@ def evaluation(expression: Expression, grid: BlockGrid, scope: Scope) -> tuple[S
     return Tabulate(pairs, grid, overlaps_of).stages("count-overlaps", expression)
 
 
-def scores_in(scope: Scope) -> dict[str, float]:
+def scores_in(scope: Scope) -> dict[str, Any]:
     """Return the scores of the whole, after the stages ran."""
     records = (_adding(name, scope, 1).result() for name in ("overlaps", "segments", "truths"))
     return scores_of(*({name: int(str(value)) for name, value in record.items()} for record in records))
@@ -214,21 +219,26 @@ def _hashed(
     return pairs >> _HALF, pairs & np.uint64(2**32 - 1), sums.astype(np.int64)
 
 
-def scores_of(pairs: Sums, segments: Sums, truths: Sums) -> dict[str, float]:
+def scores_of(pairs: Sums, segments: Sums, truths: Sums) -> dict[str, Any]:
     """Return every score, from the `pair_sums` of the pairs of segments and the `size_sums` of either segmentation.
 
-    Without a voxel that is foreground in both, the variation of information is nan. The edits are how many cuts and
-    joins turn the segmentation into the truth: surplus overlaps per segment and per true segment.
+    Without a voxel that is foreground in both, variation of information and halves of Rand are nan. The edits are how
+    many cuts and joins turn the segmentation into the truth: surplus overlaps per segment and per true segment.
     """
     n = pairs["foreground"] * _UNIT
     split, merge = ((one["logarithms"] - pairs["logarithms"]) / n if n else math.nan for one in (truths, segments))
+    together, pure = (pairs["shared"] / one["shared"] if n else math.nan for one in (truths, segments))
+    edits = [pairs["overlapping"] - one["overlapping"] for one in (segments, truths)]
     return {
         **_pair_scores(pairs["voxels"], pairs["squares"], segments["squares"], truths["squares"]),
         "variation_of_information": split + merge,
         "vi_split": split,
         "vi_merge": merge,
-        "edit_merges": pairs["overlapping"] - segments["overlapping"],
-        "edit_splits": pairs["overlapping"] - truths["overlapping"],
+        "rand_split": together,
+        "rand_merge": pure,
+        "edit_merges": edits[0],
+        "edit_splits": edits[1],
+        "edit_distance": edits,
     }
 
 
@@ -239,6 +249,7 @@ def pair_sums(rows: Arrays) -> dict[str, int]:
         "voxels": int(rows["counts"].sum()),
         "squares": sum_of_products(rows["counts"], rows["counts"]),
         "foreground": int(shared.sum()),
+        "shared": sum_of_products(shared, shared),
         "logarithms": _logarithms(shared),
         "overlapping": int(np.count_nonzero(shared > EDIT_THRESHOLD)),
     }
@@ -248,6 +259,7 @@ def size_sums(rows: Arrays) -> dict[str, int]:
     """Return sums over segments; those of parts, of which none shares a segment, add up."""
     return {
         "squares": sum_of_products(rows["voxels"], rows["voxels"]),
+        "shared": sum_of_products(rows["foreground"], rows["foreground"]),
         "logarithms": _logarithms(rows["foreground"]),
         "overlapping": int(np.count_nonzero(rows["largest"] > EDIT_THRESHOLD)),
     }

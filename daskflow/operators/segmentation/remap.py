@@ -6,7 +6,7 @@ import functools
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -102,6 +102,17 @@ def rename(
     array: npt.NDArray[Any], box: BoundingBox, table: Fitting, unmapped: Unmapped, offset: int, dtype_name: str
 ) -> npt.NDArray[Any]:
     """Return the labels of a block (zyx, or czyx with one channel) with the names that a table gives them, zyx."""
+    find = functools.partial(_names, box=box, table=table, unmapped=unmapped, offset=offset)
+    return replace_labels(array, find, box, dtype_name)
+
+
+def replace_labels(
+    array: npt.NDArray[Any], find: Callable[[Labels], Labels], box: BoundingBox, dtype_name: str
+) -> npt.NDArray[Any]:
+    """Return the labels of a block (zyx, or czyx with one channel) with the names that a function finds for them, zyx.
+
+    The function gets each label once, in any order.
+    """
     import fastremap
 
     flat = np.ascontiguousarray(array).reshape(-1)
@@ -113,7 +124,7 @@ def rename(
     labels = np.zeros(len(places) + 1, np.uint64)
     labels[np.fromiter(places.values(), np.int64, len(places))] = np.fromiter(places.keys(), np.uint64, len(places))
     names = np.zeros(len(labels), np.uint64)
-    names[1:] = _names(labels[1:], box, table, unmapped, offset)
+    names[1:] = find(labels[1:])
     if names.max() > np.iinfo(dtype_name).max:
         raise ParameterError(f"{dtype_name} cannot hold the label {names.max()} of block {box}; pass dtype='uint64'")
     return np.repeat(names.astype(dtype_name)[numbers], np.diff(ends, prepend=-1)).reshape(array.shape[-3:])

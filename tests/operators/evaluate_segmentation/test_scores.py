@@ -44,8 +44,11 @@ def test_a_segmentation_equal_to_the_truth_is_perfect():
         "variation_of_information": 0,
         "vi_split": 0,
         "vi_merge": 0,
+        "rand_split": 1,
+        "rand_merge": 1,
         "edit_merges": 0,
         "edit_splits": 0,
+        "edit_distance": [0, 0],
     }
 
 
@@ -59,11 +62,13 @@ def test_one_object_cut_in_half_is_a_split_of_one_bit():
     assert cut["adjusted_rand_index"] == 0
     assert cut["fowlkes_mallows_index"] == pytest.approx(0.6956083436, abs=1e-10)
     assert (cut["vi_split"], cut["vi_merge"], cut["variation_of_information"]) == (1, 0, 1)
-    assert (cut["edit_merges"], cut["edit_splits"]) == (0, 1)
+    assert (cut["edit_merges"], cut["edit_splits"], cut["edit_distance"]) == (0, 1, [0, 1])
+    assert (cut["rand_split"], cut["rand_merge"]) == (0.5, 1)
 
     joined = score(one, halves)
     assert (joined["vi_split"], joined["vi_merge"]) == (0, 1)
     assert (joined["edit_merges"], joined["edit_splits"]) == (1, 0)
+    assert (joined["rand_split"], joined["rand_merge"]) == (1, 0.5)
 
 
 @pytest.mark.usefixtures("few_voxels")
