@@ -38,6 +38,7 @@ class Chain:
         region: the smallest box that holds all tasks, where that is known.
         reads: what the first volume that a line of tasks opens is, in whose voxels boxes count.
         skipped: whether a command has found that there is nothing to do.
+        later: commands, and what makes the volumes that they get 0 in places.
     """
 
     volumes: dict[str, Volume] = field(default_factory=dict)
@@ -47,12 +48,15 @@ class Chain:
     region: BoundingBox | None = None
     reads: VolumeSpec | None = None
     skipped: bool = False
+    later: list[tuple[str, Callable[[Volume], Volume]]] = field(default_factory=list)
 
     def apply(self, steps: Sequence[Step]) -> Chain:
         """Apply commands in order; of a task that is skipped, only that it is done is said to its queue."""
         for step in steps:
             if step.always or not self.skipped:
                 step(self)
+        if self.later and not self.skipped:
+            raise ParameterError(f"mask --skip-to {self.later[0][0]}: the line has no such command after it")
         return self
 
     def volumes_named(self, names: str | None) -> list[Volume]:
@@ -66,6 +70,13 @@ class Chain:
                 raise ParameterError(f"there is no volume {name!r}; there are: {there}")
             found.append(self.volumes[name])
         return found
+
+    def masked(self, command: str, inputs: list[Any]) -> list[Any]:
+        """Return what a command gets of volumes, those masked that an earlier command has said to mask only here."""
+        for named, mask in [one for one in self.later if command == one[0] or command.startswith(f"{one[0]}-")]:
+            inputs = [mask(volume) for volume in inputs]
+            self.later.remove((named, mask))
+        return inputs
 
     def take(self, result: Any, name: str | None) -> None:
         """Keep what an operator returned: volumes under their names, a job, the task, or that there is none."""

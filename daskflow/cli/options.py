@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import re
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from daskflow.volume import Operator, Parameter
 
 _MIPS = {"mip", "chunk_mip"}  # which the option --mip before the commands stands for, unless they say otherwise
+_LATER = {"volume", "output_name", "check_all_zero", "skip_to"}  # of mask, not handed to what masks later
 _SIMPLE: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _LABELLED = re.compile(r"(xyz|zyx):(.+)", re.IGNORECASE)
@@ -73,6 +75,10 @@ def _refuse(_chain: Chain) -> None:
 
 
 def _apply(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
+    if values.get("check_all_zero"):
+        own = {name: value for name, value in values.items() if name not in _LATER}
+        chain.later.append((values["skip_to"] or "save", functools.partial(operator.function, **own)))
+        return
     if not operator.keeps_name:
         _apply_once(operator, chain, values)
         return
@@ -99,6 +105,7 @@ def _apply_once(operator: Operator, chain: Chain, values: dict[str, Any]) -> Non
     if len(inputs) > len(operator.inputs) and not any(parameter.variadic for parameter in operator.inputs):
         wanted = ", ".join(parameter.name for parameter in operator.inputs)
         raise ParameterError(f"{len(inputs)} volumes are named, and it takes {len(operator.inputs)}: {wanted}")
+    inputs = chain.masked(operator.command, inputs)
     given = [values.pop(p.name) for p in operator.parameters if p.positional]
     chain.take(call(operator, chain, inputs, given, values), output)
 

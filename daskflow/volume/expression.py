@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from daskflow.geometry import BoundingBox
+from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores.counting import counting
 from daskflow.stores.memory import ArrayStore
 from daskflow.volume.description import Option
@@ -105,23 +105,35 @@ class Expression(Bound, Option):
     def compute(self, needed: Boxes, fetched: Arrays) -> Arrays:
         """Return the voxels of the outputs, by their place in `nodes`; arrays are dropped after their last use."""
         values = {index: _frozen(array) for index, array in fetched.items()}
-        steps = [(at, node) for at, node in enumerate(self.nodes) if at in needed and isinstance(node, Step)]
+        live = self._live(needed, fetched)
+        steps = [(at, node) for at, node in enumerate(self.nodes) if at in live and isinstance(node, Step)]
         last_use = {self[i]: at for at, node in steps for i in node.inputs}
         keep = {self[node] for node in self.outputs}
-        for index, node in enumerate(self.nodes):
-            if index not in needed or isinstance(node, Source):
-                continue
-            step = cast(Step, node)
+        for index, step in steps:
             places = [self[i] for i in step.inputs]
             arrays = [
-                values[place][(..., *box.slices(needed[place]))]
-                for place, box in zip(places, step.needs(needed[index]), strict=True)
+                values[place][(..., *box.slices(needed[place]))] if place in values else _zeros(source.spec, box)
+                for place, source, box in zip(places, step.inputs, step.needs(needed[index]), strict=True)
             ]
             values[index] = _frozen(step.compute(needed[index], arrays))
             for place in set(places) - keep:
                 if last_use[place] == index:
-                    del values[place]
+                    values.pop(place, None)
         return {index: values[index] for index in keep if index in values}
+
+    def _live(self, needed: Boxes, fetched: Arrays) -> set[int]:
+        """Return the places of the nodes that the outputs depend on, given what was fetched."""
+        live = {self[node] for node in self.outputs} & needed.keys()
+        for index in range(len(self.nodes) - 1, -1, -1):
+            node = self.nodes[index]
+            if index in live and isinstance(node, Step):
+                places = [self[i] for i in node.inputs]
+                known = [
+                    fetched[place][(..., *box.slices(needed[place]))] if place in fetched else None
+                    for place, box in zip(places, node.needs(needed[index]), strict=True)
+                ]
+                live |= set(places[1:] if node.spares_first(needed[index], known) else places)
+        return live
 
     def fetch_counted(self, boxes: Sequence[BoundingBox | None]) -> Fetched:
         """Fetch what the outputs need for a box each, and what the stores counted on the way, e.g. missing chunks."""
@@ -266,6 +278,10 @@ def _add(needed: Boxes, index: int, box: BoundingBox) -> None:
         needed[index] = box
     elif not box.empty:
         needed[index] = known.union(box)
+
+
+def _zeros(spec: VolumeSpec, box: BoundingBox) -> Array:
+    return np.broadcast_to(np.zeros((), spec.dtype), spec.shape_of(box))
 
 
 def _frozen(array: Array) -> Array:

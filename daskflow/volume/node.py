@@ -79,6 +79,13 @@ class Step(Node):
     def compute(self, box: BoundingBox, arrays: Sequence[Array]) -> Array:
         """Return the voxels of `box` from arrays that hold what it `needs`."""
 
+    def spares_first(self, box: BoundingBox, fetched: Sequence[Array | None]) -> bool:  # noqa: ARG002
+        """Return whether the voxels of `box` do not depend on the first input, which then is not computed.
+
+        Of the inputs that are sources, `fetched` has what is needed; zeros stand for the first input in `compute`.
+        """
+        return False
+
     def working(self, box: BoundingBox) -> float:  # noqa: ARG002
         """Return the bytes that `compute` takes for `box`, inputs and result apart."""
         return 0.0

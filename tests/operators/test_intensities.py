@@ -151,3 +151,55 @@ def test_grey_values_are_inverted_stretched_and_filtered():
     filtered = daskflow.median_filter(daskflow.open(image).with_block((2, 4, 5)), size=(3, 3, 1))
     expected = ndimage.median_filter(image, size=(3, 3, 1), mode="reflect")
     np.testing.assert_array_equal(filtered.data.compute(scheduler="synchronous"), expected)
+
+
+def count(array, box, directory):
+    (directory / str(box)).touch()
+    return array + 1
+
+
+def test_what_is_masked_out_throughout_a_block_is_not_computed(coarse, tmp_path):
+    path, whole = coarse
+    (tmp_path / "computed").mkdir()
+    volume = daskflow.open(np.zeros((16, 8, 8), np.uint8), voxel_offset=(-4, 0, 0), voxel_size=(8, 8, 8))
+    dear = volume.with_block((4, 8, 8)).map_blocks(count, dtype=np.uint8, directory=tmp_path / "computed")
+    result = daskflow.mask(dear, volume_path=path, mip=0)
+    kept = np.kron(whole, np.ones((2, 2, 2), np.uint8))
+    np.testing.assert_array_equal(result.data.compute(scheduler="synchronous"), kept)
+    assert sorted(file.name for file in (tmp_path / "computed").iterdir()) == ["4-8_0-8_0-8", "8-12_0-8_0-8"]
+    np.testing.assert_array_equal(daskflow.multiply(dear, result).read(), kept)
+
+
+def test_a_line_masks_what_a_later_command_gets(coarse, tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from daskflow.cli.app import app
+
+    path, whole = coarse
+    monkeypatch.chdir(tmp_path)
+    volume = daskflow.open(np.ones((16, 8, 8), np.uint8), voxel_offset=(-4, 0, 0), voxel_size=(8, 8, 8))
+    volume.save("em").run(progress=False)
+    line = f"open em -o a mask -i a -v {path} --mip 0 --check-all-zero --skip-to save inverse -i a -o b"
+    result = CliRunner().invoke(app, f"{line} save -i b saved".split())
+    assert result.exit_code == 0, result.output
+    np.testing.assert_array_equal(daskflow.open("saved").read(), np.kron(whole, np.ones((2, 2, 2))) * 254)
+    failing = CliRunner().invoke(app, f"{line} contrast-levels -i b --output levels".split())
+    assert "no such command after it" in failing.output
+
+
+def test_a_line_masks_or_multiplies_several_volumes_and_keeps_their_names(coarse, tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from daskflow.cli.app import app
+
+    path, whole = coarse
+    monkeypatch.chdir(tmp_path)
+    kept = np.kron(whole, np.ones((2, 2, 2), np.uint8))
+    for name, value in (("a", 3), ("b", 2)):
+        voxels = np.full((16, 8, 8), value, np.uint8)
+        daskflow.open(voxels, voxel_offset=(-4, 0, 0), voxel_size=(8, 8, 8)).save(f"{name}.zarr").run(progress=False)
+    line = f"open a.zarr -o a open b.zarr -o b mask -i a,b -v {path} --mip 0 multiply -i a -m b -o c"
+    result = CliRunner().invoke(app, f"{line} save -i b left save -i c out".split())
+    assert result.exit_code == 0, result.output
+    np.testing.assert_array_equal(daskflow.open("left").read(), kept * 2)
+    np.testing.assert_array_equal(daskflow.open("out").read(), kept * 6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -25,11 +26,14 @@ def mask(
     mip: Annotated[int, Flag("-m")] = 5,
     inverse: bool = False,
     fill_missing: bool = True,
+    check_all_zero: bool = False,
+    skip_to: str | None = None,
 ) -> Volume:
     """Set voxels to 0 where a mask, a layer of equal or larger voxels, is 0.
 
     A voxel is masked by the voxel of the mask that it lies in, by global coordinates and voxel sizes; so it need not
-    begin where one of the mask does.
+    begin where one of the mask does. A block of which nothing is kept is not computed: a network before the mask does
+    not run there.
 
     Args:
         volume: the volume; all its channels are masked.
@@ -37,6 +41,8 @@ def mask(
         mip: level of the mask.
         inverse: keep where the mask is 0, and set the rest to 0.
         fill_missing: where the mask has no chunk, or does not reach, it is 0; otherwise an error.
+        check_all_zero: on the command line, leave the volume as it is here, and mask what the command `skip_to` gets.
+        skip_to: the later command of the line before which what is masked becomes 0, e.g. save.
 
     Returns:
         A volume of the same dtype and channels.
@@ -44,8 +50,10 @@ def mask(
     Raises:
         GeometryError: voxels of the mask are no whole multiples of the volume's, or, without `fill_missing`, it does
             not cover the volume.
-        ParameterError: a mask with several channels, or a voxel size that is unknown.
+        ParameterError: a mask with several channels, a voxel size that is unknown, or, in Python, `check_all_zero`.
     """
+    if check_all_zero or skip_to is not None:
+        raise ParameterError("check_all_zero and skip_to are for command lines; mask the result instead")
     found = open_volume(volume_path, mip=mip, fill_missing=fill_missing)
     if found.channels not in (None, 1):
         raise ParameterError(f"a mask has one channel, {volume_path} has {found.channels}")
@@ -57,7 +65,7 @@ def mask(
         )
     spec = volume.spec.replace(chunk=None, shard=None)
     options = {"covered": covered, "inverse": inverse}
-    return Volume(LookUp(spec, masked, (volume.node, found.node), options, None, covered), block=volume.block)
+    return Volume(Masked(spec, masked, (volume.node, found.node), options, None, covered), block=volume.block)
 
 
 def _factor(volume: Volume, found: Volume) -> Zyx:
@@ -97,19 +105,32 @@ class Covered:
     def __call__(self, box: BoundingBox) -> BoundingBox:
         return self.around(box).clip(self.box)
 
+    def kept(self, mask: Array, box: BoundingBox, inverse: bool) -> Array:
+        """Return which of the voxels `around` a box are kept, from the voxels of the mask that it holds there."""
+        around, inside = self.around(box), self(box)
+        kept = np.zeros(around.shape, bool)
+        if not inside.empty:
+            kept[inside.slices(around)] = mask.reshape(inside.shape) != 0
+        return ~kept if inverse else kept
+
+
+class Masked(LookUp):
+    """Voxels of a volume where those of a mask are kept; the volume is computed where any is."""
+
+    def spares_first(self, box: BoundingBox, fetched: Sequence[Array | None]) -> bool:
+        covered, inverse = self.options["covered"], self.options["inverse"]
+        return fetched[1] is not None and not covered.kept(fetched[1], box, inverse).any()
+
 
 def masked(
     array: Array, mask: Array, *, box: BoundingBox, read_box: BoundingBox, covered: Covered, inverse: bool
 ) -> Array:
     """Return an array (zyx or czyx) of `box`, 0 where the voxels of a mask, of `read_box`, are."""
-    around = covered.around(box)
-    kept = np.zeros(around.shape, bool)
-    if not read_box.empty:
-        kept[read_box.slices(around)] = mask.reshape(read_box.shape) != 0
-    if inverse:
-        kept = ~kept
+    assert mask.shape[-3:] == read_box.shape
+    kept = covered.kept(mask, box, inverse)
     if kept.all():
         return array
-    places = zip(box.start, box.stop, covered.factor, around.start, strict=True)
-    within = np.ix_(*(np.arange(start, stop) // n - first for start, stop, n, first in places))
+    first = covered.around(box).start
+    places = zip(box.start, box.stop, covered.factor, first, strict=True)
+    within = np.ix_(*(np.arange(start, stop) // n - at for start, stop, n, at in places))
     return np.where(kept[within], array, array.dtype.type(0))
