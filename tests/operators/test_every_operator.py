@@ -32,6 +32,7 @@ TRANSFORMS = {
     "contrast": ("uint8", 1, {"clip_fraction": (0.05, 0.1), "minval": 3}),
     "crop": ("uint8", None, {"start": (1, 8, 3), "size": (3, 9, 20)}),
     "crop_margin": ("uint8", None, {"margin_size": (1, 2, 3)}),
+    "fill_segmentation_holes": ("uint8", None, {}),
     "gaussian_filter": ("float32", 2, {"sigma": (0.5, 1, 1)}),
     "inference": (
         "uint8",
@@ -55,7 +56,7 @@ TRANSFORMS = {
     "remap": ("uint8", None, {"table": {3: 250, 7: 0}, "unmapped": "keep"}),
     "remap_segmentation": ("uint8", 1, {"base_id": 7}),
     "reorder_sections": ("uint8", 2, {"mapping": {0: 3, 3: 4, 4: 0, 1: 2, 2: 1}}),
-    "rescale_intensity": ("float32", 1, {}),
+    "rescale_intensity": ("float32", 2, {}),
     "stretch_intensity": ("uint8", 2, {"min_threshold": 20, "max_threshold": 150}),
     "threshold": ("float32", 1, {"threshold": 0.4}),
     "transpose": ("uint8", 2, {}),
@@ -79,6 +80,7 @@ SINKS = {
     "save_tif": {"file_name": "a.tif"},
     "save_zarr": {"store": "a.zarr"},
     "skeletonize": {"output": "skeletons"},
+    "statistics": {},
     "voxel_counts": {},
 }
 
@@ -119,7 +121,7 @@ class Example(OperatorSuite):
     def values(self, random):
         return (
             random.integers(0, 3, self.shape, "uint8")
-            if self.name == "connected_components"
+            if self.name in ("connected_components", "fill_segmentation_holes")
             else super().values(random)
         )
 

@@ -5,7 +5,7 @@ import pytest
 
 import daskflow
 from daskflow.errors import ParameterError
-from daskflow.operators.tasks.plugin import Chunk, parse_arguments
+from daskflow.operators.tasks.plugin import SHIPPED, Chunk, parse_arguments
 
 
 @pytest.fixture
@@ -239,3 +239,17 @@ def test_plugins_of_the_command_line(write):
     assert result.exit_code == 0, result.output
     assert (daskflow.open("a").read() == 3).all()
     assert (daskflow.open("b").read() == 4).all()
+
+
+def test_chunkflows_own_plugins_are_operators_by_their_names():
+    image = volume_of(IMAGE, voxel_size=(40, 4, 4))
+    arguments = {"median_filter": "size=(3,3,1);mode=reflect", "stretch_intensity": "min_threshold=20"}
+    for name, (called, own) in SHIPPED.items():
+        given = parse_arguments(arguments.get(name))
+        here = daskflow.plugin(image, file=name, args=arguments.get(name))
+        same = getattr(daskflow, called)(image, **own, **given)
+        assert type(here) is type(same)
+        if name in ("inverse", "median_filter", "stretch_intensity", "transpose"):
+            np.testing.assert_array_equal(here.read(), same.read())
+    with pytest.raises(ParameterError, match=r"plugin inverse, inverse here: .*top"):
+        daskflow.plugin(image, file="inverse", args="top=3")

@@ -76,3 +76,29 @@ def test_axes_are_reversed_with_all_that_belongs_to_them():
     assert (result.box.start, result.voxel_size, result.block) == ((3, -2, 1), (8, 4, 40), (3, 4, 2))
     np.testing.assert_array_equal(result.data.compute(scheduler="synchronous"), np.swapaxes(array, 1, 3))
     np.testing.assert_array_equal(daskflow.transpose(result).read(), array)
+
+
+def test_holes_of_one_object_are_filled_wherever_they_lie(block):
+    array = np.zeros((9, 14, 11), np.uint16)
+    array[:, :7] = 5
+    array[:, 7:] = 9
+    array[2:7, 2:5, 2:9] = 0  # a hole of 5, in which an object lies that does not touch it
+    array[4, 3, 5] = 3
+    array[1, 1, 1] = 0  # another
+    array[5, 9, 0] = 0  # at the edge
+    array[3, 6:8, 4] = 0  # between two objects
+    array[7, 10, 8] = 0
+    expected = array.copy()
+    expected[1, 1, 1], expected[7, 10, 8] = 5, 9
+    result = daskflow.fill_segmentation_holes(daskflow.open(array).with_block(block))
+    np.testing.assert_array_equal(result.data.compute(scheduler="synchronous"), expected)
+    array[4, 3, 5] = 0
+    expected[2:7, 2:5, 2:9] = 5
+    np.testing.assert_array_equal(daskflow.fill_segmentation_holes(daskflow.open(array)).read(), expected)
+
+
+def test_statistics_are_reported():
+    run = daskflow.statistics(daskflow.open(SIZES).with_block((1, 2, 2))).run(progress=False)
+    assert run.results["statistics"] == {"minimum": 0, "maximum": 3, "objects": 3}
+    image = daskflow.open(np.float32([[[[0.5, np.nan]]], [[[-2, 1]]]])).with_block((1, 1, 1))
+    assert daskflow.statistics(image).run(progress=False).results["statistics"] == {"minimum": -2, "maximum": 1}

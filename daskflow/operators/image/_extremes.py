@@ -35,13 +35,20 @@ class Extremes(Bound):
     def within(self, box: BoundingBox) -> list[Array]:
         """Return the ascending values, at most four, of each section of a box, after the stages ran."""
         found = _known(self.merging)
-        wanted = range(box.start[0], box.stop[0]) if self.by_section else [0] * box.shape[0]
+        wanted = range(box.start[0], box.stop[0])
         first, last = (np.searchsorted(found["sections"], wanted, side) for side in ("left", "right"))
         return [found["values"][a:b] for a, b in zip(first, last, strict=True)]
 
+    def all(self) -> Array:
+        """Return the ascending values, at most four, where sections have none of their own."""
+        return _known(self.merging)["values"]
+
 
 def extremes_of(volume: Volume, *, by_section: bool) -> tuple[Extremes, tuple[Stage, ...]]:
-    """Return the extremes of a volume with one channel, and the stages that find them, those of the volume first."""
+    """Return the extremes of a volume, and the stages that find them, those of the volume first.
+
+    One channel alone can be searched by section.
+    """
     scope = Scope("extremes" if by_section else "volume-extremes", (volume.expression, volume.grid))
     merging = Reduce(f"merge-{scope.name}", scope.name, len(volume.grid), merged, scope)
     finding = FindExtremes(merging, volume.grid, by_section)
@@ -63,8 +70,7 @@ class FindExtremes(Consumer):
         return self.blocks
 
     def compute(self, box: BoundingBox, arrays: list[Array]) -> Arrays:
-        array = arrays[0].reshape(box.shape)
-        parts = list(array) if self.by_section else [array]
+        parts = list(arrays[0].reshape(box.shape)) if self.by_section else [arrays[0]]
         found = [_outermost(part) for part in parts]
         first = box.start[0] if self.by_section else 0
         sections = np.repeat(np.arange(first, first + len(parts)), [len(values) for values in found])

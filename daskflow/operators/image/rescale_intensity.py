@@ -19,7 +19,7 @@ def rescale_intensity(volume: Volume, *, low: float | None = None, high: float |
     What is not given is the smallest or the largest value of the whole volume, for which the result waits for a pass.
 
     Args:
-        volume: an image; with one channel, where a value is not given.
+        volume: an image.
         low: becomes 0, as does all that is below.
         high: becomes 255, as does all that is above.
 
@@ -27,24 +27,27 @@ def rescale_intensity(volume: Volume, *, low: float | None = None, high: float |
         A uint8 image, rounded; NaN becomes 0.
 
     Raises:
-        ParameterError: several channels without both values, or values that do not ascend.
+        ParameterError: values that do not ascend.
     """
     spec = volume.spec.replace(dtype=np.dtype(np.uint8), chunk=None, shard=None)
     if low is not None and high is not None:
         if not low < high:
             raise ParameterError(f"low {low:g} must be below high {high:g}")
         return volume.map_blocks(spread, dtype=np.uint8, low=low, high=high)
-    if volume.channels not in (None, 1):
-        raise ParameterError(f"the volume has {volume.channels} channels: give both low and high, or pick one channel")
     found, stages = extremes_of(volume, by_section=False)
     return volume.map_after(spread_over_all, left=found, stages=stages, spec=spec, low=low, high=high)
 
 
 def spread_over_all(
-    array: np.ndarray[Any, Any], *, box: BoundingBox, left: Extremes, low: float | None, high: float | None
+    array: np.ndarray[Any, Any],
+    *,
+    box: BoundingBox,  # noqa: ARG001
+    left: Extremes,
+    low: float | None,
+    high: float | None,
 ) -> np.ndarray[Any, Any]:
     """Return an array spread between two values, one of the volume's extremes where one is None."""
-    values = left.within(box)[0]
+    values = left.all()
     if not len(values):
         return np.zeros(array.shape, np.uint8)
     return spread(array, float(values[0]) if low is None else low, float(values[-1]) if high is None else high)

@@ -15,7 +15,22 @@ from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.operators.tasks.plugin.chunk import Chunk
 from daskflow.operators.tasks.plugin.file import Array, Output, PluginFile, array_of, parse_arguments, places_of
-from daskflow.volume import BlockResult, Expression, Flag, Stage, Volume, operator
+from daskflow.volume import BlockResult, Expression, Flag, Stage, Volume, load_operator, operator
+
+# what chunkflow's own plugins are here, with the options that they stand for
+SHIPPED: dict[str, tuple[str, dict[str, Any]]] = {
+    "clahe": ("clahe", {"clip_limit": 20.0, "tile_grid": (512, 512)}),
+    "fill_segmentation_holes": ("fill_segmentation_holes", {}),
+    "gaussian_filter": ("gaussian_filter", {}),
+    "inverse": ("inverse", {}),
+    "mapto01": ("mapto01", {}),
+    "median_filter": ("median_filter", {}),
+    "print_max_id": ("statistics", {}),
+    "rescale_intensity": ("rescale_intensity", {}),
+    "statistics": ("statistics", {}),
+    "stretch_intensity": ("stretch_intensity", {}),
+    "transpose": ("transpose", {}),
+}
 
 __all__ = ["Chunk", "parse_arguments", "plugin"]
 
@@ -39,7 +54,8 @@ def plugin(
     Args:
         volume: the first argument of the function; None is handed over as None.
         *others: further arguments, over the same box.
-        file: path, or name of a file in the working directory or in ``$CHUNKFLOW_PLUGIN_DIR``.
+        file: path, or name of a file in the working directory or in ``$CHUNKFLOW_PLUGIN_DIR``; or else the name of one
+            of chunkflow's own plugins, which are operators here.
         args: arguments: ``name=value;name=value`` become keywords, any other text is passed as ``args``.
         depth: voxels of context that the function needs around each block; they are cut off its result.
 
@@ -52,7 +68,7 @@ def plugin(
     """
     execute = PluginFile.find(file, parse_arguments(args))
     if execute is None:
-        raise ParameterError(f"there is no plugin {file!r}; looked for {', '.join(map(str, places_of(file)))}")
+        return _operator(file, [one for one in (volume, *others) if one is not None], parse_arguments(args))
     chunks = (volume, *others) if execute.takes_chunks else ()
     given = [one for one in chunks if one is not None]
     if not given:
@@ -65,6 +81,21 @@ def plugin(
     if len(cut) > 1:
         raise ParameterError(f"plugin {file} cuts different margins off its results: {sorted(cut)}; they must agree")
     return _volumes(execute, given, empty, outputs, depth)
+
+
+def _operator(name: str, volumes: Sequence[Volume], arguments: dict[str, Any]) -> Volume | Job:
+    """Return what the operator gives that stands for a plugin that comes with chunkflow."""
+    if name.removesuffix(".py") not in SHIPPED:
+        raise ParameterError(
+            f"there is no plugin {name!r}; looked for {', '.join(map(str, places_of(name)))}; of chunkflow's own,"
+            f" {', '.join(sorted(SHIPPED))} are known"
+        )
+    called, own = SHIPPED[name.removesuffix(".py")]
+    try:
+        result: Volume | Job = load_operator(called).function(*volumes, **own, **arguments)
+    except TypeError as error:
+        raise ParameterError(f"plugin {name}, {called.replace('_', '-')} here: {error}") from error
+    return result
 
 
 def _made(execute: PluginFile, nothing: list[None]) -> Volume | tuple[Volume, ...]:
