@@ -39,7 +39,7 @@ def save_precomputed(
     intensity_threshold: Annotated[float | None, Flag("-t")] = None,
     create_thumbnail: bool = False,
     delete_background: options.DeleteBackground = False,
-    bounds: Sequence[int] | None = None,
+    bounds: Sequence[int] | BoundingBox | None = None,
     overwrite: options.Overwrite = False,
 ) -> Job:
     """Write a volume to a Neuroglancer precomputed layer.
@@ -64,14 +64,16 @@ def save_precomputed(
         ParameterError: a thumbnail of a level that is as coarse, or of a segmentation.
     """
     location = kvstore.normalise(os.fspath(volume_path).removeprefix("precomputed://"))
+    whole = volume.box
+    if bounds is not None:
+        whole = bounds if isinstance(bounds, BoundingBox) else BoundingBox(as_zyx(bounds[:3]), as_zyx(bounds[3:]))
     there = _level(location, mip)
     written, notes = _as_in_the_layer(volume, there)
     chunk = block_size
     if intensity_threshold is not None:
-        source = volume.spec if there is None else there.spec
-        chunk = as_zyx(block_size or source.chunk or DEFAULT_CHUNK)
-        origin = source.chunk_origin if there is not None else volume.box.start
-        written = without_dim_chunks(written, volume, intensity_threshold, chunk, origin or volume.box.start)
+        stored = volume.spec.replace(box=whole, chunk_origin=None) if there is None else there.spec
+        chunk = as_zyx(block_size or stored.chunk or DEFAULT_CHUNK)
+        written = without_dim_chunks(written, volume, intensity_threshold, chunk, stored.chunk_origin or whole.start)
     job = save(
         written,
         location,
@@ -91,7 +93,7 @@ def save_precomputed(
         kvstore.join(location, "thumbnail"),
         format="precomputed",
         mip=_THUMBNAIL_MIP,
-        bounds=None if bounds is None else _coarse_bounds(volume, bounds, mip),
+        bounds=None if bounds is None else coarser(volume.spec.replace(box=whole), _window(mip)).box,
         overwrite=overwrite,
     )
     return merge([job, thumbnail])
@@ -134,12 +136,9 @@ def _blanked(
     return out[(..., *box.slices(read_box))]
 
 
-def _coarse_bounds(volume: Volume, bounds: Sequence[int], mip: int) -> tuple[int, ...]:
-    """Return the bounds of the level of thumbnails."""
-    window = 2 ** (_THUMBNAIL_MIP - mip)
-    whole = volume.spec.replace(box=BoundingBox(as_zyx(bounds[:3]), as_zyx(bounds[3:])))
-    box = coarser(whole, (1, window, window)).box
-    return (*box.start, *box.stop)
+def _window(mip: int) -> Zyx:
+    """Return the voxels of a level (zyx) that make one of a thumbnail."""
+    return (1, 2 ** (_THUMBNAIL_MIP - mip), 2 ** (_THUMBNAIL_MIP - mip))
 
 
 def _thumbnail(volume: Volume, mip: int) -> Volume:
@@ -151,5 +150,4 @@ def _thumbnail(volume: Volume, mip: int) -> Volume:
         )
     last = volume if volume.channels is None else pick_channels(volume, channels=[volume.channels - 1])
     grey = astype(last, dtype="uint8", unit_range=True)
-    window = 2 ** (_THUMBNAIL_MIP - mip)
-    return downsample_volume(grey, factor=(1, window, window), method="mean")
+    return downsample_volume(grey, factor=_window(mip), method="mean")
