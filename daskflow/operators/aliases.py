@@ -113,6 +113,7 @@ TWINS = {"save": "save_precomputed", "downsample": "downsample_volume"}
 """Commands that chunkflow calls like another operator here; an option that only the second one has means that one."""
 
 UNUSED_OPTIONS = {
+    "downsample-upload": ("--fill-missing/--no-fill-missing",),
     "load-h5": ("--set-bbox/--no-set-bbox",),
     "load-png": ("-d --digit-num",),
     "load-precomputed": ("--use-https/--use-credential",),

@@ -27,6 +27,7 @@ from daskflow.errors import (
 from daskflow.geometry import BoundingBox, Zyx
 from daskflow.stores.axes import Axes, as_text, axis_names, find_axes
 from daskflow.stores.base import Array, Opening
+from daskflow.stores.local_files import file_state
 from daskflow.stores.stated import Stated, nm_per, numbers_in
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ class TiffStack:
         stored_shape: elements per stored axis: of pages, then y, x and samples.
         stored: dtype in the file's byte order.
         start: byte position of the voxels, when they lie uncompressed in one piece.
-        segments: strips or tiles otherwise.
+        segments: strips or tiles otherwise; None of one volumetric page, which is decoded as a whole.
     """
 
     path: Path
@@ -228,7 +229,10 @@ class TiffStack:
     def read_into(self, out: Array, box: BoundingBox) -> int:
         """Read a box, counted from the first voxel, into an array; return how many segments were never written."""
         if self.start is not None:
-            out[...] = self._map(box)
+            out[...] = self._part(np.memmap(self.path, self.stored, "r", self.start, self.stored_shape), box)
+            return 0
+        if self.segments is None:
+            out[...] = self._part(_decoded(self.path, **file_state(self.path)), box)
             return 0
         out = out[np.newaxis] if self.channels is None else out
         missing = 0
@@ -239,9 +243,8 @@ class TiffStack:
                     missing += self._decode_into(out, file.fileno(), size, (channel, page, section, number), box)
         return missing
 
-    def _map(self, box: BoundingBox) -> Array:
-        mapped = np.memmap(self.path, self.stored, "r", self.start or 0, self.stored_shape)
-        found: Array = self.axes.view(mapped, [slice(a, b) for a, b in zip(box.start, box.stop, strict=True)])
+    def _part(self, array: Array, box: BoundingBox) -> Array:
+        found: Array = self.axes.view(array, [slice(a, b) for a, b in zip(box.start, box.stop, strict=True)])
         return found
 
     def _pages(self, box: BoundingBox) -> Iterator[tuple[int | None, int, int]]:
@@ -294,6 +297,19 @@ class TiffStack:
         return False
 
 
+@functools.lru_cache(maxsize=2)
+def _decoded(path: Path, size: int, mtime_ns: int) -> Array:  # noqa: ARG001 (a changed file is another array)
+    """Return all voxels of a file, e.g. of chunkflow, that keeps them in one page."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tif:
+            voxels: Array = tif.series[0].asarray()
+    except _DAMAGE as error:
+        raise _translated(error, str(path)) from error
+    return voxels
+
+
 def _translated(error: Exception, what: str) -> Exception:
     if "imagecodecs" in str(error):
         return MissingDependencyError(
@@ -343,10 +359,8 @@ def _stack(path: Path, size: int, tif: Any, opening: Opening) -> TiffStack:
     key = series.keyframe
     if series.dtype is None or series.dtype.kind not in "biuf":
         raise UnknownFormatError(f"{path} holds {series.dtype}, which is no voxel type")
-    if (key.planarconfig != 1 and series.dataoffset is None) or key.imagedepth != 1 or key.is_subsampled:
-        raise UnknownFormatError(
-            f"{path} has separate sample planes, volumetric tiles or subsampled colours, which are not read"
-        )
+    if (key.planarconfig != 1 and series.dataoffset is None) or key.is_subsampled:
+        raise UnknownFormatError(f"{path} has separate sample planes or subsampled colours, which are not read")
     tags = read_tags(tif)
     if tif.is_ome and series.kind != "ome":  # tifffile would read the pages as something else
         raise CorruptChunkError(
@@ -369,7 +383,7 @@ def _stack(path: Path, size: int, tif: Any, opening: Opening) -> TiffStack:
         if end > size:
             raise CorruptChunkError(f"{path} is truncated: its voxels end at byte {end} of {size}")
         return TiffStack(*common, stored, series.dataoffset, None)
-    return TiffStack(*common, stored, None, _segments(series, path, size))
+    return TiffStack(*common, stored, None, None if key.imagedepth != 1 else _segments(series, path, size))
 
 
 def _stored(series: Any, tags: Tags, path: Path, opening: Opening) -> tuple[tuple[int, ...], tuple[str, ...]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import daskflow
-from daskflow.errors import BoundsError, CorruptChunkError, ParameterError
+from daskflow.errors import BoundsError, CorruptChunkError, MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox
 
 START = (2, 64, 0)
@@ -124,3 +124,43 @@ def test_a_coarser_volume_is_what_downsample_stores(layer):
     flat = daskflow.downsample_volume(known, factor=(1, 2, 2))
     assert flat.read()[0].ravel().tolist() == [2, 4, 10, 12]
     assert flat.box.start == (3, 2, 2)
+
+
+def test_an_info_has_its_levels_before_any_voxel(tmp_path):
+    labels = daskflow.create_chunk(size=(16, 32, 32), dtype="uint32", voxel_size=(8, 8, 8))
+    job = daskflow.create_info(labels, volume_path=tmp_path / "a", block_size=(8, 16, 16), max_mip=2)
+    job.run(progress=False)
+    info = json.loads((tmp_path / "a" / "info").read_text())
+    assert [scale["resolution"] for scale in info["scales"]] == [[8] * 3, [16] * 3, [32] * 3]
+    assert [scale["size"] for scale in info["scales"]] == [[32, 32, 16], [16, 16, 8], [8, 8, 4]]
+    assert (info["type"], info["data_type"]) == ("segmentation", "uint32")
+
+    said = {"volume_size": (5, 6, 7), "voxel_size": (40, 4, 4), "block_size": (5, 6, 7), "voxel_offset": (1, 2, 3)}
+    daskflow.create_info(volume_path=tmp_path / "b", data_type="float32", channel_num=3, **said).run(progress=False)
+    daskflow.create_info(volume_path=tmp_path / "b", data_type="float32", channel_num=3, **said).run(progress=False)
+    assert daskflow.open(tmp_path / "b").shape == (3, 5, 6, 7)
+    with pytest.raises(MetadataMismatchError, match="float32"):
+        daskflow.create_info(volume_path=tmp_path / "b", data_type="uint8", channel_num=3, **said).check()
+    with pytest.raises(ParameterError, match="data_type"):
+        daskflow.create_info(volume_path=tmp_path / "c", block_size=(8, 8, 8))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "uint32"])
+def test_levels_of_parts_are_those_of_the_whole(tmp_path, dtype):
+    array = (np.random.default_rng(1).random((8, 32, 32)) * 9).astype(dtype)
+    volume = daskflow.open(array, voxel_offset=(0, 32, 0), voxel_size=(40, 4, 4))
+    for name in ("whole", "parts"):
+        daskflow.save_precomputed(volume, volume_path=tmp_path / name, block_size=(2, 4, 4)).run(progress=False)
+    daskflow.downsample(daskflow.open(tmp_path / "whole"), levels=2, factor=(2, 2, 2)).run(progress=False)
+    for y in (32, 48):
+        part = volume.crop(BoundingBox((0, y, 0), (8, y + 16, 32)))
+        daskflow.downsample_upload(part, volume_path=tmp_path / "parts", stop_mip=3).run(progress=False)
+    for mip in (1, 2):
+        whole, parts = (daskflow.open(tmp_path / name, mip=mip) for name in ("whole", "parts"))
+        assert whole.box == parts.box
+        np.testing.assert_array_equal(whole.read(), parts.read())
+    shifted = volume.crop(BoundingBox((0, 34, 0), (8, 48, 32)))
+    with pytest.raises(ParameterError, match="inside a window"):
+        daskflow.downsample_upload(shifted, volume_path=tmp_path / "parts", stop_mip=3)
+    stored = daskflow.open(tmp_path / "whole", mip=2)
+    assert "mip3" in daskflow.downsample_upload(stored, stop_mip=4).directory

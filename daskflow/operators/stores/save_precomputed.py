@@ -39,7 +39,7 @@ def save_precomputed(
     intensity_threshold: Annotated[float | None, Flag("-t")] = None,
     create_thumbnail: bool = False,
     delete_background: options.DeleteBackground = False,
-    bounds: Sequence[int] | BoundingBox | None = None,
+    bounds: Sequence[int] | None = None,
     overwrite: options.Overwrite = False,
 ) -> Job:
     """Write a volume to a Neuroglancer precomputed layer.
