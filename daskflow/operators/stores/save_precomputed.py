@@ -88,12 +88,13 @@ def save_precomputed(
     job = dataclasses.replace(job, notes=(*job.notes, *notes))
     if not create_thumbnail:
         return job
+    reach = None if bounds is None else coarser(volume.spec.replace(box=whole), _window(mip)).box
     thumbnail = save(
         _thumbnail(volume, mip),
         kvstore.join(location, "thumbnail"),
         format="precomputed",
         mip=_THUMBNAIL_MIP,
-        bounds=None if bounds is None else coarser(volume.spec.replace(box=whole), _window(mip)).box,
+        bounds=reach,  # type: ignore[arg-type]  # a box, which gives way to that of a layer that is there
         overwrite=overwrite,
     )
     return merge([job, thumbnail])
