@@ -13,13 +13,16 @@ everywhere is not run: it adds zeros, whatever the network would answer. That to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 
 from daskflow.errors import ModelError, ParameterError
 from daskflow.geometry import BoundingBox
+from daskflow.inference.augment import augmented
 from daskflow.inference.engine import Accumulator, Engine, Mosaic
 from daskflow.inference.network import Network
 from daskflow.inference.patches import Patch, PatchGrid
@@ -32,8 +35,7 @@ _OVERFLOW = " values within it may have passed 65504, the greatest of float16: c
 
 
 def infer(
-    array: Array,
-    *,
+    *arrays: Array,
     box: BoundingBox,
     read_box: BoundingBox,
     grid: PatchGrid,
@@ -44,10 +46,10 @@ def infer(
     """Return what a network answers for `box`, czyx: float32, or `dtype` where answers are not blended.
 
     Args:
-        array: the voxels of `read_box`, zyx or czyx. Integers are divided by the greatest of their type (uint8 by 255);
-            other types are taken as they are.
+        *arrays: the voxels of `read_box`, zyx or czyx, one for each input of the network. Integers are divided by the
+            greatest of their type (uint8 by 255); other types are taken as they are.
         box: voxels to answer for, covered by the patches of `grid`.
-        read_box: what `array` holds, at least ``grid.reads(box)``.
+        read_box: what the arrays hold, at least ``grid.reads(box)``.
         grid: the patches of the whole volume.
         network: what is run on each.
         nan: a NaN or an infinity fails the box (error), becomes 0 and is counted as non_finite_voxels (zero), or
@@ -55,11 +57,12 @@ def infer(
         dtype: what the network answers where answers are not blended.
     """
     engine = network.engine()
-    source = array[None] if array.ndim == 3 else array
+    sources = [array[None] if array.ndim == 3 else array for array in arrays]
     if nan == "error":
         # types that hold no NaN hide it: all that the network sees is looked at, not only the box
         hidden = not np.issubdtype(np.dtype(dtype), np.floating)
-        check_image(source, read_box, read_box if hidden else box)
+        for source in sources:
+            check_image(source, read_box, read_box if hidden else box)
     patches = grid.patches(box)
     total: Accumulator
     if network.blend == "bump":
@@ -67,16 +70,19 @@ def infer(
     else:
         total = Mosaic(network.channels, box.shape, np.dtype(dtype), network.name)
         patches = (patch for patch in patches if not patch.owned.clip(box).empty)
+    answer: Callable[[Array], Any] = engine
+    if network.augment != "none":
+        answer = functools.partial(augmented, engine, affinities=network.augment == "affinities")
     with engine.guard:
-        for batch, inputs in _batches(source, read_box, grid, patches, engine):
-            for patch, output in zip(batch, engine(inputs), strict=True):
+        for batch, inputs in _batches(sources, read_box, grid, patches, engine):
+            for patch, output in zip(batch, answer(inputs), strict=True):
                 inside = (patch.output if network.blend == "bump" else patch.owned).clip(box)
                 total.add(inside.slices(box), output, inside.slices(patch.output), patch)
         result = total.result
         suspects = total.suspects if nan != "keep" else []
     bad = ~np.isfinite(result) if suspects else np.zeros((), bool)
     if nan == "error" and bad.any():
-        for patch in suspects:
+        for patch, source in itertools.product(suspects, sources):
             check_image(source, read_box, patch.input.clip(grid.box))
         raise ModelError(
             f"network {network.name} answered NaN or infinity in {int(bad.sum())} of {result.size} values of box {box},"
@@ -110,18 +116,21 @@ def check_image(array: Array, read_box: BoundingBox, box: BoundingBox) -> None:
 
 
 def _batches(
-    array: Array, read_box: BoundingBox, grid: PatchGrid, patches: Iterable[Patch], engine: Engine
+    sources: list[Array], read_box: BoundingBox, grid: PatchGrid, patches: Iterable[Patch], engine: Engine
 ) -> Iterator[tuple[list[Patch], Array]]:
     """Yield patches that are not zero and their inputs (batch, channels, zyx), in a buffer used again for the next."""
-    buffer = np.empty((engine.batch_size, len(array), *grid.input_patch), np.float32)
+    ends = list(itertools.accumulate(map(len, sources)))
+    buffer = np.empty((engine.batch_size, ends[-1], *grid.input_patch), np.float32)
     batch: list[Patch] = []
     for patch in patches:
-        voxels = _cut(array, read_box, patch.input, grid.box)
-        if not any(section.any() for channel in voxels for section in channel):
+        inputs = [_cut(source, read_box, patch.input, grid.box) for source in sources]
+        if not any(section.any() for voxels in inputs for channel in voxels for section in channel):
             continue
-        buffer[len(batch)] = voxels
-        if np.issubdtype(voxels.dtype, np.integer):
-            buffer[len(batch)] /= np.float32(np.iinfo(voxels.dtype).max)
+        for voxels, end in zip(inputs, ends, strict=True):
+            part = buffer[len(batch), end - len(voxels) : end]
+            part[:] = voxels
+            if np.issubdtype(voxels.dtype, np.integer):
+                part /= np.float32(np.iinfo(voxels.dtype).max)
         batch.append(patch)
         if len(batch) >= engine.batch_size:
             yield batch, buffer[: len(batch)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +15,8 @@ import numpy as np
 
 from daskflow.errors import ModelError
 from daskflow.geometry import Zyx
-from daskflow.inference.patches import VOXEL_FOR_VOXEL, Patch, Shares
+from daskflow.inference.bumps import Shares
+from daskflow.inference.patches import VOXEL_FOR_VOXEL, Patch
 from daskflow.inference.python_file import run_model_file
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class Engine(ABC):
         self.name = network.name
         self.batch_size = network.batch_size
         self._network = network
-        self._host_shares = Shares(network.output_patch, np.asarray)
+        self._host_shares = Shares(network.output_patch, network.bump, np.asarray)
 
     @abstractmethod
     def __call__(self, patches: Array) -> Any:
@@ -117,22 +119,45 @@ class HostAccumulator:
 
 
 class IdentityEngine(Engine):
-    """No network: answers with the voxels of the output patch, repeated as channels; for tests and rehearsals."""
+    """No network: answers with the voxels of the output patch, of the first input, repeated as channels; for tests."""
 
     def __init__(self, network: Network) -> None:
-        if network.input_channels not in (1, network.channels):
+        first, *_ = network.inputs or (network.input_channels,)
+        if first not in (1, network.channels):
             raise ModelError(
-                f"identity cannot answer {network.channels} channels from {network.input_channels};"
+                f"identity cannot answer {network.channels} channels from {first};"
                 " give as many output channels as the volume has"
             )
         super().__init__(network)
 
     def __call__(self, patches: Array) -> Any:
-        middle = patches[(slice(None), slice(None), *self._network.middle)]
+        middle = self._network.split(patches)[0][(slice(None), slice(None), *self._network.middle)]
         return np.broadcast_to(middle, (len(middle), self._network.channels, *middle.shape[2:]))
 
 
-class UniversalEngine(Engine):
+class CallingEngine(Engine):
+    """Calls an object with ndarrays, one for each input, from one thread at a time."""
+
+    _inferencer: Callable[..., Any]
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self._turn = threading.Lock()
+
+    def __call__(self, patches: Array) -> Any:
+        with self._turn:
+            try:
+                answer = self._inferencer(*self._network.split(patches))
+            except Exception as error:
+                raise failure_of(self._network, patches, error) from error
+            outputs = np.asarray(chosen(answer, self._network))
+            check_dtype(outputs.dtype.name, self._network)
+            check_shape(outputs.shape, len(patches), self._network, croppable=False)
+            # a copy: it may answer in the same buffer each time
+            return np.array(outputs, np.float32 if self._network.blend == "bump" else None)
+
+
+class UniversalEngine(CallingEngine):
     """Runs chunkflow's ``PatchInferencer(weight_path, output_patch_mask)`` of a model file, which wraps any framework.
 
     Such a file crops its outputs to the output patch and multiplies them by the mask; the mask it gets is all ones,
@@ -148,20 +173,22 @@ class UniversalEngine(Engine):
                 " for a file with InstantiatedModel or load_model, pass framework='pytorch'"
             )
         super().__init__(network)
-        self._turn = threading.Lock()
         self._inferencer = _construct(kind, network)
 
-    def __call__(self, patches: Array) -> Any:
-        with self._turn:
-            try:
-                answer = self._inferencer(patches)
-            except Exception as error:
-                raise failure_of(self._network, patches, error) from error
-            outputs = np.asarray(chosen(answer, self._network))
-            check_dtype(outputs.dtype.name, self._network)
-            check_shape(outputs.shape, len(patches), self._network, croppable=False)
-            # a copy: the inferencer may answer in the same buffer each time
-            return np.array(outputs, np.float32 if self._network.blend == "bump" else None)
+
+class PrebuiltEngine(CallingEngine):
+    """Calls an object of this process, as chunkflow's class takes one; workers get its pickled copy."""
+
+    def __init__(self, network: Network) -> None:
+        assert network.prebuilt is not None
+        mask = getattr(network.prebuilt, "output_patch_mask_numpy", None)
+        if mask is not None and not (np.asarray(mask) == 1).all():
+            raise ModelError(
+                f"{network.name} multiplies its answers by a mask, and they are weighted afterwards: build it with an"
+                " output_patch_mask of ones"
+            )
+        super().__init__(network)
+        self._inferencer = network.prebuilt
 
 
 def _construct(kind: Any, network: Network) -> Any:
@@ -193,15 +220,49 @@ def chosen(answer: Any, network: Network) -> Any:
                 f" {network.net_output!r} out"
             )
         return answer
-    if network.net_output not in several:
+    wanted = [] if network.net_output is None else network.net_output.split(",")
+    if not wanted or not all(name in several for name in wanted):
         choices = ", ".join(f"{name!r} ({_described(value)})" for name, value in several.items())
         count = len({id(value) for value in several.values()})
-        wanted = "" if network.net_output is None else f", none of them {network.net_output!r}"
+        absent = ", ".join(repr(name) for name in wanted if name not in several)
+        none = f", none of them {absent}" if absent else ""
         raise ModelError(
-            f"network {network.name} answered {type(answer).__name__} of {count}{wanted}: choose by net_output"
+            f"network {network.name} answered {type(answer).__name__} of {count}{none}: choose by net_output"
             f" (--net-output) one of {choices}; a Python model file may define post_process to make one tensor of them"
         )
-    return several[network.net_output]
+    return several[wanted[0]] if len(wanted) == 1 else _stacked({name: several[name] for name in wanted}, network)
+
+
+def _stacked(answers: dict[str, Any], network: Network) -> Any:
+    """Return several answers with their channels one after the other."""
+    shapes = [tuple(getattr(answer, "shape", ())) for answer in answers.values()]
+    alike = all(len(shape) == 5 for shape in shapes) and len({(shape[0], *shape[2:]) for shape in shapes}) == 1
+    if not alike or tuple(shape[1] for shape in shapes) != network.outputs:
+        told = ", ".join(f"{name!r} ({_described(value)})" for name, value in answers.items())
+        raise ModelError(
+            f"network {network.name} answered {told}; expected (batch, channel, z, y, x) that differ in their channels"
+            f" alone, of which num_output_channels (-c) says {network.outputs}"
+        )
+    array_module = sys.modules[type(answers[next(iter(answers))]).__module__.partition(".")[0]]
+    return array_module.concatenate(tuple(answers.values()), 1)
+
+
+def filled_up(patches: Array, size: int) -> Iterator[tuple[Array, int]]:
+    """Yield patches in batches of one size, the last filled up with zeros, and how many of each are patches."""
+    for start in range(0, len(patches), size):
+        batch = np.zeros((size, *patches.shape[1:]), np.float32)
+        used = patches[start : start + size]
+        batch[: len(used)] = used
+        yield batch, len(used)
+
+
+def threads_of_worker() -> int | None:
+    """Return how many threads the Dask worker has that runs this, None if none does."""
+    distributed = sys.modules.get("distributed")
+    try:
+        return int(distributed.get_worker().state.nthreads) if distributed else None
+    except ValueError:
+        return None
 
 
 def check_dtype(dtype: str, network: Network) -> None:

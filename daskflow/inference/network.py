@@ -8,7 +8,8 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,19 +17,24 @@ import numpy as np
 
 from daskflow.errors import ModelError, ParameterError
 from daskflow.geometry import BoundingBox, Zyx
-from daskflow.inference.engine import Engine, Slices
+from daskflow.inference.bumps import Bump
+from daskflow.inference.engine import Array, Engine, Slices
 from daskflow.inference.python_file import neighbours
-from daskflow.volume.description import Option
+from daskflow.volume.description import Option, describe
 
-Framework = Literal["universal", "identity", "pytorch"]
+Framework = Literal["universal", "identity", "pytorch", "onnx", "prebuilt"]
 Precision = Literal["float32", "float16", "bfloat16"]
 Blend = Literal["bump", "none"]
+Augment = Literal["none", "channels", "affinities"]
 
 _ENGINES = {
     "universal": ("engine", "UniversalEngine"),
     "identity": ("engine", "IdentityEngine"),
     "pytorch": ("pytorch", "TorchEngine"),
+    "onnx": ("onnx_file", "OnnxEngine"),
+    "prebuilt": ("engine", "PrebuiltEngine"),
 }
+_LATER = ("compile", "bump", "augment", "inputs", "outputs", "prebuilt")  # options that came later than the first jobs
 _KEPT = 4
 _FEATURES = 64
 _engines: OrderedDict[Network, Engine] = OrderedDict()
@@ -100,7 +106,8 @@ class Network(Option):
     """What to run on each patch (zyx), and what it is declared to answer.
 
     Attributes:
-        framework: who runs it: a chunkflow `PatchInferencer` file (universal), torch (pytorch), or nobody (identity).
+        framework: who runs it: a chunkflow `PatchInferencer` file (universal), torch (pytorch), onnxruntime (onnx), an
+            object of this process (prebuilt), or nobody (identity).
         output_patch: voxels it answers for (zyx), from the middle of those it sees.
         batch_size: patches per call.
         dtype: what torch computes in where precision allows (autocast); outputs are float32.
@@ -108,7 +115,15 @@ class Network(Option):
         blend: what becomes of answers that overlap: "bump", their weighted mean, float32; or "none", where each voxel
             takes the answer of the patch in which it lies deepest, in the type that the network answers.
         compile: whether torch compiles the network where it is run.
-        net_output: index or name of the answer that counts, of a network that gives several.
+        net_output: index or name of the answer that counts, of a network that gives several; or some of them, with
+            commas, whose channels follow each other.
+        bump: how answers are weighted where they overlap, see `daskflow.inference.bumps`.
+        augment: whether answers are means over the eight turns and mirror images of a patch in y and x: not (none), of
+            each channel by itself (channels), or with the first three being affinities to the voxel before in x, y
+            and z (affinities).
+        inputs: channels of each input, of a network that takes several arrays; their sum is `input_channels`.
+        outputs: channels of each answer, where `net_output` names several; their sum is `channels`.
+        prebuilt: the object that is called with each batch.
     """
 
     framework: Framework
@@ -124,22 +139,46 @@ class Network(Option):
     blend: Blend = "bump"
     net_output: str | None = None
     compile: bool = False
+    bump: Bump = "wu"
+    augment: Augment = "none"
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+    prebuilt: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (("framework", Framework), ("dtype", Precision), ("blend", Blend)):
+        known_words = {"framework": Framework, "dtype": Precision, "blend": Blend, "bump": Bump, "augment": Augment}
+        for name, known in known_words.items():
             if getattr(self, name) not in get_args(known):
                 raise ParameterError(f"{name} {getattr(self, name)!r} is none of {', '.join(get_args(known))}")
         if self.compile and self.framework != "pytorch":
             raise ParameterError(f"compile is for framework 'pytorch', not {self.framework!r}: leave it out")
-        if self.framework != "identity" and self.model is None:
+        if (self.framework == "prebuilt") != (self.prebuilt is not None):
+            raise ParameterError("framework 'prebuilt' takes an object as convnet_model, in Python; others do not")
+        if self.framework not in ("identity", "prebuilt") and self.model is None:
             raise ParameterError(f"framework {self.framework!r} needs a model file: give convnet_model (-m)")
         for name in ("channels", "input_channels", "batch_size"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.augment != "none":
+            self._check_augment()
+
+    def _check_augment(self) -> None:
+        if self.blend == "none":
+            raise ParameterError("augment is the mean of eight answers, and blend 'none' keeps single ones: drop one")
+        if self.augment == "affinities" and self.channels < 3:
+            raise ParameterError(f"augment_affinities needs channels x, y and z, and the net answers {self.channels}")
+        (_, *seen), (_, *answered) = self.input_patch, self.output_patch
+        if seen[0] != seen[1] or answered[0] != answered[1] or (seen[0] - answered[0]) % 2:
+            raise ParameterError(
+                f"augment turns patches in y and x, so these must be equal in both the input patch {self.input_patch}"
+                f" and the output patch {self.output_patch} zyx, which must lie in its very middle"
+            )
 
     @property
     def name(self) -> str:
         """Names the network to people."""
+        if self.prebuilt is not None:
+            return getattr(self.prebuilt, "__name__", type(self.prebuilt).__name__)
         return self.model.path if self.model else self.framework
 
     @property
@@ -154,6 +193,10 @@ class Network(Option):
             slice((i - o) // 2, (i - o) // 2 + o) for i, o in zip(self.input_patch, self.output_patch, strict=True)
         )
         return z, y, x
+
+    def split(self, patches: Array) -> list[Array]:
+        """Return the inputs that patches of all channels (batch, channels, zyx) hold."""
+        return np.split(patches, np.cumsum(self.inputs)[:-1], axis=1) if self.inputs else [patches]
 
     def engine(self) -> Engine:
         """Return the loaded network; this process loads it at the first call and keeps the last few."""
@@ -191,12 +234,15 @@ class Network(Option):
 
     def describe(self) -> dict[str, Any]:
         """Return what the answers depend on, as JSON: not the batch size, nor where they are computed."""
-        described = {name: value for name, value in asdict(self).items() if name not in ("batch_size", "device")}
-        if not self.compile:
-            del described["compile"]  # as networks were described before there was a choice
+        said = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        described = {
+            name: describe(value)
+            for name, (value, default) in said.items()
+            if name not in ("batch_size", "device") and not (name in _LATER and value == default)
+        }
         files = {"model": self.model, "weights": self.weights}
         described |= {name: file.describe() for name, file in files.items() if file is not None}
-        return described | {"input_patch": list(self.input_patch), "output_patch": list(self.output_patch)}
+        return described
 
 
 def _sha256(path: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import sys
 import threading
 import warnings
 import zipfile
@@ -23,9 +22,20 @@ import numpy as np
 
 from daskflow.errors import MissingDependencyError, ModelError
 from daskflow.geometry import Zyx
-from daskflow.inference.engine import Array, Engine, Slices, check_dtype, check_shape, chosen, failure_of
+from daskflow.inference.bumps import Shares
+from daskflow.inference.engine import (
+    Array,
+    Engine,
+    Slices,
+    check_dtype,
+    check_shape,
+    chosen,
+    failure_of,
+    filled_up,
+    threads_of_worker,
+)
 from daskflow.inference.network import ModelFile, Network
-from daskflow.inference.patches import Patch, Shares
+from daskflow.inference.patches import Patch
 from daskflow.inference.python_file import run_model_file
 from daskflow.stores.counting import count
 
@@ -58,7 +68,9 @@ class TorchEngine(Engine):
         self._turn = threading.Lock()
         self._copied: deque[Any] = deque()
         self._layout = torch.contiguous_format
-        self._shares: Shares[torch.Tensor] = Shares(network.output_patch, lambda s: torch.from_numpy(s).to(self.device))
+        self._shares: Shares[torch.Tensor] = Shares(
+            network.output_patch, network.bump, lambda share: torch.from_numpy(share).to(self.device)
+        )
         if self._on_gpu:
             self.guard = threading.Lock()
         self._lay_out()
@@ -112,12 +124,8 @@ class TorchEngine(Engine):
         fixed = self._model.batch or (self.batch_size if self._network.compile else None)
         if fixed is None:
             return self._checked(self._forward(patches), patches)
-        outputs = []
-        for start in range(0, len(patches), fixed):
-            piece = np.zeros((fixed, *patches.shape[1:]), np.float32)
-            used = patches[start : start + fixed]
-            piece[: len(used)] = used
-            outputs.append(self._checked(self._forward(piece), piece)[: len(used)])
+        pieces = filled_up(patches, fixed)
+        outputs = [self._checked(self._forward(piece), piece)[:used] for piece, used in pieces]
         return torch.cat(outputs)
 
     def _lay_out(self) -> None:
@@ -166,12 +174,19 @@ class TorchEngine(Engine):
     def _answer(self, patches: Array) -> Any:
         model, lower = self._model, self._precision != torch.float32
         with torch.autocast(self.device.type, dtype=self._precision, enabled=lower):
-            inputs = torch.from_numpy(patches) if model.pre_process is None else model.pre_process(patches)
-            if isinstance(inputs, torch.Tensor):
-                inputs = self._uploaded(inputs)
-                inputs = inputs.contiguous(memory_format=self._layout) if inputs.dim() == 5 else inputs
-            outputs = model.net(inputs)
+            arrays = self._network.split(patches)
+            inputs = tuple(map(torch.from_numpy, arrays)) if model.pre_process is None else model.pre_process(*arrays)
+            if model.pre_process is not None and not (len(arrays) > 1 and isinstance(inputs, tuple)):
+                inputs = (inputs,)
+            outputs = model.net(*map(self._placed, inputs))
             return outputs if model.post_process is None else model.post_process(outputs)
+
+    def _placed(self, inputs: Any) -> Any:
+        """Return what a network takes, on the device where it is a tensor, and laid out as its kernels."""
+        if not isinstance(inputs, torch.Tensor):
+            return inputs
+        inputs = self._uploaded(inputs)
+        return inputs.contiguous(memory_format=self._layout) if inputs.dim() == 5 else inputs
 
     def _uploaded(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the tensor on the device; a GPU gets at most two batches ahead of what it has begun to compute."""
@@ -233,12 +248,8 @@ class TorchAccumulator:
 
 def _use_the_workers_cores() -> None:
     """Let torch use a core for each thread of a Dask worker, which take turns here; Dask gives a process one."""
-    distributed = sys.modules.get("distributed")
-    try:
-        threads = distributed.get_worker().state.nthreads if distributed else 1
-    except ValueError:  # no worker runs this
-        return
-    if threads > torch.get_num_threads():
+    threads = threads_of_worker()
+    if threads is not None and threads > torch.get_num_threads():
         torch.set_num_threads(threads)
 
 

@@ -135,6 +135,7 @@ FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "-l": ("--volume-path",),
         "-o": ("--roi-start",),
     },
+    "inference": {"--patch-size": ("--input-patch-size",), "--patch-overlap": ("--output-patch-overlap",)},
     "load-precomputed": {"--start": ("--chunk-start",), "--stop": ("--chunk-stop",), "--size": ("--chunk-size",)},
     "mesh": {"--sharded": ("--format", "sharded")},
     "skeletonize": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "files")},

@@ -6,7 +6,7 @@ from chunkflow_weights import bump
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskflow.inference.patches import Shares, share
+from daskflow.inference.bumps import Shares, share
 
 sizes = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -90,7 +90,7 @@ def test_shares_are_kept_up_to_the_limit_and_least_recently_used_ones_dropped():
         made.append(array)
         return array
 
-    shares = Shares((2, 3, 4), convert, limit=2 * 24 * 4)
+    shares = Shares((2, 3, 4), "wu", convert, limit=2 * 24 * 4)
     assert shares(alone) is shares(alone)
     shares(left)
     shares(alone)

@@ -13,6 +13,7 @@ import pytest
 EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 MODULES = {
     "torch": ("torch", "safetensors.torch"),
+    "onnx": ("onnxruntime",),
     "hdf5": ("h5py",),
     "tiff": ("imagecodecs",),
     "nifti": ("nibabel",),
