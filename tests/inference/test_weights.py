@@ -2,9 +2,11 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from chunkflow_weights import bump
 from hypothesis import given
 from hypothesis import strategies as st
+from monai.data.utils import compute_importance_map
 
 from daskflow.inference.bumps import Shares, share
 
@@ -79,6 +81,37 @@ def test_share_is_the_bump_over_the_sum_of_all_that_overlap(patch, data):
         out_of = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(offsets, patch, strict=True))
         total[into] += b[out_of]
     np.testing.assert_allclose(share(patch, neighbours), b / total, rtol=2e-6)
+
+
+def zung(patch):
+    """Its logarithm, since float64 does not hold the bump of a great patch."""
+    x, y, z = np.meshgrid(*[(np.arange(n) + 1) / (n + 1) for n in patch], indexing="ij")
+    return -sum((v * (1 - v)) ** -1.5 for v in (x, y, z))
+
+
+@pytest.mark.parametrize("bump_name", ["zung", "gaussian"])
+@given(patch=sizes, data=st.data())
+def test_shares_of_other_bumps_are_theirs_over_the_sum_too(bump_name, patch, data):
+    neighbours = tuple(tuple(sorted({0, *data.draw(st.lists(st.integers(1 - n, n - 1), max_size=4))})) for n in patch)
+    bumps = compute_importance_map(patch, "gaussian", dtype=torch.float64).numpy()
+    if bump_name == "zung":
+        bumps = np.exp(zung(patch))
+    total = np.zeros(patch)
+    for offsets in itertools.product(*neighbours):
+        into = tuple(slice(max(0, d), n + min(0, d)) for d, n in zip(offsets, patch, strict=True))
+        out_of = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(offsets, patch, strict=True))
+        total[into] += bumps[out_of]
+    np.testing.assert_allclose(share(patch, neighbours, bump_name), bumps / total, rtol=1e-5)
+
+
+def test_zung_shares_are_finite_where_the_bumps_themselves_vanish():
+    patch = (20, 256, 256)
+    alone, corner = share(patch, ((0,), (0,), (0,)), "zung"), share(patch, ((0, 16), (0, 192), (0, 192)), "zung")
+    assert (alone == 1).all()
+    logits = zung(patch)
+    assert np.exp(logits[19, 255, 255]) == 0
+    apart = 1 / (1 + np.exp(logits[1, 128, 128] - logits[17, 128, 128]))
+    assert corner[17, 128, 128] == pytest.approx(apart, rel=1e-5)
 
 
 def test_shares_are_kept_up_to_the_limit_and_least_recently_used_ones_dropped():

@@ -61,6 +61,56 @@ def test_a_crop_margin_leaves_out_the_shell_of_an_exact_result():
     np.testing.assert_allclose(result.read(), np.stack([array[2:-2, 8:-8, 8:-8] / 255] * 3), atol=1e-6)
 
 
+PRODUCTION = {"input_patch_size": (6, 24, 24), "output_patch_size": (4, 16, 16)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "left_out"),
+    [
+        ((6, 24, 24), {"mask_output_chunk": False}, (2, 8, 8)),  # chunkflow's shell
+        ((6, 24, 24), {"patch_num": (2, 2, 2)}, (2, 8, 8)),
+        ((6, 24, 24), {"patch_num": (2, 2, 2), "output_crop_margin": (1, 0, 3)}, (1, 0, 3)),
+        ((6, 24, 24), {"patch_num": (2, 2, 2), "mask_output_chunk": True}, (0, 0, 0)),
+        # what chunkflow's setup-env prints: a margin of 3 12 12 around tasks of 4 16 16, which tile the volume
+        ((10, 40, 40), {**PRODUCTION, "patch_num": (3, 3, 3), "output_crop_margin": (2, 8, 8)}, (3, 12, 12)),
+        ((10, 40, 40), {**PRODUCTION, "output_crop_margin": (2, 8, 8)}, (2, 8, 8)),
+    ],
+)
+def test_with_chunkflows_number_of_patches_the_margin_is_cut_off_what_they_answer_for(shape, options, left_out):
+    array, volume = image(shape, (5, 6, 7))
+    result = pass_through(volume, num_output_channels=1, **options)
+    assert result.box == volume.box.shrink(left_out)
+    inner = tuple(slice(n, size - n) for n, size in zip(left_out, shape, strict=True))
+    np.testing.assert_allclose(result.read()[0], array[inner] / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("threshold", [0, 0.3])
+@pytest.mark.parametrize("block", [(9, 40, 33), (4, 16, 13)])
+def test_myelin_zeroes_the_other_three_channels(block, threshold):
+    array, volume = image((9, 40, 33))
+    array[:5] = 0
+    result = pass_through(volume.with_block(block), num_output_channels=4, mask_myelin_threshold=threshold)
+    assert (result.channels, result.layer_type, result.box) == (3, "affinity_map", volume.box)
+    expected = np.where(array / 255 < threshold, array / 255, 0)
+    np.testing.assert_allclose(result.data.compute(), np.stack([expected] * 3), atol=1e-6)
+
+
+def test_a_dry_run_answers_with_the_image_and_needs_no_model():
+    array = np.random.default_rng(0).random((2, 9, 40, 33), np.float32)
+    result = pass_through(
+        Volume.from_array(array), framework="pytorch", convnet_model="absent.py", augment=True, dry_run=True
+    )
+    np.testing.assert_allclose(result.read(), np.stack([array[0]] * 3), atol=1e-6)
+
+
+def test_channels_that_may_be_affinities_are_told_to_be_averaged_alone(caplog):
+    pass_through(image((4, 16, 16))[1], augment=True)
+    assert "if they are affinities: augment_affinities" in caplog.text
+    caplog.clear()
+    pass_through(image((4, 16, 16))[1], augment=True, augment_affinities=True)
+    assert not caplog.text
+
+
 def test_a_volume_smaller_than_the_patch_works():
     array, volume = image((3, 10, 40))
     np.testing.assert_allclose(pass_through(volume).read()[2], array / 255, atol=1e-6)
@@ -105,6 +155,12 @@ def test_the_description_holds_the_hashes_of_model_and_weights(tmp_path):
         ({"framework": "universal", "convnet_model": "absent.py"}, ModelError, "absent"),
         ({"batch_size": 0}, ParameterError, "batch_size"),
         ({"num_output_channels": 0}, ParameterError, "channels 0"),
+        ({"num_input_channels": 2}, ParameterError, "num_input_channels 2 is said, and the volume has 1"),
+        ({"mask_myelin_threshold": 0.3}, ParameterError, "answers 3: set num_output_channels to 4"),
+        ({"patch_num": (3, 3, 2)}, ParameterError, r"3x3x2 patches \(zyx\) fill \(8, 32, 24\) voxels.*\(8, 32, 32\)"),
+        ({"mask_output_chunk": False, "input_patch_size": (7, 16, 16)}, ParameterError, "2x3x3 patches"),
+        ({"patch_num": (3, 3, 3), "output_crop_margin": (4, 0, 0)}, ParameterError, "leaves no voxel"),
+        ({"bump": "wa"}, ParameterError, "bump 'wa' is none of wu, zung, gaussian"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit_are_refused_at_once(options, error, match):
@@ -180,6 +236,27 @@ def test_estimate_grows_with_the_batch_and_the_box():
     assert memory() >= 2 * result
     assert memory(batch_size=11) - memory() == 10 * 4 * (4 * 16 * 16) * (1 + 3)
     assert memory() - memory(half) >= result
+
+
+OLD = "inference -f general -m net.py --patch-size 4 16 16 --patch-overlap 2 8 8 -c 1 --no-mask-output-chunk"
+NEW = "inference -f pytorch -m torch_net.py -s 4 16 16 -v 2 8 8 -c 1 --patch-num 3 5 5 --num-input-channels 1"
+
+
+@pytest.mark.parametrize(("line", "factor"), [(OLD, 2), (f"{NEW} --batch-size 12 --bump zung --augment -d float16", 1)])
+def test_lines_written_for_chunkflow_run(tmp_path, monkeypatch, line, factor):
+    monkeypatch.chdir(tmp_path)
+    array = image((8, 48, 48))[0]
+    np.save("image.npy", array)
+    (tmp_path / "net.py").write_text(
+        "class PatchInferencer:\n"
+        "    def __init__(self, weight_path, output_patch_mask): self.mask = output_patch_mask\n"
+        "    def __call__(self, patches): return 2 * patches * self.mask\n"
+    )
+    (tmp_path / "torch_net.py").write_text(COUNTED)
+    words = ["--cluster", "threads", *f"load-npy -f image.npy {line} save-npy -f answer.npy".split()]
+    result = CliRunner().invoke(app, words, prog_name="daskflow")
+    assert result.exit_code == 0, result.output
+    np.testing.assert_allclose(np.load("answer.npy").squeeze(), array[2:-2, 8:-8, 8:-8] / 255 * factor, atol=1e-5)
 
 
 COUNTED = """

@@ -30,8 +30,8 @@ def inference(
     output_crop_margin: Sequence[int] | None = None,
     patch_num: Annotated[Sequence[int] | None, Flag("-n")] = None,
     mask_output_chunk: bool | None = None,
-    convnet_model: Annotated[str | Callable[..., Any] | None, Flag("-m")] = None,
-    convnet_weight_path: Annotated[str | None, Flag("-w")] = None,
+    convnet_model: Annotated[str | os.PathLike[str] | Callable[..., Any] | None, Flag("-m")] = None,
+    convnet_weight_path: Annotated[str | os.PathLike[str] | None, Flag("-w")] = None,
     num_input_channels: int | None = None,
     num_output_channels: Annotated[int | Sequence[int], Flag("-c")] = 3,
     framework: Annotated[
@@ -206,7 +206,11 @@ def _aligned_box(grid: PatchGrid, patch_num: Sequence[int] | None, margin: Seque
             f"{'x'.join(map(str, wanted))} patches (zyx) fill {filled} voxels, the volume has {grid.box.shape}: give"
             " one of that shape, or leave out patch_num (-n) and no-mask-output-chunk, which only chunkflow needs"
         )
-    return grid.covered.shrink(grid.overlap if margin is None else as_zyx(margin, name="output_crop_margin"))
+    cropped = grid.overlap if margin is None else as_zyx(margin, name="output_crop_margin")
+    box = grid.covered.shrink(cropped)
+    if box.empty:
+        raise ParameterError(f"output_crop_margin {cropped} zyx leaves no voxel of {grid.covered}: crop less")
+    return box
 
 
 def _result_box(grid: PatchGrid, margin: Sequence[int] | None) -> BoundingBox:
