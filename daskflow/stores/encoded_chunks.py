@@ -17,7 +17,7 @@ import os
 import re
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -373,6 +373,25 @@ class EncodedChunks:
 
             deque(_pool().map(store, chunks_of(self.spec, box)), maxlen=0)
 
+    def encoded(self, box: BoundingBox) -> dict[BoundingBox, bytes]:
+        """Return the bytes of the chunks of `box` as they are encoded.
+
+        Raises:
+            MissingChunkError: a chunk was never written.
+        """
+        chunks = chunks_of(self.spec, box)
+        found = dict(zip(chunks, _pool().map(_called, self.source.fetch(chunks)), strict=True))
+        there = {chunk: data for chunk, data in found.items() if data is not None}
+        missing = next((chunk for chunk in chunks if chunk not in there), None)
+        if missing is not None:
+            raise MissingChunkError(f"{self.source.where(missing)} is missing; fill_missing reads such chunks as zeros")
+        return there
+
+    def put(self, chunks: Mapping[BoundingBox, bytes]) -> None:
+        """Store chunks that are encoded as the scale says."""
+        with self.source.writing() as put:
+            deque(_pool().map(put, chunks.keys(), chunks.values()), maxlen=0)
+
     @contextlib.contextmanager
     def _encoded(self, box: BoundingBox, array: Array) -> Iterator[Callable[[BoundingBox], bytes | memoryview]]:
         """Give a function that returns the encoded bytes of one chunk in `box`."""
@@ -383,6 +402,10 @@ class EncodedChunks:
         with view_in_memory(self.metadata, self.spec) as (memory, view):
             write_box(view, self.spec, box, array)
             yield lambda chunk: memory.read(chunk_name(chunk)).result().value
+
+
+def _called(load: Load) -> bytes | None:
+    return load()
 
 
 @functools.cache

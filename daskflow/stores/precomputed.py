@@ -232,7 +232,7 @@ class PrecomputedStore(Store):
         return shard_shape(size, chunk, sharding_spec(size, chunk, shard))
 
     @property
-    def _chunks(self) -> EncodedChunks:
+    def chunks(self) -> EncodedChunks:
         """The chunks as bytes, for what tensorstore's driver does not do."""
         source: ChunkSource
         if self.spec.shard is not None:
@@ -265,7 +265,7 @@ class PrecomputedStore(Store):
 
     def _read(self, box: BoundingBox) -> Array:
         if not self._driven or self._zipped or self._has_other_names(box):
-            return self._chunks.read(box, fill_missing=self.fill_missing, background=self.background)
+            return self.chunks.read(box, fill_missing=self.fill_missing, background=self.background)
         try:
             with translated(self.url, f"read {box} of mip {self.mip} of"):
                 array = read_box(self._view, self.spec, box, self.url)
@@ -273,7 +273,7 @@ class PrecomputedStore(Store):
                     self._account_for_missing(box, array)
                 return array
         except MissingChunkError:
-            return self._chunks.read(box, fill_missing=self.fill_missing, background=self.background)
+            return self.chunks.read(box, fill_missing=self.fill_missing, background=self.background)
 
     def _has_other_names(self, box: BoundingBox) -> bool:
         """Return whether a local chunk that a box reaches into is also, or only, there under a name of CloudVolume."""
@@ -297,13 +297,13 @@ class PrecomputedStore(Store):
     def _write(self, box: BoundingBox, array: Array) -> None:
         kvstore.refuse_http(self.url)
         if not self._driven or (self.spec.shard is not None and zero_chunks(self.spec, box, array)):
-            self._chunks.write(box, array)
+            self.chunks.write(box, array)
             return
         with translated(self.url, f"write {box} of mip {self.mip} of"):
             write_box(self._view, self.spec, box, array, self.url)
 
     def _write_dropping(self, box: BoundingBox, array: Array, drop: float) -> None:
-        self._chunks.write(box, array, drop=drop)
+        self.chunks.write(box, array, drop=drop)
 
     def stored_chunks(self, box: BoundingBox) -> Iterator[BoundingBox]:
         return precomputed_units(self.directory, self.spec, self._scale["sharding"], box)

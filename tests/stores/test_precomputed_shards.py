@@ -46,7 +46,7 @@ def test_a_shard_written_chunk_by_chunk_is_the_one_the_driver_writes(store: Prec
     store.write(BOX, array)
     shards = {name: kvstore.read_bytes(f"{URL}/{name}") for name in kvstore.list_names(URL)}
     kvstore.delete_tree(f"{URL}/1_1_1")
-    store._chunks.write(BOX, array)
+    store.chunks.write(BOX, array)
     assert {name: kvstore.read_bytes(f"{URL}/{name}") for name in kvstore.list_names(URL)} == shards
 
 

@@ -21,6 +21,7 @@ from daskflow.jobs.report import Finish
 from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, Sink, safe_name, verify_all
 from daskflow.layers.provenance import WriteProvenance, notes_in_sources
 from daskflow.operators import options
+from daskflow.operators.stores._transcoding import transcoding_stage
 from daskflow.operators.stores.downsample.kernels import Carried, Downsampling
 from daskflow.operators.stores.downsample.levels import NewLevels, chosen_method, passes, unit_of_all
 from daskflow.operators.stores.downsample.passes import Levels, Pass, stages_after
@@ -143,7 +144,13 @@ def save(
                 volume.box, base.unit, spec.box, "crop to that, or let chunks keep what else they hold: --complete"
             )
         finish = (*(() if part else (NoteBackground((base,)),)), *finish)
-        alone = evaluate_stage(f"save-{leaf}", volume, base, block=work)
+        copied = transcoding_stage(f"save-{leaf}", volume, base, work)
+        alone = copied or evaluate_stage(f"save-{leaf}", volume, base, block=work)
+        if copied is not None:
+            said["notes"] = (
+                *notes,
+                f"chunks become {base.layout.encoding} without a loss, and can become what they are",
+            )
         return Job((*volume.expression.stages, alone), directory, finish=finish, **said)
     how = Downsampling(as_zyx(factor, name="factor"), chosen_method(spec, method), sparse)
     how.check(spec.dtype)
