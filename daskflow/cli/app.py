@@ -53,6 +53,7 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by name; only then is its operator imported."""
+        cmd_name = FORMER_NAMES.get(cmd_name, cmd_name)
         if cmd_name in commands.COMMANDS:
             return commands.COMMANDS[cmd_name]
         from daskflow.cli.options import command
@@ -61,7 +62,7 @@ class Commands(click.Group):
         plugins = ctx.ensure_object(dict)
         if cmd_name in plugins:
             return command(plugins[cmd_name])
-        name = FORMER_NAMES.get(cmd_name, cmd_name).replace("-", "_")
+        name = cmd_name.replace("-", "_")
         return command(load_operator(name)) if has_operator(name) else None
 
     def resolve_command(

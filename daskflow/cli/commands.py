@@ -11,6 +11,7 @@ import click
 from daskflow.cli.chain import Chain, Step, agree, say
 from daskflow.cli.cluster_commands import clusters, submit, worker
 from daskflow.cli.options import Numbers, WordCommand
+from daskflow.cli.task_commands import COMMANDS as OF_TASKS
 
 if TYPE_CHECKING:
     from daskflow.geometry import LayerType
@@ -287,7 +288,7 @@ def demo(directory: str, workers: int | None, view: bool) -> None:
     run(directory, workers=workers, view=view, say=click.echo)
 
 
-COMMANDS = {
+COMMANDS = OF_TASKS | {
     command.name: command
     for command in (clusters, demo, info, neuroglancer, plan, remove, retry, set_layer, status, submit, verify, worker)
     if command.name

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from daskflow.jobs import Job
     from daskflow.jobs.report import Report
     from daskflow.volume import BoxTask, Operator, Tasks, Volume
+    from daskflow.volume.stage import Output
 
 _TOGETHER = 64  # tasks of a list that are one job
 _FILES = ("h5", "hdf5", "tif", "tiff", "npy", "nrrd")
@@ -169,7 +170,9 @@ def run_tasks(steps: Sequence[Step], settings: Settings) -> int:
             raise ParameterError(
                 f"the tasks go to other lines: put {others[0].command} and what follows into the line that fetches them"
             )
-        if not settings.only_plan:
+        if settings.only_plan:
+            say(str(tasks))
+        else:
             tasks.publish(say)
     if not others:
         return 0
@@ -246,8 +249,9 @@ class _TaskLine:
         if report is not None and not report.ok:
             return False
         for chain in chains:
+            own = None if report is None or job is None else _own(report, job, chain)
             for act in chain.after:
-                act(report)
+                act(own)
         if job is not None and job.directory is not None and not self.tasks.resumes:
             forget(job.home)  # what is left in the queue says what is left to do
         self.done += len(chains)
@@ -278,3 +282,15 @@ class _TaskLine:
         if place is not None and not self.tasks.resumes:
             place = f"{place.rstrip('/').removesuffix('.daskflow')}.{uuid.uuid4().hex[:8]}.daskflow/"
         return dataclasses.replace(job, finish=tuple(finish), directory=place)
+
+
+def _own(report: Report, job: Job, chain: Chain) -> Report:
+    """Return what a report says of the stages that write what one task writes, named as in a job of it alone."""
+
+    def key(one: Output) -> tuple[Any, ...]:
+        return one.kind, one.url, one.mip, one.dataset, None if one.grid is None else one.grid["box"]
+
+    names = {key(one): one.stage for own in chain.jobs for one in own.outputs}
+    stages = {one.stage: names[key(one)] for one in job.outputs if key(one) in names}
+    kept = (dataclasses.replace(one, name=stages[one.name]) for one in report.stages if one.name in stages)
+    return dataclasses.replace(report, stages=tuple(kept))

@@ -109,7 +109,7 @@ FORMER_NAMES = {
 }
 """Commands of older tutorials of chunkflow, and what they are called."""
 
-TWINS = {"save": "save_precomputed", "downsample": "downsample_volume"}
+TWINS = {"downsample": "downsample_volume", "save": "save_precomputed"}
 """Commands that chunkflow calls like another operator here; an option that only the second one has means that one."""
 
 UNUSED_OPTIONS = {
@@ -117,11 +117,11 @@ UNUSED_OPTIONS = {
     "load-h5": ("--set-bbox/--no-set-bbox",),
     "load-png": ("-d --digit-num",),
     "load-precomputed": ("--use-https/--use-credential",),
-    "save-precomputed": ("-p --parallel", "--nproc", "--upload-log/--no-upload-log", "--fill-missing/--no-fill"),
+    "save-precomputed": ("-p --parallel", "--nproc", "--fill-missing/--no-fill"),
 }
 """Options of chunkflow, by command, that are understood and have no effect.
 
-They are how many digits names have, the processes of a writer, which are `--workers`, a log, which every job keeps, how
+They are how many digits names have, the processes of a writer, which are `--workers`, how
 public layers are read, which is tried, and what a writer of whole chunks need not know.
 """
 
@@ -130,6 +130,7 @@ FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "normalize-contrast-nkem": {"--whole": ("--no-per-section",)},
     "contrast-levels": {"--directory": ("--output",), "-d": ("--output",)},
     "copy-objects": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "same")},
+    "skip-all-zero": {"--task-bbox": ("--no-chunk-bbox",)},
     "generate-tasks": {
         "--respect-stop": ("--no-respect-chunk-size",),
         "-l": ("--volume-path",),

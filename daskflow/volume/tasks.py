@@ -92,6 +92,11 @@ class ListedTasks(Tasks):
         boxes = self.listed
         return boxes.box if isinstance(boxes, BlockGrid) else functools.reduce(BoundingBox.union, boxes)
 
+    def __str__(self) -> str:
+        boxes = self.listed
+        count, first = len(boxes), boxes[0]
+        return f"1 task, {first}" if count == 1 else f"{count:,} tasks, {first} to {boxes[count - 1]}"
+
     def windows(self, most: Callable[[], int]) -> Iterator[list[BoxTask]]:
         boxes, at = self.listed, 0
         while at < len(boxes):

@@ -1,5 +1,7 @@
 """Lines that work on boxes: of a grid, of a file, of a queue that several lines empty while one of them dies."""
 
+import json
+import re
 import signal
 import subprocess
 import sys
@@ -175,3 +177,48 @@ def test_a_task_that_fails_stays_in_its_queue_and_the_others_are_done(em, queue)
     assert left() == 2
     assert not Path("evil").exists()
     assert daskflow.open("out").box == em.box
+
+
+def test_tasks_are_marked_and_skipped_and_their_logs_summed(em):
+    words = (
+        "--quiet generate-tasks -v em -c 16 64 64 skip-task-by-file -p done_ load-precomputed -v em threshold -t 99"
+        " copy-var -t kept skip-none -i kept save-precomputed -i kept -v out -b 16 32 32 --upload-log"
+        " mark-complete -p done_"
+    )
+    line(words)
+    assert sorted(path.name for path in Path().glob("done_*")) == [
+        "done_16-32_-32-32_0-64",
+        "done_32-48_-32-32_0-64",
+    ]
+    assert sorted(path.name for path in Path("out/log").iterdir()) == [
+        "16-32_-32-32_0-64.json",
+        "32-48_-32-32_0-64.json",
+    ]
+    log = json.loads(Path("out/log/16-32_-32-32_0-64.json").read_text())
+    assert list(log["timer"]) == ["save-out"]
+    assert "2 tasks done, 2 of them skipped" in line(words.removeprefix("--quiet "))
+    theirs = {"timer": {"load": 2.0}, "compute_device": "TITAN X"}
+    Path("out/log/theirs.json").write_text(json.dumps(json.dumps(theirs)))
+    output = line("log-summary -l out/log -s 10 1000 1000 --plot times.svg")
+    assert re.search(r"TITAN X\s+load\s+1\s+2.0 s", output)
+    assert "TITAN X: 5 million voxels per second and task" in output
+    assert Path("times.svg").read_text().count("<rect") == 4
+    assert "deleted 2 files" in line("cleanup --dir . --suffix 64 --mode empty --yes")
+    assert not list(Path().glob("done_*"))
+
+
+@pytest.mark.usefixtures("em")
+def test_stages_become_metrics(queue):
+    name, left, _ = queue
+    line(
+        f"--quiet --mip 0 fetch-task -q {name} cutout -v em threshold -t 99 save-precomputed -v out -b 16 32 32"
+        " cloud-watch --log-name lab delete-task-in-queue"
+    )
+    assert left() == 0
+    metrics = boto3.client("cloudwatch").list_metrics(Namespace="lab")["Metrics"]
+    assert {metric["MetricName"] for metric in metrics} == {"save-out"}
+
+
+def test_what_is_forgotten_cannot_be_read(em):
+    output = line("load-precomputed -v em -o a copy-var -f a -t b delete-var -v a save-h5 -i a -f a.h5", code=1)
+    assert "no volume 'a'; there are: b" in output

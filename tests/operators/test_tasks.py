@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import daskflow
-from daskflow.errors import ParameterError
+from daskflow.errors import AlignmentError, MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox
+from daskflow.volume import BoxTask
 
 
 def boxes(tasks):
@@ -114,3 +115,127 @@ def test_one_box():
     assert boxes(daskflow.create_bbox(start=(0, 1, 2), size=(3, 3, 3))) == ["0-3_1-4_2-5"]
     with pytest.raises(ParameterError, match="one of stop and size"):
         daskflow.create_bbox(start=(0, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("how", "patches", "task", "margin", "block"),
+    [
+        (
+            {
+                "output_patch_size": (16, 96, 96),
+                "input_patch_size": (20, 128, 128),
+                "output_patch_overlap": (6, 32, 32),
+                "max_ram_size": 14,
+                "channel_num": 3,
+                "max_mip": 5,
+            },
+            (27, 23, 23),
+            (264, 1440, 1440),
+            (8, 48, 48),
+            (264, 180, 180),
+        ),
+        (
+            {"output_patch_size": (20, 256, 256), "max_ram_size": 14, "channel_num": 3, "mip": 1, "max_mip": 6},
+            (11, 18, 18),
+            (100, 2176, 2176),
+            (10, 128, 128),
+            (50, 272, 272),
+        ),
+        (
+            {"output_patch_size": (20, 256, 256)},
+            (26, 21, 21),
+            (250, 2560, 2560),
+            (10, 128, 128),
+            (250, 320, 320),
+        ),
+    ],
+)
+def test_sizes_of_a_run_are_those_of_chunkflow(how, patches, task, margin, block):
+    tasks = daskflow.setup_env(volume_start=(0, 0, 0), volume_size=(400, 8192, 8192), layer_path="out", **how)
+    sizes = tasks.sizes
+    assert (sizes.patches, sizes.task, sizes.margin, sizes.block) == (patches, task, margin, block)
+    if how.get("mip"):
+        assert len(boxes(tasks)) == 16
+        assert boxes(tasks)[-1] == "300-400_2176-4352_2176-4352"
+
+
+def test_a_run_gets_its_layers_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    how = {"volume_start": (0, 0, 0), "volume_size": (100, 4000, 4000), "layer_path": "out", "mip": 1, "max_mip": 6}
+    how |= {"output_patch_size": (20, 256, 256), "max_ram_size": 14, "channel_num": 3}
+    said = []
+    daskflow.setup_env(**how).publish(said.append)
+    daskflow.setup_env(**how).publish(said.append)
+    assert "--expand-margin-size 10 128 128" in said[0]
+    level = daskflow.open("out", mip=1, fill_missing=True)
+    assert (level.box.shape, level.spec.chunk, level.channels) == ((100, 2000, 2000), (50, 272, 272), 3)
+    assert level.voxel_size == (40, 8, 8)
+    coarse = daskflow.open("out/thumbnail", mip=6, fill_missing=True)
+    assert (coarse.box.shape, coarse.spec.chunk, coarse.channels) == ((100, 63, 63), (50, 34, 34), None)
+    with pytest.raises(MetadataMismatchError):
+        daskflow.setup_env(**{**how, "channel_num": 4}).publish(said.append)
+    daskflow.setup_env(**{**how, "channel_num": 4}, overwrite_info=True).publish(said.append)
+    assert daskflow.open("out", mip=1, fill_missing=True).channels == 4
+
+
+@pytest.mark.parametrize(
+    ("how", "complaint"),
+    [
+        ({}, "volume_size"),
+        ({"volume_size": (9, 9, 9), "output_patch_size": (20, 256, 128)}, "square"),
+        ({"volume_size": (9, 9, 9), "max_mip": 12}, "change max_ram_size"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused(how, complaint):
+    given = {"volume_start": (0, 0, 0), "output_patch_size": (20, 256, 256), "layer_path": "out"}
+    with pytest.raises(ParameterError, match=complaint):
+        daskflow.setup_env(**{**given, **how})
+
+
+TASK = BoxTask(BoundingBox((0, 0, 0), (32, 32, 32)))
+
+
+def test_a_task_is_skipped_by_a_file(tmp_path):
+    prefix = f"{tmp_path}/flags/"
+    assert daskflow.skip_task_by_file(TASK, prefix=prefix, suffix=".done") is TASK
+    assert daskflow.skip_task_by_file(TASK, prefix=prefix, suffix=".done", mode="missing") is None
+    daskflow.mark_complete(TASK, prefix=prefix, suffix=".done").action(None)
+    assert (tmp_path / "flags" / "0-32_0-32_0-32.done").read_bytes() == b""
+    assert daskflow.skip_task_by_file(TASK, prefix=prefix, suffix=".done") is None
+    assert daskflow.skip_task_by_file(TASK, prefix=prefix, suffix=".done", mode="empty") is None
+    assert daskflow.skip_task_by_file(TASK, prefix=prefix, suffix=".done", mode="missing") is TASK
+    assert daskflow.skip_task_by_file(TASK, prefix=prefix, suffix=".done", adjust_size=1) is TASK
+
+
+def test_a_task_is_skipped_where_all_chunks_are_stored(volume, tmp_path):
+    half = daskflow.open(np.ones((32, 32, 32), np.uint8), voxel_size=(8, 8, 8))
+    daskflow.save(half, tmp_path / "half", chunk=(16, 16, 16), bounds=(0, 0, 0, 64, 32, 32)).run(progress=False)
+
+    def skipped(path, start, stop):
+        return daskflow.skip_task_by_blocks_in_volume(BoxTask(BoundingBox(start, stop)), volume_path=path) is None
+
+    assert skipped(volume, (0, 0, 0), (64, 64, 64))
+    assert skipped(str(tmp_path / "half"), (0, 0, 0), (32, 32, 32))
+    assert not skipped(str(tmp_path / "half"), (0, 0, 0), (64, 32, 32))
+    assert not skipped(str(tmp_path / "half"), (32, 0, 0), (64, 32, 32))
+    assert not skipped(str(tmp_path / "none"), (32, 0, 0), (64, 32, 32))
+    with pytest.raises(AlignmentError, match="aligned-block-size"):
+        skipped(str(tmp_path / "half"), (0, 0, 0), (8, 32, 32))
+
+
+def test_a_task_is_skipped_where_a_volume_is_zero(tmp_path):
+    array = np.zeros((64, 64, 64), np.uint8)
+    array[40, 40, 63] = 1
+    em = daskflow.open(array)
+    prefix = f"{tmp_path}/zero_"
+    other = BoxTask(BoundingBox((32, 32, 32), (70, 64, 64)))
+    assert daskflow.skip_all_zero(other, em, prefix=prefix) is other
+    assert daskflow.skip_all_zero(TASK, em, prefix=prefix, suffix=".h5") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["zero_0-32_0-32_0-32.h5"]
+
+
+def test_a_box_is_adjusted():
+    moved = daskflow.adjust_bbox(TASK, corner_offset=(-1, -2, -3, 1, 2, 3))
+    assert str(moved.box) == "-1-33_-2-34_-3-35"
+    with pytest.raises(ParameterError, match="six numbers"):
+        daskflow.adjust_bbox(TASK, corner_offset=(1, 2, 3))

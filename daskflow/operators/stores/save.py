@@ -19,6 +19,7 @@ from daskflow.jobs.arrange import evaluate_stage, file_stages
 from daskflow.jobs.evaluate import assumed_voxel_size, sources
 from daskflow.jobs.report import Finish
 from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, Sink, safe_name, verify_all
+from daskflow.layers.log import UploadLog
 from daskflow.layers.provenance import WriteProvenance, notes_in_sources
 from daskflow.operators import options
 from daskflow.operators.stores._transcoding import transcoding_stage
@@ -61,6 +62,7 @@ def save(
     complete: bool = False,
     memory: options.Memory = "512MB",
     note_source: bool = False,
+    upload_log: bool = False,
 ) -> Job:
     """Write a volume to a store, as a job that can be stopped and resumed.
 
@@ -81,6 +83,7 @@ def save(
         complete: let chunks that the volume fills in part keep what else they hold, instead of refusing them. Jobs that
             share a chunk must run one after the other.
         note_source: note in the provenance of the layers that are read what was made of them.
+        upload_log: store how many seconds the stages took in ``log/z0-z1_y0-y1_x0-x1.json`` in the layer.
 
     Returns:
         The job; nothing has been written.
@@ -107,8 +110,8 @@ def save(
     if not target.store.of_chunks:
         if mip or levels:
             raise ParameterError(f"{target.name} files have no mips; got mip={mip}, levels={levels}")
-        if (bounds is not None and not isinstance(bounds, BoundingBox)) or complete:
-            raise ParameterError(f"{target.name} files are written whole; bounds and complete are for layers of chunks")
+        if (bounds is not None and not isinstance(bounds, BoundingBox)) or complete or upload_log:
+            raise ParameterError(f"{target.name} files are whole: bounds, complete and upload_log are for layers")
         gathered = FileSink(location, spec, target.name, asked, dataset, overwrite=overwrite)
         files = file_stages(leaf, volume, gathered, block=work)
         stages = (*volume.expression.stages, *files)
@@ -136,6 +139,7 @@ def save(
     assert base.unit is not None
     if part:
         notes = (*notes, f"{volume.box} is written of the level {spec.box} (z0-z1_y0-y1_x0-x1)")
+    finish = (*finish, *([UploadLog(location, mip, volume.box, f"save-{leaf}")] if upload_log else []))
     warnings = assumed_voxel_size(volume) if target.store.needs_voxel_size else ()
     said: dict[str, Any] = {"name": f"save-{leaf}", "notes": notes, "warnings": warnings}
     if not levels:

@@ -41,6 +41,7 @@ def save_precomputed(
     delete_background: options.DeleteBackground = False,
     bounds: Sequence[int] | None = None,
     overwrite: options.Overwrite = False,
+    upload_log: bool = False,
 ) -> Job:
     """Write a volume to a Neuroglancer precomputed layer.
 
@@ -56,6 +57,7 @@ def save_precomputed(
         create_thumbnail: also write the last channel, as uint8 and averaged in y and x, to level 6 of the layer
             ``<volume_path>/thumbnail``.
         bounds: of a new layer, start and stop as z y x each, where the volume is a part of it.
+        upload_log: store how many seconds the stages took in ``log/z0-z1_y0-y1_x0-x1.json`` in the layer.
 
     Returns:
         The job; nothing has been written.
@@ -84,6 +86,7 @@ def save_precomputed(
         bounds=bounds,
         delete_background=delete_background or intensity_threshold is not None,
         overwrite=overwrite,
+        upload_log=upload_log,
     )
     job = dataclasses.replace(job, notes=(*job.notes, *notes))
     if not create_thumbnail:

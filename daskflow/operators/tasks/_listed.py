@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,16 +33,10 @@ class PublishedTasks(ListedTasks):
     queue_name: str | None = None
     visibility_timeout: int = 3600
 
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def __iter__(self) -> Iterator[BoundingBox]:
-        return (self.boxes[number] for number in self.chosen)
-
     @property
     def listed(self) -> Boxes:
         whole = self.chosen == range(len(self.boxes))
-        return self.boxes if whole else tuple(self)
+        return self.boxes if whole else tuple(self.boxes[number] for number in self.chosen)
 
     @property
     def elsewhere(self) -> bool:
@@ -50,17 +44,12 @@ class PublishedTasks(ListedTasks):
 
     def publish(self, say: Callable[[str], None]) -> None:
         if self.file_path is not None:
-            name = write_boxes(self.file_path, self)
+            name = write_boxes(self.file_path, self.listed)
             say(f"{name}: {self}")
         if self.queue_name is not None:
             queue = TaskQueue.make(self.queue_name, self.visibility_timeout)
-            queue.send(self)
+            queue.send(self.listed)
             say(f"queue {self.queue_name}: {self}")
-
-    def __str__(self) -> str:
-        first, last = self.boxes[self.chosen[0]], self.boxes[self.chosen[-1]]
-        count = len(self)
-        return f"1 task, {first}" if count == 1 else f"{count:,} tasks, {first} to {last}"
 
 
 def write_boxes(path: str, boxes: Iterable[BoundingBox]) -> str:

@@ -39,14 +39,14 @@ def aws(service: str) -> Any:
 
 
 @contextlib.contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Make one line of what AWS answers."""
+def told(name: str) -> Iterator[None]:
+    """Make one line of what AWS answers about something."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         yield
     except (BotoCoreError, ClientError) as error:
-        raise JobError(f"queue {name}: {error}") from error
+        raise JobError(f"{name}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TaskQueue:
         client = aws("sqs")
         if name.startswith(("https://", "http://")):
             return cls(name, client, name)
-        with _told(name):
+        with told(f"queue {name}"):
             try:
                 return cls(name, client, client.get_queue_url(QueueName=name)["QueueUrl"])
             except client.exceptions.QueueDoesNotExist:
@@ -83,7 +83,7 @@ class TaskQueue:
         name = name.removeprefix("sqs://")
         client = aws("sqs")
         settings = {"ReceiveMessageWaitTimeSeconds": str(_WAIT), "VisibilityTimeout": str(visibility_timeout)}
-        with _told(name):
+        with told(f"queue {name}"):
             return cls(name, client, client.create_queue(QueueName=name, Attributes=settings)["QueueUrl"])
 
     def send(self, boxes: Iterable[BoundingBox]) -> None:
@@ -96,7 +96,7 @@ class TaskQueue:
 
     def _send(self, bodies: list[str]) -> None:
         entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
-        with _told(self.name):
+        with told(f"queue {self.name}"):
             failed = self.client.send_message_batch(QueueUrl=self.url, Entries=entries).get("Failed")
         if failed:
             raise JobError(f"queue {self.name} refused {len(failed)} tasks: {failed[0].get('Message')}; send again")
@@ -104,7 +104,7 @@ class TaskQueue:
     @property
     def timeout(self) -> int:
         """Seconds for which the queue hides a task that was received, unless it is asked for another time."""
-        with _told(self.name):
+        with told(f"queue {self.name}"):
             found = self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=["VisibilityTimeout"])
         return int(found["Attributes"]["VisibilityTimeout"])
 
@@ -112,7 +112,7 @@ class TaskQueue:
     def left(self) -> int:
         """About how many tasks the queue has, those included that somebody holds."""
         names = ["", "NotVisible", "Delayed"]
-        with _told(self.name):
+        with told(f"queue {self.name}"):
             found = self.client.get_queue_attributes(
                 QueueUrl=self.url, AttributeNames=[f"ApproximateNumberOfMessages{name}" for name in names]
             )
@@ -120,7 +120,7 @@ class TaskQueue:
 
     def receive(self, most: int, timeout: int, wait: int) -> list[dict[str, Any]]:
         """Return at most `most` messages, which are hidden from others for a while."""
-        with _told(self.name):
+        with told(f"queue {self.name}"):
             answer = self.client.receive_message(
                 QueueUrl=self.url,
                 MaxNumberOfMessages=min(most, _BATCH),
@@ -144,7 +144,7 @@ class HeldMessage(Message):
     def delete(self) -> None:
         self.release()
         self.begun.discard(self.body)
-        with _told(self.queue.name):
+        with told(f"queue {self.queue.name}"):
             self.queue.client.delete_message(QueueUrl=self.queue.url, ReceiptHandle=self.handle)
 
     def release(self) -> None:

@@ -1,0 +1,44 @@
+"""Tasks whose chunks are stored already."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from daskflow.errors import AlignmentError, StoreNotFoundError
+from daskflow.geometry import BlockGrid
+from daskflow.operators import options
+from daskflow.stores.opening import open_store
+from daskflow.volume import BoxTask, Flag, operator
+
+
+@operator()
+def skip_task_by_blocks_in_volume(
+    task: BoxTask, *, volume_path: Annotated[str, Flag("-v")], mip: options.Mip = 0
+) -> BoxTask | None:
+    """Skip a task if all chunks, or shards, of its box are stored in a layer.
+
+    Args:
+        volume_path: path or URL of the layer that is written.
+
+    Returns:
+        The task, or nothing.
+
+    Raises:
+        AlignmentError: the box fills a chunk or a shard in part.
+        ParameterError: it is a file, no layer of chunks.
+    """
+    try:
+        store = open_store(volume_path, mip=mip)
+    except StoreNotFoundError:
+        return task
+    store.levels()  # refuses files
+    spec = store.spec
+    box = task.box.clip(spec.box)
+    unit = spec.write_unit or spec.box.shape
+    if box.align(unit, spec.chunk_origin or spec.box.start).clip(spec.box) != box:
+        raise AlignmentError(
+            f"the task {task.box} (z0-z1_y0-y1_x0-x1) fills chunks or shards of {unit} voxels (zyx) of {volume_path} in"
+            " part; cut tasks with --aligned-block-size"
+        )
+    stored = sum(1 for _ in store.stored_chunks(box))
+    return None if stored >= len(BlockGrid(box, unit, spec.chunk_origin)) else task
