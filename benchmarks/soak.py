@@ -24,21 +24,23 @@ def main() -> None:
     given = parser.parse_args()
     every = 30 if given.small else given.tasks // 10
     with connect("local", workers=given.workers, threads=1) as client:
-        first, used, started = 0.0, 0.0, 0.0
+        first, before, used, started = 0.0, 0.0, 0.0, 0.0
         for tenth in range(11):  # the first warms up, and is not counted
             tasks = every if tenth else min(10**4, every)
             stream(client, tasks, batched=False)
             now = megabytes()
             if not tenth:
-                first, used, started = now, cpu(), time.perf_counter()
+                first, before, used, started = now, now, cpu(), time.perf_counter()
                 continue
             done = tenth * tasks
             wall, busy = time.perf_counter() - started, cpu() - used
             print(
                 f"{done:>9,} tasks in {wall:.0f} s: {1000 * wall / done:.2f} ms wall, {1000 * busy / done:.2f} ms"
-                f" CPU each; memory {now - first:+.0f} MB, {PROCESS.num_threads()} threads",
+                f" CPU each; memory {now - first:+.0f} MB ({(now - before) * 1e5 / tasks:+.1f} per 10^5 tasks),"
+                f" {PROCESS.num_threads()} threads",
                 flush=True,
             )
+            before = now
         print(f"left at the end: {now - first:+.0f} MB (aim: at most +{_MOST})")
 
 

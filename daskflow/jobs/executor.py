@@ -30,6 +30,8 @@ Submit = Callable[[Sequence[Batch]], None]
 
 _INLINE = 64_000  # bytes of a pickled stage that travel with every task; larger ones are kept on the workers
 _WATCH = 1.0
+_FORGET = 30  # looks after which the scheduler is to forget what it notes of each submission
+_ROUND = 0.02  # seconds after which the results of all batches that are done are fetched together
 _OUTGROWN = "worker-restart-memory"  # what nannies tell the scheduler when they end a worker for its memory
 _LOCAL_PATIENCE = 60  # looks that see no worker on this machine; other clusters may be queued for hours
 
@@ -176,10 +178,13 @@ class DistributedExecutor(Executor):
         return replace(everywhere, gpu=replace(_workers(seen, self._last_gpu), threads=at_once))
 
     async def _watch_workers(self) -> None:
-        while True:
+        for look in itertools.count(1):
             await asyncio.sleep(_WATCH)
             await self._look()
             self._unseen = 0 if self._seen else self._unseen + 1
+            if look % _FORGET == 0:
+                with contextlib.suppress(Exception):  # the scheduler may be lost, or run nothing of its clients
+                    await self._client.run_on_scheduler(_forget_submissions)
 
     async def _look(self) -> None:
         with contextlib.suppress(OSError):  # `collect` sees whether the client found the scheduler again
@@ -239,7 +244,9 @@ class DistributedExecutor(Executor):
 
         outcome: BatchResult | BaseException
         try:
-            outcome = await future
+            await future.exception()  # is it done? No data has moved yet
+            await asyncio.sleep(_ROUND - self._loop.time() % _ROUND)
+            outcome = await future  # all that ask at the same moment share one request
         except (Exception, CancelledError, asyncio.CancelledError) as error:  # noqa: BLE001 (told to the driver)
             outcome = error
         if isinstance(outcome, KilledWorker):
@@ -321,6 +328,13 @@ def _workers(now: Mapping[str, Any], last: Mapping[str, Any]) -> Workers:
 def _with_gpu(workers: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the workers that declare one GPU or more."""
     return {address: worker for address, worker in workers.items() if worker["resources"].get(GPU, 0) >= 1}
+
+
+def _forget_submissions(dask_scheduler: Any) -> None:
+    """Run on a scheduler: drop the lines that spans get with every submission, and keep for the scheduler's life."""
+    for span in dask_scheduler.extensions["spans"].spans.values():
+        if span.metadata is not None:
+            span.metadata["collections"].clear()
 
 
 def _same(value: Any) -> Any:

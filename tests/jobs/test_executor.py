@@ -26,6 +26,13 @@ def gather(executor, count, seconds=60):
     return settled
 
 
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def opened(executor, folder, **options):
     task = WriteFiles(folder / "out", **options)
     task.check()
@@ -97,6 +104,64 @@ class Heavy(Task):
 
         assert len(outputs) == 10**6
         return BlockResult()
+
+
+def test_batches_that_came_back_leave_nothing_with_client_and_scheduler(client, tmp_path):
+    def left():
+        tasks = client.run_on_scheduler(lambda dask_scheduler: list(map(str, dask_scheduler.tasks)))
+        kinds = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.task_groups))
+        return [*tasks, *kinds, *client.futures]
+
+    def prefixes():
+        return client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.task_prefixes))
+
+    counts = []
+    for run in range(2):
+        executor = executor_of(client)
+        _, submit = opened(executor, tmp_path / str(run))
+        submit([Batch([block]) for block in range(8)])
+        assert len(gather(executor, 8)) == 8
+        executor.close()
+        until(lambda: not left())
+        counts.append(prefixes())
+    assert counts[0] == counts[1]
+
+
+def test_scheduler_forgets_its_notes_on_submissions(client, tmp_path, monkeypatch):
+    def notes(dask_scheduler):
+        spans = dask_scheduler.extensions["spans"].spans.values()
+        return sum(len(span.metadata["collections"]) for span in spans)
+
+    monkeypatch.setattr("daskflow.jobs.executor._WATCH", 3600)
+    executor = executor_of(client)
+    _, submit = opened(executor, tmp_path)
+    for block in range(8):
+        submit([Batch([block])])
+    gather(executor, 8)
+    executor.close()
+    assert client.run_on_scheduler(notes) >= 8
+    monkeypatch.setattr("daskflow.jobs.executor._WATCH", 0.02)
+    executor = executor_of(client)
+    until(lambda: client.run_on_scheduler(notes) == 0)
+    executor.close()
+
+
+def test_results_that_are_done_together_are_fetched_together(client, tmp_path, monkeypatch):
+    asked = []
+    fetch = client._gather_remote
+
+    async def counted(*args):
+        asked.append(args)
+        return await fetch(*args)
+
+    monkeypatch.setattr(client, "_gather_remote", counted)
+    monkeypatch.setattr("daskflow.jobs.executor._ROUND", 2.0)
+    executor = executor_of(client)
+    _, submit = opened(executor, tmp_path)
+    submit([Batch([block]) for block in range(8)])
+    gather(executor, 8)
+    executor.close()
+    assert len(asked) <= 3
 
 
 def test_job_on_processes_equals_job_on_threads(client, threads, tmp_path):
