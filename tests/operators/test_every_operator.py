@@ -67,6 +67,7 @@ NEEDS_FILES = {"load_h5", "load_npy", "load_precomputed", "load_tif", "load_zarr
 SINKS = {
     "contrast_levels": {"output": "levels"},
     "copy_objects": {"source": "labels", "output": "copy"},
+    "detect_points": {"output": "points.h5", "min_distance": 1},
     "download_mesh": {"layer": "labels", "output": "meshes", "labels": (5,)},
     "download_skeleton": {"layer": "labels", "output": "skeletons", "labels": (5,)},
     "evaluate_segmentation": {},

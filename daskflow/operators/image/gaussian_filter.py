@@ -21,7 +21,7 @@ def gaussian_filter(
     """Blur an image with a Gaussian, by default within each section.
 
     Every channel is blurred by itself; the kernel is cut at four standard deviations; the edge voxels are mirrored.
-    Integers are rounded to the nearest (chunkflow cuts their fractions off, which darkens an image by half a value).
+    Integers are rounded to the nearest (chunkflow cuts their fractions off, which darkens an image by about one value).
 
     Args:
         volume: the image, zyx or czyx.
