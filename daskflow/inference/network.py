@@ -9,7 +9,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -143,7 +143,7 @@ class Network(Option):
     augment: Augment = "none"
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
-    prebuilt: Callable[..., Any] | None = None
+    prebuilt: Callable[..., Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         known_words = {"framework": Framework, "dtype": Precision, "blend": Blend, "bump": Bump, "augment": Augment}
@@ -234,7 +234,7 @@ class Network(Option):
 
     def describe(self) -> dict[str, Any]:
         """Return what the answers depend on, as JSON: not the batch size, nor where they are computed."""
-        said = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        said = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}
         described = {
             name: describe(value)
             for name, (value, default) in said.items()

@@ -100,7 +100,7 @@ def inference(
         ParameterError: patch, overlap or margin sizes or numbers of channels that do not fit together.
     """
     _check_inputs(volume, others, num_input_channels)
-    counts = (num_output_channels,) if isinstance(num_output_channels, int) else tuple(num_output_channels)
+    counts = tuple(int(count) for count in np.atleast_1d(num_output_channels))
     _check_outputs(counts, net_output, mask_myelin_threshold)
     if dry_run:
         volume, others = pick_channels(volume, channels=[0]), ()
