@@ -252,7 +252,8 @@ def _grids(consumers: Sequence[Consumer]) -> Iterator[BlockGrid]:
 def grid_of(box: BoundingBox, block: Zyx | None, preferred: Zyx, consumers: Sequence[Consumer]) -> BlockGrid:
     """Return the grid in which consumers can be handed a volume: of the block that was asked for, if it fits them.
 
-    Where none was, the preferred one is rounded up to whole chunks and shards of what is written.
+    Where none was, the preferred one is rounded up to whole chunks and shards of what is written, and then made shorter
+    where that leaves it about as many voxels.
     """
     corner = _common_corner(box, consumers)
     if corner is None:
@@ -271,9 +272,9 @@ def grid_of(box: BoundingBox, block: Zyx | None, preferred: Zyx, consumers: Sequ
         return BlockGrid(box, (nearest[0], nearest[1], nearest[2]), corner)
     grids = list(_grids(consumers))
     z, y, x = (math.lcm(unit, *(grid.block[axis] for grid in grids)) for axis, unit in enumerate(written))
-    nearest = [-(-b // u) * u for b, u in zip(preferred, (z, y, x), strict=True)]
+    fitting = _about_as_large(preferred, (z, y, x), box.shape)
     origin = grids[0].origin if grids and len(units) == 1 else corner
-    return BlockGrid(box, (nearest[0], nearest[1], nearest[2]), origin)
+    return BlockGrid(box, fitting, origin)
 
 
 def evaluate_stage(name: str, volume: Volume, sink: Sink, *, block: Zyx | None = None) -> Stage:
@@ -289,3 +290,16 @@ def file_stages(name: str, volume: Volume, sink: FileSink, *, block: Zyx | None 
     gather = evaluate_stage(f"gather-{name}", volume, sink, block=block)
     write = Stage(f"write-{name}", BlockGrid(volume.box, volume.box.shape), Assemble(sink.placed(gather.grid.block)))
     return in_order((gather, write))
+
+
+def _about_as_large(preferred: Zyx, unit: Zyx, size: Zyx) -> Zyx:
+    """Return a block of whole units, with about the voxels of another, or one unit where that has more."""
+    block = [-(-b // u) * u for b, u in zip(preferred, unit, strict=True)]
+    voxels = math.prod(map(min, preferred, size))
+    while math.prod(map(min, block, size)) >= 2 * voxels:
+        axis = max(range(3), key=lambda axis: min(block[axis], size[axis]) / unit[axis])
+        units = -(-min(block[axis], size[axis]) // unit[axis])
+        if units < 2:
+            break
+        block[axis] = -(-units // 2) * unit[axis]
+    return block[0], block[1], block[2]

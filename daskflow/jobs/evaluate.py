@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -154,7 +155,15 @@ class EvaluateVolumes(VoxelTask):
             bytes_written=sum(one.bytes_written for one in further),
             memory=known.memory + sum(one.memory for one in further),
             locked_seconds=sum(one.locked_seconds for one in further),
+            option=next((one.option for one in further if one.option), ""),
         )
+
+    @property
+    def unit(self) -> Zyx:
+        """The voxels of the smallest block that is whole chunks and shards of all that is written."""
+        units = [one.unit for one in self.consumers if one.unit is not None]
+        z, y, x = (math.lcm(*(unit[axis] for unit in units)) for axis in range(3))
+        return z, y, x
 
     def check(self) -> None:
         super().check()

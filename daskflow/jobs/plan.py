@@ -12,6 +12,7 @@ from daskflow.clusters.workers import Workers
 from daskflow.config import Summary, format_bytes
 from daskflow.errors import PlanError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
+from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.jobs.sinks import FileSink, LayerSink
 from daskflow.stores import Store, kvstore
 from daskflow.volume import Expression
@@ -38,6 +39,7 @@ class StagePlan:
         smaller: a block shape that fits the workers when this one does not.
         smaller_memory: bytes at its peak.
         memory_option: the option by which the memory of a block was chosen, if any.
+        unit: the smallest block that is whole chunks and shards of what is written, where voxels are.
         gpu: whether it computes on a GPU where there is one.
     """
 
@@ -52,6 +54,7 @@ class StagePlan:
     smaller: Zyx | None = None
     smaller_memory: int = 0
     memory_option: str = ""
+    unit: Zyx | None = None
     gpu: bool = False
 
     @classmethod
@@ -81,6 +84,7 @@ class StagePlan:
             smaller=smaller,
             smaller_memory=less,
             memory_option=next((kind.option for _, kind in kinds if kind.memory == memory), ""),
+            unit=_unit(stage),
             gpu=gpu,
         )
 
@@ -165,13 +169,21 @@ class Plan(Summary):
         advice = "give workers more memory"
         if threads > 1:
             advice += " or fewer threads"
-        limit = workers.memory or 0
-        if stage.memory_option:
-            advice = f"say {stage.memory_option} {limit // threads // 10**6}MB or less, or {advice}"
+        limit, option = workers.memory or 0, stage.memory_option
+        needed = format_bytes(stage.smaller_memory * threads)
+        shaped = option.endswith("--shape")
+        if shaped and stage.smaller is not None:
+            advice = f"say {option} {' '.join(map(str, stage.smaller))}, which needs {needed}, or {advice}"
+        elif shaped:
+            part = limit / self.memory(stage)
+            advice = f"say {option} with {part:.2g} times as many voxels or fewer, or {advice}"
+        elif option:
+            advice = f"say {option} {limit // threads // 10**6}MB or less, or {advice}"
         elif stage.smaller is not None:
-            needed = format_bytes(stage.smaller_memory * threads)
             advice = f"use blocks of about {stage.smaller} zyx, which need {needed}, or {advice}"
-        blocks = "" if stage.memory_option else f" for blocks of {stage.grid.block} zyx"
+        elif stage.unit is not None:
+            advice = f"{advice}, or write smaller chunks or shards: a block is at least {stage.unit} zyx, all of one"
+        blocks = "" if option else f" for blocks of {stage.grid.block} zyx"
         return (
             f"stage {stage.name} needs {format_bytes(self.memory(stage))} per worker{each}{blocks}, "
             f"and a worker may use {format_bytes(limit)}; {advice}"
@@ -248,16 +260,20 @@ def _smaller(stage: Stage, workers: Workers, scale: float = 1.0) -> tuple[Zyx, i
 
     `scale` is how many times its estimate a block takes.
     """
-    grid = stage.grid
+    grid, unit = stage.grid, _unit(stage) or (1, 1, 1)
     start = grid[len(grid) // 2].start
     block = list(grid.block)
-    while max(block) > 1:
-        axis = block.index(max(block))
-        block[axis] = (block[axis] + 1) // 2
+    while loose := [axis for axis in range(3) if block[axis] > unit[axis]]:
+        axis = max(loose, key=lambda axis: block[axis])
+        block[axis] = -(-((block[axis] + 1) // 2) // unit[axis]) * unit[axis]
         estimate: Estimate = stage.task.estimate(BoundingBox.from_size(start, block).clip(grid.box))
         if not _exceeds(scale * estimate.memory, workers):
             return (block[0], block[1], block[2]), estimate.memory
     return None, 0
+
+
+def _unit(stage: Stage) -> Zyx | None:
+    return stage.task.unit if isinstance(stage.task, EvaluateVolumes) else None
 
 
 def flows(stages: Sequence[Stage]) -> tuple[str, ...]:

@@ -31,7 +31,8 @@ class Estimate:
         memory: bytes alive at the peak of computing the block.
         voxels_read: voxels fetched, halo included; over the block's own voxels it tells how often each is read.
         locked_seconds: CPU seconds for which computing holds Python's lock, so that threads of one process take turns.
-        option: the option of the command line by which the memory was chosen, if any, e.g. "mesh --memory".
+        option: the option of the command line by which the memory was chosen, if any, e.g. "mesh --memory"; or the
+            shape of a block, where the result depends on it.
     """
 
     bytes_read: int = 0

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import numpy as np
@@ -102,6 +103,35 @@ def test_too_much_memory_is_refused_with_both_numbers_and_a_smaller_block():
 def test_memory_that_no_block_fits_is_refused_without_advice_on_blocks():
     with pytest.raises(PlanError, match="give workers more memory"):
         plan_for(Workers(1, 1, 1, 5)).check()
+
+
+def test_shape_that_the_result_depends_on_is_named_with_its_option():
+    class Shaped(Halo):
+        def estimate(self, box):
+            return dataclasses.replace(super().estimate(box), option="mesh --shape")
+
+    box = BoundingBox((0, 0, 0), (64, 64, 64))
+    plan = Plan.of("job", None, [Stage("stage", BlockGrid(box, (16, 16, 16)), Shaped(box))], Workers(1, 1, 1, 30_000))
+    with pytest.raises(PlanError, match=r"say mesh --shape 8 16 16, which needs .* kB, or give workers more memory"):
+        plan.check()
+    numbered = [Stage("stage", BlockGrid(box, (1, 1, 1)), Shaped(box), numbered=True)]
+    with pytest.raises(PlanError, match=r"say mesh --shape with 0\.\d+ times as many voxels or fewer, or give"):
+        Plan.of("job", None, numbered, Workers(1, 1, 1, 5)).check()
+
+
+def test_block_is_not_longer_than_its_levels_make_it(tmp_path):
+    volume = daskflow.create_chunk(size=(512, 4096, 4096), voxel_size=(8, 8, 8))
+    job = daskflow.save(volume, str(tmp_path / "a"), levels=5)
+    plan = job.plan(Workers(1, 1, 1, 10**9))
+    plan.check()
+    assert plan.stages[0].grid.block == (64, 2048, 2048)
+
+
+def test_block_that_is_one_shard_is_not_advised_to_be_smaller(tmp_path):
+    volume = daskflow.create_chunk(size=(512, 512, 512), voxel_size=(8, 8, 8))
+    plan = daskflow.save(volume, str(tmp_path / "a"), shard=(256, 256, 256)).plan(Workers(1, 1, 1, 10**7))
+    with pytest.raises(PlanError, match=r"or write smaller chunks .*: a block is at least \(256, 256, 256\)"):
+        plan.check()
 
 
 def test_enough_memory_passes():

@@ -153,7 +153,7 @@ class ExtractSurfaces(Consumer):
 
     def further(self, box: BoundingBox) -> Estimate:
         voxels = self.needs(box).size
-        return Estimate(memory=BLOCK_BYTES * voxels, locked_seconds=_SECONDS * voxels)
+        return Estimate(memory=BLOCK_BYTES * voxels, locked_seconds=_SECONDS * voxels, option="mesh --shape")
 
     def check(self) -> None:
         for package in ("zmesh", "pyfqmr", "DracoPy"):

@@ -132,6 +132,7 @@ class TraceLabels(VoxelTask):
             estimate,
             memory=estimate.memory + BLOCK_BYTES * read_box.size,
             locked_seconds=_SECONDS * read_box.size / self.plan.shares,
+            option="skeletonize --shape",
         )
 
     def check(self) -> None:
