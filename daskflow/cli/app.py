@@ -164,11 +164,8 @@ def app(ctx: click.Context, /, plugin_file: tuple[str, ...], **options: Any) -> 
 def finish(ctx: click.Context, /, steps: list[Step | None], **options: Any) -> None:
     """Apply the commands in order, then run what the sinks have asked for in one job."""
     words = ctx.meta.get("daskflow.words", sys.argv[1:])
-    settings = Settings(
-        command=("daskflow", *(word for word in words if word not in ("--overwrite", "--retry-failed", "--share"))),
-        directory=ctx.meta.get("daskflow.directory"),
-        **{name: options[name] for name in Settings.__dataclass_fields__ if name in options},
-    )
+    command = ("daskflow", *(word for word in words if word not in ("--overwrite", "--retry-failed", "--share")))
+    settings = Settings.of(options, command, ctx.meta.get("daskflow.directory"))
     chained = [step for step in steps if step is not None]
     if not chained:
         return

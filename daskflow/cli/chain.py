@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -155,6 +155,13 @@ class Settings:
     share: bool
     directory: str | None
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any], command: tuple[str, ...] = (), directory: str | None = None) -> Self:
+        """Take the options of the command line's beginning."""
+        known = {one.name for one in fields(cls)}
+        said = {name: value for name, value in options.items() if name in known}
+        return cls(**said, command=command, directory=directory)
+
 
 def run(chain: Chain, settings: Settings) -> int:
     """Run what the chain ended in; return the exit status: 0, 2 when blocks failed, 130 after Ctrl-C."""
@@ -224,14 +231,14 @@ def agree(lines: Sequence[str]) -> None:
 
 def check_cluster(settings: Settings) -> None:
     """Raise where what is said of the cluster cannot be, before anything is opened."""
-    asked = _asked(settings)
-    if asked is not None:
+    wanted = asked(settings)
+    if wanted is not None:
         from daskflow.clusters import check_words
 
-        check_words(*asked)
+        check_words(*wanted)
 
 
-def _asked(settings: Settings) -> tuple[str, dict[str, Any]] | None:
+def asked(settings: Settings) -> tuple[str, dict[str, Any]] | None:
     """Return the cluster that is asked for and its options, None where nothing is said."""
     from daskflow.clusters.cluster_file import read_option
 
@@ -244,14 +251,14 @@ def _asked(settings: Settings) -> tuple[str, dict[str, Any]] | None:
 
 @contextlib.contextmanager
 def client_for(settings: Settings) -> Iterator[Any]:
-    """Yield what the line runs on: a client of the cluster that is asked for; None where nothing is said."""
-    asked = _asked(settings)
-    if asked is None:
+    """Yield what the options ask for: a client, or its size for a plan of what is far away; None without a word."""
+    wanted = asked(settings)
+    if wanted is None:
         yield None
         return
     from daskflow.clusters import connect, stand_in
 
-    where, options = asked
+    where, options = wanted
     if not settings.quiet:
         logging.getLogger("daskflow.clusters").setLevel(logging.INFO)
     if settings.only_plan and (planned := stand_in(where, options)):

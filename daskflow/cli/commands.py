@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from daskflow.cli.chain import Chain, Step, agree, say
+from daskflow.cli.chain import Chain, Settings, Step, agree, asked, client_for, say
 from daskflow.cli.cluster_commands import clusters, submit, worker
 from daskflow.cli.options import Numbers, WordCommand
 from daskflow.cli.task_commands import COMMANDS as OF_TASKS
@@ -71,14 +72,16 @@ def verify(ctx: click.Context, output: str, mip: int | None, fill_missing: bool,
 
     OUTPUT is a layer, whose chunks, also those in shards, are read at every level, or a file. Without options, what
     else the same line has written is read, too. Blocks of a job that wrote what is bad are marked as not done: the same
-    line, run again, makes only them anew.
+    line, run again, makes only them anew. --cluster and --workers before the command say what reads.
     """
     from daskflow.layers.verify import verify as read_volumes
     from daskflow.layers.verify import volumes_beside
 
     alone = mip is not None or fill_missing or listed is not None
     name, volumes = (output, (output,)) if alone else volumes_beside(output)
-    report = read_volumes(*volumes, name=name, mip=mip, fill_missing=fill_missing, output=listed)
+    settings = replace(Settings.of(ctx.find_root().params), only_plan=False)
+    with client_for(settings) as client:
+        report = read_volumes(*volumes, name=name, mip=mip, fill_missing=fill_missing, output=listed, client=client)
     say(f"{report.headline}\n{report.details}")
     for name, chosen in (("missing", True), ("damaged", False)):
         total = report.counts.get(f"{name}_chunks", 0)
@@ -277,15 +280,18 @@ def neuroglancer(inputs: str, segments: tuple[int, ...], objects: tuple[str, ...
 @click.option("-d", "--directory", default="daskflow-demo", show_default=True, help="Where the layers go.")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes.")
 @click.option("--view/--no-view", default=True, help="Serve the result in Neuroglancer until Ctrl-C.")
-def demo(directory: str, workers: int | None, view: bool) -> None:
+@click.pass_context
+def demo(ctx: click.Context, directory: str, workers: int | None, view: bool) -> None:
     """Run the whole pipeline on a synthetic volume of neurite-like tubes.
 
     Image, a small network's prediction, segmentation and truth are written as Neuroglancer layers, and the segmentation
-    is compared with the truth.
+    is compared with the truth. --cluster before the command says where; it must see the directory.
     """
     from daskflow.demo import run
 
-    run(directory, workers=workers, view=view, say=click.echo)
+    cluster, options = asked(Settings.of(ctx.find_root().params)) or ("local", {})
+    said = {name: value for name, value in {**options, "workers": workers}.items() if value is not None}
+    run(directory, cluster, said, view=view, say=click.echo)
 
 
 COMMANDS = OF_TASKS | {

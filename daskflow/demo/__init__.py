@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import daskflow
@@ -29,12 +30,15 @@ MODEL = Path(__file__).parent / "boundary_net.py"
 WEIGHTS = MODEL.with_suffix(".safetensors")
 
 
-def run(directory: str, *, workers: int | None, view: bool, say: Say) -> dict[str, float]:
+def run(
+    directory: str, cluster: str = "local", options: Mapping[str, Any] = MappingProxyType({}), *, view: bool, say: Say
+) -> dict[str, float]:
     """Run the whole pipeline and return the scores of the segmentation.
 
     Args:
         directory: path of a folder for the layers and the picture.
-        workers: worker processes; one for each core unless given.
+        cluster: what runs the blocks, as for `connect`.
+        options: its options.
         view: serve the layers in Neuroglancer until Ctrl-C.
         say: takes the lines that are shown.
 
@@ -47,7 +51,7 @@ def run(directory: str, *, workers: int | None, view: bool, say: Say) -> dict[st
     pixels, labels = phantom(SHAPE, seed=0)
     image = Volume.from_array(pixels, voxel_size=VOXEL_SIZE, layer_type="image")
     truth = Volume.from_array(labels, voxel_size=VOXEL_SIZE, layer_type="segmentation")
-    with connect("local", workers=workers) as client:
+    with connect(cluster, **options) as client:
         _step(merge([image.save(home / "image", chunk=_CHUNK), truth.save(home / "truth", chunk=_CHUNK)]), client, say)
         say("\nThe network sees overlapping patches and says how likely each voxel is inside a neurite.")
         interior = daskflow.inference(

@@ -70,13 +70,13 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class Home:
-    """The URL of a job's directory, and what ``job.json`` in it tells this run by.
+    """The URL of a job's directory, if there is one, and what ``job.json`` in it tells this run by.
 
-    By these a worker finds out whether it sees what the driver sees.
+    By these, and by what its stage reads, a worker finds out whether it sees what the driver sees.
     """
 
-    url: str
-    run: str | None
+    url: str | None = None
+    run: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,9 @@ def _look(stage: Stage, home: Home) -> None:
     """Raise on a worker that does not see the directory of its job, as the driver left it, or what its stage reads."""
     from distributed import get_worker
 
-    reason = f"{redact(home.url)}, where the job keeps its records, is not there, or another of that name"
+    reason = f"{redact(home.url or '')}, where the job keeps its records, is not there, or another of that name"
     try:
-        if (JobDirectory(home.url).read("job.json") or {}).get("run") == home.run:
+        if home.url is None or (JobDirectory(home.url).read("job.json") or {}).get("run") == home.run:
             stage.task.describe()
             return
     except (DaskflowError, OSError) as error:

@@ -15,6 +15,7 @@ import numpy as np
 from daskflow.clusters import Threads
 from daskflow.errors import JobError
 from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs.batch import Home
 from daskflow.jobs.directory import JobDirectory, load_grid
 from daskflow.jobs.executor import Executor, executor_of
 from daskflow.jobs.ledger import DONE, EMPTY, PENDING, Ledger
@@ -82,7 +83,7 @@ def verify(
     ]
     shown = progress_of(progress)
     pool = Threads() if client is None else client
-    executor = executor_of(pool)
+    executor = executor_of(pool, Home())
     started = time.time()
     for store in opened:
         if not any(holder_of(home.lock) for home in jobs_of(kvstore.normalise(store.url))):

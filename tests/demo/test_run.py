@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="the demo runs a network: pip install 'daskf
 @pytest.mark.slow
 def test_demo_segments_the_phantom_and_says_what_it_does(tmp_path):
     lines = []
-    scores = run(str(tmp_path), workers=1, view=False, say=lines.append)
+    scores = run(str(tmp_path), options={"workers": 1}, view=False, say=lines.append)
     assert scores["adjusted_rand_index"] > 0.9
     assert scores["vi_split"] + scores["vi_merge"] < 0.3
     text = "\n".join(lines)
@@ -21,4 +21,4 @@ def test_demo_segments_the_phantom_and_says_what_it_does(tmp_path):
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
     segmentation = daskflow.open(tmp_path / "segmentation").read()
     assert len(np.unique(segmentation)) > 50
-    assert run(str(tmp_path), workers=1, view=False, say=lines.append) == scores
+    assert run(str(tmp_path), options={"workers": 1}, view=False, say=lines.append) == scores
