@@ -194,7 +194,7 @@ def run_job(job: Job, client: Client | Threads | None, settings: Settings, *, br
             " go to the directory where it was typed first"
         )
     if settings.only_plan:
-        job.check(overwrite=settings.overwrite)
+        job.check(client, overwrite=settings.overwrite)
         plan = job.plan(client)
         say(str(plan))
         plan.check()

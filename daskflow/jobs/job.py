@@ -24,6 +24,7 @@ from daskflow.jobs.fingerprint import describe_stages
 from daskflow.jobs.outputs import stated
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.prepare import Options, check_job
+from daskflow.jobs.probe import check_workers
 from daskflow.jobs.progress import Progress
 from daskflow.jobs.report import Finish, Report
 from daskflow.jobs.run import run_job
@@ -123,19 +124,23 @@ class Job:
         finally:
             executor.close()
 
-    def check(self, *, overwrite: bool = False) -> None:
+    def check(self, client: Client | Threads | Workers | None = None, *, overwrite: bool = False) -> None:
         """Raise what `run` would refuse before it computes a block; nothing is stored.
 
         Args:
+            client: whose workers are asked whether they see what the job reads, and where it writes.
             overwrite: as in `run`.
 
         Raises:
             ChangedJobError: the directory belongs to a job with other parameters.
             MetadataMismatchError: an output exists and differs.
+            PlanError: no worker could run it.
             DaskflowError: a function knows that it would fail, e.g. a network that does not load.
         """
         with self._placed() as job:
             check_job(job, overwrite=overwrite)
+        if client is not None:
+            check_workers(self, client)
 
     def run(
         self,

@@ -16,6 +16,7 @@ from daskflow.jobs.outputs import leased
 from daskflow.jobs.parts import settle
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.prepare import Options, join, prepare
+from daskflow.jobs.probe import check_workers
 from daskflow.jobs.progress import Progress, progress_of
 from daskflow.jobs.report import Report
 from daskflow.jobs.share import SharingDriver, begin_sharing
@@ -70,6 +71,7 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
 def _checked(job: Job, client: Client | Threads) -> Plan:
     plan = job.plan(client)
     plan.check()
+    check_workers(job, client)
     return plan
 
 
