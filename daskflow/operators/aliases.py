@@ -66,8 +66,8 @@ ALIASES = {
     ),
     "save_h5": Alias(
         "Write a volume to an HDF5 file, with its offset and voxel size, as chunkflow does.",
-        {**_CAST, "save": {"format": "hdf5"}},
-        "-f file_name=url, -d dtype, -s chunk_size=chunk, -c compression|gzip|lzf|none, overwrite",
+        {**_CAST, "declare": {}, "translate": {}, "save": {"format": "hdf5"}},
+        "-f file_name=url, -d dtype, -v voxel_size, to, -s chunk_size=chunk, -c compression|gzip|lzf|none, overwrite",
     ),
     "save_npy": Alias(
         "Write a volume to an NPY file; offset and voxel size are not kept by the format.",
@@ -91,8 +91,9 @@ ALIASES = {
     ),
     "save_zarr": Alias(
         "Write a volume to an OME-Zarr 0.5 image.",
-        {"save": {"format": "ome-zarr"}},
-        "-s store=url, -c chunk_size=chunk, shard, -m mip, bounds, overwrite",
+        {**_CAST, "declare": {}, "save": {"format": "ome-zarr"}},
+        "-s store=url, dtype, -r resolution=voxel_size, -c chunk_size=chunk, shard, -m mip, bounds, shape=bounds,"
+        " overwrite",
     ),
 }
 
@@ -114,15 +115,27 @@ TWINS = {"downsample": "downsample_volume", "save": "save_precomputed"}
 
 UNUSED_OPTIONS = {
     "downsample-upload": ("--fill-missing/--no-fill-missing",),
-    "load-h5": ("--set-bbox/--no-set-bbox",),
+    "load-h5": ("--set-bbox/--no-set-bbox", "--remove-empty/--do-not-remove"),
     "load-png": ("-d --digit-num",),
     "load-precomputed": ("--use-https/--use-credential",),
+<<<<<<< HEAD
     "save-precomputed": ("-p --parallel", "--nproc", "--fill-missing/--no-fill"),
 }
 """Options of chunkflow, by command, that are understood and have no effect.
 
 They are how many digits names have, the processes of a writer, which are `--workers`, how
 public layers are read, which is tried, and what a writer of whole chunks need not know.
+=======
+    "load-zarr": ("-b --driver",),
+    "save-h5": ("--with-offset/--keep-offset", "--touch/--no-touch"),
+    "save-zarr": ("-o --order", "--infer-dtype/--no-infer-dtype"),
+    "save-precomputed": ("-p --parallel", "--nproc", "--upload-log/--no-upload-log", "--fill-missing/--no-fill"),
+}
+"""Options of chunkflow, by command, that are understood and have no effect.
+
+They are of how it works: digits of names, processes of a writer, which are `--workers`, logs, which every job keeps,
+and drivers. No file is deleted because it is empty, and arrays of zarr are stored zyx.
+>>>>>>> 9507c22 (Take chunkflow's options of save-h5 and save-zarr; declare what a volume is)
 """
 
 FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -139,6 +152,7 @@ FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "inference": {"--patch-size": ("--input-patch-size",), "--patch-overlap": ("--output-patch-overlap",)},
     "load-precomputed": {"--start": ("--chunk-start",), "--stop": ("--chunk-stop",), "--size": ("--chunk-size",)},
     "mesh": {"--sharded": ("--format", "sharded")},
+    "save-h5": {"--without-offset": ("--to", "0,0,0")},
     "skeletonize": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "files")},
 }
 """Words of a command that are still understood, igneous's among them, and what they stand for."""

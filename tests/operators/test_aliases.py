@@ -95,3 +95,25 @@ def test_a_compression_that_a_file_cannot_have_is_refused(image, tmp_path):
     for save, name in ((daskflow.save_h5, "a.h5"), (daskflow.save_tif, "a.tif")):
         with pytest.raises(daskflow.errors.ParameterError, match="br"):
             save(image, file_name=tmp_path / name, compression="br").check()
+
+
+def test_what_a_volume_is_can_be_said_where_it_is_saved(image, tmp_path):
+    pytest.importorskip("h5py")
+    said = daskflow.declare(image, voxel_size=(30, 3, 3), layer_type="segmentation")
+    assert (said.voxel_size, said.layer_type, said.box) == ((30, 3, 3), "segmentation", image.box)
+    np.testing.assert_array_equal(said.with_block((3, 7, 9)).compute(), image.read())
+    daskflow.save_h5(image, file_name=tmp_path / "a.h5", voxel_size=(30, 3, 3), to=(0, 0, 0)).run(progress=False)
+    stored = daskflow.load_h5(file_name=tmp_path / "a.h5")
+    assert (stored.voxel_size, stored.box.start) == ((30, 3, 3), (0, 0, 0))
+    with pytest.raises(daskflow.errors.ParameterError, match="voxel_size="):
+        daskflow.declare(image)
+
+
+def test_a_zarr_may_be_larger_than_what_is_saved_into_it(tmp_path):
+    part = daskflow.create_chunk(size=(4, 8, 8), voxel_offset=(4, 0, 8), pattern="random")
+    options = {"store": tmp_path / "a.zarr", "shape": (8, 16, 16), "resolution": (40, 4, 4), "chunk_size": (4, 8, 8)}
+    daskflow.save_zarr(part, **options, dtype="uint16").run(progress=False)
+    stored = daskflow.load_zarr(store=tmp_path / "a.zarr", fill_missing=True)
+    assert (stored.shape, stored.voxel_size, stored.dtype) == ((8, 16, 16), (40, 4, 4), np.uint16)
+    np.testing.assert_array_equal(stored.read(part.box), part.read())
+    assert not stored[:4].read().any()

@@ -32,6 +32,8 @@ TRANSFORMS = {
     "contrast": ("uint8", 1, {"clip_fraction": (0.05, 0.1), "minval": 3}),
     "crop": ("uint8", None, {"start": (1, 8, 3), "size": (3, 9, 20)}),
     "crop_margin": ("uint8", None, {"margin_size": (1, 2, 3)}),
+    "declare": ("uint8", 2, {"voxel_size": (30, 3, 3)}),
+    "downsample_volume": ("uint8", 2, {"factor": (2, 3, 2)}),
     "fill_segmentation_holes": ("uint8", None, {}),
     "gaussian_filter": ("float32", 2, {"sigma": (0.5, 1, 1)}),
     "inference": (
@@ -63,9 +65,13 @@ TRANSFORMS = {
     "translate": ("uint8", 2, {"offset": (5, -7, 100)}),
 }
 SOURCES = {"create_chunk": {"size": SHAPE, "pattern": "random", "dtype": "float32"}}
-NEEDS_FILES = {"load_h5", "load_npy", "load_precomputed", "load_tif", "load_zarr", "open"}
+NEEDS_FILES = {
+    *("load_h5", "load_npy", "load_nrrd", "load_png", "load_precomputed", "load_tif", "load_zarr"),
+    "open",
+}
 SINKS = {
     "contrast_levels": {"output": "levels"},
+    "create_info": {"volume_path": "layer", "block_size": (4, 8, 8), "voxel_size": (8, 8, 8)},
     "copy_objects": {"source": "labels", "output": "copy"},
     "detect_points": {"output": "points.h5", "min_distance": 1},
     "download_mesh": {"layer": "labels", "output": "meshes", "labels": (5,)},
@@ -77,6 +83,8 @@ SINKS = {
     "save": {"url": "layer"},
     "save_h5": {"file_name": "a.h5"},
     "save_npy": {"file_name": "a.npy"},
+    "save_nrrd": {"file_name": "a.nrrd"},
+    "save_pngs": {"output_path": "pngs"},
     "save_precomputed": {"volume_path": "layer"},
     "save_tif": {"file_name": "a.tif"},
     "save_zarr": {"store": "a.zarr"},
@@ -86,7 +94,11 @@ SINKS = {
 }
 
 
-INTO_LAYERS = {"downsample": {"levels": 2}, "fill": {"start": (0, 0, 0), "size": (1, 2, 3)}}
+INTO_LAYERS = {
+    "downsample": {"levels": 2},
+    "downsample_upload": {"stop_mip": 2},
+    "fill": {"start": (0, 0, 0), "size": (1, 2, 3)},
+}
 
 
 # what says which boxes a line works on, tried in test_tasks.py

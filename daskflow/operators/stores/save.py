@@ -78,8 +78,9 @@ def save(
             the ending.
         block: voxels per block of work (zyx), whole chunks and shards.
         levels: how many coarser levels to write in the same pass, as `downsample` makes them.
-        bounds: of the level in a new layer, start and stop as z y x each, where the volume is a part of it; source for
-            those of the whole layer that the volume is read from. By default the volume's, or those of the layer.
+        bounds: of the level in a new layer, start and stop as z y x each, or a stop alone, where the volume is a part
+            of it; source for those of the whole layer that the volume is read from. By default the volume's, or those
+            of the layer.
         complete: let chunks that the volume fills in part keep what else they hold, instead of refusing them. Jobs that
             share a chunk must run one after the other.
         note_source: note in the provenance of the layers that are read what was made of them.
@@ -319,8 +320,8 @@ def level_box(
                 " (z0-z1_y0-y1_x0-x1); give start and stop as six numbers"
             )
         (box,) = boxes
-    elif len(bounds) == 6:
-        box = BoundingBox((bounds[0], bounds[1], bounds[2]), (bounds[3], bounds[4], bounds[5]))
+    elif len(bounds) in (3, 6):
+        box = BoundingBox(as_zyx(bounds[:-3] or (0, 0, 0), name="bounds"), as_zyx(bounds[-3:], name="bounds"))
     else:
         raise ParameterError(f"bounds {tuple(bounds)} are {len(bounds)} numbers; give start and stop, z y x each")
     if volume.box not in box:

@@ -1,0 +1,48 @@
+"""What a volume is, where its source does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from daskflow.errors import ParameterError
+from daskflow.geometry import BoundingBox, LayerType, as_voxel_size
+from daskflow.volume import Volume, operator
+
+
+@operator()
+def declare(
+    volume: Volume,
+    *,
+    voxel_size: Sequence[float] | None = None,
+    layer_type: LayerType | None = None,
+) -> Volume:
+    """Say of a volume how large its voxels are, or what they mean; the voxels stay as they are.
+
+    Args:
+        volume: the volume.
+        voxel_size: nm per voxel (zyx).
+        layer_type: meaning of the voxels.
+
+    Returns:
+        The same voxels.
+
+    Raises:
+        ParameterError: nothing is said.
+    """
+    if voxel_size is None and layer_type is None:
+        raise ParameterError("declare needs what is to be said: voxel_size= or layer_type=")
+    changes: dict[str, Any] = {} if layer_type is None else {"layer_type": layer_type}
+    if voxel_size is not None:
+        changes["voxel_size"] = as_voxel_size(voxel_size)
+    return volume.map_boxes(_as_it_is, reads=_same, spec=volume.spec.replace(**changes), memory=0)
+
+
+def _same(box: BoundingBox) -> BoundingBox:
+    return box
+
+
+def _as_it_is(array: np.ndarray[Any, Any], **_: Any) -> np.ndarray[Any, Any]:
+    return array
