@@ -118,24 +118,15 @@ UNUSED_OPTIONS = {
     "load-h5": ("--set-bbox/--no-set-bbox", "--remove-empty/--do-not-remove"),
     "load-png": ("-d --digit-num",),
     "load-precomputed": ("--use-https/--use-credential",),
-<<<<<<< HEAD
+    "load-zarr": ("-b --driver",),
+    "save-h5": ("--with-offset/--keep-offset", "--touch/--no-touch"),
+    "save-zarr": ("-o --order", "--infer-dtype/--no-infer-dtype"),
     "save-precomputed": ("-p --parallel", "--nproc", "--fill-missing/--no-fill"),
 }
 """Options of chunkflow, by command, that are understood and have no effect.
 
-They are how many digits names have, the processes of a writer, which are `--workers`, how
-public layers are read, which is tried, and what a writer of whole chunks need not know.
-=======
-    "load-zarr": ("-b --driver",),
-    "save-h5": ("--with-offset/--keep-offset", "--touch/--no-touch"),
-    "save-zarr": ("-o --order", "--infer-dtype/--no-infer-dtype"),
-    "save-precomputed": ("-p --parallel", "--nproc", "--upload-log/--no-upload-log", "--fill-missing/--no-fill"),
-}
-"""Options of chunkflow, by command, that are understood and have no effect.
-
-They are of how it works: digits of names, processes of a writer, which are `--workers`, logs, which every job keeps,
-and drivers. No file is deleted because it is empty, and arrays of zarr are stored zyx.
->>>>>>> 9507c22 (Take chunkflow's options of save-h5 and save-zarr; declare what a volume is)
+They are of how it works: digits of names, processes of a writer, which are `--workers`, and
+drivers. No file is deleted because it is empty, and arrays of zarr are stored zyx.
 """
 
 FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
