@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
-from daskflow.operators.image.contrast import stretch_sections
-from daskflow.operators.image.contrast.counts import stored_levels
+from daskflow.operators.image.contrast import stretch_by_files
 from daskflow.operators.image.normalize_contrast import checked_range
 from daskflow.stores import kvstore
 from daskflow.volume import Flag, Volume, operator
@@ -43,5 +42,5 @@ def normalize_section_contrast(
         StoreNotFoundError: a section has no file; raised while planning for the first and the last.
     """
     clip = checked_range(volume, "normalize-section-contrast", lower_clip_fraction, upper_clip_fraction, minval, maxval)
-    found = stored_levels(volume, kvstore.normalise(levels_path))
-    return stretch_sections(volume, found, (), clip, low=minval, high=maxval, top=maxval)
+    place = kvstore.normalise(levels_path)
+    return stretch_by_files(volume, place, clip, low=minval, high=maxval, top=maxval)

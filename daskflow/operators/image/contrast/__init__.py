@@ -24,6 +24,7 @@ from daskflow.operators.image.contrast.levels import Counts, known_place
 from daskflow.operators.image.contrast.tables import grey_image, look_up
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Flag, Stage, Task, Volume, operator
+from daskflow.volume.description import Option
 from daskflow.volume.stage import Scope
 
 Array = npt.NDArray[Any]
@@ -67,13 +68,17 @@ def contrast(
     clip = _fractions(clip_fraction)
     low, high = _range(volume, minval, maxval)
     sampling = Sampling(volume.box, coverage, seed)
-    found, stages = _levels(volume, sampling, levels)
-    return stretch_sections(volume, found, stages, clip, low=low, high=high, top=int(np.iinfo(volume.dtype).max))
+    top = int(np.iinfo(volume.dtype).max)
+    if levels is not None:
+        place = known_place(volume) if levels == "source" else kvstore.normalise(levels)
+        return stretch_by_files(volume, place, clip, low=low, high=high, top=top)
+    found, stages = counted_levels(volume, sampling)
+    return stretch_sections(volume, found, stages, clip, low=low, high=high, top=top)
 
 
 def stretch_sections(
     volume: Volume,
-    found: CountedLevels | StoredLevels,
+    found: CountedLevels,
     stages: tuple[Stage, ...],
     clip: tuple[float, float],
     *,
@@ -100,12 +105,14 @@ def stretch_sections(
     return look_up(volume, kept, stages, stretch, where=_limits_of, memory=_working, low=low, high=high, top=top)
 
 
-def _levels(
-    volume: Volume, sampling: Sampling, levels: str | os.PathLike[str] | None
-) -> tuple[CountedLevels | StoredLevels, tuple[Stage, ...]]:
-    if levels is None:
-        return counted_levels(volume, sampling)
-    return stored_levels(volume, known_place(volume) if levels == "source" else kvstore.normalise(levels)), ()
+def stretch_by_files(volume: Volume, place: str, clip: tuple[float, float], *, low: int, high: int, top: int) -> Volume:
+    """Return a volume whose sections are stretched by the levels that files in a directory hold; nothing is waited for.
+
+    Arguments are as for `stretch_sections`, with the URL of the directory.
+    """
+    limits = FileLimits(stored_levels(volume, place), clip)
+    options = {"limits": limits, "low": low, "high": high, "top": top}
+    return volume.map_blocks(stretch_between, dtype=volume.dtype, memory=_working, **options)
 
 
 def _limits_of(box: BoundingBox) -> BoundingBox:
@@ -178,10 +185,35 @@ def stretch(array: Array, table: Array, *, box: BoundingBox, low: int, high: int
 
 
 @dataclass(frozen=True)
+class FileLimits(Option):
+    """The limits of sections whose levels are in files."""
+
+    levels: StoredLevels
+    clip: tuple[float, float]
+
+    def of(self, box: BoundingBox) -> Array:
+        """Return the lower and upper limit of every section of a box, shape (z, 1, 2)."""
+        return np.array([[limits(counts, self.clip)] for counts in self.levels.read(box)], np.int32)
+
+    def check(self) -> None:
+        """Raise unless there are levels of the first and the last section."""
+        self.levels.check()
+
+    def describe(self) -> dict[str, Any]:
+        """Return where the levels are, and what is cut off."""
+        return {**self.levels.describe(), "clip": list(self.clip)}
+
+
+def stretch_between(array: Array, box: BoundingBox, limits: FileLimits, low: int, high: int, top: int) -> Array:
+    """Return an array (zyx, or czyx with one channel) whose sections are stretched between limits from files."""
+    return stretch(array, limits.of(box), box=box, low=low, high=high, top=top)
+
+
+@dataclass(frozen=True)
 class FindLimits(Task):
     """Find the limits of every section from its levels: lower and upper, shape (z, 1, 2)."""
 
-    levels: CountedLevels | StoredLevels
+    levels: CountedLevels
     found: ScratchSink
     clip: tuple[float, float]
 
@@ -198,7 +230,6 @@ class FindLimits(Task):
         return Estimate(memory=2 * 8 * self.levels.bins * box.shape[0])
 
     def check(self) -> None:
-        self.levels.check()
         self.found.check()
 
     def describe(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.operators.image.contrast.levels import BINS, Counts, read_section
 from daskflow.operators.image.contrast.tables import CountHistograms, Histograms, with_few_sections
-from daskflow.scratch.records import Arrays
+from daskflow.scratch.records import Arrays, at_once
 from daskflow.stores import kvstore
 from daskflow.volume import Estimate, Stage, Volume, in_order
 from daskflow.volume.node import Array
@@ -138,7 +138,7 @@ class StoredLevels(Bound):
     def read(self, box: BoundingBox) -> Counts:
         """Return the counts of the sections of a box, shape (sections, bins)."""
         sections = range(box.start[0], box.stop[0])
-        return np.array([read_section(self.source, z, self.bins).counts for z in sections])
+        return np.array(at_once(lambda z: read_section(self.source, z, self.bins).counts, sections))
 
     def check(self) -> None:
         """Raise unless the first and the last section have levels."""
@@ -172,9 +172,6 @@ class CountedLevels(Bound):
     def read(self, box: BoundingBox) -> Counts:
         """Return the counts of the sections of a box after the stages ran, shape (sections, bins)."""
         return self.histograms.read(_numbers(box, self.grid.box, together=self.together))
-
-    def check(self) -> None:
-        """Nothing can be known to fail."""
 
     def describe(self) -> dict[str, Any]:
         """Return which count it is."""

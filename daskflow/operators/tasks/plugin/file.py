@@ -131,6 +131,10 @@ class PluginFile(Option):
         return [self._output(result, box, first.spec) for result in results]
 
     def _output(self, result: Any, box: BoundingBox, seen: VolumeSpec) -> Output:
+        if hasattr(result, "points"):
+            raise ParameterError(
+                f"plugin {self.path} returned points, those of a block; detect-points finds those of the whole volume"
+            )
         array = array_of(result)
         cut = [n - m for n, m in zip(box.shape, array.shape[-3:], strict=False)]
         offset = tuple(getattr(result, "voxel_offset", None) or ())
