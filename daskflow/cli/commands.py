@@ -290,8 +290,8 @@ def demo(ctx: click.Context, directory: str, workers: int | None, view: bool) ->
     from daskflow.demo import run
 
     cluster, options = asked(Settings.of(ctx.find_root().params)) or ("local", {})
-    said = {name: value for name, value in {**options, "workers": workers}.items() if value is not None}
-    run(directory, cluster, said, view=view, say=click.echo)
+    said = {} if workers is None else {"workers": workers}
+    run(directory, cluster, {**options, **said}, view=view, say=click.echo)
 
 
 COMMANDS = OF_TASKS | {

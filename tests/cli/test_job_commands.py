@@ -11,6 +11,7 @@ from click.testing import CliRunner
 import daskflow
 from daskflow.cli import Shown
 from daskflow.cli.app import app
+from daskflow.jobs.executor import executor_of
 
 SAVE = "open image.npy save layer -c 8 8 8"
 
@@ -67,6 +68,17 @@ def test_retry_asks_and_a_strangers_line_is_only_shown(line, monkeypatch):
     shown = line("--yes retry layer", code=1)
     assert "daskflow --retry-failed open image.npy save layer" in shown
     assert "not run" in shown
+
+
+def test_verify_and_demo_run_where_the_line_says(line, monkeypatch):
+    line(SAVE)
+    for words in ("verify layer", "demo --no-view"):
+        assert "workers 0 must be at least 1" in line(f"--workers 0 {words}", code=1)
+    used = []
+    through = lambda pool, home: used.append(pool.threads) or executor_of(pool, home)  # noqa: E731
+    monkeypatch.setattr("daskflow.layers.verify.executor_of", through)
+    assert "verified save-layer" in line("--cluster threads --workers 7 verify layer")
+    assert used == [7]
 
 
 def test_verify_runs_nothing_that_a_job_directory_holds(line):
