@@ -49,7 +49,8 @@ class OnnxEngine(Engine):
             raise
         except Exception as error:
             raise ModelError(
-                f"model {network.name} is no ONNX file that onnxruntime runs: {error}. Weights must be in the file"
+                f"model {network.name} does not load in onnxruntime ({str(error).strip(' .')}); expected an ONNX file"
+                " with its weights inside"
             ) from error
         self._inputs = {one.name: _DTYPES.get(one.type) for one in self._session.get_inputs()}
         self._outputs = [one.name for one in self._session.get_outputs()]
