@@ -168,7 +168,7 @@ def whole_job(model: Path, shape: Zyx, patch: Zyx, device: str, dtype: Precision
     count = len(PatchGrid(BoundingBox((0, 0, 0), shape), patch, patch, overlap))
     bare = min(seconds(lambda: forward(net, batch, -(-count // 4), dtype), on_gpu) for _ in range(2))
     with tempfile.TemporaryDirectory() as folder:
-        daskflow.save(daskflow.open(array), f"{folder}/image.zarr").run(progress=False)
+        daskflow.save(daskflow.open(array, voxel_size=(40, 8, 8)), f"{folder}/image.zarr").run(progress=False)
         engine._model = replace(engine._model, net=timed)
         answer = daskflow.inference(
             daskflow.open(f"{folder}/image.zarr"),

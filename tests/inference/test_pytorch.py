@@ -366,6 +366,12 @@ class TestOnAGpu:
             result = run(declare(device="cuda", batch_size=batch), array)
             np.testing.assert_allclose(result, run(declare(), array), rtol=1e-3, atol=1e-3)
 
+    @pytest.mark.parametrize("options", [{"augment": "channels"}, {"bump": "gaussian"}])
+    def test_turned_patches_and_other_bumps_are_those_of_the_cpu(self, declare, options):
+        array = np.random.default_rng(0).integers(1, 255, (20, 40, 41), dtype=np.uint8)
+        result = run(declare(device="cuda", **options), array)
+        np.testing.assert_allclose(result, run(declare(**options), array), rtol=1e-3, atol=1e-3)
+
     def test_a_repeated_block_gives_the_same_bytes(self, declare):
         array = np.random.default_rng(0).integers(1, 255, (20, 40, 41), dtype=np.uint8)
         network = declare(device="cuda", batch_size=2)
