@@ -46,6 +46,12 @@ def test_contrast_by_levels_of_files_equals_that_of_the_whole(tmp_path):
     part = daskflow.crop(volume, start=(7, 5, 5), size=(2, 9, 9))
     result = daskflow.normalize_section_contrast(part, levels_path=tmp_path, **options)
     np.testing.assert_array_equal(result.read(), whole[:2, 5:14, 5:14])
+    empty = np.zeros((1, 40, 40), np.uint8)  # which has no levels
+    beyond = daskflow.open(np.concatenate([empty, image[:1]]), voxel_offset=(6, 0, 0))
+    result = daskflow.normalize_section_contrast(beyond, levels_path=tmp_path, **options)
+    np.testing.assert_array_equal(result.read(), np.concatenate([empty, whole[:1]]))
+    with pytest.raises(StoreNotFoundError, match="section 6"):
+        result.save(tmp_path / "out").check()
     (tmp_path / "9").unlink()
     with pytest.raises(StoreNotFoundError, match="section 9"):
         daskflow.normalize_section_contrast(volume, levels_path=tmp_path).read()

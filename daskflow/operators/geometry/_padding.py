@@ -9,12 +9,21 @@ import numpy as np
 
 from daskflow.geometry import BoundingBox
 from daskflow.volume import Volume
+from daskflow.volume.mapping import MappedBoxes
 
 
 def padded(volume: Volume, box: BoundingBox) -> Volume:
     """Return a volume over `box`, with zeros where the volume has no voxels."""
     spec = volume.spec.replace(box=box)
     return volume.map_boxes(_surrounded, reads=functools.partial(_near, whole=volume.box), spec=spec, memory=0)
+
+
+def without_padding(volume: Volume) -> BoundingBox:
+    """Return the box of a volume without the zeros that `padded` has put around it."""
+    for node in volume.expression.nodes:
+        if isinstance(node, MappedBoxes) and node.function is _surrounded and node.spec.box == volume.box:
+            return node.inputs[0].spec.box
+    return volume.box
 
 
 def _near(box: BoundingBox, whole: BoundingBox) -> BoundingBox:

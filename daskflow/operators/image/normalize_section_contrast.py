@@ -24,7 +24,7 @@ def normalize_section_contrast(
     """Stretch the grey values of every section to a range, by levels that were counted before.
 
     As normalize-contrast does, with the levels that contrast-levels or igneous have written; so a part of a volume is
-    treated as in the whole.
+    treated as in the whole. Black sections without levels, such as a margin beyond the edge of a layer, stay black.
 
     Args:
         volume: a uint8 image with one channel.

@@ -22,6 +22,7 @@ from daskflow.operators.image.contrast.counts import (
 )
 from daskflow.operators.image.contrast.levels import Counts, known_place
 from daskflow.operators.image.contrast.tables import grey_image, look_up
+from daskflow.scratch.records import at_once
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Flag, Stage, Task, Volume, operator
 from daskflow.volume.description import Option
@@ -191,9 +192,10 @@ class FileLimits(Option):
     levels: StoredLevels
     clip: tuple[float, float]
 
-    def of(self, box: BoundingBox) -> Array:
-        """Return the lower and upper limit of every section of a box, shape (z, 1, 2)."""
-        return np.array([[limits(counts, self.clip)] for counts in self.levels.read(box)], np.int32)
+    def of(self, sections: Array, first: int) -> Array:
+        """Return the lower and upper limit of sections, of which the first lies at z `first`, shape (z, 1, 2)."""
+        found = at_once(lambda at: self.levels.of(first + at, black=not sections[at].any()), range(len(sections)))
+        return np.array([[limits(counts, self.clip)] for counts in found], np.int32)
 
     def check(self) -> None:
         """Raise unless there are levels of the first and the last section."""
@@ -206,7 +208,8 @@ class FileLimits(Option):
 
 def stretch_between(array: Array, box: BoundingBox, limits: FileLimits, low: int, high: int, top: int) -> Array:
     """Return an array (zyx, or czyx with one channel) whose sections are stretched between limits from files."""
-    return stretch(array, limits.of(box), box=box, low=low, high=high, top=top)
+    table = limits.of(array.reshape(box.shape), box.start[0])
+    return stretch(array, table, box=box, low=low, high=high, top=top)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.errors import ParameterError
+from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.evaluate import EvaluateVolumes
+from daskflow.operators.geometry._padding import without_padding
 from daskflow.operators.image.contrast.levels import BINS, Counts, read_section
 from daskflow.operators.image.contrast.tables import CountHistograms, Histograms, with_few_sections
-from daskflow.scratch.records import Arrays, at_once
+from daskflow.scratch.records import Arrays
 from daskflow.stores import kvstore
 from daskflow.volume import Estimate, Stage, Volume, in_order
 from daskflow.volume.node import Array
@@ -122,27 +123,33 @@ def _mixed(
 
 
 @dataclass(frozen=True)
-class StoredLevels(Bound):
+class StoredLevels:
     """The levels of all sections, in files.
 
     Attributes:
         source: URL of their directory.
-        grid: one block per slab of sections; of its boxes only z counts.
+        first: the first section that must have levels.
+        last: the last section that must have levels.
         bins: grey values that the dtype has.
     """
 
     source: str
-    grid: BlockGrid
+    first: int
+    last: int
     bins: int
 
-    def read(self, box: BoundingBox) -> Counts:
-        """Return the counts of the sections of a box, shape (sections, bins)."""
-        sections = range(box.start[0], box.stop[0])
-        return np.array(at_once(lambda z: read_section(self.source, z, self.bins).counts, sections))
+    def of(self, z: int, *, black: bool) -> Counts:
+        """Return the counts of a section; one that is all `black`, beyond the data, needs none."""
+        try:
+            return read_section(self.source, z, self.bins).counts
+        except StoreNotFoundError:
+            if not black:
+                raise
+        return np.zeros(self.bins, np.int64)
 
     def check(self) -> None:
         """Raise unless the first and the last section have levels."""
-        for z in {self.grid.box.start[0], self.grid.box.stop[0] - 1}:
+        for z in {self.first, self.last}:
             read_section(self.source, z, self.bins)
 
     def describe(self) -> dict[str, Any]:
@@ -156,7 +163,7 @@ class CountedLevels(Bound):
 
     Attributes:
         histograms: of the sections, numbered from the first one.
-        grid: as in `StoredLevels`.
+        grid: one block per slab of sections; of its boxes only z counts.
         together: all sections have the levels of the whole volume.
     """
 
@@ -180,7 +187,8 @@ class CountedLevels(Bound):
 
 def stored_levels(volume: Volume, source: str) -> StoredLevels:
     """Return the levels of the sections of a volume that the files in a directory hold."""
-    return StoredLevels(source, _slabs_of(_in_blocks(volume).grid), BINS[volume.dtype.name])
+    data = without_padding(volume)
+    return StoredLevels(source, data.start[0], data.stop[0] - 1, BINS[volume.dtype.name])
 
 
 def counted_levels(
