@@ -102,6 +102,21 @@ def test_a_thumbnail_is_the_mean_of_the_last_channel(tmp_path):
     grey = np.trunc(volume.read()[2] * np.float32(255))
     np.testing.assert_array_equal(thumbnail.read(), np.floor(grey.reshape(8, 2, 64, 4, 64).mean((2, 4))))
     labels = daskflow.open(np.ones((2, 2, 2), np.uint32))
+    for z in (2, 6):
+        part = volume.crop(BoundingBox((z, 64, 0), (z + 4, 192, 256)))
+        daskflow.save_precomputed(
+            part,
+            volume_path=tmp_path / "parts",
+            bounds=(2, 64, 0, 10, 192, 256),
+            block_size=(4, 32, 64),
+            create_thumbnail=True,
+        ).run(progress=False)
+    parts = daskflow.open(tmp_path / "parts" / "thumbnail", mip=6)
+    np.testing.assert_array_equal(parts.read(), thumbnail.read())
+    with pytest.raises(ParameterError, match="inside of one"):
+        daskflow.save_precomputed(
+            volume[:, 96:, :], volume_path=tmp_path / "parts", overwrite=True, create_thumbnail=True
+        )
     with pytest.raises(ParameterError, match="segmentation"):
         daskflow.save_precomputed(labels, volume_path=tmp_path / "labels", create_thumbnail=True)
 

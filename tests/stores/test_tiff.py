@@ -484,8 +484,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_what_tiff_cannot_hold_is_refused(tmp_path):
     with pytest.raises(ParameterError, match=r"astype\('uint8'\)"):
         save(tmp_path / "a.tif", SPEC.replace(dtype="bool"))
-    with pytest.raises(ParameterError, match="lzma"):
-        save(tmp_path / "a.tif", SPEC, compression="lzma")
+    with pytest.raises(ParameterError, match="jpeg"):
+        save(tmp_path / "a.tif", SPEC, compression="jpeg")
     with pytest.raises(ParameterError, match="nothing to write"):
         save(tmp_path / "a.tif", SPEC.replace(box=BoundingBox((0, 0, 0), (0, 2, 2)), chunk_origin=None))
     assert not list(tmp_path.iterdir())

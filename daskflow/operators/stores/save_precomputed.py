@@ -91,16 +91,29 @@ def save_precomputed(
     job = dataclasses.replace(job, notes=(*job.notes, *notes))
     if not create_thumbnail:
         return job
-    reach = None if bounds is None else coarser(volume.spec.replace(box=whole), _window(mip)).box
-    thumbnail = save(
-        _thumbnail(volume, mip),
-        kvstore.join(location, "thumbnail"),
+    level = whole if there is None else there.spec.box
+    return merge([job, _save_thumbnail(volume, kvstore.join(location, "thumbnail"), mip, level, overwrite=overwrite)])
+
+
+def _save_thumbnail(volume: Volume, location: str, mip: int, level: BoundingBox, *, overwrite: bool) -> Job:
+    """Return the job that writes the thumbnail of a volume, or of a part of a level, which is a chunk of it."""
+    thumbnail = _thumbnail(volume, mip)
+    begun = [(a - b) % w for a, b, w in zip(volume.box.start, level.start, _window(mip), strict=True)]
+    if any(begun):
+        raise ParameterError(
+            f"a thumbnail has a voxel for {_window(mip)} voxels (zyx) counted from {level.start}, and the volume begins"
+            f" {tuple(begun)} voxels inside of one; begin with one"
+        )
+    new = volume.box != level and _level(location, _THUMBNAIL_MIP) is None
+    return save(
+        thumbnail,
+        location,
         format="precomputed",
         mip=_THUMBNAIL_MIP,
-        bounds=reach,  # type: ignore[arg-type]  # a box, which gives way to that of a layer that is there
+        bounds=coarser(volume.spec.replace(box=level), _window(mip)).box,  # type: ignore[arg-type]  # or the layer's
+        chunk=thumbnail.box.shape if new else None,
         overwrite=overwrite,
     )
-    return merge([job, thumbnail])
 
 
 def _level(location: str, mip: int) -> Store | None:
