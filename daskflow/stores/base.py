@@ -314,6 +314,8 @@ class Store(ABC):
         """
         spec = self.spec
         check_aligned(box, spec, kvstore.redact(self.url))
+        if spec.channels in (None, 1) and array.shape in (box.shape, (1, *box.shape)):
+            array = array.reshape(spec.shape_of(box))
         if array.shape != spec.shape_of(box):
             raise ParameterError(f"array of shape {array.shape} for box {box}, which takes {spec.shape_of(box)}")
         if array.dtype.newbyteorder("=") != spec.dtype:

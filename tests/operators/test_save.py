@@ -276,3 +276,12 @@ def test_chunks_of_background_are_left_out_and_read_as_what_they_were(tmp_path, 
     assert level.expected - level.stored == 3
     with pytest.raises(ParameterError, match="cannot hold 300"):
         volume.save(tmp_path / "other", delete_background=True, background=300)
+
+
+def test_one_channel_goes_to_a_layer_that_says_nothing_of_channels(tmp_path):
+    options = {"voxel_size": (40, 4, 4), "volume_size": (4, 8, 8), "block_size": (4, 8, 8), "data_type": "float32"}
+    daskflow.create_info(volume_path=tmp_path / "layer", **options).run(progress=False)
+    array = np.random.default_rng(0).random((1, 4, 8, 8), np.float32)
+    volume = daskflow.open(array, voxel_size=(40, 4, 4))
+    assert daskflow.save_precomputed(volume, volume_path=tmp_path / "layer").run(progress=False).ok
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").read().ravel(), array.ravel())
