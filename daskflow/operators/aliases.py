@@ -114,6 +114,7 @@ TWINS = {"downsample": "downsample_volume", "save": "save_precomputed"}
 """Commands that chunkflow calls like another operator here; an option that only the second one has means that one."""
 
 UNUSED_OPTIONS = {
+    **dict.fromkeys(("generate-tasks", "skip-task-by-blocks-in-volume"), ("--use-https/--use-credential",)),
     "downsample-upload": ("--fill-missing/--no-fill-missing",),
     "load-h5": ("--set-bbox/--no-set-bbox", "--remove-empty/--do-not-remove"),
     "load-png": ("-d --digit-num",),

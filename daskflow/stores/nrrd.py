@@ -76,6 +76,13 @@ class NrrdStore(ArrayFile):
             },
         )
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the location, and size and time of the file and of one beside it that holds the voxels."""
+        name = _pynrrd().read_header(str(self.path)).get("data file")
+        beside = self.path.parent / name if isinstance(name, str) else self.path
+        more = {"data": file_state(beside)} if beside != self.path and beside.is_file() else {}
+        return {**super().fingerprint(), **more}
+
     @classmethod
     def check_file(cls, url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
         _pynrrd()

@@ -81,6 +81,10 @@ def test_pynrrd_reads_what_was_saved_and_its_own_files_open(tmp_path):
     opened = daskflow.open(tmp_path / "b.nhdr")
     assert (opened.shape, opened.voxel_size) == ((3, 4, 5, 6), (4, 5, 6))
     np.testing.assert_array_equal(opened.read(), colours.transpose(0, 3, 2, 1))
+    before = opened.stored.fingerprint()
+    beside = next(file for file in tmp_path.glob("b.raw*"))
+    beside.write_bytes(beside.read_bytes() + b" ")
+    assert opened.stored.fingerprint() != before
 
 
 def test_labels_of_a_crackle_file_are_read_by_sections(tmp_path):
