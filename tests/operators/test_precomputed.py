@@ -99,6 +99,7 @@ def test_a_thumbnail_is_the_mean_of_the_last_channel(tmp_path):
     daskflow.save_precomputed(volume, volume_path=tmp_path / "layer", create_thumbnail=True).run(progress=False)
     thumbnail = daskflow.open(tmp_path / "layer" / "thumbnail", mip=6)
     assert (thumbnail.dtype, thumbnail.box) == (np.uint8, BoundingBox((2, 1, 0), (10, 3, 4)))
+    assert thumbnail.layer_type == "image"
     grey = np.trunc(volume.read()[2] * np.float32(255))
     np.testing.assert_array_equal(thumbnail.read(), np.floor(grey.reshape(8, 2, 64, 4, 64).mean((2, 4))))
     labels = daskflow.open(np.ones((2, 2, 2), np.uint32))

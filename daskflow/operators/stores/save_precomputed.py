@@ -14,6 +14,7 @@ from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx, as_zyx
 from daskflow.jobs import Job, merge
 from daskflow.operators import options
+from daskflow.operators.geometry.declare import declare
 from daskflow.operators.geometry.downsample_volume import downsample_volume
 from daskflow.operators.geometry.pick_channels import pick_channels
 from daskflow.operators.image.astype import astype
@@ -167,4 +168,4 @@ def _thumbnail(volume: Volume, mip: int) -> Volume:
         )
     last = volume if volume.channels is None else pick_channels(volume, channels=[volume.channels - 1])
     grey = astype(last, dtype="uint8", unit_range=True)
-    return downsample_volume(grey, factor=_window(mip), method="mean")
+    return downsample_volume(declare(grey, layer_type="image"), factor=_window(mip), method="mean")
