@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import os
 import uuid
@@ -26,14 +25,16 @@ _TOGETHER = 64  # tasks of a list that are one job
 _FILES = ("h5", "hdf5", "tif", "tiff", "npy", "nrrd")
 _SHOWN = 5
 _HOPELESS = 3  # tasks of a queue of which none can be done
+_OF_A_TASK = {"inference": ("output_crop_margin", "patch_num")}  # what the box of a task says, wherever it is cut
 _NAMES = ("url", "file_name", "file_path")
 
 
 def call(operator: Operator, chain: Chain, inputs: list[Volume], given: list[Any], values: dict[str, Any]) -> Any:
     """Call an operator; in a line of tasks, what writes gets the part of its volumes that the task is about.
 
-    All else works on whole volumes, lazily, so that no result depends on how the boxes are cut. What needs a pass over
-    its whole volume gets the part that all tasks are about.
+    All else works on whole volumes, lazily, so that no result depends on how the boxes are cut; options that say how
+    large a task's chunk is or becomes are left out. What needs a pass over its whole volume gets the part that all
+    tasks are about.
     """
     from daskflow.jobs import Job
     from daskflow.volume import Volume
@@ -50,6 +51,7 @@ def call(operator: Operator, chain: Chain, inputs: list[Volume], given: list[Any
         return result
     if operator.returns is Job:
         return _sink(operator, chain, task, inputs, given, values)
+    values = {name: value for name, value in values.items() if name not in _OF_A_TASK.get(operator.name, ())}
     result = operator.function(*inputs, *given, **values)
     if not isinstance(result, Volume) or not _waits(result) or any(map(_waits, inputs)):
         return result
@@ -73,7 +75,10 @@ def _task_of(chain: Chain, inputs: Sequence[Volume]) -> BoxTask:
 
 
 def _waits(volume: Volume) -> bool:
-    return bool(volume.expression.stages)
+    """Return whether a volume waits for a pass over voxels."""
+    from daskflow.jobs.evaluate import VoxelTask
+
+    return any(isinstance(stage.task, VoxelTask) for stage in volume.expression.stages)
 
 
 def _reading(operator: Operator, values: dict[str, Any], task: BoxTask) -> dict[str, Any]:
@@ -92,6 +97,8 @@ def _sink(
     operator: Operator, chain: Chain, task: BoxTask, inputs: list[Volume], given: list[Any], values: dict[str, Any]
 ) -> Any:
     """Return the job of a sink on the task's box alone, in the place that this has in what all tasks write."""
+    from daskflow.jobs.evaluate import data_box
+
     known = inspect.signature(operator.function).parameters
     values = dict(values)
     if "bounds" in known and values.get("bounds") is None and inputs:
@@ -116,14 +123,6 @@ def _named(value: Any, task: BoxTask) -> Any:
     return f"{stem}_{task.box}.{suffix}" if dot and suffix.lower() in _FILES else value
 
 
-def data_box(volume: Volume) -> BoundingBox:
-    """Return the box of the data that a volume is made of, of those with its voxel size; else the volume's."""
-    from daskflow.jobs.evaluate import sources
-
-    boxes = [one.store.spec.box for one in sources(volume) if one.store.spec.ratio(volume.spec) == (1, 1, 1)]
-    return functools.reduce(BoundingBox.union, boxes) if boxes else volume.box
-
-
 def _part(volume: Volume, chain: Chain, box: BoundingBox) -> Volume:
     """Return the part of a volume inside a box of the level that the line reads; what has no data is left out.
 
@@ -131,6 +130,8 @@ def _part(volume: Volume, chain: Chain, box: BoundingBox) -> Volume:
         AlignmentError: voxels of the volume lie in the box in part.
         BoundsError: the volume does not hold what of the box the data do.
     """
+    from daskflow.jobs.evaluate import data_box
+
     if chain.reads is not None:
         box = _rescaled(box, volume.spec, chain.reads)
     wanted = box.clip(data_box(volume))

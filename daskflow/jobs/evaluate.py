@@ -304,6 +304,21 @@ def sources(volume: Volume) -> list[Stored]:
     return [node for one in expressions for node in one.nodes if isinstance(node, Stored)]
 
 
+def data_box(volume: Volume) -> BoundingBox:
+    """Return the box of what a volume is read from, of that with its voxel size; the volume's where this has moved."""
+    expression = volume.expression
+    moved = any(isinstance(n, MappedBoxes) and "offset" in getattr(n.reads, "keywords", {}) for n in expression.nodes)
+    boxes = [one.store.spec.box for one in sources(volume) if one.store.spec.ratio(volume.spec) == (1, 1, 1)]
+    if moved or not boxes:
+        return volume.box
+    found = functools.reduce(BoundingBox.union, boxes)
+    inside = volume.box.clip(found)
+    needed = expression.needed([inside]) if not inside.empty else {}
+    own = [node for node in expression.nodes if isinstance(node, Stored) and node.store.spec.box in boxes]
+    kept = all(inside.clip(node.spec.box) in needed.get(expression[node], node.spec.box) for node in own)
+    return found if needed and kept else volume.box
+
+
 def warn(warnings: tuple[str, ...]) -> None:
     """Tell the user, once, what is taken for granted."""
     for line in warnings:

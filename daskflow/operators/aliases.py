@@ -122,6 +122,8 @@ UNUSED_OPTIONS = {
     "load-zarr": ("-b --driver",),
     "save-h5": ("--with-offset/--keep-offset", "--touch/--no-touch"),
     "save-zarr": ("-o --order", "--infer-dtype/--no-infer-dtype"),
+    "generate-tasks": ("--use-https/--use-credential",),
+    "skip-task-by-blocks-in-volume": ("--use-https/--use-credential",),
     "save-precomputed": ("-p --parallel", "--nproc", "--fill-missing/--no-fill"),
 }
 """Options of chunkflow, by command, that are understood and have no effect.

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 import daskflow
 from daskflow.cli.app import app
+from daskflow.geometry import BoundingBox
 
 SHAPE = (32, 64, 64)
 FILTER = "load-precomputed -v em gaussian-filter -s 1,2,2"
@@ -65,6 +66,13 @@ def test_each_task_has_a_file_named_by_its_box(em):
 def test_one_box_is_written_under_the_name_that_is_given(em):
     line("--quiet create-bbox -s 20 -8 10 -z 4 8 16 load-precomputed -v em save-h5 -f cut.h5")
     np.testing.assert_array_equal(daskflow.open("cut.h5").read(), em.read()[4:8, 24:32, 10:26])
+
+
+def test_what_was_moved_is_written_where_it_is(em):
+    line("--quiet create-bbox -s 0 0 0 -z 40 40 40 load-precomputed -v em translate -s -1 32 0 save-h5 -f cut.h5")
+    moved = daskflow.open("cut.h5")
+    assert moved.box == BoundingBox((15, 0, 0), (40, 40, 40))
+    np.testing.assert_array_equal(moved.read(), em.read()[:25, :40, :40])
 
 
 def test_what_needs_the_whole_volume_gets_the_region_of_all_tasks(em):
