@@ -34,7 +34,12 @@ _MAIN = "main"
 _BESIDE = ("voxel_offset", "voxel_size", "unique_nonzeros")
 
 
-def _h5py() -> Any:
+def load_h5py() -> Any:
+    """Return the package h5py.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
     try:
         import h5py
     except ImportError:
@@ -44,7 +49,7 @@ def _h5py() -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _handle(path: Path, size: int, mtime_ns: int) -> Any:  # noqa: ARG001 (another file under the same name is another handle)
-    return _h5py().File(path, "r", locking="best-effort")
+    return load_h5py().File(path, "r", locking="best-effort")
 
 
 @contextmanager
@@ -102,7 +107,7 @@ class Hdf5Store(FileStore):
 
     @classmethod
     def check_file(cls, url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
-        _h5py()
+        load_h5py()
         local_files.refuse_layout(layout, ("shard",), "HDF5")
         _compression(layout)
         refuse_cast(spec.dtype, NUMBERS, "an HDF5 file")
@@ -121,7 +126,7 @@ class Hdf5Store(FileStore):
         options, compress = _compression(layout)
         z, y, x = (min(c, s) for c, s in zip(layout.chunk or spec.chunk or DEFAULT_CHUNK, spec.box.shape, strict=True))
         ids = np.zeros(0, spec.dtype) if spec.layer_type == "segmentation" and name == _MAIN else None
-        h5py = _h5py()
+        h5py = load_h5py()
         with local_files.replacing(local_files.local_file(url)) as path, _new_file(h5py, url, path, name) as file:
             chunk = (*(() if spec.channels is None else (1,)), z, y, x)
             made = file.create_dataset(name, spec.shape, spec.dtype, chunks=chunk, **options)

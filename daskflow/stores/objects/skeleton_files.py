@@ -152,6 +152,23 @@ def to_swc(skeleton: Skeleton) -> str:
     return "\n".join(lines) + "\n"
 
 
+def from_swc(text: str) -> Skeleton:
+    """Return the skeleton in an SWC file, whose positions and radii are taken for nm, in order of its lines.
+
+    Raises:
+        CorruptChunkError: lines that are no SWC, or a parent that is not there.
+    """
+    try:
+        lines = (line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+        rows = np.array([[float(value) for value in line[:7]] for line in lines]).reshape(-1, 7)
+        place = {int(number): row for row, number in enumerate(rows[:, 0])}
+        edges = [(row, place[int(parent)]) for row, parent in enumerate(rows[:, 6]) if parent >= 0]
+    except (ValueError, KeyError) as error:
+        raise CorruptChunkError(f"{len(text)} characters are no SWC: {error!r}") from error
+    radii = {"radius": rows[:, 5].astype(np.float32)}
+    return Skeleton(rows[:, 2:5], np.array(edges, np.uint32).reshape(-1, 2), radii)
+
+
 def _parents(count: int, edges: Edges) -> dict[int, int | None]:
     """Return the parent of every vertex, parents before children, None for roots."""
     neighbours: list[list[int]] = [[] for _ in range(count)]
