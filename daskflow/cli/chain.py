@@ -34,6 +34,7 @@ class Chain:
     """What the commands of one line have made so far: volumes by name, jobs, and what is done once these have run.
 
     Attributes:
+        volumes: by name, and what else is passed on: points, synapses, skeletons.
         task: the box that the line works on, in a line of tasks.
         region: the smallest box that holds all tasks, where that is known.
         reads: what the first volume that a line of tasks opens is, in whose voxels boxes count.
@@ -41,7 +42,7 @@ class Chain:
         later: commands, and what makes the volumes that they get 0 in places.
     """
 
-    volumes: dict[str, Volume] = field(default_factory=dict)
+    volumes: dict[str, Any] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
     after: list[Callable[[Report | None], None]] = field(default_factory=list)
     task: BoxTask | None = None
@@ -59,8 +60,11 @@ class Chain:
             raise ParameterError(f"mask --skip-to {self.later[0][0]}: the line has no such command after it")
         return self
 
-    def volumes_named(self, names: str | None) -> list[Volume]:
-        """Return the volumes that a comma-separated list names."""
+    def volumes_named(self, names: str | None, kind: Any = None) -> list[Any]:
+        """Return the volumes that a comma-separated list names, or objects of the `kind` that is wanted instead."""
+        from daskflow.volume import Volume
+
+        wanted = kind if isinstance(kind, type) else Volume
         found = []
         for name in (names or "").split(","):
             if not name:
@@ -69,6 +73,8 @@ class Chain:
                 there = ", ".join(sorted(self.volumes)) or "none yet: begin with open, load-... or create-chunk"
                 raise ParameterError(f"there is no volume {name!r}; there are: {there}")
             found.append(self.volumes[name])
+            if not isinstance(found[-1], wanted):
+                raise ParameterError(f"it takes {wanted.__name__}, and {name!r} is {found[-1]!r}")
         return found
 
     def masked(self, command: str, inputs: list[Any]) -> list[Any]:
@@ -80,6 +86,7 @@ class Chain:
 
     def take(self, result: Any, name: str | None) -> None:
         """Keep what an operator returned: volumes under their names, a job, the task, or that there is none."""
+        from daskflow.stores.objects.located import Located
         from daskflow.volume import AfterTask, BoxTask, Volume
 
         if isinstance(result, tuple):
@@ -87,7 +94,7 @@ class Chain:
             if len(names) != len(result):
                 raise ParameterError(f"it returns {len(result)} volumes; name as many: -o first,second")
             self.volumes.update(zip(names, result, strict=True))
-        elif isinstance(result, Volume):
+        elif isinstance(result, Volume | Located):
             self.volumes[name or "chunk"] = result
         elif isinstance(result, AfterTask):
             self.after.append(result.action)

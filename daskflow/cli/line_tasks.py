@@ -7,6 +7,7 @@ import inspect
 import os
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from daskflow.volume.stage import Output
 
 _TOGETHER = 64  # tasks of a list that are one job
-_FILES = ("h5", "hdf5", "tif", "tiff", "npy", "nrrd")
+_FILES = ("h5", "hdf5", "json", "tif", "tiff", "npy", "nrrd")
 _SHOWN = 5
 _HOPELESS = 3  # tasks of a queue of which none can be done
 _OF_A_TASK = {"inference": ("output_crop_margin", "patch_num")}  # what the box of a task says, wherever it is cut
@@ -86,6 +87,8 @@ def _reading(operator: Operator, values: dict[str, Any], task: BoxTask) -> dict[
     from daskflow.operators.aliases import ALIASES
     from daskflow.stores.opening import file_of
 
+    if operator.name == "load_synapses" and values["start"] is None:
+        return {**values, "start": task.box.start, "stop": task.box.stop}
     name = values.get("file_name")
     known = ALIASES[operator.name].steps.get("open", {}).get("format") if operator.name in ALIASES else None
     if known == "hdf5" and name is not None:
@@ -98,20 +101,24 @@ def _sink(
 ) -> Any:
     """Return the job of a sink on the task's box alone, in the place that this has in what all tasks write."""
     from daskflow.jobs.evaluate import data_box
+    from daskflow.volume import Volume
 
     known = inspect.signature(operator.function).parameters
     values = dict(values)
-    if "bounds" in known and values.get("bounds") is None and inputs:
-        values["bounds"] = data_box(inputs[0]).clip(inputs[0].box)
+    volumes = [one for one in inputs if isinstance(one, Volume)]
+    if "bounds" in known and values.get("bounds") is None and volumes:
+        values["bounds"] = data_box(volumes[0]).clip(volumes[0].box)
     if "overwrite" in known and task.again:
         values["overwrite"] = True
+    if "file_path" in values:
+        values["file_path"] = _prefixed(values["file_path"], task)
     if not task.alone:
         given = [
             _named(value, task) if parameter.name in _NAMES else value
             for parameter, value in zip([one for one in operator.parameters if one.positional], given, strict=True)
         ]
         values = {name: _named(value, task) if name in _NAMES else value for name, value in values.items()}
-    parts = [_part(volume, chain, task.box) for volume in inputs]
+    parts = [_part(one, chain, task.box) if isinstance(one, Volume) else one for one in inputs]
     return operator.function(*parts, *given, **values)
 
 
@@ -121,6 +128,13 @@ def _named(value: Any, task: BoxTask) -> Any:
         return value
     stem, dot, suffix = os.fspath(value).rpartition(".")
     return f"{stem}_{task.box}.{suffix}" if dot and suffix.lower() in _FILES else value
+
+
+def _prefixed(path: str, task: BoxTask) -> str:
+    """Return the file in a directory, or whose name begins so, that is a task's; the same file if it has an ending."""
+    if path.rpartition(".")[2].lower() in _FILES:
+        return path
+    return f"{path}/{task.box}" if Path(path).is_dir() else f"{path}{task.box}"
 
 
 def _part(volume: Volume, chain: Chain, box: BoundingBox) -> Volume:

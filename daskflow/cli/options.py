@@ -32,10 +32,11 @@ _LABELLED = re.compile(r"(xyz|zyx):(.+)", re.IGNORECASE)
 def command(operator: Operator) -> click.Command:
     """Return the command of an operator: options from its parameters, help from its docstring."""
     from daskflow.volume import Tasks, Volume
+    from daskflow.volume.registry import is_located
 
     params: list[click.Parameter] = [_input(operator, index) for index in range(len(operator.inputs))]
     params += [_parameter(parameter, operator) for parameter in operator.parameters]
-    if operator.returns is Volume:
+    if operator.returns is Volume or is_located(operator.returns):
         params.append(_output(operator))
     params.append(click.Option(["--name", "step_name"], metavar="NAME", help="What messages call this command."))
 
@@ -98,7 +99,7 @@ def _apply_once(operator: Operator, chain: Chain, values: dict[str, Any]) -> Non
     for parameter in operator.inputs:
         names = values.pop(parameter.name)
         if parameter.required:
-            inputs += chain.volumes_named(names)
+            inputs += chain.volumes_named(names, parameter.annotation)
         elif names is not None and (names != "chunk" or names in chain.volumes):
             for name in names.split(","):
                 inputs += [None] if name == "None" else chain.volumes_named(name)
@@ -115,12 +116,14 @@ def _output(operator: Operator) -> click.Option:
     if operator.keeps_name:
         return click.Option(names, metavar="NAMES", help="Names of the results; those of the volumes unless given.")
     said = "Name that the result gets for later commands."
-    return click.Option(names, default="chunk", show_default=True, metavar="NAME", help=said)
+    default = getattr(operator.returns, "line_name", "chunk")
+    return click.Option(names, default=default, show_default=True, metavar="NAME", help=said)
 
 
 def _input(operator: Operator, index: int) -> click.Option:
     parameter = operator.inputs[index]
-    if parameter.name in ("volume", "volumes"):
+    located = getattr(parameter.annotation, "line_name", None)
+    if located is not None or parameter.name in ("volume", "volumes"):
         names = ["-i", "--input-chunk-name", "--input-names", "--input-name"]
     else:
         dashed = _dashed(parameter.name)
@@ -129,7 +132,7 @@ def _input(operator: Operator, index: int) -> click.Option:
     named = parameter.required and not parameter.variadic
     return click.Option(
         [*names, parameter.name],
-        default="chunk" if index == 0 else parameter.name if named else None,
+        default=located or ("chunk" if index == 0 else parameter.name if named else None),
         show_default=named,
         hidden=parameter.variadic,
         metavar="NAMES" if many else "NAME",

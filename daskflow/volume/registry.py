@@ -81,7 +81,7 @@ class Operator:
         name: the function's name.
         group: the heading it is listed under.
         function: the function itself.
-        inputs: the volumes it takes, in order.
+        inputs: the volumes, and objects that are passed on like them, that it takes, in order.
         parameters: its other parameters, in order.
         returns: its return annotation.
         keeps_name: on the command line, its result takes the place of its first volume unless it is given a name, and
@@ -245,7 +245,8 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
             positional=parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD,
             variadic=parameter.kind is inspect.Parameter.VAR_POSITIONAL,
         )
-        (inputs if annotation in (Volume, Volume | None) else parameters).append(described)
+        passed = annotation in (Volume, Volume | None) or is_located(annotation)
+        (inputs if passed else parameters).append(described)
     name = function.__name__
     own = function.__module__.startswith("daskflow.operators.")
     group = _groups()[name] if own else getattr(function, _ATTRIBUTE)
@@ -254,6 +255,13 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
         returns = Volume
     task = BoxTask in [hints[name] for name in inspect.signature(function).parameters if name in hints]
     return Operator(name, group, function, tuple(inputs), tuple(parameters), returns, keeps_name, task)
+
+
+def is_located(annotation: Any) -> bool:
+    """Return whether a type is of objects that a line passes on like volumes."""
+    from daskflow.stores.objects.located import Located
+
+    return isinstance(annotation, type) and issubclass(annotation, Located)
 
 
 def _groups() -> dict[str, str]:

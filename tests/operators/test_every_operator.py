@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from daskflow.jobs import Job
+from daskflow.stores.objects.located import Points, SkeletonSet
+from daskflow.stores.objects.synapses import Synapses
 from daskflow.testing.operators import OperatorSuite
 from daskflow.volume import AfterTask, BoxTask, Tasks, Volume, load_operator, operator_names
 
@@ -69,6 +71,9 @@ NEEDS_FILES = {
     *("load_h5", "load_npy", "load_nrrd", "load_png", "load_precomputed", "load_tif", "load_zarr"),
     "open",
 }
+# what a line passes on beside volumes, tried in objects/test_line_objects.py
+LOADS_OBJECTS = {"load_points": Points, "load_skeleton": SkeletonSet, "load_synapses": Synapses}
+SAVES_OBJECTS = {"save_points", "save_swc", "save_synapses"}
 SINKS = {
     "contrast_levels": {"output": "levels"},
     "create_info": {"volume_path": "layer", "block_size": (4, 8, 8), "voxel_size": (8, 8, 8)},
@@ -152,7 +157,9 @@ for _name, (_dtype, _channels, _) in TRANSFORMS.items():
 
 
 def test_every_operator_is_in_the_table():
-    assert set(operator_names()) == {*TRANSFORMS, *SOURCES, *NEEDS_FILES, *SINKS, *INTO_LAYERS, *OF_TASKS}
+    of_objects = {*LOADS_OBJECTS, *SAVES_OBJECTS}
+    known = {*TRANSFORMS, *SOURCES, *NEEDS_FILES, *SINKS, *INTO_LAYERS, *OF_TASKS, *of_objects}
+    assert set(operator_names()) == known
 
 
 @pytest.mark.parametrize("name", operator_names())
@@ -163,7 +170,7 @@ def test_operator_says_what_it_does(name):
     undescribed = [p.name for p in (*operator.inputs, *operator.parameters) if not p.help]
     assert not undescribed
     of_tasks = (Tasks, AfterTask, BoxTask, BoxTask | None)
-    assert operator.returns in (of_tasks if name in OF_TASKS else (Volume, Job))
+    assert operator.returns in (of_tasks if name in OF_TASKS else (Volume, Job, LOADS_OBJECTS.get(name)))
 
 
 @pytest.mark.parametrize("name", SINKS)

@@ -52,9 +52,9 @@ class Synapses(Located):
         check_places(self.pre, "pre")
         check_places(self.post, "post", 4)
         for name, values in self.attributes.items():
-            rows = len(self.pre if name in _OF_PRE else self.post)
-            if name not in _NUMBERS or np.shape(values) != (rows,):
-                raise ParameterError(f"{name} of shape {np.shape(values)}; known are {', '.join(_NUMBERS)}, of {rows}")
+            count = len(self.pre if name in _OF_PRE else self.post)
+            if name not in _NUMBERS or np.shape(values) != (count,):
+                raise ParameterError(f"{name} of shape {np.shape(values)}; known are {', '.join(_NUMBERS)}, of {count}")
             if name.endswith("confidence") and not ((values >= 0) & (values <= 1)).all():
                 raise ParameterError(f"{name} reaches from {values.min()} to {values.max()}; give numbers from 0 to 1")
         rows = self.post[:, 0]
@@ -84,7 +84,8 @@ class Synapses(Located):
 
     def within(self, box: BoundingBox) -> Synapses:
         """Return the presynaptic sites in a box, itself without its stop, with what belongs to them."""
-        return self.kept(((self.pre >= box.start) & (self.pre < box.stop)).all(1))
+        start, stop = np.array(box.start), np.array(box.stop)
+        return self.kept(np.all((self.pre >= start) & (self.pre < stop), axis=1))
 
     def flipped(self) -> Synapses:
         """Return them with axes in the other order."""
