@@ -16,7 +16,6 @@ import daskflow
 from daskflow import operators
 from daskflow.cli import commands
 from daskflow.cli.chain import Chain, Settings, Step, check_cluster, run
-from daskflow.cli.line_tasks import run_tasks
 from daskflow.errors import DaskflowError
 from daskflow.operators.aliases import ALIASES, FORMER_NAMES
 from daskflow.plugins import entry_points
@@ -170,7 +169,12 @@ def finish(ctx: click.Context, /, steps: list[Step | None], **options: Any) -> N
     if not chained:
         return
     check_cluster(settings)
-    code = run_tasks(chained, settings) if chained[0].generate else run(Chain().apply(chained), settings)
+    if chained[0].generate:
+        from daskflow.cli.line_tasks import run_tasks
+
+        code = run_tasks(chained, settings)
+    else:
+        code = run(Chain().apply(chained), settings)
     if code:
         ctx.exit(code)
 

@@ -15,7 +15,6 @@ import click
 from click.core import ParameterSource
 
 from daskflow.cli.chain import Chain, Step
-from daskflow.cli.line_tasks import call
 from daskflow.errors import ParameterError
 from daskflow.operators.aliases import FORMER_OPTIONS, TWINS, UNUSED_OPTIONS
 
@@ -93,6 +92,8 @@ def _apply(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
 
 
 def _apply_once(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
+    from daskflow.cli.line_tasks import call
+
     values = dict(values)
     output = values.pop("output_name", None)
     inputs: list[Any] = []  # None of a plugin, too

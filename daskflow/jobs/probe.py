@@ -55,9 +55,11 @@ def check_workers(job: Job, client: Client | Threads | Workers) -> None:
     Raises:
         PlanError: none sees what the job reads, or the folders in which it writes, or has this version of daskflow.
     """
+    if isinstance(client, Threads | Workers):
+        return
     from distributed import LocalCluster
 
-    if isinstance(client, Threads | Workers) or isinstance(client.cluster, LocalCluster):
+    if isinstance(client.cluster, LocalCluster):
         return
     packages = [*_PACKAGES, *(["torch"] if any(stage.task.gpu for stage in job.stages) else [])]
     found = _ask(client, ([PickledStage.of(stage).data for stage in job.stages], _folders(job), packages))

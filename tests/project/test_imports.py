@@ -39,7 +39,7 @@ OPTIONAL = HEAVY | {
 # and operators.
 LATE = (
     *(f"clusters/{name}.py" for name in ("local", "owning", "cuda", "kubernetes")),
-    *(f"clusters/{name}.py" for name in ("arrival", "batch", "batch_options", "replacing")),
+    *(f"clusters/{name}.py" for name in ("arrival", "batch", "batch_options", "groups", "replacing")),
     *("inference/pytorch.py", "inference/state_dicts.py", "demo/boundary_net.py", "testing/"),
 )
 MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))

@@ -27,7 +27,8 @@ def astype(volume: Volume, *, dtype: options.Dtype, overflow: Overflow = "error"
         volume: the volume to cast.
         overflow: what becomes of values outside the range of the dtype, NaN included: error refuses them, clip takes
             the nearest value (0 for NaN), wrap does what numpy does.
-        unit_range: between floats and uint8, let 0 to 1 be 0 to 255, as chunkflow has it; fractions are cut off.
+        unit_range: between floats and uint8, let 0 to 1 be 0 to 255, as chunkflow has it; fractions are cut off. With
+            overflow wrap only from floats to uint8.
 
     Returns:
         A volume of that dtype.
@@ -37,7 +38,9 @@ def astype(volume: Volume, *, dtype: options.Dtype, overflow: Overflow = "error"
     """
     target = _known(dtype, overflow)
     source = volume.dtype
-    if unit_range and {source.kind, target.kind} == {"u", "f"} and min(source.itemsize, target.itemsize) == 1:
+    to_bytes = source.kind == "f" and target == np.uint8
+    from_bytes = source == np.uint8 and target.kind == "f" and overflow != "wrap"
+    if unit_range and (to_bytes or from_bytes):
         return volume.map_blocks(scale_within, dtype=target, to=target.name, overflow=overflow)
     if overflow == "wrap" or (np.can_cast(source, target, "safe") and source.kind != "f"):
         return volume.astype(target)
