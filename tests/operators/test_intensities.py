@@ -209,3 +209,11 @@ def test_a_line_masks_or_multiplies_several_volumes_and_keeps_their_names(coarse
     assert result.exit_code == 0, result.output
     np.testing.assert_array_equal(daskflow.open("left").read(), kept * 2)
     np.testing.assert_array_equal(daskflow.open("out").read(), kept * 6)
+
+
+def test_intensities_are_mapped_to_0_and_1():
+    np.testing.assert_allclose(daskflow.mapto01(daskflow.open(RAMP)).read(), RAMP / 255, atol=1e-7)
+    assert daskflow.mapto01(daskflow.open(np.float32([[[-1, 0, 1]]]))).read().tolist() == [[[0, 0.5, 1]]]
+    for operator, value in ((daskflow.mapto01, -1.5), (daskflow.inverse, 1.5)):
+        with pytest.raises(ParameterError, match=str(value)):
+            operator(daskflow.open(np.full((1, 1, 1), value, np.float32))).read()
