@@ -14,8 +14,11 @@ from daskflow.operators.aliases import ALIASES, FORMER_OPTIONS
 from daskflow.volume import Flag, Volume, describe_operator, load_operator, operator, operator_names
 
 # operators with the letters and defaults of chunkflow, as its lines have them
-THEIRS = {"create_bbox", "create_chunk", "create_info", "downsample_upload", "generate_tasks", "load_precomputed"}
-OWN = [name for name in operator_names() if name not in ALIASES and name not in THEIRS | {"save_precomputed"}]
+THEIRS = {
+    *("create_bbox", "create_chunk", "create_info", "downsample_upload", "fetch_task_from_sqs", "generate_tasks"),
+    *("load_precomputed", "load_skeleton", "load_synapses", "save_precomputed", "setup_env"),
+}
+OWN = [name for name in operator_names() if name not in ALIASES and name not in THEIRS]
 
 # what one word means in two operators, or where one default would not do
 SEVERAL_MEANINGS = {"background", "compression", "dtype", "levels", "mip", "mode", "offset", "size", "table"}
