@@ -118,6 +118,9 @@ def _sink(
             for parameter, value in zip([one for one in operator.parameters if one.positional], given, strict=True)
         ]
         values = {name: _named(value, task) if name in _NAMES else value for name, value in values.items()}
+    if "bounding_box" in known:
+        values["bounding_box"] = str(_part(inputs[0], chain, task.box).box)
+        return operator.function(*inputs, *given, **values)
     parts = [_part(one, chain, task.box) if isinstance(one, Volume) else one for one in inputs]
     return operator.function(*parts, *given, **values)
 

@@ -110,7 +110,7 @@ FORMER_NAMES = {
 }
 """Commands of older tutorials of chunkflow, and what they are called."""
 
-TWINS = {"downsample": "downsample_volume", "save": "save_precomputed"}
+TWINS = {"downsample": "downsample_volume", "mesh": "mesh_fragments", "save": "save_precomputed"}
 """Commands that chunkflow calls like another operator here; an option that only the second one has means that one."""
 
 UNUSED_OPTIONS = {

@@ -1,5 +1,6 @@
 """The lines of chunkflow's tutorials that work on a queue, on small data: two of them at once, of which one dies."""
 
+import gzip
 import json
 import shlex
 import signal
@@ -16,6 +17,8 @@ from click.testing import CliRunner
 import daskflow
 from daskflow.cli.app import app
 from daskflow.operators.tasks.setup_env import Layers
+from daskflow.stores.objects.layer_objects import read_mesh
+from daskflow.stores.objects.mesh_files import Mesh, decode_fragment, weld
 
 pytest.importorskip("torch")
 
@@ -175,3 +178,33 @@ def test_the_line_that_makes_levels(s3, em):
     np.testing.assert_array_equal(
         daskflow.open("pyramid", mip=1).read(), daskflow.downsample_volume(em, factor=(2, 2, 2), method="mean").read()
     )
+
+
+def test_the_mesh_line_writes_parts_that_fit_together(s3):
+    labels = np.zeros((16, 64, 64), np.uint32)
+    labels[3:13, 5:60, 7:50] = 7
+    labels[:2, :2, :2] = 12
+    labels[14:, 8:20, 8:20] = 70
+    seg = daskflow.open(labels, voxel_size=(40, 8, 8), voxel_offset=(4, 0, 0), layer_type="segmentation")
+    seg.save("seg", chunk=(8, 32, 32)).run(progress=False)
+    name = f"mesh-{time.monotonic_ns()}"
+    line(f"generate-tasks -l seg -m 0 -c 8 32 32 -q {name}")
+    line(
+        f"--mip 0 fetch-task -q {name} -v 600 -r 0 cutout -v seg --fill-missing mesh --voxel-size 40 8 8"
+        " -o seg --dust-threshold 10 delete-task-in-queue"
+    )
+    info = json.loads(Path("seg/info").read_text())
+    parts = sorted(Path("seg", info["mesh"]).glob("7:0:*"))
+    assert len(parts) == 8
+    assert parts[0].name == "7:0:0-32_0-32_12-20.gz"
+    assert not list(Path("seg", info["mesh"]).glob("12:*"))
+    whole = Mesh.joined([decode_fragment(gzip.decompress(part.read_bytes())) for part in parts])
+    vertices, faces = weld(whole.vertices, whole.faces)
+    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+    assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
+    assert vertices.min(0).tolist() == [7 * 8, 5 * 8, 7 * 40]
+    assert vertices.max(0).tolist() == [50 * 8, 60 * 8, 17 * 40]
+    line("mesh-manifest --volume-path seg --prefix 7 --digits 2")
+    assert (read_mesh("seg", 7).bounds, read_mesh("seg", 70)) == ((56, 40, 280, 400, 480, 680), None)
+    line("mesh-manifest --volume-path seg --prefix 7")
+    assert read_mesh("seg", 70).bounds == pytest.approx((64, 64, 720, 160, 160, 800), abs=3)

@@ -18,7 +18,9 @@ def fetch_task_from_file(
     disbatch: Annotated[bool, Flag("-d")] = False,
     granularity: Annotated[int, Flag("-g")] = 1,
 ) -> Tasks:
-    """Make the line work on boxes of a file that generate-tasks wrote: all of them, or those of one job of an array.
+    """Make the line work on boxes of a file: all of them, or those of one job of an array.
+
+    generate-tasks writes such files.
 
     Args:
         file_path: NPY file with a row of start and stop (zyx) for each box, or text file with one in each line.
