@@ -1,25 +1,27 @@
 """Every error daskflow raises on purpose.
 
-DaskflowError
-├── GeometryError (ValueError)            a box, size or factor that makes no sense
-│   ├── BoundsError                       a box outside the volume
-│   └── AlignmentError                    a block that would share a chunk or shard with another
-├── ParameterError (ValueError)           an argument outside what the operator accepts
-├── MissingDependencyError (ImportError)  an optional package that is not installed
-├── StoreError (OSError)                  something wrong with stored data
-│   ├── StoreNotFoundError (FileNotFoundError)
-│   ├── UnknownFormatError
-│   ├── MissingChunkError                 a chunk that was never written
-│   ├── CorruptChunkError                 a chunk that cannot be decoded
-│   ├── MetadataMismatchError             a layer that exists and differs
-│   ├── AlreadyStoredError (FileExistsError)  chunks of another job or program, where something would be written
-│   └── StoreAccessError (PermissionError)
-│       └── CredentialsError              a server that refuses the credentials
-├── ModelError (RuntimeError)             a network that does not load or breaks its declaration
-└── JobError (RuntimeError)
-    ├── PlanError                         a job that cannot run as planned
-    ├── ChangedJobError                   a job directory that belongs to another job
-    └── LockedJobError                    a job that another driver is running
+    DaskflowError
+    ├── GeometryError (ValueError)            a box, size or factor that makes no sense
+    │   ├── BoundsError                       a box outside the volume
+    │   └── AlignmentError                    a block that would share a chunk or shard with another
+    ├── ParameterError (ValueError)           an argument outside what the operator accepts
+    ├── MissingDependencyError (ImportError)  an optional package that is not installed
+    ├── StoreError (OSError)                  something wrong with stored data
+    │   ├── StoreNotFoundError (FileNotFoundError)
+    │   ├── UnknownFormatError
+    │   ├── MissingChunkError                 a chunk that was never written
+    │   ├── CorruptChunkError                 a chunk that cannot be decoded
+    │   ├── MetadataMismatchError             a layer that exists and differs
+    │   ├── AlreadyStoredError (FileExistsError)  chunks of another job or program, where something would be written
+    │   └── StoreAccessError (PermissionError)
+    │       └── CredentialsError              a server that refuses the credentials
+    ├── ModelError (RuntimeError)             a network that does not load or breaks its declaration
+    └── JobError (RuntimeError)
+        ├── PlanError                         a job that cannot run as planned
+        ├── ChangedJobError                   a job directory that belongs to another job
+        └── LockedJobError                    a job that another driver is running
+
+The error in brackets is the built-in one that it derives from, too.
 """
 
 from __future__ import annotations

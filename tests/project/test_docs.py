@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import daskflow
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path for folder in (".", "docs", "recipes", "helm/daskflow") for path in (ROOT / folder).glob("*.md"))
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
@@ -45,6 +47,18 @@ def test_the_operator_reference_is_what_the_operators_say():
 def test_links_lead_somewhere(page):
     local = [target for target in LINK.findall(page.read_text()) if "://" not in target]
     assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_shows_the_api_and_the_notebooks(tmp_path):
+    run([ROOT / "docs/build", tmp_path / "site"], tmp_path)
+    shown = (tmp_path / "site/docs/api.html").read_text()
+    missing = {name for name in daskflow.__all__ if f'id="daskflow.{name}"' not in shown}
+    assert missing == {"__version__", "errors", "view"}
+    assert 'id="daskflow.errors.StoreError"' in shown
+    assert 'id="daskflow.view.neuroglancer"' in shown
+    assert "daskflow.Volume" in (tmp_path / "site/docs/tutorials/look.html").read_text()
+    assert (tmp_path / "site/index.html").exists()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from daskflow.cli.app import app
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CI = (ROOT / ".ci/run").read_text()
 README = (ROOT / "README.md").read_text()
+WORKFLOWS = ROOT / ".github/workflows"
 
 
 def requirements(*extras: str) -> set[str]:
@@ -85,3 +89,25 @@ def test_the_file_exists_and_is_executable_where_it_is_a_command(name):
     path = ROOT / name
     assert path.stat().st_size > 0
     assert bool(path.stat().st_mode & 0o100) == (name in ("check", ".ci/run"))
+
+
+def test_actions_are_pinned_to_a_commit_and_say_its_version():
+    uses = [line for path in WORKFLOWS.glob("*.yml") for line in re.findall(r"uses: (.*)", path.read_text())]
+    assert len(uses) >= 10
+    assert [line for line in uses if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}  # v[\d.]+", line)] == []
+
+
+def test_ci_runs_on_the_versions_of_python_that_the_package_names():
+    job = yaml.safe_load((WORKFLOWS / "tests.yml").read_text())["jobs"]["tests"]
+    named = [line.rsplit(" ", 1)[1] for line in PROJECT["classifiers"] if "Python :: 3." in line]
+    assert job["strategy"]["matrix"]["python"] == named
+    assert PROJECT["requires-python"] == f">={named[0]}"
+    assert job["steps"][-1]["run"] == ".ci/run"
+
+
+def test_commits_and_issues_ask_for_the_commands_that_exist():
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"] for hook in repository["hooks"]] == ["./check"]
+    asked = " ".join(path.read_text() for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
+    typed = re.findall(r"`daskflow ([a-z][\w-]*)", asked)
+    assert {"info", "status"} <= set(typed) <= set(app.list_commands(None))
