@@ -110,7 +110,12 @@ FORMER_NAMES = {
 }
 """Commands of older tutorials of chunkflow, and what they are called."""
 
-TWINS = {"downsample": "downsample_volume", "mesh": "mesh_fragments", "save": "save_precomputed"}
+TWINS = {
+    "download-mesh": "download_meshes",
+    "downsample": "downsample_volume",
+    "mesh": "mesh_fragments",
+    "save": "save_precomputed",
+}
 """Commands that chunkflow calls like another operator here; an option that only the second one has means that one."""
 
 UNUSED_OPTIONS = {
@@ -121,6 +126,7 @@ UNUSED_OPTIONS = {
     "load-png": ("-d --digit-num",),
     "load-precomputed": ("--use-https/--use-credential",),
     "load-zarr": ("-b --driver",),
+    "mesh-fragments": ("-f --simplification-factor", "-m --mip"),
     "save-h5": ("--with-offset/--keep-offset", "--touch/--no-touch"),
     "save-zarr": ("-o --order", "--infer-dtype/--no-infer-dtype"),
     "generate-tasks": ("--use-https/--use-credential",),
@@ -149,6 +155,10 @@ FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "load-precomputed": {"--start": ("--chunk-start",), "--stop": ("--chunk-stop",), "--size": ("--chunk-size",)},
     "mesh": {"--sharded": ("--format", "sharded")},
     "save-h5": {"--without-offset": ("--to", "0,0,0")},
-    "skeletonize": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "files")},
+    "skeletonize": {
+        "--sharded": ("--format", "sharded"),
+        "--no-sharded": ("--format", "files"),
+        "--output-path": ("--output",),
+    },
 }
 """Words of a command that are still understood, igneous's among them, and what they stand for."""

@@ -74,6 +74,8 @@ NEEDS_FILES = {
 # what a line passes on beside volumes, tried in objects/test_line_objects.py
 LOADS_OBJECTS = {"load_points": Points, "load_skeleton": SkeletonSet, "load_synapses": Synapses}
 SAVES_OBJECTS = {"save_points", "save_swc", "save_synapses"}
+# chunkflow's ways with objects, tried in objects/test_fragments.py
+OF_FRAGMENTS = {"aggregate_skeleton_fragments", "download_meshes"}
 SINKS = {
     "contrast_levels": {"output": "levels"},
     "create_info": {"volume_path": "layer", "block_size": (4, 8, 8), "voxel_size": (8, 8, 8)},
@@ -159,7 +161,7 @@ for _name, (_dtype, _channels, _) in TRANSFORMS.items():
 
 
 def test_every_operator_is_in_the_table():
-    of_objects = {*LOADS_OBJECTS, *SAVES_OBJECTS}
+    of_objects = {*LOADS_OBJECTS, *SAVES_OBJECTS, *OF_FRAGMENTS}
     known = {*TRANSFORMS, *SOURCES, *NEEDS_FILES, *SINKS, *INTO_LAYERS, *OF_TASKS, *of_objects}
     assert set(operator_names()) == known
 

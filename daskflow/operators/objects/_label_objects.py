@@ -115,8 +115,8 @@ def check_own_directory(url: str, job: str, *, kind: str) -> None:
 
 
 def still_there(url: str, pieces: Pieces, record: str) -> bool:
-    """Return whether what a job has made is there: a record in its scratch data until it is complete, then the info."""
-    return kvstore.exists(f"{url}/info") or kvstore.exists(record_url(pieces.scope.url, record, 0))
+    """Return whether what a job has made is there: a record in its scratch data until it is complete, then the rest."""
+    return kvstore.exists(f"{url}/provenance") or kvstore.exists(record_url(pieces.scope.url, record, 0))
 
 
 def check_whole(grid: BlockGrid, option: str, voxel_bytes: float) -> None:
@@ -162,10 +162,11 @@ def report_absent(report: Report, pieces: Pieces, chosen: Selection, *, kind: st
 
 
 def announce(
-    report: Report, url: str, info: dict[str, Any], layer: str | None, chosen: Selection, *, kind: str
+    report: Report, url: str, info: dict[str, Any] | None, layer: str | None, chosen: Selection, *, kind: str
 ) -> None:
-    """Write the info and the provenance of a directory, and name it in the info of the layer that it belongs to."""
-    kvstore.write_bytes(f"{url}/info", json.dumps(info, indent=1).encode())
+    """Write the info (if any) and the provenance of a directory, and name it in the layer that it is in."""
+    if info is not None:
+        kvstore.write_bytes(f"{url}/info", json.dumps(info, indent=1).encode())
     kvstore.write_bytes(f"{url}/provenance", json.dumps(provenance(report), indent=1).encode())
     if layer is not None and (report.counts.get(kind) or not chosen.partial):
         name_objects(layer, chosen.partial, **{_KEYS[kind]: url.rpartition("/")[2]})

@@ -1,150 +1,204 @@
-"""The parts of meshes in a box, which chunkflow's `mesh` writes task by task."""
+"""Meshes as chunkflow makes them: a fragment of every label and task."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from daskflow.errors import ParameterError
-from daskflow.geometry import BlockGrid, BoundingBox, as_voxel_size, as_zyx
-from daskflow.jobs import Job
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.errors import MissingDependencyError, ParameterError
+from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs import Job, Report
 from daskflow.jobs.consumer import Consumer
-from daskflow.jobs.evaluate import EvaluateVolumes
-from daskflow.jobs.report import Finish, Report
-from daskflow.operators.objects._label_objects import object_labels, object_place
+from daskflow.jobs.evaluate import EvaluateVolumes, assumed_voxel_size
+from daskflow.jobs.report import Finish
+from daskflow.operators.geometry.declare import declare
+from daskflow.operators.objects._label_objects import object_labels
+from daskflow.operators.objects.mesh import mesh
 from daskflow.operators.objects.mesh.plan import Frame
 from daskflow.operators.objects.mesh.simplify import finest_error, simplify
 from daskflow.operators.objects.mesh.stages import BLOCK_BYTES, fragment_name
-from daskflow.operators.objects.mesh.surface import Seen, select, surfaces
+from daskflow.operators.objects.mesh.surface import Seen, Surface, select, surfaces
 from daskflow.operators.segmentation.voxel_counts import count_labels
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file
-from daskflow.stores.objects.layer_objects import name_objects
-from daskflow.stores.objects.mesh_files import Mesh, encode_fragment, legacy_info
+from daskflow.stores.objects.layer_objects import layer_above, load_object_info, name_objects
+from daskflow.stores.objects.mesh_files import Mesh, encode_fragment, encode_manifest, legacy_info, manifest_name
 from daskflow.stores.precomputed_info import named_objects
 from daskflow.volume import BlockResult, Estimate, Flag, Stage, Volume, operator
-from daskflow.volume.node import Array
+from daskflow.volume.stage import Output
+
+Array = npt.NDArray[Any]
 
 
 @operator(takes="labels")
 def mesh_fragments(
     volume: Volume,
     *,
-    output_path: Annotated[str | os.PathLike[str] | None, Flag("-o")] = None,
+    output_path: Annotated[str, Flag("-o")] = "file:///tmp/mesh/",
+    output_format: Annotated[Literal["precomputed", "ply", "obj"], Flag("-t")] = "precomputed",
     voxel_size: Annotated[Sequence[float] | None, Flag("-v")] = None,
-    max_simplification_error: Annotated[float, Flag("-e")] = 40,
+    max_simplification_error: Annotated[float, Flag("-e")] = 40.0,
     ids: Sequence[int] | None = None,
     skip_ids: Annotated[Sequence[int], Flag("-s")] = (),
     dust_threshold: int = 0,
+    manifest: bool = False,
+    shard: bool = False,
     bounding_box: str | None = None,
-    shape: Sequence[int] = (448, 448, 448),
 ) -> Job:
-    """Write the parts of meshes in a box, a file for each label and block, as chunkflow's mesh does.
+    """Mesh all objects as chunkflow does: in a line of tasks, a fragment for each label and task.
 
-    They fit together, as blocks share a voxel; `mesh-manifest` then makes meshes of them. `mesh` makes whole meshes in
-    one job, without these steps. On the command line, `mesh` with an option that only this command has is this one.
+    The fragments of neighbouring tasks meet, as each is made from one voxel more than its box. `mesh-manifest` then
+    joins what the tasks of all lines have written. Without tasks, the whole volume is meshed in one job, as by `mesh`.
 
     Args:
-        volume: a segmentation, with one channel; all of it is known, and one voxel beyond the box is read.
-        output_path: the precomputed layer whose meshes these are; that of the volume unless given.
-        voxel_size: nm per voxel (zyx), which must be that of the volume.
-        max_simplification_error: nm that simplification may move the surface; 0 does not simplify.
-        ids: only these labels; all unless given.
+        volume: a segmentation, with one channel.
+        output_path: path or URL of a directory; of a precomputed layer, a directory in it.
+        output_format: precomputed for legacy fragments; ply or obj for a file LABEL.ply, in nm, not in a line of tasks.
+        voxel_size: nm (zyx), in place of what the volume says.
+        max_simplification_error: nm that simplification may move the surface.
+        ids: only these labels.
         skip_ids: not these labels.
-        dust_threshold: labels of fewer voxels in a block are left out of it.
+        dust_threshold: labels of fewer voxels are left out: in the whole volume, or in the box of a task.
+        manifest: write manifests, too, which are right only if no other task has a part of the object.
+        shard: write levels of detail in shards, not in a line of tasks.
         bounding_box: the box that is meshed, z0-z1_y0-y1_x0-x1; that of the task in a line of tasks, else all.
-        shape: voxels per block (zyx), counted from the start of the box.
 
     Returns:
-        The job; nothing has been written.
+        The job.
 
     Raises:
-        ParameterError: another voxel size, or no precomputed layer.
+        ParameterError: files or shards in a line of tasks, whose boxes cut objects.
     """
-    if voxel_size is not None and as_voxel_size(voxel_size) != volume.spec.spacing:
-        raise ParameterError(f"voxel_size {tuple(voxel_size)} is not that of the volume, {volume.spec.size_text} (zyx)")
+    volume = volume if voxel_size is None else declare(volume, voxel_size=voxel_size)
+    labels = None if ids is None else object_labels(ids)
+    directory, layer = _directory(output_path, max_simplification_error)
     box = volume.box if bounding_box is None else BoundingBox.from_string(bounding_box).clip(volume.box)
-    layer = kvstore.normalise(os.fspath(output_path)) if output_path else object_place(volume, None, kind="meshes")[0]
-    assert layer is not None
-    name = named_objects(layer).get("mesh", f"mesh_err_{max_simplification_error:g}")
-    block = as_zyx([min(a, b) for a, b in zip(as_zyx(shape, name="shape"), box.shape, strict=True)])
-    fragments = WriteFragments(
-        kvstore.join(layer, name),
-        volume.box,
-        Frame.of(volume.spec),
-        max_simplification_error,
-        None if ids is None else object_labels(ids),
-        object_labels(skip_ids),
-        dust_threshold,
-    )
-    stage = Stage("mesh-fragments", BlockGrid(box, block), EvaluateVolumes.into(volume.expression, fragments))
+    if box == volume.box:
+        layer_format: Literal["sharded", "legacy"] = "sharded" if shard else "legacy"
+        return mesh(
+            volume,
+            output=directory,
+            format=layer_format if output_format == "precomputed" else output_format,
+            max_error=max_simplification_error,
+            labels=labels,
+            exclude_labels=skip_ids,
+            dust=dust_threshold,
+        )
+    if shard or output_format != "precomputed":
+        raise ParameterError(
+            f"tasks cut objects, which {'shards' if shard else f'{output_format} files'} hold whole; write precomputed"
+            " fragments, or mesh the whole volume in a line without tasks"
+        )
+    chosen = (labels, object_labels(skip_ids), dust_threshold)
     mip = 0 if volume.stored is None else volume.stored.mip
+    making = WriteFragments(
+        box, volume.box, Frame.of(volume.spec), chosen, max_simplification_error, directory, manifest
+    )
+    stage = Stage("write-mesh-fragments", making.grid, EvaluateVolumes.into(volume.expression, making))
+    stage = dataclasses.replace(stage, after=volume.expression.stages)
     return Job(
         (*volume.expression.stages, stage),
-        f"{layer}.mesh.{box}.daskflow/",
-        name="mesh-fragments",
-        finish=(NameMeshes(layer, name, mip),),
+        f"{directory}-{box}.daskflow/",
+        name="mesh fragments",
+        finish=(NameFragments(directory, mip, layer),),
+        makes=(Output(f"{directory}-{box}", "mesh fragments"),),
+        warnings=assumed_voxel_size(volume),
     )
+
+
+def _directory(output: str, error: float) -> tuple[str, str | None]:
+    """Return where meshes go, and the layer that this is in if its info should name it."""
+    url = kvstore.normalise(output)
+    kvstore.refuse_http(url)
+    if layer_above(f"{url}/mesh") is None:
+        return url, layer_above(url)
+    return kvstore.join(url, named_objects(url).get("mesh") or f"mesh_err_{kvstore.plain_number(error)}"), url
 
 
 @dataclass(frozen=True)
 class WriteFragments(Consumer):
-    """Write the surface of each label of a block; see `mesh_fragments`."""
+    """Write the fragment of every label in a box, and name it if `manifests`.
 
-    url: str
+    Attributes:
+        chosen: the labels, or None for all; those left out; and the fewest voxels in the box.
+    """
+
+    box: BoundingBox
     whole: BoundingBox
     frame: Frame
+    chosen: tuple[tuple[int, ...] | None, tuple[int, ...], int]
     max_error: float
-    labels: tuple[int, ...] | None
-    exclude: tuple[int, ...]
-    dust: int
+    directory: str
+    manifests: bool
 
-    def needs(self, box: BoundingBox) -> BoundingBox:
-        return Seen.of(box, self.whole, closed=True).read
+    @property
+    def grid(self) -> BlockGrid:
+        return BlockGrid(self.box, self.box.shape)
 
-    def compute(self, box: BoundingBox, arrays: list[Array]) -> dict[str, bytes]:
-        seen, voxel_size = Seen.of(box, self.whole, closed=True), self.frame.voxel_size
+    @property
+    def _seen(self) -> Seen:
+        return Seen.of(self.box, self.whole, closed=True)
+
+    def needs(self, box: BoundingBox) -> BoundingBox:  # noqa: ARG002
+        return self._seen.read
+
+    def compute(self, box: BoundingBox, arrays: list[Array]) -> dict[int, Surface]:  # noqa: ARG002
+        seen, (keep, drop, dust) = self._seen, self.chosen
         labels = arrays[0].reshape(seen.read.shape)
-        labels = select(labels.view(f"u{labels.dtype.itemsize}"), self.labels, self.exclude)
-        if self.dust > 1:
+        unsigned = labels if labels.dtype.kind == "u" else labels.view(f"u{labels.dtype.itemsize}")
+        labels = select(unsigned, keep, drop)
+        if dust > 1:
             names, sizes = count_labels(labels)
-            labels = select(labels, None, names[(sizes < self.dust) & (names != 0)].tolist())
-        found = {}
-        error = finest_error(self.max_error, voxel_size)
-        for label, one in surfaces(labels, seen.corner(self.whole.start), seen.around) if labels.any() else ():
-            vertices, faces = simplify(one.vertices, one.faces, error, voxel_size, unit=0.5)
-            if len(faces):
-                found[fragment_name(label, box)] = encode_fragment(
-                    Mesh(self.frame.nm(vertices).astype("float32"), faces)
-                )
-        return found
+            labels = select(labels, None, names[(sizes < dust) & (names != 0)].tolist())
+        if not labels.any():
+            return {}
+        size, error = self.frame.voxel_size, finest_error(self.max_error, self.frame.voxel_size)
+        found = surfaces(labels, seen.corner(self.whole.start), seen.around)
+        made = ((label, simplify(one.vertices, one.faces, error, size, unit=0.5)) for label, one in found)
+        return {label: Surface(*one) for label, one in made if len(one[1])}
 
-    def write(self, box: BoundingBox, outputs: dict[str, bytes]) -> BlockResult:  # noqa: ARG002
-        for name, data in outputs.items():
-            write_file(self.url, name, data, compression="gzip")
+    def write(self, box: BoundingBox, outputs: dict[int, Surface]) -> BlockResult:
+        for label, surface in outputs.items():
+            fragment = encode_fragment(Mesh(self.frame.nm(surface.vertices).astype(np.float32), surface.faces))
+            name = fragment_name(label, box)
+            write_file(self.directory, name, fragment, compression="gzip")
+            if self.manifests:
+                write_file(self.directory, manifest_name(label), encode_manifest([name]))
         return BlockResult(empty=not outputs, counts={"fragments": len(outputs)})
 
     def further(self, box: BoundingBox) -> Estimate:
-        return Estimate(memory=BLOCK_BYTES * self.needs(box).size, option="mesh-fragments --shape")
+        return Estimate(memory=BLOCK_BYTES * self.needs(box).size)
+
+    def check(self) -> None:
+        for package in ("zmesh", "pyfqmr"):
+            try:
+                __import__(package)
+            except ImportError as error:
+                raise MissingDependencyError.of(package, "mesh") from error
+        kvstore.check_writable(self.directory)
 
     def describe(self) -> dict[str, Any]:
-        chosen = {"labels": self.labels, "exclude": self.exclude, "dust": self.dust}
-        return {"url": self.url, "whole": str(self.whole), "max_error": self.max_error, **chosen}
+        described = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return described | {"box": str(self.box), "whole": str(self.whole), "frame": dataclasses.asdict(self.frame)}
 
 
 @dataclass(frozen=True)
-class NameMeshes(Finish):
-    """Says in a layer where its meshes are, unless it says so already."""
+class NameFragments(Finish):
+    """Write the info of a directory of fragments, and name it in the layer that it is in, unless that is done."""
 
-    layer: str
-    name: str
+    directory: str
     mip: int
+    layer: str | None
 
     def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002
-        info = kvstore.join(self.layer, self.name, "info")
-        if not kvstore.exists(info):
-            kvstore.write_bytes(info, json.dumps(legacy_info(mip=self.mip)).encode())
-        name_objects(self.layer, True, mesh=self.name)
+        """Do so."""
+        if not load_object_info(self.directory):
+            write_file(self.directory, "info", json.dumps(legacy_info(mip=self.mip)).encode())
+        if self.layer is not None:
+            name_objects(self.layer, True, mesh=self.directory.rpartition("/")[2])

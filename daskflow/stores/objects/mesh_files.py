@@ -30,6 +30,7 @@ MULTIRES = "neuroglancer_multilod_draco"
 _FACE = np.dtype([("count", "u1"), ("vertices", "<i4", (3,))])
 _TRIANGLE = np.dtype([("normal", "<f4", (3,)), ("corners", "<f4", (3, 3)), ("attributes", "<u2")])
 _COMPRESSION = 7  # of 0 to 10
+SURFACE_FILES = ("ply", "obj", "stl")
 _IDENTITY = (1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
 
 

@@ -25,6 +25,7 @@ from daskflow.operators.objects.mesh.stages import (
 from daskflow.operators.segmentation.voxel_counts import LabelCounts
 from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores.kvstore import plain_number
+from daskflow.stores.objects.mesh_files import SURFACE_FILES
 from daskflow.volume import Flag, Stage, Volume, in_order, operator
 from daskflow.volume.stage import Output, Scope
 
@@ -34,7 +35,7 @@ def mesh(
     volume: Volume,
     *,
     output: options.Destination | None = None,
-    format: Annotated[Literal["sharded", "multires", "legacy"], Flag("-f")] = "sharded",  # noqa: A002
+    format: Annotated[Literal["sharded", "multires", "legacy", "ply", "obj", "stl"], Flag("-f")] = "sharded",  # noqa: A002
     labels: options.Labels | None = None,
     exclude_labels: options.ExcludeLabels | None = None,
     shape: Annotated[Sequence[int], Flag("-s")] = (448, 448, 448),
@@ -64,7 +65,8 @@ def mesh(
         output: path or URL of the directory for meshes, needed where the volume is not stored in a precomputed layer;
             in one it is mesh_mip_N_err_E unless given.
         format: sharded or multires for levels of detail in Draco, in shards or in two files for each label; legacy for
-            a file for each label and block, not compressed.
+            a file for each label and block, not compressed; ply, obj or stl for a file LABEL.ply of each label, in nm,
+            for other programs.
         shape: voxels per block (zyx), counted from the volume's start.
         max_error: nm that simplification may move the surface, of which 99.9 % stays within; 0 does not simplify. By
             default as much as a voxel: the cube root of its volume.
@@ -87,6 +89,8 @@ def mesh(
     """
     error = math.prod(volume.spec.spacing) ** (1 / 3) if max_error is None else max_error
     _check_numbers(max_error=error, dust=dust, lods=lods, max_labels_per_shard=max_labels_per_shard - 1)
+    if format in SURFACE_FILES and output is None:
+        raise ParameterError(f"{format} files are not for a layer; give output=, a directory for them")
     layer, mip, url = object_place(volume, output, kind="meshes", suffix=f"_err_{plain_number(float(f'{error:.6g}'))}")
     frame = Frame.of(volume.spec)
     if format == "legacy" and not fits_float32(volume.box, parts=4):
@@ -111,6 +115,8 @@ def mesh(
     counting = None
     if dust > 1 and dust_within == "volume":
         counting = LabelCounts.over(volume.expression, volume.grid)
+    if format in SURFACE_FILES:
+        layer, spatial_index = None, False
     sharding = {"max_labels_per_shard": max_labels_per_shard} if format == "sharded" else None
     meshing = Meshing(
         grid=grid,
@@ -130,7 +136,7 @@ def mesh(
     making = (
         Stage("extract-surfaces", grid, EvaluateVolumes.into(expression, ExtractSurfaces(meshing))),
         *meshing.pieces.stages(),
-        *(() if format == "legacy" else (cutting,)),
+        *((cutting,) if format in ("sharded", "multires") else ()),
         Stage("write-meshes", numbered(buckets), WriteMeshes(meshing), numbered=True),
     )
     stages = (*expression.stages, *(counting.stages(expression) if counting is not None else ()))

@@ -46,7 +46,7 @@ class Target:
     """
 
     url: str
-    format: Literal["sharded", "multires", "legacy"]
+    format: Literal["sharded", "multires", "legacy", "ply", "obj", "stl"]
     mip: int
     compression: str
     index: bool

@@ -53,10 +53,12 @@ from daskflow.scratch.pieces import Fragment
 from daskflow.scratch.records import required_records, write_record
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.mesh_files import (
+    SURFACE_FILES,
     Json,
     Mesh,
     encode_fragment,
     encode_manifest,
+    encode_surface,
     legacy_info,
     manifest_name,
     multires_info,
@@ -253,9 +255,15 @@ class WriteMeshes(_OfBuckets):
         pieces = self.meshing.pieces
         if target.format == "legacy":
             self._write_manifests(pieces.labels_of(bucket), counts)
+        elif target.format in SURFACE_FILES:
+            most = most_bytes(self.meshing.memory)
+            for label, fragments, parts in pieces.read_labels(pieces.labels_of(bucket), most):
+                data = encode_surface(self._surface(parts), target.format)
+                write_file(target.url, f"{label}.{target.format}", data)
+                counts.update(meshes=1, joined_fragments=len(fragments), mesh_bytes=len(data))
         elif target.format == "multires":
-            for label, (fragments, manifest) in self._meshes(pieces.labels_of(bucket), counts):
-                write_file(target.url, str(label), b"".join(fragments))
+            for label, (levels, manifest) in self._meshes(pieces.labels_of(bucket), counts):
+                write_file(target.url, str(label), b"".join(levels))
                 write_file(target.url, f"{label}.index", manifest)
         else:
             sharding = pieces.shards()
@@ -263,6 +271,11 @@ class WriteMeshes(_OfBuckets):
             for number, labels in pieces.shards_of(bucket):
                 write_shard(target.url, number, sharding, self._meshes(labels, counts))
         return BlockResult(empty=not counts, counts=dict(counts))
+
+    def _surface(self, parts: Sequence[bytes]) -> Mesh:
+        """Return the mesh of a label, in nm."""
+        surface = Surface.joined([unpack_surface(one, self.meshing.pieces.scope.url) for one in parts])
+        return Mesh(self.meshing.frame.nm(surface.vertices), surface.faces)
 
     def _write_manifests(self, labels: Labels, counts: Counter[str]) -> None:
         target, grid = self.meshing.target, self.meshing.grid
@@ -330,8 +343,10 @@ class FinishMeshes(Finish):
         report_absent(report, meshing.pieces, meshing.selection, kind="meshes")
         announce(report, meshing.target.url, self._info(), self.layer, meshing.selection, kind="meshes")
 
-    def _info(self) -> Json:
+    def _info(self) -> Json | None:
         meshing, target = self.meshing, self.meshing.target
+        if target.format in SURFACE_FILES:
+            return None
         index = meshing.index.info if target.index else None
         chunk = meshing.grid.block[::-1]
         if target.format == "legacy":

@@ -11,6 +11,7 @@ from daskflow.geometry import BlockGrid, VolumeSpec, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import assumed_voxel_size
 from daskflow.operators import options
+from daskflow.operators.geometry.declare import declare
 from daskflow.operators.objects._label_objects import Selection, check_whole, numbered, object_labels, object_place
 from daskflow.operators.objects.skeletonize.plan import Pruning, Skeletonizing, Target, share_count
 from daskflow.operators.objects.skeletonize.stages import (
@@ -34,6 +35,7 @@ def skeletonize(
     *,
     output: options.Destination | None = None,
     format: Annotated[Literal["sharded", "files"], Flag("-f")] = "files",  # noqa: A002
+    voxel_size: Annotated[Sequence[float] | None, Flag("-v")] = None,
     labels: options.Labels | None = None,
     exclude_labels: options.ExcludeLabels | None = None,
     shape: Annotated[Sequence[int], Flag("-s")] = (512, 512, 512),
@@ -71,6 +73,7 @@ def skeletonize(
             layer; in one it is skeletons_mip_N unless given.
         shape: voxels per block (zyx), counted from the volume's start; paths depend on it.
         format: sharded for shards, files for a file for each label.
+        voxel_size: nm (zyx), in place of what the volume says.
         scale: a path covers what lies within the distance to the surface times this ...
         const: ... plus this (nm); what is farther gets a path of its own.
         soma_detection: objects with points that are farther from the surface (nm) may have a soma.
@@ -99,6 +102,7 @@ def skeletonize(
         MetadataMismatchError: when it is run, if the directory holds the skeletons of another job.
     """
     layer, mip, url = object_place(volume, output, kind="skeletons")
+    volume = volume if voxel_size is None else declare(volume, voxel_size=voxel_size)
     tracing = Tracing(
         voxel_size=volume.spec.spacing,
         scale=scale,
