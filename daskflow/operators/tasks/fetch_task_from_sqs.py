@@ -19,10 +19,10 @@ def fetch_task_from_sqs(
 ) -> Tasks:
     """Make the line work on the boxes of an SQS queue until it is empty.
 
-    Any number of lines may share a queue. As many boxes as the cluster has workers run at once. A box that is fetched is hidden from other lines, and stays so
-    while it runs; of a line that dies, others see it again after the timeout, and replace what was begun.
-    delete-task-in-queue at the end of the line takes out what is done. Credentials and region are those of the
-    environment, as for boto3.
+    Any number of lines may share a queue. As many boxes as the cluster has workers run at once. A box that is fetched
+    is hidden from other lines, and stays so while it runs; of a line that dies, others see it again after the timeout,
+    and replace what was begun. delete-task-in-queue at the end of the line takes out what is done. Credentials and
+    region are those of the environment, as for boto3.
 
     Args:
         queue_name: name or URL of the queue.
