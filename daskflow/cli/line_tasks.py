@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import os
@@ -213,12 +214,13 @@ class _TaskLine:
 
     def run(self) -> int:
         """Run window after window, and tell what became of the tasks."""
-        for window in self.tasks.windows(self._most):
-            if self.settings.only_plan:
-                self._run(window)
-                return 0
-            if not self._settle(window):
-                self._retry(window)
+        with contextlib.closing(self.tasks.windows(self._most)) as windows:
+            for window in windows:
+                if self.settings.only_plan:
+                    self._run(window)
+                    return 0
+                if not self._settle(window):
+                    self._retry(window)
         if not self.settings.quiet:
             skipped = f", {self.skipped:,} of them skipped" if self.skipped else ""
             say(f"{self.done:,} task{'s' * (self.done != 1)} done{skipped}")

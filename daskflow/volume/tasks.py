@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ class Tasks(ABC):
         return None
 
     @abstractmethod
-    def windows(self, most: Callable[[], int]) -> Iterator[list[BoxTask]]:
+    def windows(self, most: Callable[[], int]) -> Generator[list[BoxTask], None, None]:
         """Yield the tasks, as many at once as may run together, which `most` says each time."""
 
     def publish(self, say: Callable[[str], None]) -> None:  # noqa: B027 (most have nothing to store)
@@ -93,11 +93,16 @@ class ListedTasks(Tasks):
         return boxes.box if isinstance(boxes, BlockGrid) else functools.reduce(BoundingBox.union, boxes)
 
     def __str__(self) -> str:
+        return self.counted
+
+    @property
+    def counted(self) -> str:
+        """How many tasks there are, the first and the last."""
         boxes = self.listed
         count, first = len(boxes), boxes[0]
         return f"1 task, {first}" if count == 1 else f"{count:,} tasks, {first} to {boxes[count - 1]}"
 
-    def windows(self, most: Callable[[], int]) -> Iterator[list[BoxTask]]:
+    def windows(self, most: Callable[[], int]) -> Generator[list[BoxTask], None, None]:
         boxes, at = self.listed, 0
         while at < len(boxes):
             stop = min(len(boxes), at + max(1, most()))

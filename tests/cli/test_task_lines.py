@@ -171,6 +171,9 @@ def test_a_task_stays_hidden_however_long_it_runs(queue):
     others.close()
     windows.close()
     assert left() == 4
+    again = daskflow.fetch_task_from_sqs(queue_name=name).windows(lambda: 4)
+    assert len(next(again)) == 4  # a line that ends lets others see what it has not done
+    again.close()
 
 
 def test_a_task_that_fails_stays_in_its_queue_and_the_others_are_done(em, queue):

@@ -45,11 +45,11 @@ class PublishedTasks(ListedTasks):
     def publish(self, say: Callable[[str], None]) -> None:
         if self.file_path is not None:
             name = write_boxes(self.file_path, self.listed)
-            say(f"{name}: {self}")
+            say(f"{name}: {self.counted}")
         if self.queue_name is not None:
             queue = TaskQueue.make(self.queue_name, self.visibility_timeout)
             queue.send(self.listed)
-            say(f"queue {self.queue_name}: {self}")
+            say(f"queue {self.queue_name}: {self.counted}")
 
 
 def write_boxes(path: str, boxes: Iterable[BoundingBox]) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,11 +139,11 @@ class HeldMessage(Message):
     body: str
     handle: str
     held: dict[str, str]
-    begun: set[str]
+    begun: dict[str, str]
 
     def delete(self) -> None:
         self.release()
-        self.begun.discard(self.body)
+        self.begun.pop(self.body, None)
         with told(f"queue {self.queue.name}"):
             self.queue.client.delete_message(QueueUrl=self.queue.url, ReceiptHandle=self.handle)
 
@@ -161,7 +161,7 @@ class QueueTasks(Tasks):
         most: tasks that are fetched in all; None for all.
         patience: how often the queue is asked again when others hold all that is left.
         held: handles of the messages that others are not to see, by box.
-        begun: boxes that were taken and are not deleted.
+        begun: handles of the messages that were taken and are not deleted, by box; others see them when the line ends.
     """
 
     resumes = False
@@ -170,9 +170,9 @@ class QueueTasks(Tasks):
     most: int | None
     patience: int
     held: dict[str, str] = field(default_factory=dict)
-    begun: set[str] = field(default_factory=set)
+    begun: dict[str, str] = field(default_factory=dict)
 
-    def windows(self, most: Callable[[], int]) -> Iterator[list[BoxTask]]:
+    def windows(self, most: Callable[[], int]) -> Generator[list[BoxTask], None, None]:
         ended = threading.Event()
         beating = threading.Thread(target=self._extend, args=(ended,), daemon=True)
         beating.start()
@@ -181,6 +181,9 @@ class QueueTasks(Tasks):
         finally:
             ended.set()
             beating.join()
+            for handle in self.begun.values():
+                with contextlib.suppress(Exception):  # others see it after the timeout
+                    self._hide(handle, 0)
 
     def _windows(self, most: Callable[[], int]) -> Iterator[list[BoxTask]]:
         count = asked = 0
@@ -208,21 +211,23 @@ class QueueTasks(Tasks):
                 elif body not in self.begun:
                     taken += 1
                     handle = message["ReceiptHandle"]
-                    self.begun.add(body)
-                    self.held[body] = handle
+                    self.begun[body] = self.held[body] = handle
                     again = int(message["Attributes"]["ApproximateReceiveCount"]) > 1
                     yield BoxTask(box, False, again, HeldMessage(self.queue, body, handle, self.held, self.begun))
             if not found:
                 return
+
+    def _hide(self, handle: str, seconds: int) -> None:
+        self.queue.client.change_message_visibility(
+            QueueUrl=self.queue.url, ReceiptHandle=handle, VisibilityTimeout=seconds
+        )
 
     def _extend(self, ended: threading.Event) -> None:
         """Keep what is held hidden from others, until told that all has ended."""
         while not ended.wait(max(0.5, self.timeout / _RENEWALS)):
             for body, handle in list(self.held.items()):
                 try:
-                    self.queue.client.change_message_visibility(
-                        QueueUrl=self.queue.url, ReceiptHandle=handle, VisibilityTimeout=self.timeout
-                    )
+                    self._hide(handle, self.timeout)
                 except Exception as error:  # noqa: BLE001 (one that fails is tried again; the task itself goes on)
                     if body in self.held:
                         _log.warning("queue %s: %s is not kept hidden: %s", self.queue.name, body, error)

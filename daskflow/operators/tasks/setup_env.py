@@ -155,7 +155,7 @@ class Production(PublishedTasks):
         super().publish(say)
 
     def __str__(self) -> str:
-        return f"{self.sizes}\n{super().__str__()}\n\n{self._line}"
+        return f"{self.sizes}\n{self.counted}\n\n{self._line}"
 
     @property
     def _line(self) -> str:
