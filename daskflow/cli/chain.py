@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from daskflow.volume import BoxTask, Tasks, Volume
 
 
+NOTHING = object()  # what is read of a file that a task does not have
+
+
 def say(text: str, *, err: bool = False) -> None:
     """Write a text to the terminal: what may come from a stranger's file is shown there, and does nothing."""
     click.echo(redact(text), err=err)
@@ -102,6 +105,8 @@ class Chain:
             self.task = result
         elif result is None:
             self.skipped = True
+        elif result is NOTHING:
+            self.volumes.pop(name or "chunk", None)
         else:
             self.jobs.append(result)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daskflow.cli.chain import Chain, Settings, Step, client_for, run_job, say
+from daskflow.cli.chain import NOTHING, Chain, Settings, Step, client_for, run_job, say
 from daskflow.errors import AlignmentError, BoundsError, DaskflowError, ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec, as_zyx
 
@@ -47,7 +47,10 @@ def call(operator: Operator, chain: Chain, inputs: list[Volume], given: list[Any
     if task is None:
         return operator.function(*inputs, *given, **values)
     if not operator.inputs:
-        result = operator.function(*given, **_reading(operator, values, task))
+        reading = _reading(operator, values, task)
+        if reading is None:
+            return NOTHING
+        result = operator.function(*given, **reading)
         if chain.reads is None and isinstance(result, Volume):
             chain.reads = result.spec
         return result
@@ -83,9 +86,14 @@ def _waits(volume: Volume) -> bool:
     return any(isinstance(stage.task, VoxelTask) for stage in volume.expression.stages)
 
 
-def _reading(operator: Operator, values: dict[str, Any], task: BoxTask) -> dict[str, Any]:
-    """Return the options of what reads a file, which has the task's box in its name where only a prefix is given."""
+def _reading(operator: Operator, values: dict[str, Any], task: BoxTask) -> dict[str, Any] | None:
+    """Return the options of what reads a file, which has the task's box in its name where only a prefix is given.
+
+    They are None where the task has no such file, or one that holds nothing.
+    """
     from daskflow.operators.aliases import ALIASES
+    from daskflow.operators.tasks._flags import holds_something
+    from daskflow.stores import kvstore
     from daskflow.stores.opening import file_of
 
     if operator.name == "load_synapses" and values["start"] is None:
@@ -93,7 +101,10 @@ def _reading(operator: Operator, values: dict[str, Any], task: BoxTask) -> dict[
     name = values.get("file_name")
     known = ALIASES[operator.name].steps.get("open", {}).get("format") if operator.name in ALIASES else None
     if known == "hdf5" and name is not None:
-        return {**values, "file_name": file_of(name, known, task.box)}
+        file = file_of(name, known, task.box)
+        if file != os.fspath(name) and not holds_something(kvstore.normalise(file)):
+            return None
+        return {**values, "file_name": file}
     return values
 
 

@@ -63,6 +63,16 @@ def test_each_task_has_a_file_named_by_its_box(em):
         np.testing.assert_array_equal(file["main"][:], em.read()[..., 32:] > 99)
 
 
+def test_files_of_tasks_are_read_and_those_that_are_missing_skipped(em):
+    line("--quiet generate-tasks -v em -c 32 64 32 load-precomputed -v em save-h5 -f in_")
+    Path("in_16-48_-32-32_0-32.h5").write_bytes(b"")
+    words = "generate-tasks -v em -c 32 64 32 load-h5 -f in_ skip-none -p none_ threshold -t 99 save-h5 -f out_"
+    assert "2 tasks done, 1 of them skipped" in line(words)
+    assert [path.name for path in Path().glob("none_*")] == ["none_16-48_-32-32_0-32"]
+    assert [path.name for path in Path().glob("out_*.h5")] == ["out_16-48_-32-32_32-64.h5"]
+    np.testing.assert_array_equal(daskflow.open("out_16-48_-32-32_32-64.h5").read(), em.read()[..., 32:] > 99)
+
+
 def test_one_box_is_written_under_the_name_that_is_given(em):
     line("--quiet create-bbox -s 20 -8 10 -z 4 8 16 load-precomputed -v em save-h5 -f cut.h5")
     np.testing.assert_array_equal(daskflow.open("cut.h5").read(), em.read()[4:8, 24:32, 10:26])
