@@ -42,6 +42,9 @@ class Chain:
         region: the smallest box that holds all tasks, where that is known.
         reads: what the first volume that a line of tasks opens is, in whose voxels boxes count.
         skipped: whether a command has found that there is nothing to do.
+        command: the one that is applied.
+        unread: names that no command has read yet, and which has made each.
+        latest: the name made last.
         later: commands, and what makes the volumes that they get 0 in places.
     """
 
@@ -52,22 +55,47 @@ class Chain:
     region: BoundingBox | None = None
     reads: VolumeSpec | None = None
     skipped: bool = False
+    command: str = ""
+    unread: dict[str, str] = field(default_factory=dict)
+    latest: str = ""
     later: list[tuple[str, Callable[[Volume], Volume]]] = field(default_factory=list)
 
     def apply(self, steps: Sequence[Step]) -> Chain:
         """Apply commands in order; of a task that is skipped, only that it is done is said to its queue."""
         for step in steps:
             if step.always or not self.skipped:
+                self.command = step.command
                 step(self)
         if self.later and not self.skipped:
             raise ParameterError(f"mask --skip-to {self.later[0][0]}: the line has no such command after it")
+        if (self.jobs or self.after) and not self.skipped:
+            for name, maker in self.unread.items():
+                raise ParameterError(f"{maker}: no later command reads its result {name!r}; {self._advice(name)}")
         return self
+
+    def _advice(self, name: str) -> str:
+        return "save it, or leave the command out" if name == "chunk" else f"one that does has -i {name}"
+
+    def put(self, name: str, value: Any) -> None:
+        """Keep a result under a name.
+
+        Raises:
+            ParameterError: no command has read what had the name before.
+        """
+        if name in self.unread:
+            maker = self.unread[name]
+            raise ParameterError(f"its result replaces {name!r}, which {maker} has made and no command has read")
+        self.volumes[name] = value
+        self.unread[name] = self.command
+        self.latest = name
+
+    def usual(self, name: str, kind: Any = None) -> str:
+        """Return the name that is read where none is said: the usual one, or without it that of the last result."""
+        latest = self.volumes.get(self.latest)
+        return self.latest if name not in self.volumes and _is_of(latest, kind) else name
 
     def volumes_named(self, names: str | None, kind: Any = None) -> list[Any]:
         """Return the volumes that a comma-separated list names, or objects of the `kind` that is wanted instead."""
-        from daskflow.volume import Volume
-
-        wanted = kind if isinstance(kind, type) else Volume
         found = []
         for name in (names or "").split(","):
             if not name:
@@ -76,8 +104,10 @@ class Chain:
                 there = ", ".join(sorted(self.volumes)) or "none yet: begin with open, load-... or create-chunk"
                 raise ParameterError(f"there is no volume {name!r}; there are: {there}")
             found.append(self.volumes[name])
-            if not isinstance(found[-1], wanted):
-                raise ParameterError(f"it takes {wanted.__name__}, and {name!r} is {found[-1]!r}")
+            self.unread.pop(name, None)
+            if not _is_of(found[-1], kind):
+                wanted = kind.__name__ if isinstance(kind, type) else "Volume"
+                raise ParameterError(f"it takes {wanted}, and {name!r} is {found[-1]!r}")
         return found
 
     def masked(self, command: str, inputs: list[Any]) -> list[Any]:
@@ -96,9 +126,10 @@ class Chain:
             names = (name or "chunk").split(",")
             if len(names) != len(result):
                 raise ParameterError(f"it returns {len(result)} volumes; name as many: -o first,second")
-            self.volumes.update(zip(names, result, strict=True))
+            for one, value in zip(names, result, strict=True):
+                self.put(one, value)
         elif isinstance(result, Volume | Located):
-            self.volumes[name or "chunk"] = result
+            self.put(name or "chunk", result)
         elif isinstance(result, AfterTask):
             self.after.append(result.action)
         elif isinstance(result, BoxTask):
@@ -109,6 +140,13 @@ class Chain:
             self.volumes.pop(name or "chunk", None)
         else:
             self.jobs.append(result)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Return whether a result is of a kind of objects, or else a volume."""
+    from daskflow.volume import Volume
+
+    return isinstance(value, kind if isinstance(kind, type) else Volume)
 
 
 @dataclass(frozen=True)

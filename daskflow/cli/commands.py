@@ -248,11 +248,11 @@ def plan(
 
 
 @click.command(cls=WordCommand, short_help="Show volumes in Neuroglancer, served from this machine.")
-@click.option("-i", "--inputs", default="chunk", show_default=True, metavar="NAMES", help="Volumes, with commas.")
+@click.option("-i", "--inputs", metavar="NAMES", help="Volumes, with commas; chunk, or else the last, unless given.")
 @click.option("-s", "--segments", type=Numbers(int), default=(), metavar="LABELS", help="To show in 3D, with commas.")
 @click.option("--objects", multiple=True, metavar="DIR", help="Meshes or skeletons that are in no layer; repeatable.")
 @click.option("-p", "--port", type=int, default=0, help="Port on 127.0.0.1; a free one unless said.")
-def neuroglancer(inputs: str, segments: tuple[int, ...], objects: tuple[str, ...], port: int) -> Step:
+def neuroglancer(inputs: str | None, segments: tuple[int, ...], objects: tuple[str, ...], port: int) -> Step:
     """Show volumes in Neuroglancer, served from this machine alone (127.0.0.1), until Ctrl-C.
 
     What was saved in the same line is shown from its layer, precomputed layers on this machine with their meshes and
@@ -260,7 +260,8 @@ def neuroglancer(inputs: str, segments: tuple[int, ...], objects: tuple[str, ...
     """
 
     def apply(chain: Chain) -> None:
-        volumes = dict(zip(inputs.split(","), chain.volumes_named(inputs), strict=True))
+        names = inputs or chain.usual("chunk")
+        volumes = dict(zip(names.split(","), chain.volumes_named(names), strict=True))
 
         def show() -> None:
             from daskflow.view import neuroglancer as open_viewer

@@ -45,13 +45,19 @@ def command(operator: Operator) -> click.Command:
     def callback(step_name: str | None, **values: Any) -> Step:
         context = click.get_current_context()
         for name in _MIPS.intersection(values):
-            if not values[name] and context.get_parameter_source(name) is ParameterSource.DEFAULT:
+            if not values[name] and not _said(context, name):
                 values[name] = context.find_root().params.get("mip") or values[name]
         command = step_name or operator.command
         if operator.returns is Tasks:
             return Step(command, _refuse, lambda: operator.function(**values))
         always = operator.name == "delete_task_in_queue"
-        return Step(command, lambda chain: _apply(operator, chain, values), always=always)
+        first = next((one for one in operator.inputs[:1] if one.required and not _said(context, one.name)), None)
+
+        def apply(chain: Chain) -> None:
+            usual = {} if first is None else {first.name: chain.usual(values[first.name], first.annotation)}
+            _apply(operator, chain, {**values, **usual})
+
+        return Step(command, apply, always=always)
 
     return WordCommand(
         operator.command,
@@ -60,6 +66,10 @@ def command(operator: Operator) -> click.Command:
         help=operator.description,
         short_help=operator.summary,
     )
+
+
+def _said(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
 def opening_options() -> list[click.Parameter]:
@@ -110,6 +120,8 @@ def _apply_once(operator: Operator, chain: Chain, values: dict[str, Any]) -> Non
     inputs = chain.masked(operator.command, inputs)
     given = [values.pop(p.name) for p in operator.parameters if p.positional]
     chain.take(call(operator, chain, inputs, given, values), output)
+    if not operator.inputs:
+        chain.unread.pop("chunk", None)  # reading a file into it does no harm
 
 
 def _output(operator: Operator) -> click.Option:

@@ -20,7 +20,7 @@ def copy_var(from_name: str, to_name: str, deep_copy: bool) -> Step:  # noqa: AR
 
     def apply(chain: Chain) -> None:
         (volume,) = chain.volumes_named(from_name)
-        chain.volumes[to_name] = volume
+        chain.put(to_name, volume)
 
     return Step("copy-var", apply)
 
@@ -50,6 +50,7 @@ def skip_none(input_name: str, touch: bool, prefix: str | None, suffix: str) -> 
         from daskflow.operators.tasks._flags import flag_url
         from daskflow.operators.tasks._flags import touch as make_file
 
+        chain.unread.pop(input_name, None)
         if input_name in chain.volumes:
             return
         chain.skipped = True
@@ -66,6 +67,7 @@ def debug() -> Step:
     """Show the task and the volumes that the line has made so far, and open Python's debugger with them in `chain`."""
 
     def apply(chain: Chain) -> None:
+        chain.unread.clear()
         say(str(chain.task))
         for name, volume in chain.volumes.items():
             say(f"{name}: {volume!r}")

@@ -56,6 +56,27 @@ def test_names_default_to_chunk_as_in_chunkflow():
     np.testing.assert_allclose(result.read(), array / 127.5 - 1, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("open image.npy threshold -t 3 -o mask connected-components save c", "threshold: no later command reads .*'mask'"),
+        ("open image.npy save c threshold -t 3", "threshold: no later command reads .*'chunk'; save it"),
+        ("open image.npy threshold -t 3 -o a threshold -t 3 -o a save -i a c", "replaces 'a', which threshold has made"),
+        ("open image.npy -o em threshold -t 3 -i chunk save c", "there is no volume 'chunk'; there are: em"),
+    ],
+)
+def test_result_that_no_command_reads_is_refused_before_anything_runs(words, told):
+    image()
+    assert re.search(told, line(words, code=1))
+    assert not Path("c").exists()
+
+
+def test_last_result_is_read_where_there_is_no_chunk():
+    array = image()
+    line("--quiet open image.npy -o em threshold -t 100 -o bright save bright.npy")
+    np.testing.assert_array_equal(np.load("bright.npy"), (array > 100).astype(np.uint8))
+
+
 def test_all_sinks_run_in_one_job_that_shares_each_block():
     image()
     output = line("open image.npy gaussian-filter save a save b save-h5 -f c.h5")
