@@ -89,6 +89,10 @@ class Chain:
         self.unread[name] = self.command
         self.latest = name
 
+    def saved(self, volume: Volume, saved: Volume) -> None:
+        """Let later commands that read a volume have what was saved of it, which knows its layer."""
+        self.volumes |= {name: saved for name, value in self.volumes.items() if value is volume}
+
     def usual(self, name: str, kind: Any = None) -> str:
         """Return the name that is read where none is said: the usual one, or without it that of the last result."""
         latest = self.volumes.get(self.latest)

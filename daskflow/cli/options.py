@@ -119,7 +119,11 @@ def _apply_once(operator: Operator, chain: Chain, values: dict[str, Any]) -> Non
         raise ParameterError(f"{len(inputs)} volumes are named, and it takes {len(operator.inputs)}: {wanted}")
     inputs = chain.masked(operator.command, inputs)
     given = [values.pop(p.name) for p in operator.parameters if p.positional]
-    chain.take(call(operator, chain, inputs, given, values), output)
+    result = call(operator, chain, inputs, given, values)
+    chain.take(result, output)
+    saved = getattr(result, "volume", None)
+    if saved is not None and chain.task is None and saved.node.input is inputs[0].node:
+        chain.saved(inputs[0], saved)
     if not operator.inputs:
         chain.unread.pop("chunk", None)  # reading a file into it does no harm
 
@@ -182,6 +186,8 @@ def option_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:
     if several:
         words = [word for m in members if typing.get_origin(m) is Literal for word in typing.get_args(m)]
         return Numbers(float if float in typing.get_args(several[0]) else int, words), True
+    if members[0] is int and len(members) == 2:
+        return IntegerOr(typing.get_args(members[1])), False
     (member,) = members[:1]
     if typing.get_origin(member) is Literal:
         return click.Choice(typing.get_args(member)), False
@@ -204,6 +210,21 @@ def _dashed(name: str) -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+class IntegerOr(click.types.IntParamType):
+    """A whole number, or one of some words."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
+        """Return how help shows the value."""
+        return "|".join(["INTEGER", *self.words])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a word as it is, or a number."""
+        return value if value in self.words else super().convert(value, param, ctx)
 
 
 class Numbers(click.ParamType[tuple[float, ...]]):

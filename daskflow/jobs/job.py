@@ -18,7 +18,7 @@ from daskflow.clusters.workers import Workers
 from daskflow.errors import JobError, ParameterError
 from daskflow.jobs.arrange import arranged, notes_on
 from daskflow.jobs.directory import JobDirectory
-from daskflow.jobs.evaluate import Assemble, EvaluateVolumes
+from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.jobs.executor import executor_of
 from daskflow.jobs.fingerprint import describe_stages
 from daskflow.jobs.outputs import stated
@@ -29,6 +29,7 @@ from daskflow.jobs.progress import Progress
 from daskflow.jobs.report import Finish, Report
 from daskflow.jobs.run import run_job
 from daskflow.stores import kvstore
+from daskflow.volume import Volume
 from daskflow.volume.stage import Output, Scopes, Stage, Task
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Job:
         notes: what was decided where nothing was said, a line each, for the plan.
         makes: what the finish functions make, beside what the stages do.
         warnings: what is taken for granted, a line each: logged once per run, and kept in report and provenance.
+        volume: what is saved in a layer, for further steps of the same job, e.g. ``merge([job, mesh(job.volume)])``.
 
     Raises:
         ParameterError: no stage, or names that are not safe in URLs.
@@ -78,6 +80,7 @@ class Job:
     notes: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     makes: tuple[Output, ...] = dataclasses.field(default=(), kw_only=True)
     warnings: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    volume: Volume | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -350,7 +353,7 @@ def _refuse_rivals(jobs: Sequence[Job]) -> None:
 
 def _refuse_one_place(stages: Sequence[Stage]) -> None:
     """Raise where two volumes would be written to one place, of which either could be left in the end."""
-    made = stated([stage for stage in stages if isinstance(stage.task, EvaluateVolumes | Assemble)])
+    made = [one for one in stated(stages) if one.kind in ("level", "file")]
     for one, other in itertools.combinations(made, 2):
         if one.clashes(other) and one.dataset == other.dataset:
             raise ParameterError(f"two volumes would be written to {one}; give one of them another output")

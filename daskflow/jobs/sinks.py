@@ -99,11 +99,19 @@ class LayerSink(Sink):
             store.background = store.spec.dtype.type(self.drop).item()
         return store
 
-    def check(self) -> None:
+    def planned(self) -> Store:
+        """Return the level as it will be; nothing is created."""
+        with kvstore.rehearsing():
+            return self._created()
+
+    def _created(self) -> Store:
         bare = dataclasses.replace(self.layout, shard=None)
         for mip, spec in enumerate(self.finer):
             create_store(self.url, spec, mip=mip, format=self.format, layout=bare)
-        store = create_store(self.url, self.spec, mip=self.mip, format=self.format, layout=self.layout)
+        return create_store(self.url, self.spec, mip=self.mip, format=self.format, layout=self.layout)
+
+    def check(self) -> None:
+        store = self._created()
         store.check_writable()
         if store.spec.write_unit != self.unit:
             raise AlignmentError(

@@ -8,7 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Memory = float | Callable[[BoundingBox], float] | None
+
+
+class Level(Protocol):
+    """A level of a layer that a job writes."""
+
+    def planned(self) -> Store:
+        """Return the level as it will be, which can be asked for all but voxels; nothing is created."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +50,11 @@ class Node(ABC):
     @property
     def stored(self) -> Store | None:
         """The store whose voxels these are, or a part of; None where something was computed on the way."""
+        return None
+
+    @property
+    def saved(self) -> Level | None:
+        """The level to which another stage of the same job writes these voxels, or the volume that they are part of."""
         return None
 
     def with_inputs(self, inputs: tuple[Node, ...]) -> Node:  # noqa: ARG002
@@ -204,6 +216,10 @@ class Crop(Step):
     def stored(self) -> Store | None:
         return self.input.stored
 
+    @property
+    def saved(self) -> Level | None:
+        return self.input.saved
+
     def with_inputs(self, inputs: tuple[Node, ...]) -> Crop:
         return dataclasses.replace(self, input=inputs[0])
 
@@ -215,6 +231,17 @@ class Crop(Step):
 
     def describe(self) -> dict[str, Any]:
         return {"crop": str(self.spec.box)}
+
+
+@dataclass(frozen=True, eq=False)
+class Saved(Crop):
+    """Its input, which another stage of the same job writes to a level."""
+
+    level: Level
+
+    @property
+    def saved(self) -> Level:
+        return self.level
 
 
 @dataclass(frozen=True, eq=False)

@@ -159,6 +159,12 @@ class Volume:
         return store if store is not None and store.spec.box == self.box else None
 
     @property
+    def home(self) -> Store | None:
+        """Where the volume lies, or will once the job that saves it has run: what is made of it belongs there."""
+        saved = self.node.saved
+        return self.stored if saved is None else saved.planned()
+
+    @property
     def grid(self) -> BlockGrid:
         """The blocks of `data`: of `block` voxels, counted from where the store counts its chunks."""
         return BlockGrid(self.box, self.block, self.spec.chunk_origin)

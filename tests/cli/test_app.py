@@ -59,9 +59,9 @@ def test_names_default_to_chunk_as_in_chunkflow():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("open image.npy threshold -t 3 -o mask connected-components save c", "threshold: no later command reads .*'mask'"),
-        ("open image.npy save c threshold -t 3", "threshold: no later command reads .*'chunk'; save it"),
-        ("open image.npy threshold -t 3 -o a threshold -t 3 -o a save -i a c", "replaces 'a', which threshold has made"),
+        ("open image.npy threshold -t 3 -o mask connected-components save c", "threshold: no later .* 'mask'"),
+        ("open image.npy save c threshold -t 3", "no later .* .chunk.; save it"),
+        ("open image.npy threshold -t 3 -o a threshold -t 3 -o a save -i a c", "replaces .a., which threshold"),
         ("open image.npy -o em threshold -t 3 -i chunk save c", "there is no volume 'chunk'; there are: em"),
     ],
 )
@@ -75,6 +75,22 @@ def test_last_result_is_read_where_there_is_no_chunk():
     array = image()
     line("--quiet open image.npy -o em threshold -t 100 -o bright save bright.npy")
     np.testing.assert_array_equal(np.load("bright.npy"), (array > 100).astype(np.uint8))
+
+
+def test_commands_after_save_work_on_what_was_saved():
+    array = image((20, 80, 90)) // 64
+    np.save("labels.npy", array.astype(np.uint64))
+    opened = "open labels.npy --voxel-size 40 16 16 save"
+    line(f"--quiet {opened} one voxel-counts -o counts.npy downsample")
+    line(f"--quiet {opened} two")
+    line("--quiet open two downsample")
+    for mip in (0, 1):
+        np.testing.assert_array_equal(*(daskflow.open(layer, mip=mip).read() for layer in ("one", "two")))
+    line(f"--quiet {opened} three --levels auto -e compressed_segmentation")
+    assert len(daskflow.open("three").mips) == 2
+    assert list(Path("one").glob("*/stats/voxel_counts.im"))
+    assert "already done" in line(f"{opened} one voxel-counts -o counts.npy downsample")
+    assert "two volumes" in line(f"{opened} four --levels 1 downsample", code=1)
 
 
 def test_all_sinks_run_in_one_job_that_shares_each_block():

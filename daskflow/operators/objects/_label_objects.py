@@ -70,12 +70,13 @@ def object_place(
 ) -> tuple[str | None, int, str]:
     """Return the layer that names the objects (or None), the mip, and the URL of their directory.
 
-    Without an output that is a directory in the precomputed layer that the volume is opened from, ending in `suffix`.
+    Without an output that is a directory in the precomputed layer that the volume is opened from, or that the same job
+    saves it in, ending in `suffix`.
 
     Raises:
         ParameterError: the volume is not from a precomputed layer, or that cannot be written, and no output is given.
     """
-    source = volume.stored
+    source = volume.home
     mip = 0 if source is None else source.mip
     if output is not None:
         url = kvstore.normalise(os.fspath(output))
@@ -83,8 +84,8 @@ def object_place(
         return layer_above(url), mip, url
     if source is None or not source.extensible:
         raise ParameterError(
-            "the volume is not opened from a precomputed layer that can be written; give output=, a directory for the"
-            f" {kind}"
+            "the volume is not opened from a precomputed layer that can be written, nor saved in one before; give"
+            f" output=, a directory for the {kind}"
         )
     return source.url, mip, kvstore.join(source.url, f"{_KEYS[kind]}_mip_{mip}{suffix}")
 

@@ -51,7 +51,7 @@ def voxel_counts(
     """Count the voxels of every label over the whole volume, as meshing and others look for them.
 
     Blocks are counted one by one; their tables are merged in ranges of labels, so that no process holds all labels,
-    however many there are. A level of a precomputed layer, opened as it is, gets ``KEY/stats/voxel_counts.im`` (an
+    however many there are. A level of a precomputed layer, opened or just saved, gets ``KEY/stats/voxel_counts.im`` (an
     IntMap, which igneous and mapbuffer read), KEY being that of the level. Counts of anything else, e.g. of a part of a
     layer, go to `output` alone.
 
@@ -109,8 +109,8 @@ class ReportCounts(Finish):
 
 def _layer_file(volume: Volume) -> tuple[str, str, str] | None:
     """Return where a job is kept and counts belong, and the layer, for a whole level of a precomputed one as stored."""
-    store = volume.stored_whole
-    if store is None or not store.extensible:
+    store = volume.home
+    if store is None or store.spec.box != volume.box or not store.extensible:
         return None
     job = store.url if store.mip == 0 else f"{store.url}.mip{store.mip}"
     return job, kvstore.join(store.directory, "stats", "voxel_counts.im"), store.url

@@ -24,14 +24,14 @@ from daskflow.layers.provenance import WriteProvenance, notes_in_sources
 from daskflow.operators import options
 from daskflow.operators.stores._transcoding import transcoding_stage
 from daskflow.operators.stores.downsample.kernels import Carried, Downsampling
-from daskflow.operators.stores.downsample.levels import NewLevels, chosen_method, passes, unit_of_all
+from daskflow.operators.stores.downsample.levels import NewLevels, chosen_method, passes, sensible_levels, unit_of_all
 from daskflow.operators.stores.downsample.passes import Levels, Pass, stages_after
 from daskflow.stores import Layout, kvstore
 from daskflow.stores.opening import format_named, open_store, split_dataset, target_format
 from daskflow.stores.sharding import default_shard
 from daskflow.volume import BlockResult, Estimate, Flag, Volume, in_order, operator
 from daskflow.volume.kinds import without_negatives
-from daskflow.volume.node import Array
+from daskflow.volume.node import Array, Saved
 from daskflow.volume.stage import Output, Own
 
 _CHUNK: Zyx = (64, 64, 64)
@@ -51,7 +51,7 @@ def save(
     effort: options.Effort | None = None,
     compression: options.Compression | None = None,
     block: Annotated[Sequence[int] | None, Flag("-b")] = None,
-    levels: int = 0,
+    levels: int | Literal["auto"] = 0,
     factor: options.Factor = (1, 2, 2),
     method: options.Method = "auto",
     sparse: options.Sparse = False,
@@ -77,7 +77,8 @@ def save(
         format: precomputed, ome-zarr, ome-zarr-0.4, zarr3, zarr2, n5, hdf5, npy, nifti, nrrd, png or tiff, to override
             the ending.
         block: voxels per block of work (zyx), whole chunks and shards.
-        levels: how many coarser levels to write in the same pass, as `downsample` makes them.
+        levels: how many coarser levels to write in the same pass, as `downsample` makes them; auto for as many as it
+            takes until a chunk holds the volume along the axes that shrink.
         bounds: of the level in a new layer, start and stop as z y x each, or a stop alone, where the volume is a part
             of it; source for those of the whole layer that the volume is read from. By default the volume's, or those
             of the layer.
@@ -106,8 +107,7 @@ def save(
     asked = options.layout_of(chunk, shard, encoding, quality, effort, compression)
     work = None if block is None else as_zyx(block, name="block")
     leaf = safe_name(location)
-    written = WriteProvenance(target.store.provenance_url(location), mip, 1 + levels)
-    finish: tuple[Finish, ...] = (written, *(notes_in_sources(volume, location) if note_source else ()))
+    finish: tuple[Finish, ...] = notes_in_sources(volume, location) if note_source else ()
     if not target.store.of_chunks:
         if mip or levels:
             raise ParameterError(f"{target.name} files have no mips; got mip={mip}, levels={levels}")
@@ -117,7 +117,8 @@ def save(
         files = file_stages(leaf, volume, gathered, block=work)
         stages = (*volume.expression.stages, *files)
         home = f"{location}.{volume.box}.daskflow/" if target.store.sections else f"{location}.daskflow/"
-        return Job(stages, home, name=f"save-{leaf}", finish=finish, notes=notes)
+        written = WriteProvenance(target.store.provenance_url(location), mip, 1)
+        return Job(stages, home, name=f"save-{leaf}", finish=(written, *finish), notes=notes)
     target.store.check_layout(spec, asked)
     asked = _keeping(volume, asked, location, target.name, mip)
     spec = spec.replace(box=level_box(volume, bounds, location, target.name, mip), chunk_origin=None)
@@ -126,6 +127,7 @@ def save(
     directory = ".".join(named)
     budget = parse_bytes(memory)
     sharding = budget if shard == "auto" else None
+    step = as_zyx(factor, name="factor")
     base = LayerSink(
         location,
         spec,
@@ -135,15 +137,18 @@ def save(
         drop=spec.held(background) if delete_background else None,
         overwrite=overwrite,
         complete=complete,
-        finer=finer_levels(volume, spec, as_zyx(factor, name="factor"), location, target.name, mip),
+        finer=finer_levels(volume, spec, step, location, target.name, mip),
     )
     assert base.unit is not None
     if part:
         notes = (*notes, f"{volume.box} is written of the level {spec.box} (z0-z1_y0-y1_x0-x1)")
-    finish = (*finish, *([UploadLog(location, mip, volume.box, f"save-{leaf}")] if upload_log else []))
+    count = levels if levels != "auto" else _levels_to_fit(base, step)
+    written = WriteProvenance(target.store.provenance_url(location), mip, 1 + count)
+    finish = (written, *finish, *([UploadLog(location, mip, volume.box, f"save-{leaf}")] if upload_log else []))
     warnings = assumed_voxel_size(volume) if target.store.needs_voxel_size else ()
-    said: dict[str, Any] = {"name": f"save-{leaf}", "notes": notes, "warnings": warnings}
-    if not levels:
+    saved = None if part else Volume(Saved(volume.spec.replace(layer_type=spec.layer_type), volume.node, base))
+    said: dict[str, Any] = {"name": f"save-{leaf}", "notes": notes, "warnings": warnings, "volume": saved}
+    if not count:
         if not complete:
             refuse_shared(
                 volume.box, base.unit, spec.box, "crop to that, or let chunks keep what else they hold: --complete"
@@ -157,9 +162,9 @@ def save(
                 f"chunks become {base.layout.encoding} without a loss, and can become what they are",
             )
         return Job((*volume.expression.stages, alone), directory, finish=finish, **said)
-    how = Downsampling(as_zyx(factor, name="factor"), chosen_method(spec, method), sparse)
+    how = Downsampling(step, chosen_method(spec, method), sparse)
     how.check(spec.dtype)
-    new = NewLevels(location, target.name, mip, levels, how, asked, base.layout, sharding, base.drop, overwrite)
+    new = NewLevels(location, target.name, mip, count, how, asked, base.layout, sharding, base.drop, overwrite)
     sinks = new.sinks(spec)
     first, *others = passes(how, spec, sinks, memory=budget, base=base.unit)
     if part:
@@ -169,6 +174,14 @@ def save(
     whole = evaluate_stage(f"save-{leaf}", volume, PyramidSink.of(base, first), block=work)
     stages = (*volume.expression.stages, *in_order((whole, *stages_after(first, others, volume.box if part else None))))
     return Job(stages, directory, finish=finish, **said)
+
+
+def _levels_to_fit(base: LayerSink, factor: Zyx) -> int:
+    """Return how many levels it takes until a chunk holds the volume along the axes that shrink."""
+    size, chunk = base.spec.box.shape, base.layout.chunk
+    assert chunk is not None
+    small = all(f == 1 or n <= c for f, n, c in zip(factor, size, chunk, strict=True))
+    return 0 if small else sensible_levels(size, chunk, factor)
 
 
 def _stated(spec: VolumeSpec, location: str, format_name: str) -> tuple[VolumeSpec, tuple[str, ...]]:

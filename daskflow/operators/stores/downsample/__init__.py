@@ -1,4 +1,4 @@
-"""Pyramid levels, into the layer that a volume was opened from."""
+"""Pyramid levels, into the layer that a volume was opened from, or saved in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from daskflow.config import parse_bytes
 from daskflow.errors import BoundsError, ParameterError
 from daskflow.geometry import BoundingBox, Zyx, as_zyx
 from daskflow.jobs import Job
-from daskflow.jobs.sinks import NoteBackground, safe_name
+from daskflow.jobs.sinks import LayerSink, NoteBackground, safe_name
 from daskflow.layers.provenance import WriteProvenance
 from daskflow.operators import options
 from daskflow.operators.geometry.crop import crop
@@ -51,7 +51,7 @@ def downsample(
     overwrite: options.Overwrite = False,
     memory: options.Memory = "512MB",
 ) -> Job:
-    """Write pyramid levels above a stored volume, into the layer it was opened from.
+    """Write pyramid levels above a stored volume, into the layer it was opened from or has just been saved in.
 
     One pass writes as many levels as blocks of `memory` bytes allow, the next goes on from the last of them, and the
     result is the same for any: means of integers are exact over all levels, floor(sum / count). A level that exists and
@@ -59,7 +59,7 @@ def downsample(
     What no option says is as in the level below. Of a box, grown to whole chunks of every level, only that is made.
 
     Args:
-        volume: the stored volume, opened at the mip to start from.
+        volume: the stored volume, opened at the mip to start from, or what the same job saves.
         levels: how many; by default until a chunk holds the volume along the axes that shrink.
 
     Returns:
@@ -99,7 +99,9 @@ def downsample(
     sinks = new.sinks(store.spec)
     first, *others = passes(how, store.spec, sinks, memory=budget)
     region = None if box == store.spec.box else _region(box, (first, *others))
-    stages = (stage(first, store, store.spec.chunk or _CHUNK, region), *stages_after(first, others, region))
+    source = volume.node.saved or store
+    assert isinstance(source, Store | LayerSink)
+    stages = (stage(first, source, store.spec.chunk or _CHUNK, region), *stages_after(first, others, region))
     name = f"mip{store.mip + 1}-{store.mip + count}" + (f".{region}" if region is not None else "")
     finish = WriteProvenance(store.provenance_url(store.url), store.mip + 1, count)
     noted = (NoteBackground(sinks),) if region is None else ()
@@ -109,7 +111,7 @@ def downsample(
 
 
 def _stored(volume: Volume) -> Store:
-    store = volume.stored
+    store = volume.home
     if store is None or store.opened is None:
         raise ParameterError(
             "downsample writes into the layer that a volume was opened from, and this one is computed or an array; "
