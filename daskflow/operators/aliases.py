@@ -130,7 +130,6 @@ UNUSED_OPTIONS = {
     "save-h5": ("--with-offset/--keep-offset", "--touch/--no-touch"),
     "save-zarr": ("-o --order", "--infer-dtype/--no-infer-dtype"),
     "generate-tasks": ("--use-https/--use-credential",),
-    "mesh-fragments": ("-m --mip", "-f --simplification-factor"),
     "skip-task-by-blocks-in-volume": ("--use-https/--use-credential",),
     "save-precomputed": ("-p --parallel", "--nproc", "--fill-missing/--no-fill"),
 }
