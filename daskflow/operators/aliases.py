@@ -120,6 +120,7 @@ TWINS = {
 
 UNUSED_OPTIONS = {
     **dict.fromkeys(("generate-tasks", "skip-task-by-blocks-in-volume"), ("--use-https/--use-credential",)),
+    "aggregate-skeleton-fragments": ("-i --input-name",),
     "downsample-upload": ("--fill-missing/--no-fill-missing",),
     "load-h5": ("--set-bbox/--no-set-bbox", "--remove-empty/--do-not-remove"),
     "load-synapses": ("--set-bbox/--not-set-bbox",),

@@ -73,7 +73,7 @@ NEEDS_FILES = {
 }
 # what a line passes on beside volumes, tried in objects/test_line_objects.py
 LOADS_OBJECTS = {"load_points": Points, "load_skeleton": SkeletonSet, "load_synapses": Synapses}
-SAVES_OBJECTS = {"save_points", "save_swc", "save_synapses"}
+SAVES_OBJECTS = {"save_annotations", "save_points", "save_swc", "save_synapses"}
 # chunkflow's ways with objects, tried in objects/test_fragments.py
 OF_FRAGMENTS = {"aggregate_skeleton_fragments", "download_meshes"}
 SINKS = {

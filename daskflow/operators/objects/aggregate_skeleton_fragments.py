@@ -34,9 +34,10 @@ def aggregate_skeleton_fragments(
     shortest: float = _SHORTEST,
     tick_length: float = _TICK,
 ) -> Job:
-    """Join the skeleton fragments of each label, LABEL:BOX, that chunkflow or igneous wrote, where their vertices meet.
+    """Join the skeleton fragments of each label, where their vertices meet.
 
-    Loops, short components and short branches are cut. `skeletonize` makes whole skeletons in one job, without this.
+    Fragments are files LABEL:BOX, as chunkflow and igneous write them. Loops, short components and short branches are
+    cut. `skeletonize` makes whole skeletons in one job, without this.
 
     Args:
         fragments_path: path or URL of the directory of fragments.

@@ -31,7 +31,7 @@ def download_meshes(
     out_pre: Annotated[str, Flag("-o")] = "./",
     out_format: Annotated[Literal["ply", "obj"], Flag("-f")] = "ply",
 ) -> Job:
-    """Write meshes of a precomputed layer as files, of labels that are listed, or of the largest in a volume.
+    """Write meshes of labels that are listed, or of the largest in a volume, as files.
 
     `download-mesh` with its own options also takes a box or all labels, and shares the work out.
 

@@ -18,7 +18,8 @@ def load_points(*, file_path: Annotated[str, Flag("-f")]) -> Points:
     """Load points from an HDF5 file, as chunkflow writes them.
 
     Args:
-        file_path: path or URL of a file with the datasets `points` (n, 3), zyx in voxels, and `voxel_size` (nm, zyx).
+        file_path: path or URL of a file with the datasets `points` (n, 3), zyx in voxels, `voxel_size` (nm, zyx) and,
+            as detect-points writes them, `confidences`.
 
     Returns:
         The points.
@@ -31,6 +32,7 @@ def load_points(*, file_path: Annotated[str, Flag("-f")]) -> Points:
     try:
         with load_h5py().File(io.BytesIO(required_bytes(url)), "r") as file:
             size = as_voxel_size(file["voxel_size"][...]) if "voxel_size" in file else None
-            return Points(file["points"][...], size)
+            confidences = file["confidences"][...] if "confidences" in file else None
+            return Points(file["points"][...], size, confidences)
     except (KeyError, OSError, ValueError) as error:
         raise CorruptChunkError(f"{url} holds no points that can be read: {error!r}") from error

@@ -26,5 +26,6 @@ def save_points(points: Points, *, file_path: Annotated[str, Flag("-f")]) -> Job
         The job.
     """
     url = file_to_write(file_path)
-    size = {} if points.voxel_size is None else {"voxel_size": np.array(points.voxel_size)}
-    return writing_job("save points", url, [(url, encode_arrays({"points": points.points} | size, {}))])
+    known = {"points": points.points, "voxel_size": points.voxel_size, "confidences": points.confidences}
+    arrays = {name: np.asarray(values) for name, values in known.items() if values is not None}
+    return writing_job("save points", url, [(url, encode_arrays(arrays, {}))])

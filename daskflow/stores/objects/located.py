@@ -25,7 +25,7 @@ class Located(ABC):
         voxel_size: nm (zyx) of the voxels in which places are counted; None if it is not known.
     """
 
-    line_name: ClassVar[str]
+    line_name: ClassVar[str] = "syns"
     voxel_size: VoxelSize | None
 
     @property
@@ -48,11 +48,13 @@ class Points(Located):
 
     Attributes:
         points: shape (n, 3), zyx in voxels.
+        confidences: of each, from 0 to 1, or None.
     """
 
     line_name: ClassVar[str] = "point_cloud"
     points: Array
     voxel_size: VoxelSize | None = None
+    confidences: Array | None = None
 
     def __post_init__(self) -> None:
         check_places(self.points, "points")
