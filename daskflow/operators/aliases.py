@@ -127,7 +127,6 @@ UNUSED_OPTIONS = {
     "load-png": ("-d --digit-num",),
     "load-precomputed": ("--use-https/--use-credential",),
     "load-zarr": ("-b --driver",),
-    "mesh-fragments": ("-f --simplification-factor", "-m --mip"),
     "save-h5": ("--with-offset/--keep-offset", "--touch/--no-touch"),
     "save-zarr": ("-o --order", "--infer-dtype/--no-infer-dtype"),
     "generate-tasks": ("--use-https/--use-credential",),
