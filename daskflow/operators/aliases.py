@@ -119,18 +119,17 @@ TWINS = {
 """Commands that chunkflow calls like another operator here; an option that only the second one has means that one."""
 
 UNUSED_OPTIONS = {
-    **dict.fromkeys(("generate-tasks", "skip-task-by-blocks-in-volume"), ("--use-https/--use-credential",)),
     "aggregate-skeleton-fragments": ("-i --input-name",),
     "downsample-upload": ("--fill-missing/--no-fill-missing",),
     "load-h5": ("--set-bbox/--no-set-bbox", "--remove-empty/--do-not-remove"),
     "load-synapses": ("--set-bbox/--not-set-bbox",),
     "load-png": ("-d --digit-num",),
-    "load-precomputed": ("--use-https/--use-credential",),
+    **dict.fromkeys(
+        ("generate-tasks", "load-precomputed", "skip-task-by-blocks-in-volume"), ("--use-https/--use-credential",)
+    ),
     "load-zarr": ("-b --driver",),
     "save-h5": ("--with-offset/--keep-offset", "--touch/--no-touch"),
     "save-zarr": ("-o --order", "--infer-dtype/--no-infer-dtype"),
-    "generate-tasks": ("--use-https/--use-credential",),
-    "skip-task-by-blocks-in-volume": ("--use-https/--use-credential",),
     "save-precomputed": ("-p --parallel", "--nproc", "--fill-missing/--no-fill"),
 }
 """Options of chunkflow, by command, that are understood and have no effect.
