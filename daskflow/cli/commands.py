@@ -230,7 +230,8 @@ def plan(
     from daskflow.operators.stores.downsample.levels import levels_within, memory_for, shape_within
     from daskflow.stores.opening import open_store
 
-    spec = open_store(layer, mip=mip).spec
+    store = open_store(layer, mip=mip)
+    spec = store.spec
     window = as_zyx(factor, name="factor")
     voxel = spec.dtype.itemsize * (spec.channels or 1)
     unit = spec.write_unit or (64, 64, 64)
@@ -243,7 +244,7 @@ def plan(
     z, y, x = block
     say(
         f"block zyx {z} {y} {x}: {format_bytes(needed)} with its levels, {made} level{'s' * (made != 1)} in one pass,"
-        f" {len(BlockGrid(spec.box, block, spec.chunk_origin)):,} blocks of mip {mip}"
+        f" {len(BlockGrid(spec.box, block, spec.chunk_origin)):,} blocks of mip {store.mip}"
     )
 
 

@@ -62,7 +62,7 @@ def verify(
         url: the layer, or the file of a volume.
         more: others, that are read as well.
         name: what the report is of; the URL unless given.
-        mip: the level; all of them unless given.
+        mip: the level, -1 is the coarsest; all of them unless given.
         fill_missing: take missing chunks for background, and look for damaged ones alone.
         output: path of a CSV file that lists every bad chunk: mip, box (z0-z1_y0-y1_x0-x1), error, message.
         client: what reads; threads of this process unless given.
@@ -79,7 +79,7 @@ def verify(
     stores = [
         _with_background(store.with_mip(level))
         for store in opened
-        for level in (range(len(store.mips)) if mip is None else [mip])
+        for level in (range(len(store.mips)) if mip is None else [store.mip])
     ]
     shown = progress_of(progress)
     pool = Threads() if client is None else client

@@ -15,7 +15,7 @@ Destination = Annotated[str | os.PathLike[str], Flag("-o"), "path or URL of what
 Dtype = Annotated[
     Literal["uint8", "uint16", "uint32", "uint64", "float32", "float64"], Flag("-d"), "dtype of the result."
 ]
-Mip = Annotated[int, Flag("-m"), "pyramid level, 0 is the finest."]
+Mip = Annotated[int, Flag("-m"), "pyramid level: 0 is the finest, -1 the coarsest that is there."]
 Overwrite = Annotated[bool, "replace what another job or program has stored there, and start over a job that differs."]
 
 # a region of a volume

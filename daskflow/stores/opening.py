@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import os
@@ -11,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from daskflow.errors import DaskflowError, ParameterError, UnknownFormatError
+from daskflow.errors import DaskflowError, ParameterError, StoreNotFoundError, UnknownFormatError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, as_voxel_size, as_zyx
 from daskflow.plugins import entry_points
 from daskflow.stores import kvstore
@@ -104,7 +105,7 @@ def open_store(
 
     Args:
         url: location; a prefix such as ``precomputed://`` or ``zarr://`` or `format` states the format.
-        mip: level, 0 is the finest.
+        mip: level, 0 is the finest; -1 is the coarsest that is there, -2 the one before.
         fill_missing: read chunks that were never written as zeros, and count them.
         format: name of the format, to skip looking.
         dataset: array inside a file that holds several; also ``file.h5:dataset``.
@@ -124,7 +125,7 @@ def open_store(
     if stated is None:
         stated = recognise(location)
     opening = Opening(
-        mip=mip,
+        mip=max(mip, 0),
         fill_missing=fill_missing,
         dataset=dataset or inside,
         voxel_size=None if voxel_size is None else as_voxel_size(voxel_size),
@@ -133,7 +134,17 @@ def open_store(
         axes=axes,
         time=time,
     )
-    return reopen(Opened(stated.name, location, opening))
+    store = reopen(Opened(stated.name, location, opening))
+    return store if mip >= 0 else _counted_back(store, mip)
+
+
+def _counted_back(store: Store, mip: int) -> Store:
+    """Return the level that a negative mip means, which is counted back from the end of those that are there."""
+    assert store.opened is not None
+    level = len(store.mips) + mip
+    if level < 0:
+        raise StoreNotFoundError(f"{kvstore.redact(store.url)} has no mip {mip}; it has {len(store.mips)} mips")
+    return reopen(dataclasses.replace(store.opened, opening=dataclasses.replace(store.opened.opening, mip=level)))
 
 
 def reopen(opened: Opened) -> Store:

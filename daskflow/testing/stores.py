@@ -323,6 +323,7 @@ class StoreSuite:
             assert open_store(url).mips == (first.spec, second.spec)
             np.testing.assert_array_equal(open_store(url).read(spec.box), voxels(spec))
             np.testing.assert_array_equal(open_store(url, mip=1).read(coarse.box), voxels(coarse, seed=1))
+            assert open_store(url, mip=-1).fingerprint() == open_store(url, mip=1).fingerprint()
 
     def test_another_mip_is_opened_with_all_that_was_stated(self) -> None:
         if not self.several_mips:

@@ -10,9 +10,10 @@ import tensorstore as ts
 
 import daskflow
 from daskflow.clusters import Threads
-from daskflow.errors import MetadataMismatchError, ParameterError
+from daskflow.errors import MetadataMismatchError, ParameterError, StoreNotFoundError
 from daskflow.jobs.report import causes
 from daskflow.layers.info import layer_info
+from daskflow.layers.verify import verify
 from daskflow.stores.base import Layout
 from daskflow.stores.opening import formats, open_store
 from daskflow.volume import Volume
@@ -285,3 +286,19 @@ def test_one_channel_goes_to_a_layer_that_says_nothing_of_channels(tmp_path):
     volume = daskflow.open(array, voxel_size=(40, 4, 4))
     assert daskflow.save_precomputed(volume, volume_path=tmp_path / "layer").run(progress=False).ok
     np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").read().ravel(), array.ravel())
+
+
+def test_a_negative_mip_counts_from_the_coarsest_level_that_is_there(tmp_path, threads):
+    place = layer(tmp_path / "layer", FEW.astype(np.uint8), threads, levels=2)
+    coarsest = daskflow.open(place, mip=-1)
+    assert (coarsest.stored.mip, coarsest.box) == (2, daskflow.open(place, mip=2).box)
+    assert daskflow.open(place, mip=-3).stored.mip == 0
+    with pytest.raises(StoreNotFoundError, match="no mip -4; it has 3 mips"):
+        daskflow.open(place, mip=-4)
+    with pytest.raises(ParameterError, match="mip -1 of what is written must be at least 0"):
+        coarsest.save(tmp_path / "copy", mip=-1)
+    assert daskflow.downsample(coarsest, levels=1).run(threads, progress=False).ok
+    assert daskflow.open(place, mip=-1).stored.mip == 3
+    report = verify(place, mip=-1, progress=False)
+    assert [stage.name for stage in report.stages] == ["chunks"]
+    assert report.ok

@@ -293,8 +293,8 @@ def test_a_mip_that_is_not_there_names_those_that_are(tmp_path: Path, mip: int) 
     create_store(tmp_path, SPEC)
     with pytest.raises(StoreNotFoundError, match=f"{tmp_path} has no mip {mip}; it has only mip 0"):
         open_store(tmp_path, mip=mip)
-    with pytest.raises(ParameterError, match="at least 0"):
-        open_store(tmp_path, mip=-1)
+    with pytest.raises(StoreNotFoundError, match="has no mip -2; it has 1 mips"):
+        open_store(tmp_path, mip=-2)
 
 
 def test_an_encoding_that_is_not_decoded_is_named(tmp_path: Path) -> None:

@@ -59,7 +59,9 @@ def load_precomputed(
     volume = open_volume(volume_path, mip=mip, fill_missing=fill_missing, format="precomputed")
     if validate_mip is not None:
         coarse = open_volume(volume_path, mip=validate_mip, fill_missing=fill_missing, format="precomputed")
-        volume = _validated(volume, coarse, validate_mip - mip)
+        assert volume.stored is not None
+        assert coarse.stored is not None
+        volume = _validated(volume, coarse, coarse.stored.mip - volume.stored.mip)
     if blackout_sections:
         listed = kvstore.read_bytes(kvstore.join(kvstore.normalise(os.fspath(volume_path)), _BLACKOUT))
         if listed is None:

@@ -74,6 +74,7 @@ def save(
     Args:
         volume: what is written.
         url: path or URL of the layer or file; ``file.h5:dataset`` names a dataset.
+        mip: pyramid level that is written, 0 is the finest.
         format: precomputed, ome-zarr, ome-zarr-0.4, zarr3, zarr2, n5, hdf5, npy, nifti, nrrd, png or tiff, to override
             the ending.
         block: voxels per block of work (zyx), whole chunks and shards.
@@ -100,6 +101,8 @@ def save(
     target, rest = target_format(url, format)
     rest, dataset = split_dataset(rest)
     location = kvstore.normalise(rest)
+    if mip < 0:
+        raise ParameterError(f"mip {mip} of what is written must be at least 0 (the finest level)")
     _refuse_own_source(volume, location, mip)
     spec, notes = _stated(volume.spec, location, target.name)
     if spec.layer_type == "segmentation":
