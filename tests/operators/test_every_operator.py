@@ -38,6 +38,7 @@ TRANSFORMS = {
     "downsample_volume": ("uint8", 2, {"factor": (2, 3, 2)}),
     "fill_segmentation_holes": ("uint8", None, {}),
     "gaussian_filter": ("float32", 2, {"sigma": (0.5, 1, 1)}),
+    "hypersquare_consensus": ("uint8", 1, {"volume_map": "volumes.json", "consensus_map": "consensus.json"}),
     "inference": (
         "uint8",
         None,
@@ -133,6 +134,8 @@ def _plugin(tmp_path, monkeypatch):
     (tmp_path / "twice.py").write_text(PLUGIN)
     coarse = Volume.from_array(np.arange(12 * 20, dtype=np.uint8).reshape(6, 5, 8) % 3, voxel_size=(120, 16, 16))
     coarse.save(tmp_path / "mask").run(progress=False)
+    (tmp_path / "volumes.json").write_text('{"0-13_6-20_-4-5": 3, "13-20_6-20_-2-5": 4}')
+    (tmp_path / "consensus.json").write_text('{"3": {"70000": [1, 2]}, "4": {"70000": [7], "70001": [8]}}')
     (tmp_path / "levels").mkdir()
     for z in range(-4, 9):
         (tmp_path / "levels" / str(z)).write_text(json.dumps({"levels": list(range(256))}))

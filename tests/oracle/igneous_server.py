@@ -75,12 +75,20 @@ def quantize(source, target):
     queue.execute()
 
 
+def consensus(source, target, volume_map, consensus_map):
+    """Name segments by cells, for which igneous has no command; the target is there."""
+    queue = LocalTaskQueue(parallel=1, progress=False)
+    queue.insert(tasks.create_hypersquare_consensus_tasks(source, target, volume_map, consensus_map))
+    queue.execute()
+
+
 def hashed(labels, **limits):
     """Return the bits of a sharding of objects: preshift, minishard, shard."""
     return [int(bits) for bits in compute_shard_params_for_hashed(labels, **limits)][::-1]
 
 
-ACTIONS = {action.__name__: action for action in (run, write, read, skeleton, mesh, objects_within, quantize, hashed)}
+OWN = (quantize, consensus, hashed)
+ACTIONS = {action.__name__: action for action in (run, write, read, skeleton, mesh, objects_within, *OWN)}
 
 
 def serve():

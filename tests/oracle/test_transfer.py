@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import uuid
+
 import numpy as np
 import pytest
 from oracle import info, objects
@@ -92,3 +95,31 @@ def test_first_channel_of_an_affinity_is_quantized_alike(igneous, threads, tmp_p
     assert quantized.save(tmp_path / "ours").run(threads, progress=False).ok
     assert np.array_equal(igneous.voxels(tmp_path / "ours"), igneous.voxels(tmp_path / "theirs"))
     assert info(tmp_path / "ours")["data_type"] == info(tmp_path / "theirs")["data_type"] == "uint8"
+
+
+def test_segments_get_the_names_of_cells_as_by_igneous(igneous, threads, tmp_path):
+    segments = np.random.default_rng(4).integers(0, 6, (32, 64, 128), np.uint16)
+    source = igneous.layer("source", segments, chunk=(32, 32, 32), kind="segmentation")
+    theirs = igneous.layer("theirs", np.zeros(segments.shape, np.uint32), chunk=(32, 32, 32), kind="segmentation")
+    volumes = tmp_path / "volumes.json"
+    consensus = tmp_path / f"{uuid.uuid4()}.json"  # igneous keeps a copy by this name, and reads it ever after
+    volumes.write_text(json.dumps({"0-64_0-64_0-32": 3, "64-128_0-32_0-32": 65535}))
+    consensus.write_text(json.dumps({"3": {"70000": [1, 2], "9": [5]}, "65535": {"70000": [4]}}))
+    words = {"source": f"file://{source}", "target": f"file://{theirs}", "volume_map": str(volumes)}
+    igneous.ask("consensus", **words, consensus_map=f"file://{consensus}")
+    named = daskflow.hypersquare_consensus(daskflow.open(source), volume_map=volumes, consensus_map=consensus)
+    assert named.save(tmp_path / "ours", chunk=(32, 32, 32)).run(threads, progress=False).ok
+    expected = igneous.voxels(theirs)
+    assert len(np.unique(expected)) == 9
+    assert np.array_equal(igneous.voxels(tmp_path / "ours"), expected)
+
+
+@pytest.mark.parametrize(("order", "shape"), [("C", (40, 30, 20)), ("F", (40, 30, 20)), ("C", (40, 30, 20, 2))])
+def test_an_array_of_xyz_is_read_as_igneous_creates_it(igneous, threads, tmp_path, order, shape):
+    np.save(tmp_path / "array.npy", np.random.default_rng(5).integers(0, 9, shape, np.uint8).copy(order))
+    igneous("image", "create", str(tmp_path / "array.npy"), tmp_path / "theirs", "--offset", "5,6,7")
+    volume = daskflow.open(tmp_path / "array.npy", axes="xyzc"[: len(shape)], voxel_offset=(7, 6, 5))
+    assert volume.save(tmp_path / "ours").run(threads, progress=False).ok
+    assert np.array_equal(igneous.voxels(tmp_path / "ours"), igneous.voxels(tmp_path / "theirs"))
+    offsets = [info(tmp_path / layer)["scales"][0]["voxel_offset"] for layer in ("ours", "theirs")]
+    assert offsets == [[5, 6, 7]] * 2
