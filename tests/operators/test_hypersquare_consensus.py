@@ -41,7 +41,7 @@ def test_segments_become_cells_and_others_keep_volume_and_segment(ask):
     ("volumes", "consensus", "message"),
     [
         ({**VOLUMES, "4-6_7-9_5-7": 3}, {}, "volumes 7 at 0-6_0-8_0-5 and 3 at 5-6_7-8_4-6 .* share voxels"),
-        ({"0-5_0-8_0-6": 65536}, {}, "the volume at 0-5_0-8_0-6 is 65536, which must be a whole number from 0 to 65535"),
+        ({"0-5_0-8_0-6": 65536}, {}, "the volume at 0-5_0-8_0-6 is 65536, .* from 0 to 65535"),
         (VOLUMES, {"7": {"0": [1]}}, "a cell of volume 7 is '0'"),
         (VOLUMES, {"7": {"5": [0]}}, "a segment of cell 5 in volume 7 is 0"),
         (VOLUMES, {"7": {"5": [1], "6": [1]}}, "segment 1 of volume 7 belongs to both cells 5 and 6"),
