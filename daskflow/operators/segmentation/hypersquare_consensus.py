@@ -53,9 +53,7 @@ def hypersquare_consensus(
         Place(box, number, _cells_of(consensus.get(str(number), {}), number))
         for box, number in _boxes(_read(volume_map), volume.box)
     ]
-    return volume.map_blocks(
-        by_cell, dtype=np.uint32, channels=None, layer_type="segmentation", places=tuple(places)
-    )
+    return volume.map_blocks(by_cell, dtype=np.uint32, channels=None, layer_type="segmentation", places=tuple(places))
 
 
 class Place(NamedTuple):
