@@ -142,7 +142,11 @@ FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "normalize-contrast": {"--whole": ("--no-per-section",)},
     "normalize-contrast-nkem": {"--whole": ("--no-per-section",)},
     "contrast-levels": {"--directory": ("--output",), "-d": ("--output",)},
-    "copy-objects": {"--sharded": ("--format", "sharded"), "--no-sharded": ("--format", "same")},
+    "copy-objects": {
+        "--sharded": ("--format", "sharded"),
+        "--no-sharded": ("--format", "same"),
+        "--dir": ("--directory",),
+    },
     "skip-all-zero": {"--task-bbox": ("--no-chunk-bbox",)},
     "generate-tasks": {
         "--respect-stop": ("--no-respect-chunk-size",),
@@ -152,7 +156,7 @@ FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "inference": {"--patch-size": ("--input-patch-size",), "--patch-overlap": ("--output-patch-overlap",)},
     "load-synapses": {"--f-order": ("--no-c-order",), "--keep-all": ("--no-remove-outside",)},
     "load-precomputed": {"--start": ("--chunk-start",), "--stop": ("--chunk-stop",), "--size": ("--chunk-size",)},
-    "mesh": {"--sharded": ("--format", "sharded")},
+    "mesh": {"--sharded": ("--format", "sharded"), "--compress-level": ("--draco-level",)},
     "save-h5": {"--without-offset": ("--to", "0,0,0")},
     "skeletonize": {
         "--sharded": ("--format", "sharded"),

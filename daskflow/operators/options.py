@@ -73,6 +73,10 @@ Dust = Annotated[int, "labels of fewer voxels in the whole volume are left out."
 Lods = Annotated[int, "levels of detail beside the finest, at most; each may differ twice as much as the last."]
 MaxError = Annotated[float, Flag("-e"), "nm that simplification may move the surface."]
 MaxLabelsPerShard = Annotated[int, "about how many objects a shard has at most."]
+MinShards = Annotated[int, "shards there are at least, about."]
+ShardIndexBytes = Annotated[int, "bytes of a shard's index, before there are more shards."]
+MinishardIndexBytes = Annotated[int, "bytes of a minishard's index, before there are more minishards."]
+IndexEncoding = Annotated[Literal["gzip", "raw"], "of the indexes of minishards."]
 MinChunk = Annotated[
     Sequence[int], "voxels (zyx) of the smallest piece of the finest level; small objects have fewer levels."
 ]

@@ -75,8 +75,8 @@ NEEDS_FILES = {
 # what a line passes on beside volumes, tried in objects/test_line_objects.py
 LOADS_OBJECTS = {"load_points": Points, "load_skeleton": SkeletonSet, "load_synapses": Synapses}
 SAVES_OBJECTS = {"save_annotations", "save_points", "save_swc", "save_synapses"}
-# chunkflow's ways with objects, tried in objects/test_fragments.py
-OF_FRAGMENTS = {"aggregate_skeleton_fragments", "download_meshes"}
+# chunkflow's ways with objects and indexes of these, tried in objects/test_fragments.py and test_index.py
+OF_FRAGMENTS = {"aggregate_skeleton_fragments", "download_meshes", "index_database", "index_objects"}
 SINKS = {
     "contrast_levels": {"output": "levels"},
     "create_info": {"volume_path": "layer", "block_size": (4, 8, 8), "voxel_size": (8, 8, 8)},

@@ -32,6 +32,7 @@ from daskflow.stores.objects.layer_objects import (
 )
 from daskflow.stores.objects.mesh_files import multires_info
 from daskflow.stores.objects.shards import Object, Sharding, object_sharding, shard_numbers, write_shard
+from daskflow.stores.objects.skeleton_files import SKELETONS
 from daskflow.stores.precomputed_info import named_objects
 from daskflow.volume import BlockResult, Flag, Stage, Task, operator
 from daskflow.volume.stage import Output, Scope
@@ -51,6 +52,7 @@ def copy_objects(
     *,
     mesh: bool = True,
     skeletons: bool = True,
+    directory: str | None = None,
     format: Annotated[Literal["same", "sharded"], Flag("-f")] = "same",  # noqa: A002
     max_labels_per_shard: options.MaxLabelsPerShard = 1000,
     lods: options.Lods = 2,
@@ -67,6 +69,8 @@ def copy_objects(
         output: path or URL of another, which must be there when this ends.
         mesh: copy the meshes, if there are any.
         skeletons: copy the skeletons, if there are any.
+        directory: name of the directory in the source that is copied, to one of the same name; those that its info
+            names unless given.
         format: same as in the source; or sharded to put what has files for each label into shards, where legacy meshes
             become multi-resolution ones.
         lods: levels of detail that legacy meshes get in shards beside the finest, if they are large enough.
@@ -91,12 +95,13 @@ def copy_objects(
     if lods < 0 or max_error < 0:
         raise ParameterError(f"lods {lods} and max_error {max_error} must not be below 0")
     most = max_labels_per_shard if format == "sharded" else None
-    transfer = Transfer(source, destination, keys, most, lods, as_zyx(min_chunk, name="min_chunk"), max_error)
+    chunk = as_zyx(min_chunk, name="min_chunk")
+    transfer = Transfer(source, destination, keys, most, lods, chunk, max_error, directory)
     scope = Scope("objects", (source, destination))
     listing = Stage("list-objects", numbered(1), ListObjects(transfer, scope), numbered=True)
     return Job(
         (listing, Stage("copy-objects", numbered(_SHARES), CopyShare(transfer, scope), numbered=True)),
-        f"{destination}.objects-{token([source, keys])[:8]}.daskflow/",
+        f"{destination}.objects-{token([source, keys, *([] if directory is None else [directory])])[:8]}.daskflow/",
         name="copy objects",
         finish=(NameObjects(transfer, scope),),
         makes=tuple(Output(destination, key, layer=destination) for key in keys),
@@ -112,6 +117,7 @@ class Transfer:
         keys: of the info: mesh, skeletons; those that the source has are copied.
         max_labels_per_shard: about how many labels a shard has that had files of their own; None keeps files.
         lods: levels of detail, beside the finest, of legacy meshes that are put into shards; see `Detail` for these.
+        directory: in the source, of the one or the other, if that is not what its info names.
     """
 
     source: str
@@ -121,6 +127,7 @@ class Transfer:
     lods: int
     min_chunk: Zyx
     max_error: float
+    directory: str | None = None
 
     def present(self) -> list[Key]:
         """Return those of the keys that the source's info has.
@@ -128,7 +135,11 @@ class Transfer:
         Raises:
             StoreNotFoundError: it has none of them.
         """
-        there = named_objects(self.source)
+        if self.directory is None:
+            there = named_objects(self.source)
+        else:
+            kind = load_object_info(kvstore.join(self.source, self.directory)).get("@type")
+            there = {"skeletons" if kind == SKELETONS else "mesh": self.directory}
         found = [key for key in self.keys if key in there]
         if not found:
             raise StoreNotFoundError(f"{kvstore.redact(self.source)} has no {' or '.join(self.keys)} to copy")
@@ -136,11 +147,11 @@ class Transfer:
 
     def objects(self, key: Key) -> Meshes | Skeletons:
         """Return what reads the source's meshes or skeletons."""
-        return Meshes(self.source) if key == "mesh" else Skeletons(self.source)
+        return (Meshes if key == "mesh" else Skeletons)(self.source, directory=self.directory)
 
     def target(self, key: Key) -> str:
         """Return the URL of the directory at the destination, called as at the source."""
-        name = object_directory(self.source, key).removeprefix(f"{self.source}/")
+        name = object_directory(self.source, key, self.directory).removeprefix(f"{self.source}/")
         return kvstore.join(self.destination, name)
 
     def packs(self, objects: Meshes | Skeletons) -> bool:

@@ -29,7 +29,7 @@ LEGACY = "neuroglancer_legacy_mesh"
 MULTIRES = "neuroglancer_multilod_draco"
 _FACE = np.dtype([("count", "u1"), ("vertices", "<i4", (3,))])
 _TRIANGLE = np.dtype([("normal", "<f4", (3,)), ("corners", "<f4", (3, 3)), ("attributes", "<u2")])
-_COMPRESSION = 7  # of 0 to 10
+DRACO_LEVEL = 7  # of 0 to 10
 SURFACE_FILES = ("ply", "obj", "stl")
 _IDENTITY = (1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
 
@@ -221,10 +221,11 @@ class MultiresManifest:
         return cls(numbers[0:3], numbers[3:6], tuple(levels))
 
 
-def encode_draco(positions: npt.NDArray[Any], faces: Faces, *, bits: int) -> bytes:
+def encode_draco(positions: npt.NDArray[Any], faces: Faces, *, bits: int, level: int = DRACO_LEVEL) -> bytes:
     """Return a fragment of a multi-resolution mesh; b"" without faces.
 
     Positions are those of vertices within the cell, quantised: whole numbers 0 to 2**bits - 1, shape (n, 3) xyz.
+    `level` is that of compression, 0 to 10.
     """
     if not len(faces):
         return b""
@@ -233,7 +234,7 @@ def encode_draco(positions: npt.NDArray[Any], faces: Faces, *, bits: int) -> byt
             np.asarray(positions, np.float32),
             np.asarray(faces, np.uint32),
             quantization_bits=bits,
-            compression_level=_COMPRESSION,
+            compression_level=level,
             quantization_range=2**bits - 1,
             quantization_origin=np.zeros(3, np.float32),
             create_metadata=False,

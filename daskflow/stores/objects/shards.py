@@ -32,26 +32,34 @@ Object = bytes | tuple[bytes | Sequence[bytes], bytes]
 
 _ENTRY = 16  # bytes: where the index of a minishard begins and ends
 _ROW = 24  # bytes: label, start and size of an object
-_PER_MINISHARD = 2**15 / _ROW  # labels
-_MOST_BITS = 9  # of minishards in a shard: 8 KiB / _ENTRY
 _PACKED = 0.55  # of the capacity: shards that are emptier are halved in number
 _NAME = re.compile(r"([0-9a-f]+)\.shard")
 _CACHED = 64
 
 
 def object_sharding(
-    labels: int, *, min_shards: int = 1, max_labels_per_shard: int | None = None, data_encoding: str = "raw"
+    labels: int,
+    *,
+    min_shards: int = 1,
+    max_labels_per_shard: int | None = None,
+    shard_index_bytes: int = 2**13,
+    minishard_index_bytes: int = 2**15,
+    minishard_index_encoding: str = "gzip",
+    data_encoding: str = "raw",
 ) -> Sharding:
     """Return the ``sharding`` JSON for a number of labels that are spread by murmurhash3.
 
     The formula is that of CloudVolume's ``compute_shard_params_for_hashed``, which igneous uses: minishards are filled
-    until their index has 32 KiB, then shards until theirs has 8 KiB; shards that would be at most 55 % full are halved
-    in number.
+    until their index has `minishard_index_bytes`, then shards until theirs has `shard_index_bytes`; shards that would
+    be at most 55 % full are halved in number.
 
     Args:
         labels: how many there are.
         min_shards: lower bound of shards, rounded to a power of two.
         max_labels_per_shard: raises `min_shards` to that many labels in a shard, about.
+        shard_index_bytes: of the index at the start of a shard, before it has more than one shard.
+        minishard_index_bytes: of the index of a minishard, unpacked, before there is more than one.
+        minishard_index_encoding: gzip or raw.
         data_encoding: gzip or raw; raw for multi-resolution meshes.
 
     Raises:
@@ -59,17 +67,24 @@ def object_sharding(
     """
     if labels < 0 or min_shards < 1 or (max_labels_per_shard is not None and max_labels_per_shard < 1):
         raise ParameterError(f"no shards for {labels=}, {min_shards=}, {max_labels_per_shard=}; give numbers above 0")
-    if data_encoding not in ("raw", "gzip"):
-        raise ParameterError(f"encoding {data_encoding!r} in shards; use raw or gzip")
+    for encoding in (data_encoding, minishard_index_encoding):
+        if encoding not in ("raw", "gzip"):
+            raise ParameterError(f"encoding {encoding!r} in shards; use raw or gzip")
+    if shard_index_bytes < 2 * _ENTRY or minishard_index_bytes < 2 * _ROW:
+        raise ParameterError(
+            f"indexes of {shard_index_bytes=} and {minishard_index_bytes=}; give at least {2 * _ENTRY} and {2 * _ROW}"
+        )
+    per_minishard, most_bits = minishard_index_bytes / _ROW, math.ceil(math.log2(shard_index_bytes / _ENTRY))
+    capacity = per_minishard * (shard_index_bytes / _ENTRY)
     if max_labels_per_shard is not None:
         min_shards = max(min_shards, math.ceil(labels / max_labels_per_shard))
     minishard = shard = 0
-    if labels >= _PER_MINISHARD * 2**_MOST_BITS:
-        minishard = _MOST_BITS
-        shard = math.ceil(math.log2(labels / (_PER_MINISHARD * 2**minishard)))
-    elif labels >= _PER_MINISHARD:
-        minishard = math.ceil(math.log2(labels / _PER_MINISHARD))
-    if labels and labels <= _PACKED * _PER_MINISHARD * 2 ** (_MOST_BITS + shard):
+    if labels >= capacity:
+        minishard = most_bits
+        shard = math.ceil(math.log2(labels / (per_minishard * 2**minishard)))
+    elif labels >= per_minishard:
+        minishard = math.ceil(math.log2(labels / per_minishard))
+    if labels and labels <= _PACKED * capacity * 2**shard:
         shard -= 1
     shard = max(shard, 0)
     more = max(round(math.log2(min_shards)) - shard, 0) if labels else 0
@@ -79,7 +94,7 @@ def object_sharding(
         "hash": "murmurhash3_x86_128",
         "minishard_bits": max(minishard - more, 0),
         "shard_bits": shard + more,
-        "minishard_index_encoding": "gzip",
+        "minishard_index_encoding": minishard_index_encoding,
         "data_encoding": data_encoding,
     }
 

@@ -180,3 +180,13 @@ def test_a_source_without_objects_or_the_same_layer_is_refused(target, layer, tm
     empty = objects.bare_layer(f"file://{tmp_path}/empty")
     with pytest.raises(StoreNotFoundError, match="has no mesh or skeletons"):
         copy_objects(empty, target).run(progress=False)
+
+
+def test_a_directory_that_the_info_does_not_name_is_copied_under_its_name(layer, target, objects):
+    info = load_info(layer)
+    save_info(layer, {key: value for key, value in info.items() if key not in ("mesh", "skeletons")})
+    with pytest.raises(StoreNotFoundError, match="no mesh or skeletons to copy"):
+        copy_objects(layer, target).run(progress=False)
+    for name in ("m", "s"):
+        assert copy_objects(layer, target, directory=name).run(progress=False).ok
+    check_objects(target, objects)

@@ -122,19 +122,34 @@ def test_shards_of_a_thousand_labels_are_as_many_as_igneous_makes(labels, bits):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(0, 10**12), st.none() | st.integers(100, 10**5), st.integers(1, 5000))
-def test_any_number_of_labels_is_shared_out_as_cloudvolume_does(labels, most, least):
+@given(
+    st.integers(0, 10**12),
+    st.none() | st.integers(100, 10**5),
+    st.integers(1, 5000),
+    st.sampled_from([8192, 2**10, 5000, 2**16]),
+    st.sampled_from([32768, 2**12, 50_000]),
+)
+def test_any_number_of_labels_is_shared_out_as_cloudvolume_does(labels, most, least, index, minishard_index):
     from cloudvolume.datasource.precomputed.sharding import compute_shard_params_for_hashed
 
-    spec = object_sharding(labels, max_labels_per_shard=most, min_shards=least)
+    sizes = {"shard_index_bytes": index, "minishard_index_bytes": minishard_index}
+    spec = object_sharding(labels, max_labels_per_shard=most, min_shards=least, **sizes)
     wanted = max(least, -(-labels // most) if most else 1, 1)
-    shard, minishard, _ = compute_shard_params_for_hashed(labels, min_shards=wanted)
+    shard, minishard, _ = compute_shard_params_for_hashed(labels, min_shards=wanted, **sizes)
     assert (spec["shard_bits"], spec["minishard_bits"]) == (shard, minishard)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"labels": -1}, {"min_shards": 0}, {"max_labels_per_shard": 0}, {"data_encoding": "zstd"}],
+    [
+        {"labels": -1},
+        {"min_shards": 0},
+        {"max_labels_per_shard": 0},
+        {"data_encoding": "zstd"},
+        {"minishard_index_encoding": "br"},
+        {"shard_index_bytes": 16},
+        {"minishard_index_bytes": 24},
+    ],
 )
 def test_shards_that_cannot_be_are_refused(wrong):
     with pytest.raises(ParameterError):

@@ -25,9 +25,11 @@ from daskflow.operators.objects.mesh.stages import (
 from daskflow.operators.segmentation.voxel_counts import LabelCounts
 from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores.kvstore import plain_number
-from daskflow.stores.objects.mesh_files import SURFACE_FILES
+from daskflow.stores.objects.mesh_files import DRACO_LEVEL, SURFACE_FILES
 from daskflow.volume import Flag, Stage, Volume, in_order, operator
 from daskflow.volume.stage import Output, Scope
+
+_MOST_DRACO = 10
 
 
 @operator(takes="labels")
@@ -47,7 +49,12 @@ def mesh(
     lods: options.Lods = 2,
     min_chunk: options.MinChunk = (256, 256, 256),
     vertex_bits: Literal[10, 16] = 16,
+    draco_level: int = DRACO_LEVEL,
     max_labels_per_shard: options.MaxLabelsPerShard = 1000,
+    min_shards: options.MinShards = 1,
+    shard_index_bytes: options.ShardIndexBytes = 2**13,
+    minishard_index_bytes: options.MinishardIndexBytes = 2**15,
+    minishard_index_encoding: options.IndexEncoding = "gzip",
     memory: options.Memory = "2GB",
     spatial_index: bool = True,
     compression: options.FileCompression = "none",
@@ -75,6 +82,7 @@ def mesh(
             one block.
         open_edge: leave surfaces open where the volume ends.
         vertex_bits: to which positions are rounded within a piece.
+        draco_level: of compression, 0 to 10: higher is smaller and slower.
         memory: that a task may take to write meshes. A label that would take more is divided in space, and its parts
             are made by many tasks; only its compressed mesh, of 2 to 3 bytes a triangle, is ever in one.
         spatial_index: write which labels are in every block.
@@ -117,7 +125,19 @@ def mesh(
         counting = LabelCounts.over(volume.expression, volume.grid)
     if format in SURFACE_FILES:
         layer, spatial_index = None, False
-    sharding = {"max_labels_per_shard": max_labels_per_shard} if format == "sharded" else None
+    if not 0 <= draco_level <= _MOST_DRACO:
+        raise ParameterError(f"draco_level is {draco_level}; give 0 to {_MOST_DRACO}")
+    sharding = (
+        {
+            "max_labels_per_shard": max_labels_per_shard,
+            "min_shards": min_shards,
+            "shard_index_bytes": shard_index_bytes,
+            "minishard_index_bytes": minishard_index_bytes,
+            "minishard_index_encoding": minishard_index_encoding,
+        }
+        if format == "sharded"
+        else None
+    )
     meshing = Meshing(
         grid=grid,
         frame=frame,
@@ -127,7 +147,7 @@ def mesh(
         pieces=Pieces(
             "gather-meshes", "mesh-pieces", len(grid), bucket_count(len(grid)), Scope("meshes", url), sharding
         ),
-        detail=Detail(lods, chunk, vertex_bits, error, volume.spec.spacing),
+        detail=Detail(lods, chunk, vertex_bits, error, volume.spec.spacing, draco_level),
         memory=parse_bytes(memory),
         target=Target(url, format, mip, compression, spatial_index),
     )

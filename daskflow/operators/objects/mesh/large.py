@@ -177,7 +177,8 @@ def _simplified(vertices: Points, faces: Faces, lod: int, division: Division) ->
 def _encoded(vertices: Points, faces: Faces, within: tuple[Position, Position], lod: int, division: Division) -> Arrays:
     encoded: Encoded = []
     if len(faces):  # simplified, they may reach a little beyond their cells
-        encoded = encode_level(vertices, faces, division.cells, lod, division.detail.bits, within)
+        detail = division.detail
+        encoded = encode_level(vertices, faces, division.cells, lod, detail.bits, within, draco=detail.draco)
     return {
         f"positions{lod}": np.array([place for place, _ in encoded], np.uint32).reshape(-1, 3),
         f"sizes{lod}": np.array([len(data) for _, data in encoded], np.uint32),

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from daskflow.geometry import Zyx
 from daskflow.operators.objects.mesh.simplify import sealed, simplify
 from daskflow.operators.objects.mesh.surface import Faces, Points, extent, used
-from daskflow.stores.objects.mesh_files import Level, MultiresManifest, encode_draco
+from daskflow.stores.objects.mesh_files import DRACO_LEVEL, Level, MultiresManifest, encode_draco
 
 Position = tuple[int, int, int]
 Encoded = list[tuple[Position, bytes]]
@@ -37,6 +37,7 @@ class Detail:
         bits: to which positions in a cell are quantised, 10 or 16.
         max_error: nm that the finest level may differ by; each further one differs by twice as much.
         voxel_size: nm (zyx).
+        draco: level of compression, 0 to 10.
         most_faces: of one cell; more levels are made where there would be more.
     """
 
@@ -45,6 +46,7 @@ class Detail:
     bits: int
     max_error: float
     voxel_size: tuple[float, float, float]
+    draco: int = DRACO_LEVEL
     most_faces: int = _MOST_FACES
 
     def levels(self, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> int:
@@ -89,7 +91,14 @@ def fitting_cells(vertices: Points, faces: Faces, detail: Detail) -> tuple[int, 
 
 
 def encode_level(
-    vertices: Points, faces: Faces, cells: Cells, lod: int, bits: int, within: tuple[Position, Position] | None = None
+    vertices: Points,
+    faces: Faces,
+    cells: Cells,
+    lod: int,
+    bits: int,
+    within: tuple[Position, Position] | None = None,
+    *,
+    draco: int = DRACO_LEVEL,
 ) -> Encoded:
     """Return the Draco fragments of a level by cell, in Z-curve order, those without triangles left out.
 
@@ -106,7 +115,7 @@ def encode_level(
     encoded = []
     for position, inside in by_cell(places, faces):
         own, triangles = used(points, inside)
-        encoded.append((position, encode_draco(own - np.array(position) * steps, triangles, bits=bits)))
+        encoded.append((position, encode_draco(own - np.array(position) * steps, triangles, bits=bits, level=draco)))
     return encoded
 
 
@@ -162,7 +171,7 @@ def _encoded(vertices: Points, faces: Faces, detail: Detail) -> tuple[bytes, Mul
     for lod in range(levels):
         if lod:
             vertices, faces = detail.coarser(vertices, faces, lod)
-        encoded.append(encode_level(vertices, faces, cells, lod, detail.bits))
+        encoded.append(encode_level(vertices, faces, cells, lod, detail.bits, draco=detail.draco))
     return b"".join(data for level in encoded for _, data in level), manifest_of(cells, encoded)
 
 

@@ -56,6 +56,11 @@ def skeletonize(
     max_cable_length: float | None = None,
     tick_length: float = 0.0,
     max_labels_per_shard: options.MaxLabelsPerShard = 2000,
+    min_shards: options.MinShards = 1,
+    shard_index_bytes: options.ShardIndexBytes = 2**13,
+    minishard_index_bytes: options.MinishardIndexBytes = 2**15,
+    minishard_index_encoding: options.IndexEncoding = "gzip",
+    data_encoding: Annotated[Literal["gzip", "raw"], "of skeletons in shards."] = "gzip",
     compression: options.FileCompression = "none",
     table: str | None = None,
 ) -> Job:
@@ -121,7 +126,18 @@ def skeletonize(
     selection = Selection(None if labels is None else object_labels(labels), object_labels(exclude_labels or ()), dust)
     pruning = Pruning(min_cable_length, max_cable_length, tick_length)
     _check_numbers(tracing, selection, pruning)
-    sharding = {"max_labels_per_shard": max_labels_per_shard, "data_encoding": "gzip"} if format == "sharded" else None
+    sharding = (
+        {
+            "max_labels_per_shard": max_labels_per_shard,
+            "min_shards": min_shards,
+            "shard_index_bytes": shard_index_bytes,
+            "minishard_index_bytes": minishard_index_bytes,
+            "minishard_index_encoding": minishard_index_encoding,
+            "data_encoding": data_encoding,
+        }
+        if format == "sharded"
+        else None
+    )
     grid = BlockGrid(volume.box, as_zyx(shape, name="shape"))
     for option in ("fill_holes", "cross_section"):
         if getattr(tracing, option):
