@@ -39,7 +39,7 @@ def index_objects(
     objects: Kind = "mesh",
     shape: Annotated[Sequence[int], Flag("-s")] = (448, 448, 448),
 ) -> Job:
-    """Write the spatial index of meshes or skeletons that a layer has without one, or with an outdated one.
+    """Write the spatial index of meshes or skeletons that a layer has without one.
 
     What lies where is taken from the segmentation, of labels that have such an object. `mesh` and `skeletonize` write
     the index of what they make by themselves.

@@ -11,9 +11,9 @@ import numpy as np
 from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.operators.objects._line_objects import required_bytes
 from daskflow.stores import kvstore
-from daskflow.stores.objects.layer_objects import Skeletons
+from daskflow.stores.objects.layer_objects import Skeletons, load_object_info
 from daskflow.stores.objects.located import SkeletonSet
-from daskflow.stores.objects.skeleton_files import Skeleton, from_swc
+from daskflow.stores.objects.skeleton_files import SKELETONS, Skeleton, from_swc
 from daskflow.volume import Flag, operator
 
 
@@ -28,8 +28,8 @@ def load_skeleton(
     """Load skeletons of SWC files or of a precomputed layer into memory.
 
     Args:
-        path: a file LABEL.swc, with positions in nm; a directory of such files; or a precomputed layer whose info names
-            a directory of skeletons.
+        path: a file LABEL.swc, with positions in nm; a directory of such files; a precomputed layer whose info names
+            a directory of skeletons; or that directory.
         offset: nm (zyx) that are added to positions.
         voxel_offset: voxels (zyx) that are added to positions, in place of an offset.
         voxel_size: nm (zyx) of these voxels.
@@ -62,8 +62,10 @@ def _skeletons(url: str) -> dict[int, Skeleton]:
     if names:
         files = (kvstore.join(url, name) for name in names)
         return dict(sorted((_label(file), from_swc(required_bytes(file).decode())) for file in files))
+    parent, _, name = url.rpartition("/")
+    alone = load_object_info(url).get("@type") == SKELETONS
     try:
-        layer = Skeletons(url)
+        layer = Skeletons(parent, directory=name) if alone else Skeletons(url)
     except StoreNotFoundError as error:
         raise StoreNotFoundError(f"no skeletons in {kvstore.redact(url)}: no LABEL.swc, and {error}") from error
     return {label: one for label in layer.labels().tolist() if (one := layer.read(label)) is not None}

@@ -48,8 +48,8 @@ def save_annotations(
     label that lies at each site (`pre_segment` and `post_segment`, or `segment`). Confidences and users are properties.
 
     Args:
-        objects: synapses or points, of a known voxel size; a whole voxel is shown at its middle.
-        segmentation: whose labels the annotations belong to; only blocks with a site are read.
+        objects: the synapses or points, of a known voxel size; a whole voxel is shown at its middle.
+        segmentation: the volume whose labels the annotations belong to; only blocks with a site are read.
         limit: of annotations in a cell of the spatial index, about; where there are more, finer levels have the rest.
 
     Returns:

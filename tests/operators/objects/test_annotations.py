@@ -13,6 +13,7 @@ from daskflow.stores.objects.annotations import Annotations, spatial_levels
 from daskflow.stores.objects.located import Points
 from daskflow.stores.objects.synapses import Synapses
 
+
 SIZE = (40.0, 4.0, 8.0)
 
 
@@ -78,6 +79,18 @@ def test_synapses_are_lines_with_properties_and_relationships(synapses, labels, 
 def label_at(array, place):
     inside = all(0 <= at < n for at, n in zip(place, array.shape, strict=True))
     return int(array[tuple(place)]) if inside else 0
+
+
+@pytest.mark.parametrize("block", [(7, 60, 13), (60, 9, 50)])
+def test_annotations_are_the_same_for_any_blocks_of_the_segmentation(synapses, labels, tmp_path, block):
+    _, segmentation = labels
+    written = []
+    for name, size in {"whole": (60, 60, 50), "blocks": block}.items():
+        daskflow.save_annotations(synapses, segmentation.with_block(size), output=tmp_path / name).run(progress=False)
+        paths = (path for path in sorted((tmp_path / name).rglob("*")) if path.is_file())
+        written.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in paths})
+    assert len(written[0]) > 4
+    assert written[0] == written[1]
 
 
 def test_tensorstore_and_cloudvolume_read_the_indexes(synapses, labels, tmp_path):

@@ -142,7 +142,7 @@ def test_points_come_back_as_chunkflow_wrote_them(tmp_path):
 def test_skeletons_of_a_layer_go_through_swc_and_move(layer, objects, tmp_path):
     type_line("load-skeleton", "-p", layer, "save-swc", "-p", f"{tmp_path}/out/")
     found = daskflow.load_skeleton(path=f"{tmp_path}/out", voxel_offset=(1, 2, 3), voxel_size=(40, 4, 4))
-    assert list(found) == list(objects.labels)
+    assert list(found) == list(objects.labels) == list(daskflow.load_skeleton(path=f"{layer}/s"))
     for label, skeleton in found.items():
         np.testing.assert_allclose(skeleton.vertices, objects.skeletons[label].vertices + np.array((12, 8, 40)))
     one = daskflow.load_skeleton(path=f"{tmp_path}/out/5.swc")
