@@ -13,7 +13,6 @@ from daskflow.stores.objects.annotations import Annotations, spatial_levels
 from daskflow.stores.objects.located import Points
 from daskflow.stores.objects.synapses import Synapses
 
-
 SIZE = (40.0, 4.0, 8.0)
 
 
