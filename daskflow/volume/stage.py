@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 2**25
 _UNCHUNKED: Zyx = (64, 64, 64)
+_FEW = 16  # blocks of a small volume, so that all cores have some
 
 
 @dataclass(frozen=True)
@@ -313,11 +314,11 @@ def run_here(stages: Sequence[Stage], scopes: Scopes) -> None:
 
 
 def default_block(spec: VolumeSpec) -> Zyx:
-    """Return a block of about 32 MB: whole chunks and shards, as near to a cube of voxels as they allow."""
+    """Return a block of about 32 MB, less of a volume with few: whole chunks and shards, about a cube of voxels."""
     unit = spec.write_unit or _UNCHUNKED
     block = list(unit)
     item = spec.dtype.itemsize * (spec.channels or 1)
-    while math.prod(block) * item * 2 <= BLOCK_BYTES:
+    while math.prod(block) * item * 2 <= min(BLOCK_BYTES, spec.nbytes // _FEW):
         open_axes = [axis for axis in range(3) if block[axis] < spec.box.shape[axis]]
         if not open_axes:
             break

@@ -6,15 +6,16 @@ import functools
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from daskflow.config import format_bytes
-from daskflow.errors import BoundsError, GeometryError, ParameterError
+from daskflow.errors import BoundsError, GeometryError
 from daskflow.geometry import BlockGrid, BoundingBox, LayerType, VolumeSpec, VoxelSize, Zyx, as_voxel_size, as_zyx
 from daskflow.stores.base import Store
 from daskflow.stores.memory import ArrayStore
+from daskflow.volume.as_array import AsArray, as_xarray
 from daskflow.volume.boundary import BoundaryLike, DepthLike
 from daskflow.volume.expression import Expression
 from daskflow.volume.mapping import SAME, MappedAfter, MappedBoxes, Same, map_overlap
@@ -23,9 +24,10 @@ from daskflow.volume.stage import Bound, Stage, default_block
 
 if TYPE_CHECKING:
     import dask.array as da
+    import xarray
 
 
-class Volume:
+class Volume(AsArray):
     """A lazy 3D volume, zyx or czyx, with global coordinates, voxel size and meaning.
 
     A volume is a small expression: it knows its geometry and how to answer for any box. Nothing is read or computed
@@ -205,20 +207,34 @@ class Volume:
             raise GeometryError(f"box {box} holds no voxel")
         return Volume(Crop(self.spec.replace(box=box), self.node), block=self.block)
 
-    def __getitem__(self, key: slice | tuple[slice, ...]) -> Volume:
-        """Return the part that global slices z, y, x select; `data[...]` is the local way.
+    @overload
+    def __getitem__(self, key: slice | tuple[slice, ...]) -> Volume: ...
+
+    @overload
+    def __getitem__(self, key: int | tuple[int | slice, ...]) -> da.Array: ...
+
+    def __getitem__(self, key: int | slice | tuple[int | slice, ...]) -> Volume | da.Array:
+        """Return the part at global places z, y, x: slices give a volume, numbers a dask array without their axes.
+
+        ``em[80]`` is the section z = 80, and ``data[...]`` counts from 0.
 
         Raises:
-            BoundsError: a slice reaches outside the volume.
-            GeometryError: a slice is empty, or has a step; or more than three slices.
+            BoundsError: a slice or number reaches outside the volume.
+            GeometryError: a slice is empty, or has a step; or more than three.
         """
-        slices = key if isinstance(key, tuple) else (key,)
+        keys = key if isinstance(key, tuple) else (key,)
+        numbers = [isinstance(one, int | np.integer) for one in keys]
+        slices = [slice(one, one + 1) if isinstance(one, int | np.integer) else one for one in keys]
         if len(slices) > 3 or not all(isinstance(s, slice) and s.step in (None, 1) for s in slices):
             raise GeometryError(f"index {key!r}: give at most three slices z, y, x in global voxels, without steps")
-        slices += (slice(None),) * (3 - len(slices))
+        slices += [slice(None)] * (3 - len(slices))
         start = [a if s.start is None else s.start for s, a in zip(slices, self.box.start, strict=True)]
         stop = [b if s.stop is None else s.stop for s, b in zip(slices, self.box.stop, strict=True)]
-        return self.crop(BoundingBox(as_zyx(start), as_zyx(stop)))
+        part = self.crop(BoundingBox(as_zyx(start), as_zyx(stop)))
+        if not any(numbers):
+            return part
+        kept = (0 if number else slice(None) for number in [*numbers, False, False][:3])
+        return part.data[(..., *kept)]
 
     def map_blocks(self, function: Callable[..., Any], *others: Volume, **options: Any) -> Volume:
         """Return the volume whose blocks are `function` of the blocks of this one (and of `others`).
@@ -357,6 +373,14 @@ class Volume:
         """Return the volume with its voxels computed and held by the Dask workers."""
         return self._holding(self.data.persist(**options))
 
+    def to_xarray(self) -> xarray.DataArray:
+        """Return `data` with its axes named, global voxels as coordinates z, y, x, and channel names as c.
+
+        Raises:
+            MissingDependencyError: the package xarray is not installed.
+        """
+        return as_xarray(self)
+
     def visualize(self, filename: str = "mydask", format: str | None = None, **options: Any) -> Any:  # noqa: A002
         """Draw the graph of `data`, as `dask.visualize` does it."""
         return self.data.visualize(filename, format, **options)
@@ -376,11 +400,6 @@ class Volume:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "data"}
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ParameterError("a lazy volume has no array to share; leave copy=False out")
-        return np.asarray(self.compute(), dtype=dtype)
 
     def __dask_graph__(self) -> Any:
         return self.data.__dask_graph__()

@@ -24,6 +24,8 @@ MODULES = {
     "secure": ("cryptography",),
     "parquet": ("pyarrow.parquet",),
     "aws": ("boto3",),
+    "xarray": ("xarray",),
+    "napari": ("napari",),
     "codecs": ("imagecodecs", "crackle", "compresso", "fpzip", "zfpc"),
     "skeleton": ("kimimaro", "fill_voids"),
     "mesh": ("zmesh", "DracoPy", "pyfqmr"),
