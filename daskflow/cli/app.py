@@ -34,7 +34,6 @@ sink (save..., evaluate-...) runs in one resumable job. Axes are z y x.
 # What users of chunkflow and igneous type, and what it is called here.
 FORMER = {
     "agglomerate": "plugin",
-    "view": "neuroglancer",
     "blackout": "fill",
     "ccl": "connected-components",
     "design": "plan",

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daskflow.cli.chain import Chain, Settings, Step, agree, asked, client_for, say
+from daskflow.cli.chain import Settings, agree, asked, client_for, say
 from daskflow.cli.cluster_commands import clusters, submit, worker
 from daskflow.cli.options import Numbers, WordCommand
 from daskflow.cli.task_commands import COMMANDS as OF_TASKS
+from daskflow.cli.view_commands import COMMANDS as VIEWERS
 
 if TYPE_CHECKING:
     from daskflow.geometry import LayerType
@@ -248,34 +249,6 @@ def plan(
     )
 
 
-@click.command(cls=WordCommand, short_help="Show volumes in Neuroglancer, served from this machine.")
-@click.option("-i", "--inputs", metavar="NAMES", help="Volumes, with commas; chunk, or else the last, unless given.")
-@click.option("-s", "--segments", type=Numbers(int), default=(), metavar="LABELS", help="To show in 3D, with commas.")
-@click.option("--objects", multiple=True, metavar="DIR", help="Meshes or skeletons that are in no layer; repeatable.")
-@click.option("-p", "--port", type=int, default=0, help="Port on 127.0.0.1; a free one unless said.")
-def neuroglancer(inputs: str | None, segments: tuple[int, ...], objects: tuple[str, ...], port: int) -> Step:
-    """Show volumes in Neuroglancer, served from this machine alone (127.0.0.1), until Ctrl-C.
-
-    What was saved in the same line is shown from its layer, precomputed layers on this machine with their meshes and
-    skeletons; anything else is computed when it is looked at.
-    """
-
-    def apply(chain: Chain) -> None:
-        names = inputs or chain.usual("chunk")
-        volumes = dict(zip(names.split(","), chain.volumes_named(names), strict=True))
-
-        def show() -> None:
-            from daskflow.view import neuroglancer as open_viewer
-
-            viewer = open_viewer(volumes, segments=segments, objects=objects, port=port)
-            click.echo(f"{viewer.url}\nCtrl-C ends.")
-            viewer.wait()
-
-        chain.after.append(lambda _: show())
-
-    return Step("neuroglancer", apply)
-
-
 @click.command(
     cls=WordCommand, short_help="Segment a synthetic volume: image, network, components, evaluation, viewer."
 )
@@ -296,8 +269,12 @@ def demo(ctx: click.Context, directory: str, workers: int | None, view: bool) ->
     run(directory, cluster, {**options, **said}, view=view, say=click.echo)
 
 
-COMMANDS = OF_TASKS | {
-    command.name: command
-    for command in (clusters, demo, info, neuroglancer, plan, remove, retry, set_layer, status, submit, verify, worker)
-    if command.name
-}
+COMMANDS = (
+    OF_TASKS
+    | VIEWERS
+    | {
+        command.name: command
+        for command in (clusters, demo, info, plan, remove, retry, set_layer, status, submit, verify, worker)
+        if command.name
+    }
+)

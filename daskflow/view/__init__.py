@@ -14,40 +14,55 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from typing import Any, Self
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Self
 
 from daskflow.errors import MissingDependencyError, ParameterError
 from daskflow.jobs.evaluate import assumed_voxel_size, warn
-from daskflow.view.state import CLIENT, layer_of, link, objects_at, route_to, viewer_state
+from daskflow.stores.objects.located import Located, SkeletonSet
+from daskflow.view.drawn import Drawn, drawn, write_skeletons
+from daskflow.view.look import Look
+from daskflow.view.server import folder_rule
+from daskflow.view.state import CLIENT, Layer, layer_of, link, objects_at, route_to, skeletons_of, viewer_state
 from daskflow.volume import Expression, Volume
 from daskflow.volume.picture import side_by_side
 
-__all__ = ["Viewer", "neuroglancer", "side_by_side"]
+__all__ = ["Look", "Viewer", "neuroglancer", "side_by_side"]
 
+Layout = Literal["4panel", "xy", "yz", "xz", "3d"]
 LOOPBACK = "127.0.0.1"
 _THREADS = 4
 _log = logging.getLogger(__name__)
 
 
 def neuroglancer(
-    layers: Mapping[str, Volume] | Volume,
+    layers: Mapping[str, Volume | Located] | Volume,
     *,
+    looks: Mapping[str, Look] = MappingProxyType({}),
     segments: Sequence[int] = (),
     objects: Sequence[str] = (),
+    layout: Layout = "4panel",
     port: int = 0,
     bind: str = LOOPBACK,
     direct: bool = True,
 ) -> Viewer:
-    """Show volumes in Neuroglancer, each as a layer of its type.
+    """Show volumes, points, synapses and skeletons in Neuroglancer, each as a layer of its type.
 
     Precomputed layers on this machine are served as they lie, with all their mips, meshes and skeletons. Every other
     volume is computed chunk by chunk, where one looks. Operators over a whole volume, e.g. connected components, run
     first.
 
+    Images are grey, those of three channels, affinities and probabilities red, green and blue, each with a slider for
+    the values that are black and white. Points are yellow; synapses are lines from pre to post, and a second layer of
+    their presynaptic sites.
+
     Args:
-        layers: volumes by the name of their layer; a single volume is named "volume".
+        layers: by their names; a single volume is named "volume".
+        looks: how layers look, by their names, where another look is wanted.
         segments: labels that are chosen in every segmentation, so that their meshes and skeletons show in 3D.
         objects: paths or URLs of directories of meshes and skeletons that are not in a layer, for every segmentation.
+        layout: sections along the axes and a view in 3D, or one of these alone.
         port: for the viewer; 0 takes a free one.
         bind: address to listen on; other than the default lets other machines connect.
         direct: let the browser fetch precomputed layers on s3, gs and http by itself, which needs public data and
@@ -61,8 +76,10 @@ def neuroglancer(
         ParameterError: no layers, labels or segments that are no integers, objects that are none, or a port or address
             that cannot be had.
     """
-    volumes = {"volume": layers} if isinstance(layers, Volume) else layers
-    return Viewer(volumes, segments=segments, objects=objects, port=port, bind=bind, direct=direct)
+    named = {"volume": layers} if isinstance(layers, Volume) else layers
+    return Viewer(
+        named, looks=looks, segments=segments, objects=objects, layout=layout, port=port, bind=bind, direct=direct
+    )
 
 
 class Viewer:
@@ -77,20 +94,28 @@ class Viewer:
 
     def __init__(
         self,
-        layers: Mapping[str, Volume],
+        layers: Mapping[str, Volume | Located],
         *,
+        looks: Mapping[str, Look],
         segments: Sequence[int],
         objects: Sequence[str],
+        layout: Layout,
         port: int,
         bind: str,
         direct: bool,
     ) -> None:
         chosen = _chosen(segments)
-        warn(tuple(dict.fromkeys(line for volume in layers.values() for line in assumed_voxel_size(volume))))
+        unknown = set(looks) - set(layers)
+        if unknown:
+            raise ParameterError(
+                f"a look of {', '.join(sorted(unknown))}, which is not shown; there are {list(layers)}"
+            )
+        lazy = {name: layer for name, layer in layers.items() if isinstance(layer, Volume)}
+        warn(tuple(dict.fromkeys(line for volume in lazy.values() for line in assumed_voxel_size(volume))))
         self._stopped = threading.Event()
         secret = secrets.token_urlsafe(24)
         with ExitStack() as resources:
-            volumes = _resolved(layers, resources)
+            volumes = _resolved(lazy, resources)
             server = _listen(port, bind)
             resources.callback(server.stop)
             executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="daskflow-view")
@@ -99,13 +124,22 @@ class Viewer:
             for number, directory in enumerate(objects):
                 beside.append(objects_at(directory, f"/layers/{secret}/objects-{number}", direct=direct))
                 server.app.add_handlers(".*", list(beside[-1].rules))
-            shown = []
-            for place, (name, volume) in enumerate(volumes.items()):
+            shown: list[Layer | Drawn] = []
+            for place, (name, layer) in enumerate(layers.items()):
                 path = f"/layers/{secret}/{place}-{re.sub('[^A-Za-z0-9._-]', '_', name)}"
-                route = route_to(volume, path, executor, direct=direct)
-                server.app.add_handlers(".*", list(route.rules))
-                shown.append(layer_of(name, volume, route, server.server_url, chosen, beside))
-            self._client = _client(server, viewer_state(shown))
+                look = looks.get(name, Look())
+                if isinstance(layer, SkeletonSet):
+                    folder = Path(resources.enter_context(_temporary()))
+                    write_skeletons(layer, folder)
+                    server.app.add_handlers(".*", [folder_rule(path, folder)])
+                    shown.append(skeletons_of(name, layer, f"precomputed://{server.server_url}{path}", look))
+                elif isinstance(layer, Located):
+                    shown += drawn(name, layer, look)
+                else:
+                    route = route_to(volumes[name], path, executor, direct=direct)
+                    server.app.add_handlers(".*", list(route.rules))
+                    shown.append(layer_of(name, volumes[name], route, server.server_url, chosen, beside, look))
+            self._client = _client(server, viewer_state(shown, layout))
             self._resources = resources.pop_all()
         self.url = f"{server.server_url}/v/{self._client.token}/"
 
@@ -193,6 +227,10 @@ def _resolved(layers: Mapping[str, Volume], resources: ExitStack) -> dict[str, V
     expression = Expression([volume.node for volume in layers.values()])
     if not expression.stages:
         return dict(layers)
-    directory = resources.enter_context(tempfile.TemporaryDirectory(prefix="daskflow-view-"))
+    directory = resources.enter_context(_temporary())
     nodes = expression.resolved(directory).outputs
     return {name: Volume(node, mips=volume.mips) for (name, volume), node in zip(layers.items(), nodes, strict=True)}
+
+
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="daskflow-view-")

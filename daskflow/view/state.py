@@ -15,8 +15,11 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.objects.layer_objects import load_object_info
+from daskflow.stores.objects.located import SkeletonSet
 from daskflow.stores.objects.mesh_files import LEGACY, MULTIRES
 from daskflow.stores.objects.skeleton_files import SKELETONS
+from daskflow.view.drawn import Drawn, spec_of
+from daskflow.view.look import Look, Shown
 from daskflow.view.server import ComputedLayer, Rule, computed_rule, folder_rule, levels_of
 from daskflow.volume import Volume
 from daskflow.volume.picture import contrast, fixed_range
@@ -29,6 +32,12 @@ void main() {
   emitGrayscale(normalized());
 }
 """
+_TINTED = """#uicontrol vec3 color color(default="{color}")
+#uicontrol invlerp normalized
+void main() {{
+  emitRGB(color * normalized());
+}}
+"""
 _COLORED = """{controls}
 void main() {{
   emitRGB(vec3({values}));
@@ -38,6 +47,7 @@ _COLORS = ("red", "green", "blue")
 _PANEL = 320
 _VOXELS_PER_PIXEL = 4
 _TRANSLUCENT = 0.6
+_UNSAID = Look()
 _SAMPLE = 128  # voxels along an axis by which contrast is chosen
 
 
@@ -53,6 +63,7 @@ class Layer:
         segments: labels whose meshes and skeletons are shown in 3D, if it is a segmentation.
         translucent: whether meshes let what is inside them show, e.g. skeletons.
         objects: URLs of directories of meshes and skeletons that are not in the layer itself.
+        look: how it looks, where that is said.
     """
 
     name: str
@@ -63,9 +74,10 @@ class Layer:
     segments: tuple[int, ...] = ()
     translucent: bool = False
     objects: tuple[str, ...] = ()
+    look: Look = _UNSAID
 
 
-def viewer_state(layers: Sequence[Layer]) -> dict[str, Any]:
+def viewer_state(layers: Sequence[Layer | Drawn], layout: str = "4panel") -> dict[str, Any]:
     """Return the state that shows the layers around the middle of the first one, as much of it as is cheap to load."""
     if not layers:
         raise ParameterError("nothing to show; give at least one volume")
@@ -80,34 +92,47 @@ def viewer_state(layers: Sequence[Layer]) -> dict[str, Any]:
         "position": middle[::-1],
         "crossSectionScale": min(max(extent) / _PANEL, widest),
         "projectionScale": 1.6 * min(max(extent), _PANEL * widest),
-        "layers": [layer_state(layer) for layer in layers],
+        "layers": [layer.state if isinstance(layer, Drawn) else layer_state(layer) for layer in layers],
         "selectedLayer": {"layer": layers[-1].name},
-        "layout": "4panel",
+        "layout": layout,
         **objects,
     }
 
 
 def layer_state(layer: Layer) -> dict[str, Any]:
     """Return one layer's part of the state: labels in their colours, images grey, affinities red, green and blue."""
-    common = {"name": layer.name, "source": layer.source}
-    kind = layer.spec.kind
+    look = layer.look
+    kind: Shown = "segmentation" if layer.spec.kind == "segmentation" else "image"
+    look.check(layer.name, kind)
+    common = {"name": layer.name, "source": layer.source, "type": kind, "visible": look.visible}
     if kind == "segmentation":
-        state: dict[str, Any] = {**common, "type": "segmentation", "tab": "segments"}
+        state: dict[str, Any] = {**common, "tab": "segments"}
         if layer.objects:
             state["source"] = [layer.source, *layer.objects]
         if layer.segments:
             state["segments"] = [str(label) for label in layer.segments]
-        return {**state, "objectAlpha": _TRANSLUCENT} if layer.translucent else state
+        if layer.translucent:
+            state["objectAlpha"] = _TRANSLUCENT
+        said = {"segmentDefaultColor": look.color, "selectedAlpha": look.opacity}
+        return state | {name: value for name, value in said.items() if value is not None}
+    shader, controls = _shading(layer)
+    opacity = {} if look.opacity is None else {"opacity": look.opacity}
+    return {**common, **opacity, "shader": shader, "shaderControls": controls, "tab": "rendering"}
+
+
+def _shading(layer: Layer) -> tuple[str, dict[str, Any]]:
+    """Return the shader of an image and its controls, by which people set what is black and white."""
     channels = layer.spec.channels or 1
-    colored = channels == 3 if kind == "image" else channels > 1
-    shader, ranges = _GREY, {"normalized": {"range": list(layer.range)}}
-    if colored:
-        names = _COLORS[:channels]
-        controls = "\n".join(f"#uicontrol invlerp {name}(channel={i})" for i, name in enumerate(names))
-        values = [f"{name}()" for name in names] + ["0.0"] * (3 - len(names))
-        shader = _COLORED.format(controls=controls, values=", ".join(values))
-        ranges = {name: {"range": list(layer.range), "channel": [i]} for i, name in enumerate(names)}
-    return {**common, "type": "image", "shader": shader, "shaderControls": ranges}
+    shown = list(layer.look.range or layer.range)
+    colored = channels == 3 if layer.spec.kind == "image" else channels > 1
+    if layer.look.color is not None or not colored:
+        shader = _GREY if layer.look.color is None else _TINTED.format(color=layer.look.color)
+        return shader, {"normalized": {"range": shown}}
+    names = _COLORS[:channels]
+    controls = "\n".join(f"#uicontrol invlerp {name}(channel={i})" for i, name in enumerate(names))
+    values = [f"{name}()" for name in names] + ["0.0"] * (3 - len(names))
+    shader = _COLORED.format(controls=controls, values=", ".join(values))
+    return shader, {name: {"range": shown, "channel": [i]} for i, name in enumerate(names)}
 
 
 def link(state: dict[str, Any], client: str = CLIENT) -> str:
@@ -194,12 +219,19 @@ def layer_of(
     server: str,
     segments: tuple[int, ...] = (),
     objects: Sequence[ObjectsRoute] = (),
+    look: Look = _UNSAID,
 ) -> Layer:
     """Return the viewer's layer for a volume, given the URL of the server that serves the routes with rules."""
     finest, coarsest = route.mips[0], route.mips[-1].spacing
     translucent = _has_skeletons(volume) or any(one.skeletons for one in objects)
     beside = tuple(one.source(server) for one in objects)
-    return Layer(name, route.source(server), finest, value_range(volume), coarsest, segments, translucent, beside)
+    return Layer(name, route.source(server), finest, value_range(volume), coarsest, segments, translucent, beside, look)
+
+
+def skeletons_of(name: str, skeletons: SkeletonSet, source: str, look: Look) -> Layer:
+    """Return the layer of skeletons alone, all of which are shown."""
+    spec = spec_of(name, skeletons)
+    return Layer(name, source, spec, fixed_range(spec.dtype), spec.spacing, tuple(skeletons), look=look)
 
 
 def _has_skeletons(volume: Volume) -> bool:

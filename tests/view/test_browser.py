@@ -16,6 +16,7 @@ from PIL import Image
 from daskflow.geometry import BlockGrid
 from daskflow.stores.base import Layout
 from daskflow.stores.objects.files import write_file
+from daskflow.stores.objects.located import Points, SkeletonSet
 from daskflow.stores.objects.mesh_files import (
     Level,
     Mesh,
@@ -29,9 +30,10 @@ from daskflow.stores.objects.mesh_files import (
 )
 from daskflow.stores.objects.shards import object_sharding, write_shard
 from daskflow.stores.objects.skeleton_files import Skeleton, encode_skeleton, skeleton_info
+from daskflow.stores.objects.synapses import Synapses
 from daskflow.stores.opening import create_store, open_store
 from daskflow.stores.precomputed_info import load_info, save_info
-from daskflow.view import neuroglancer
+from daskflow.view import Look, neuroglancer
 from daskflow.volume import Volume
 
 CHROMIUM = next(
@@ -168,6 +170,26 @@ def test_derived_affinities_are_red_green_blue(browser):
 def as_affinities(image):
     scaled = image.astype(np.float32) / 255
     return np.stack([scaled, 1 - scaled, np.zeros_like(scaled)])
+
+
+def test_points_synapses_and_skeletons_are_drawn_in_their_colors(browser):
+    image = Volume.from_array(np.zeros((64, 64, 64), np.uint8), voxel_size=(4, 4, 4))
+    places = np.array([(32, 20, 20), (32, 20, 44), (32, 44, 20)])
+    line = Skeleton(np.array([(10, 60, 60), (250, 60, 60)], np.float32), np.array([(0, 1)], np.uint32), {})
+    shown = {
+        "image": image,
+        "points": Points(places, (4.0, 4.0, 4.0)),
+        "synapses": Synapses(places[:1], np.array([(0, 32, 50, 50)]), (4.0, 4.0, 4.0)),
+        "skeletons": SkeletonSet({LABEL: line}),
+    }
+    looks = {"points": Look(color="magenta", size=12), "skeletons": Look(color="orange")}
+    wanted = {(255, 0, 255): 200, (0, 255, 255): 100, (255, 165, 0): 100}
+    with neuroglancer(shown, looks=looks) as viewer, contextlib.closing(screens(browser, viewer)) as pictures:
+        for picture in pictures:
+            found = {color: int((np.abs(picture - color).max(axis=-1) <= 8).sum()) for color in wanted}
+            if all(found[color] >= least for color, least in wanted.items()):
+                return
+    pytest.fail(f"{found} pixels of the colors")
 
 
 def pyramid(low, high):
