@@ -96,31 +96,49 @@ def worker(workers: int | None, threads: int, memory: str | None, address: str, 
 
 
 @click.command(
-    context_settings=_REST, short_help="Put the driver of a line or recipe into a SLURM job, until it is done."
+    context_settings=_REST, short_help="Put the driver of a line or recipe into a batch job, until it is done."
 )
-@click.option("--cluster", default="slurm", show_default=True, metavar="WHERE", help="slurm, or its YAML file.")
+@click.option(
+    "--cluster",
+    default="slurm",
+    show_default=True,
+    metavar="WHERE",
+    help="slurm, pbs, lsf, sge or htcondor, or a YAML file with one of these.",
+)
 @click.option("--walltime", default="1d", show_default=True, metavar="TIME", help="Of each of the driver's jobs.")
 @click.option("--memory", default="4GB", show_default=True, metavar="SIZE", help="Of the driver, not of workers.")
-@click.option("--queue", metavar="NAME", help="Partition of the driver's job.")
+@click.option("--queue", metavar="NAME", help="Queue or partition of the driver's job.")
+@click.option("--show-script", "shown", is_flag=True, help="Print the script of the job, and submit nothing.")
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="recipe.py ... | COMMAND ...")
 @click.pass_context
 def submit(
-    ctx: click.Context, cluster: str, walltime: str, memory: str, queue: str | None, words: tuple[str, ...]
+    ctx: click.Context,
+    cluster: str,
+    walltime: str,
+    memory: str,
+    queue: str | None,
+    shown: bool,
+    words: tuple[str, ...],
 ) -> None:
     """Put the driver of a command line, or of a Python script, into a batch job of its own.
 
-    When its walltime ends the driver finishes the blocks that run, and its job is queued again, until the work is
-    done. A command line runs with --cluster WHERE, and with the options before `submit`; a script gets its words as
-    they are: daskflow submit recipe.py --cluster slurm.
+    Before its walltime ends the driver finishes the blocks that run, and its job is queued again, until the work is
+    done; htcondor runs it on this machine, without a walltime. A command line runs with --cluster WHERE, and with the
+    options before `submit`; a script gets its words as they are: daskflow submit recipe.py --cluster slurm.
     """
-    from daskflow.clusters.driver_job import submit as submit_driver
+    from daskflow.clusters.driver_job import DriverJob
 
     script = words[0].endswith(".py")
     given = ["--cluster", cluster, *_root_words(ctx)]
     command = [sys.executable, *words] if script else [sys.executable, "-m", "daskflow", *given, *words]
-    job = submit_driver(command, cluster, walltime=walltime, memory=memory, queue=queue)
-    say(f"job {job.number} runs the driver, and prints to {job.log}")
-    say(f"`scancel {job.number}` ends it, and with it the jobs of its workers")
+    job = DriverJob.of(command, cluster, walltime=walltime, memory=memory, queue=queue)
+    if shown:
+        say(job.script.rstrip())
+        return
+    number, log = job.submit()
+    say(f"job {number} runs the driver, and prints to {log}")
+    say(job.ending)
+    say(f"`{job.kind.commands[1]} {number}` ends it, and with it the jobs of its workers")
 
 
 def _root_words(ctx: click.Context) -> list[str]:

@@ -49,7 +49,7 @@ def test_script_is_shown_with_the_options_before_the_command(tmp_path):
         (["clusters", "--show-script", "local"], "local submits no jobs: show-script takes a batch system, e.g. slurm"),
         (["clusters", "--show-script", "slrum"], "did you mean slurm"),
         (["--cluster-option", "queue", "clusters", "--show-script", "slurm"], "NAME=VALUE, e.g. walltime=2h"),
-        (["submit", "--cluster", "local", "open", "x"], "drivers can be submitted to slurm, not to local"),
+        (["submit", "--cluster", "local", "open", "x"], "htcondor, not to local: start the command line where it can go on"),
         (["--cluster", "slurm", "--workers", "x", "create-chunk", "save", "out"], "e.g. 4, or the fewest and the most"),
     ],
 )

@@ -3,17 +3,20 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from daskflow.clusters.driver_job import submit
-from daskflow.errors import JobError, ParameterError
+from daskflow.clusters.driver_job import DriverJob
+from daskflow.errors import JobError
 
 pytestmark = pytest.mark.slurm
 
 
 def submitted(*command, **options):
-    return submit(command, "slurm", **{"walltime": "1h", "memory": "500MB", "queue": None, **options})
+    job = DriverJob.of(command, "slurm", **{"walltime": "1h", "memory": "500MB", "queue": None, **options})
+    number, log = job.submit()
+    return SimpleNamespace(number=number, log=log)
 
 
 def test_driver_whose_walltime_ends_is_queued_again_until_it_is_done(slurm, tmp_path):
@@ -55,8 +58,6 @@ def test_line_is_submitted_with_the_options_before_it(slurm, tmp_path):
 def test_refused_driver_is_told_in_the_words_of_slurm(slurm):
     with pytest.raises(JobError, match=r"slurm refuses the driver's job: .*nowhere"):
         submitted("true", queue="nowhere")
-    with pytest.raises(ParameterError, match="drivers can be submitted to slurm, not to local"):
-        submit(["true"], "local", walltime="1h", memory="1GB", queue=None)
 
 
 def test_worker_started_by_hand_joins_a_scheduler(tmp_path):
