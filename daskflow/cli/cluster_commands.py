@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -72,20 +73,24 @@ def _state(kind: Kind) -> str:
     short_help="Start workers on this machine for a scheduler elsewhere.",
     epilog="Other options are those of `dask worker`, e.g. --tls-ca-file, --lifetime, --resources.",
 )
-@click.option("--workers", type=click.IntRange(1), help="Worker processes; one per core and thread unless given.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads per worker.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; one per core and thread, 1 with a GPU, by default.")
+@click.option("--threads", type=click.IntRange(1), help="Threads per worker; 1 by default, 2 with a GPU.")
 @click.option("--memory", metavar="SIZE", help="Memory limit of each worker; its share of the machine unless given.")
 @click.argument("address", metavar="ADDRESS")
 @click.argument("others", nargs=-1, type=click.UNPROCESSED)
-def worker(workers: int | None, threads: int, memory: str | None, address: str, others: tuple[str, ...]) -> None:
+def worker(workers: int | None, threads: int | None, memory: str | None, address: str, others: tuple[str, ...]) -> None:
     """Start workers on this machine for the scheduler at ADDRESS, or of a scheduler.json, until Ctrl-C.
 
-    They may join a cluster of any kind while a job runs. They need the same packages as its driver, and its paths.
+    They may join a cluster of any kind while a job runs. They need the same packages as its driver, and its paths. With
+    `--resources GPU=1` a worker has two threads: one block is in the GPU while another is read or written.
     """
     from daskflow.clusters.threads import cores
+    from daskflow.clusters.workers import TASKS_PER_GPU
     from daskflow.config import parse_bytes
 
-    count = workers or max(1, cores() // threads)
+    gpu = any(re.search(r"(^|[=, ])GPU=", word) for word in others)
+    threads = threads or (TASKS_PER_GPU if gpu else 1)
+    count = workers or (1 if gpu else max(1, cores() // threads))
     words = ["--scheduler-file", address] if address.endswith(".json") else [address]
     words += ["--nworkers", str(count), "--nthreads", str(threads)]
     words += [] if memory is None else ["--memory-limit", str(parse_bytes(memory))]

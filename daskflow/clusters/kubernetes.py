@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from daskflow.clusters.request import SIZES, Request, check_names, declaring, re
 from daskflow.clusters.workers import GPU, Size, Workers, expected
 from daskflow.errors import JobError, ParameterError
 
+_log = logging.getLogger(__name__)
 _OPTIONS = ("image", "name", "namespace", "environment", "resources", "groups")
 _IN_A_POD = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
@@ -51,6 +53,14 @@ def start(kind: str, request: Request) -> Client:
         ) from error
     client = OwningClient(cluster)
     if least != most:
+        if any(read_resources(one.options.get("resources")) for one in groups.values()):
+            _log.warning(
+                "%s: its autoscaler also counts blocks that only another group runs, e.g. those for GPUs, and may keep"
+                " more of these %d to %d workers than have work; a fixed number avoids that",
+                kind,
+                least,
+                most,
+            )
         cluster.adapt(minimum=least, maximum=most)
     return client
 

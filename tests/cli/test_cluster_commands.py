@@ -49,7 +49,7 @@ def test_script_is_shown_with_the_options_before_the_command(tmp_path):
         (["clusters", "--show-script", "local"], "local submits no jobs: show-script takes a batch system, e.g. slurm"),
         (["clusters", "--show-script", "slrum"], "did you mean slurm"),
         (["--cluster-option", "queue", "clusters", "--show-script", "slurm"], "NAME=VALUE, e.g. walltime=2h"),
-        (["submit", "--cluster", "local", "open", "x"], "htcondor, not to local: start the command line where it can go on"),
+        (["submit", "--cluster", "local", "open"], "can be submitted to slurm, pbs, lsf, sge, htcondor, not to local"),
         (["--cluster", "slurm", "--workers", "x", "create-chunk", "save", "out"], "e.g. 4, or the fewest and the most"),
     ],
 )
@@ -57,3 +57,18 @@ def test_what_cannot_be_is_refused(words, told):
     result = run(*words)
     assert result.exit_code == 1
     assert told in result.output
+
+
+@pytest.mark.parametrize("declared", [["--resources", "GPU=1"], ["--resources=DISK=2,GPU=1"]])
+def test_worker_by_hand_has_two_threads_for_a_gpu(declared, monkeypatch):
+    started = []
+    monkeypatch.setattr("os.execv", lambda _, words: started.append(words))
+    monkeypatch.setattr("daskflow.clusters.threads.cores", lambda: 8)
+    run("worker", "tcp://host:8786")
+    run("worker", "tcp://host:8786", *declared)
+    run("worker", "--threads", "3", "tcp://host:8786", *declared)
+    assert [words[words.index("--nworkers") :][:4] for words in started] == [
+        ["--nworkers", "8", "--nthreads", "1"],
+        ["--nworkers", "1", "--nthreads", "2"],
+        ["--nworkers", "1", "--nthreads", "3"],
+    ]

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from daskflow.clusters import connect, kubernetes, stand_in
@@ -34,6 +36,20 @@ def test_group_declares_its_resources_and_asks_for_its_gpus():
     assert "--memory-limit 9000000000 --resources GPU=1" in " ".join(container["args"])
     planned = stand_in("kubernetes", {"image": "lab/daskflow", "workers": "2:9", "groups": {"gpu": gpu}})
     assert (planned.count, planned.gpu.count, planned.gpu.memory) == (12, 3, 9 * 10**9)
+
+
+def test_autoscaler_that_counts_the_blocks_of_another_group_is_warned_of(monkeypatch, caplog):
+    adapted = []
+    cluster = SimpleNamespace(add_worker_group=lambda *_, **__: None, adapt=lambda **limits: adapted.append(limits))
+    monkeypatch.setattr("dask_kubernetes.operator.KubeCluster", lambda **_: cluster)
+    monkeypatch.setattr(kubernetes, "OwningClient", lambda one: one)
+    monkeypatch.setattr(kubernetes, "check_configuration", lambda _: None)
+    monkeypatch.setattr(kubernetes, "exit_on_signals", lambda: None)
+    for groups in ({}, {"gpu": {"resources": {"GPU": 1}}}):
+        caplog.clear()
+        kubernetes.start("kubernetes", Request.of({"image": "lab/daskflow", "workers": "2:9", "groups": groups}))
+        assert ("may keep more of these 2 to 9 workers than have work" in caplog.text) == bool(groups)
+    assert adapted == [{"minimum": 2, "maximum": 9}] * 2
 
 
 def test_image_must_be_said():
