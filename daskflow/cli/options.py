@@ -186,6 +186,8 @@ def option_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:
     if several:
         words = [word for m in members if typing.get_origin(m) is Literal for word in typing.get_args(m)]
         return Numbers(float if float in typing.get_args(several[0]) else int, words), True
+    if members[:2] == [bool, int]:
+        return Degree(), False
     if members[0] is int and len(members) == 2:
         return IntegerOr(typing.get_args(members[1])), False
     (member,) = members[:1]
@@ -225,6 +227,10 @@ class IntegerOr(click.types.IntParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a word as it is, or a number."""
         return value if value in self.words else super().convert(value, param, ctx)
+
+
+class Degree(click.types.IntParamType):
+    """A whole number, which is 1 where none follows the option."""
 
 
 class Numbers(click.ParamType[tuple[float, ...]]):
@@ -284,7 +290,9 @@ def gather_numbers(command: click.Command, args: Sequence[str]) -> list[str]:
             continue
         option = known.get(words[0])
         options.append(words.pop(0))
-        if isinstance(option, click.Option) and not option.is_flag and not option.count and words:
+        if isinstance(option, click.Option) and isinstance(option.type, Degree) and not (words and words[0].isdigit()):
+            options.append("1")
+        elif isinstance(option, click.Option) and not option.is_flag and not option.count and words:
             taken = _numbers(words) if isinstance(option.type, Numbers) else 1
             options.append(",".join(words[:taken]))
             del words[:taken]

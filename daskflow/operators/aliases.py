@@ -156,12 +156,17 @@ FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "inference": {"--patch-size": ("--input-patch-size",), "--patch-overlap": ("--output-patch-overlap",)},
     "load-synapses": {"--f-order": ("--no-c-order",), "--keep-all": ("--no-remove-outside",)},
     "load-precomputed": {"--start": ("--chunk-start",), "--stop": ("--chunk-stop",), "--size": ("--chunk-size",)},
-    "mesh": {"--sharded": ("--format", "sharded"), "--compress-level": ("--draco-level",)},
+    "mesh": {
+        "--sharded": ("--format", "sharded"),
+        "--compress-level": ("--draco-level",),
+        "--no-fill-holes": ("--fill-holes", "0"),
+    },
     "save-h5": {"--without-offset": ("--to", "0,0,0")},
     "skeletonize": {
         "--sharded": ("--format", "sharded"),
         "--no-sharded": ("--format", "files"),
         "--output-path": ("--output",),
+        "--no-fill-holes": ("--fill-holes", "0"),
     },
 }
 """Words of a command that are still understood, igneous's among them, and what they stand for."""

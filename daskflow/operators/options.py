@@ -70,6 +70,12 @@ Memory = Annotated[
 Labels = Annotated[Sequence[int], Flag("-l"), "only these labels; all unless given."]
 ExcludeLabels = Annotated[Sequence[int], "not these labels."]
 Dust = Annotated[int, "labels of fewer voxels in the whole volume are left out."]
+FillHoles = Annotated[
+    bool | int,
+    "how far what a label encloses belongs to it: 0 not at all, 1 all that it encloses, 2 also what it encloses in a"
+    " side of the volume, 3 also what it nearly encloses (it is grown by a voxel, filled, and shrunk again). Labels in"
+    " holes are objects all the same. Takes the volume as one block.",
+]
 Lods = Annotated[int, "levels of detail beside the finest, at most; each may differ twice as much as the last."]
 MaxError = Annotated[float, Flag("-e"), "nm that simplification may move the surface."]
 MaxLabelsPerShard = Annotated[int, "about how many objects a shard has at most."]

@@ -17,7 +17,7 @@ from daskflow.volume import Flag, Volume, describe_operator, load_operator, oper
 THEIRS = {
     *("create_bbox", "create_chunk", "create_info", "downsample_upload", "fetch_task_from_sqs", "generate_tasks"),
     *("load_precomputed", "load_skeleton", "load_synapses", "mesh_fragments", "mesh_manifest", "save_precomputed"),
-    "setup_env",
+    *("aggregate_skeleton_fragments", "setup_env"),
 }
 OWN = [name for name in operator_names() if name not in ALIASES and name not in THEIRS]
 

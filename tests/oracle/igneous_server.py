@@ -10,6 +10,7 @@ import sys
 import traceback
 
 import cloudvolume
+import fastmorph
 import igneous.task_creation as tasks
 import numpy as np
 from click.testing import CliRunner
@@ -82,12 +83,18 @@ def consensus(source, target, volume_map, consensus_map):
     queue.execute()
 
 
+def without_holes(array, target, level):
+    """Fill the holes of labels, xyz in a .npy file, as the tasks of meshes and skeletons do."""
+    filled, _ = fastmorph.fill_holes_v2(np.load(array), fix_borders=level >= 2)
+    np.save(target, filled)
+
+
 def hashed(labels, **limits):
     """Return the bits of a sharding of objects: preshift, minishard, shard."""
     return [int(bits) for bits in compute_shard_params_for_hashed(labels, **limits)][::-1]
 
 
-OWN = (quantize, consensus, hashed)
+OWN = (quantize, consensus, without_holes, hashed)
 ACTIONS = {action.__name__: action for action in (run, write, read, skeleton, mesh, objects_within, *OWN)}
 
 

@@ -105,6 +105,13 @@ class Igneous:
         """Return a mesh as CloudVolume reads it: vertices (xyz, nm) and faces."""
         return self._object("mesh", layer, label, **options)
 
+    def without_holes(self, array: Array, level: int) -> Array:
+        """Return labels (zyx) with the holes filled that igneous fills at a level."""
+        place = self.folder / f"exchange-{next(self._numbers)}.npy"
+        self.ask("without_holes", array=str(self._exchange(array.T)), target=str(place), level=level)
+        filled: Array = np.load(place).T
+        return filled
+
     def objects_within(self, layer: Path, kind: str, start: Sequence[float], stop: Sequence[float]) -> list[int]:
         """Return the labels that CloudVolume finds in a box (xyz, nm) by the index of "mesh" or "skeleton"."""
         found: list[int] = self.ask("objects_within", layer=f"file://{layer}", kind=kind, start=start, stop=stop)

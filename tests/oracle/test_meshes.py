@@ -7,6 +7,7 @@ import pytest
 from oracle import info, objects
 
 import daskflow
+from daskflow.operators.objects._holes import without_holes
 
 RESOLUTION = (10, 10, 10)
 WORDS = {"legacy": ((), ("merge", "--nlod", 0)), "sharded": (("--sharded",), ("merge-sharded", "--nlod", 1))}
@@ -93,3 +94,16 @@ def test_sharded_meshes_say_what_those_of_igneous_say(igneous, threads, sphere):
         "sharding",
     ):
         assert found[name] == expected[name], name
+
+
+@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("seed", range(3))
+def test_holes_of_each_level_are_those_that_igneous_fills(igneous, level, seed):
+    random = np.random.default_rng(seed)
+    array = np.ones((20, 24, 28), np.uint8)  # up to its sides, as igneous takes a plane of what background surrounds
+    for start in random.integers(0, 18, (9, 3)):  # cavities and other labels, inside and at the sides
+        array[tuple(slice(at, at + 5) for at in start)] = random.integers(0, 4)
+    expected = igneous.without_holes(array, level) == 1
+    assert (expected != (array == 1)).any()
+    (found,) = [one == 1 for one in without_holes(array, level) if (one == 1).any()]
+    np.testing.assert_array_equal(found, expected)

@@ -1,4 +1,4 @@
-"""What operators that make an object of each label share: where objects go, of which labels, and with what holes.
+"""What operators that make an object of each label share: where objects go, and of which labels.
 
 Objects are "meshes" or "skeletons", as `kind` says; a layer's info names the former "mesh".
 """
@@ -205,35 +205,3 @@ def unpack_arrays(data: bytes, forms: Sequence[tuple[str, int]], where: str) -> 
 def damaged(where: str) -> CorruptChunkError:
     """Return the error for pieces that are not as they were written."""
     return CorruptChunkError(f"scratch data at {where} are damaged; delete the job's directory and run it again")
-
-
-def without_holes(numbers: Array) -> Iterator[Array]:
-    """Yield labels whose holes are filled, in as many arrays as it takes for none to cover another.
-
-    What a label encloses belongs to it, whatever it is; a label in a hole comes in a later array. Faces connect the
-    outside. Numbers (zyx) are 0 to about as many as there are labels.
-    """
-    from scipy.ndimage import find_objects
-
-    parts = find_objects(numbers)
-    left = [number for number, place in enumerate(parts, 1) if place is not None]
-    while left:
-        result, later = np.zeros_like(numbers), []
-        for number in left:
-            place = parts[number - 1]
-            voxels = _filled(numbers[place] == number)
-            if result[place][voxels].any():
-                later.append(number)
-            else:
-                result[place][voxels] = number
-        yield result
-        left = later
-
-
-def _filled(mask: Array) -> Array:
-    import cc3d
-
-    outside = np.pad(~mask, 1, constant_values=True)
-    parts = cc3d.connected_components(outside.view(np.uint8), connectivity=6)
-    filled: Array = parts[1:-1, 1:-1, 1:-1] != parts[0, 0, 0]
-    return filled

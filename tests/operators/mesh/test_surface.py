@@ -145,7 +145,7 @@ def test_what_one_label_encloses_is_filled_and_kept_by_itself():
     labels[:, :, 7] = 5
     labels[3, 3, 6] = 0  # between two labels
 
-    first, second = filled_labels(labels)
+    first, second = filled_labels(labels, 1)
 
     expected = labels.copy()
     expected[3:6, 3:6, 2:5] = 4
@@ -158,5 +158,5 @@ def test_what_one_label_encloses_is_filled_and_kept_by_itself():
 def test_filling_changes_nothing_where_there_is_no_cavity():
     labels = noise((6, 7, 8), 0.0, 0)
 
-    assert np.array_equal(sum(filled_labels(labels), np.zeros_like(labels)), labels)
-    assert np.array_equal(sum(filled_labels(labels + np.uint64(1))), labels + np.uint64(1))
+    assert np.array_equal(sum(filled_labels(labels, 1), np.zeros_like(labels)), labels)
+    assert np.array_equal(sum(filled_labels(labels + np.uint64(1), 1)), labels + np.uint64(1))

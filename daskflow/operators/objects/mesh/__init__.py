@@ -12,6 +12,7 @@ from daskflow.geometry import BlockGrid, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import EvaluateVolumes, assumed_voxel_size
 from daskflow.operators import options
+from daskflow.operators.objects._holes import check_level
 from daskflow.operators.objects._label_objects import check_whole, fits_float32, numbered, object_labels, object_place
 from daskflow.operators.objects.mesh.multires import Detail
 from daskflow.operators.objects.mesh.plan import Frame, Meshing, MeshSelection, Target
@@ -44,7 +45,7 @@ def mesh(
     max_error: options.MaxError | None = None,
     dust: options.Dust = 0,
     dust_within: Literal["volume", "block"] = "volume",
-    fill_holes: bool = False,
+    fill_holes: options.FillHoles = 0,
     open_edge: bool = False,
     lods: options.Lods = 2,
     min_chunk: options.MinChunk = (256, 256, 256),
@@ -78,8 +79,6 @@ def mesh(
         max_error: nm that simplification may move the surface, of which 99.9 % stays within; 0 does not simplify. By
             default as much as a voxel: the cube root of its volume.
         dust_within: whether `dust` voxels are counted in the whole volume, or in each block, which depends on `shape`.
-        fill_holes: what a label encloses belongs to it; labels in holes are meshed all the same. Takes the volume as
-            one block.
         open_edge: leave surfaces open where the volume ends.
         vertex_bits: to which positions are rounded within a piece.
         draco_level: of compression, 0 to 10: higher is smaller and slower.
@@ -108,14 +107,14 @@ def mesh(
             " voxel"
         )
     grid = BlockGrid(volume.box, as_zyx(shape, name="shape"))
-    if fill_holes:
+    if check_level(fill_holes):
         check_whole(grid, "fill_holes", BLOCK_BYTES)
     selection = MeshSelection(
         None if labels is None else object_labels(labels),
         object_labels(exclude_labels or ()),
         dust,
         dust_within,
-        fill_holes,
+        int(fill_holes),
     )
     chunk = as_zyx(min_chunk, name="min_chunk")
     if min(chunk) < 1:

@@ -27,11 +27,11 @@ class MeshSelection(Selection):
 
     Attributes:
         within: whether dust is counted in the whole volume, or in a block.
-        fill_holes: what a label encloses belongs to it.
+        fill_holes: how far what a label encloses belongs to it, see `options.FillHoles`.
     """
 
     within: Literal["volume", "block"]
-    fill_holes: bool
+    fill_holes: int
 
 
 @dataclass(frozen=True)

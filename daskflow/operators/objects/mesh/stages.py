@@ -94,7 +94,8 @@ class ExtractSurfaces(Consumer):
         labels = arrays[0].reshape(seen.read.shape)
         unsigned = labels if labels.dtype.kind == "u" else labels.view(f"u{labels.dtype.itemsize}")
         labels = self._chosen(unsigned, box.slices(seen.read))
-        passes = filled_labels(labels) if self.meshing.selection.fill_holes else (labels,)
+        holes = self.meshing.selection.fill_holes
+        passes = filled_labels(labels, holes) if holes else (labels,)
         return {label: surface for one in passes for label, surface in self._surfaces(seen, one)}
 
     def _surfaces(self, seen: Seen, labels: Array) -> Iterator[tuple[int, Surface]]:

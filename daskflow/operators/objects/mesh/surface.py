@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from daskflow.errors import MissingDependencyError
 from daskflow.geometry import BoundingBox, Zyx
-from daskflow.operators.objects._label_objects import pack_arrays, unpack_arrays, without_holes
+from daskflow.operators.objects._holes import without_holes
+from daskflow.operators.objects._label_objects import pack_arrays, unpack_arrays
 from daskflow.stores.objects.mesh_files import stacked, weld
 
 Array = npt.NDArray[Any]
@@ -103,7 +104,7 @@ def _within(labels: Collection[int], dtype: np.dtype[Any]) -> list[int]:
     return sorted({label for label in labels if bounds.min <= label <= bounds.max})
 
 
-def filled_labels(labels: Array) -> Iterator[Array]:
+def filled_labels(labels: Array, level: int) -> Iterator[Array]:
     """Yield labels (zyx) whose holes are filled, in as many arrays as it takes for none to cover another."""
     import fastremap
 
@@ -111,7 +112,7 @@ def filled_labels(labels: Array) -> Iterator[Array]:
     table = np.zeros(len(names) + 1, labels.dtype)
     for name, number in names.items():
         table[int(number)] = name
-    for one in without_holes(numbers):
+    for one in without_holes(numbers, level):
         yield table[one]
 
 

@@ -12,6 +12,7 @@ from daskflow.jobs import Job
 from daskflow.jobs.evaluate import assumed_voxel_size
 from daskflow.operators import options
 from daskflow.operators.geometry.declare import declare
+from daskflow.operators.objects._holes import check_level
 from daskflow.operators.objects._label_objects import Selection, check_whole, numbered, object_labels, object_place
 from daskflow.operators.objects.skeletonize.plan import Pruning, Skeletonizing, Target, share_count
 from daskflow.operators.objects.skeletonize.stages import (
@@ -50,7 +51,7 @@ def skeletonize(
     fix_branching: bool = True,
     fix_borders: bool = True,
     fix_avocados: bool = False,
-    fill_holes: bool = False,
+    fill_holes: options.FillHoles = 0,
     cross_section: int = 0,
     min_cable_length: float = 1000.0,
     max_cable_length: float | None = None,
@@ -89,8 +90,6 @@ def skeletonize(
         fix_branching: fork where branches part, which takes one search per path.
         fix_borders: end in the middle of what a block cuts, so that the pieces of neighbouring blocks meet.
         fix_avocados: join a nucleus that has a label of its own to the soma around it.
-        fill_holes: fill the holes of a label first; labels in them are traced all the same. Takes the volume as one
-            block.
         cross_section: measure the area of the section through every vertex, its direction averaged over so many
             vertices; 0 does not. Takes the volume as one block.
         min_cable_length: components of a joined skeleton with less cable (nm) are left out.
@@ -120,7 +119,7 @@ def skeletonize(
         fix_branching=fix_branching,
         fix_borders=fix_borders,
         fix_avocados=fix_avocados,
-        fill_holes=fill_holes,
+        fill_holes=check_level(fill_holes),
         cross_section=cross_section,
     )
     selection = Selection(None if labels is None else object_labels(labels), object_labels(exclude_labels or ()), dust)

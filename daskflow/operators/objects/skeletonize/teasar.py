@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from daskflow.errors import MissingDependencyError
 from daskflow.geometry import Zyx
-from daskflow.operators.objects._label_objects import without_holes
+from daskflow.operators.objects._holes import without_holes
 from daskflow.operators.objects.skeletonize.pieces import Attributes, Piece, join_pieces
 
 Array = npt.NDArray[Any]
@@ -40,7 +40,7 @@ class Tracing:
     fix_branching: bool = True
     fix_borders: bool = True
     fix_avocados: bool = False
-    fill_holes: bool = False
+    fill_holes: int = 0
     cross_section: int = 0
 
     @property
@@ -85,7 +85,7 @@ def trace_labels(voxels: Array, first: Zyx, labels: Labels, tracing: Tracing) ->
     """
     check_installed()
     numbers = _renumbered(voxels, labels)
-    for one in without_holes(numbers) if tracing.fill_holes else (numbers,):
+    for one in without_holes(numbers, tracing.fill_holes) if tracing.fill_holes else (numbers,):
         for number, skeleton in _skeletons(one, first, tracing):
             yield int(labels[number - 1]), skeleton
 
