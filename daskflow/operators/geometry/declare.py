@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, LayerType, as_voxel_size
-from daskflow.volume import Volume, operator
+from daskflow.volume import Flag, Volume, operator
 
 
 @operator()
 def declare(
     volume: Volume,
     *,
-    voxel_size: Sequence[float] | None = None,
+    voxel_size: Annotated[Sequence[float] | None, Flag("-v")] = None,
     layer_type: LayerType | None = None,
 ) -> Volume:
     """Say of a volume how large its voxels are, or what they mean; the voxels stay as they are.
