@@ -77,6 +77,6 @@ def _enclosed(mask: Mask) -> Mask:
     import cc3d
 
     outside = np.pad(~mask, 1, constant_values=True)
-    parts = cc3d.connected_components(outside.view(np.uint8), connectivity=2 * mask.ndim)
+    parts = cc3d.connected_components(outside.view(np.uint8), connectivity=6 if mask.ndim == 3 else 4)
     inside: Mask = parts[(slice(1, -1),) * mask.ndim] != parts.flat[0]
     return inside
