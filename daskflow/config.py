@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from daskflow.errors import ParameterError
@@ -26,6 +26,16 @@ def parse_bytes(size: str | int | float) -> int:
     if match is None:
         raise ParameterError(f"{size!r} is not a size in bytes; write it like '4GB' or '512MiB'")
     return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """Return which of some words a user may have meant, as the end of a message; nothing where none is near."""
+    import difflib
+
+    words = list(known)
+    within = [one for one in words if len(word) > 2 and (word in one or one in word)]
+    near = list(dict.fromkeys([*difflib.get_close_matches(word, words, n=2), *within]))[:2]
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def format_bytes(size: float) -> str:

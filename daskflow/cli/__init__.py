@@ -32,11 +32,13 @@ def main() -> None:
 
 
 class Shown(logging.Formatter):
-    """Writes log records without passwords, and control characters so that they do nothing."""
+    """Writes log records in the words of the command line, without passwords or control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a record."""
-        return redact(super().format(record))
+        from daskflow.cli.wording import as_typed
+
+        return as_typed(super().format(record))
 
 
 def _show(_kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:

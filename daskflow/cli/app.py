@@ -13,13 +13,13 @@ from typing import Any
 import click
 
 import daskflow
-from daskflow import operators
 from daskflow.cli import commands
 from daskflow.cli.chain import Chain, Settings, Step, check_cluster, run
+from daskflow.cli.wording import as_typed, definitions
+from daskflow.config import meant
 from daskflow.errors import DaskflowError
 from daskflow.operators.aliases import ALIASES, FORMER_NAMES
 from daskflow.plugins import entry_points
-from daskflow.redaction import redact
 
 _EXAMPLE = """\b
 Commands form a chain: each reads the volume named by -i and names its result by -o
@@ -97,9 +97,9 @@ def _told() -> Iterator[None]:
     try:
         yield
     except DaskflowError as error:
-        raise click.ClickException(redact(str(error))) from error
+        raise click.ClickException(as_typed(str(error))) from error
     except click.ClickException as error:
-        error.message = redact(error.message)  # type: ignore[misc]  # only its text changes
+        error.message = as_typed(error.message)  # type: ignore[misc]  # only its text changes
         raise
 
 
@@ -181,17 +181,9 @@ def finish(ctx: click.Context, /, steps: list[Step | None], **options: Any) -> N
 def listed() -> dict[str, list[tuple[str, str]]]:
     """Return the operators by group: (command, summary), sorted; those of other packages are last."""
     groups: dict[str, list[tuple[str, str]]] = {}
-    for name, group in sorted(operators.GROUPS.items()):
-        if name in ALIASES:
-            groups.setdefault(group, []).append((name.replace("_", "-"), ALIASES[name].summary))
-            continue
-        place = Path(operators.__file__).parent / group / name
-        file = place.with_suffix(".py")
-        source = file if file.is_file() else place / "__init__.py"
-        for node in ast.parse(source.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and node.name == name:
-                summary = (ast.get_docstring(node) or "").partition("\n")[0]
-                groups.setdefault(group, []).append((name.replace("_", "-"), summary))
+    own = [(name, group, (ast.get_docstring(node) or "").partition("\n")[0]) for name, group, node in definitions()]
+    for name, group, summary in sorted([*own, *((name, one.group, one.summary) for name, one in ALIASES.items())]):
+        groups.setdefault(group, []).append((name.replace("_", "-"), summary))
     groups = dict(sorted(groups.items()))
     theirs = sorted({point.name for point in entry_points("daskflow.operators")})
     if theirs:
@@ -203,7 +195,8 @@ def hint(word: str, known: Iterable[str]) -> str:
     """Return what to type instead of an unknown command."""
     if word in FORMER:
         return f"it is {FORMER[word]!r} here"
-    import difflib
-
-    near = difflib.get_close_matches(word, list(known), n=2)
-    return f"did you mean {' or '.join(map(repr, near))}?" if near else "see daskflow --help"
+    if not ({"/", "."} & set(word) or Path(word).exists()):
+        return meant(word, known).lstrip(" ;") or "see daskflow --help"
+    if word.endswith(".py"):
+        return f"it is a path; plugin -f {word} runs it, inference -m {word} takes a network from it"
+    return f"it is a path; open {word} reads it, save {word} writes it"

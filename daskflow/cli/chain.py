@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from daskflow.cli.wording import as_typed
 from daskflow.errors import DaskflowError, ParameterError
 from daskflow.redaction import redact
 
@@ -265,7 +266,8 @@ def run_job(job: Job, client: Client | Threads | None, settings: Settings, *, br
         share=settings.share,
     )
     seen = not settings.quiet and sys.stdout.isatty() and sys.stderr.isatty()
-    shown = replace(report, warnings=())  # the log has told them
+    told = [replace(one, message=as_typed(one.message)) for one in report.failures]
+    shown = replace(report, warnings=(), failures=tuple(told))  # the log has told the warnings
     if not (brief and report.ok):
         say(shown.details if seen else str(shown))
     elif report.found:

@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from daskflow.cli.chain import Chain, Step
+from daskflow.config import meant
 from daskflow.errors import ParameterError
 from daskflow.operators.aliases import FORMER_OPTIONS, TWINS, UNUSED_OPTIONS
 
@@ -192,7 +193,7 @@ def option_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:
         return IntegerOr(typing.get_args(members[1])), False
     (member,) = members[:1]
     if typing.get_origin(member) is Literal:
-        return click.Choice(typing.get_args(member)), False
+        return Words(typing.get_args(member)), False
     if member is bool:
         return click.BOOL, False
     if member in _SIMPLE:
@@ -212,6 +213,16 @@ def _dashed(name: str) -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+class Words(click.Choice[str]):
+    """One of some words; what is near is suggested."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the word, or refuse another one."""
+        if value not in self.choices:
+            self.fail(f"{value!r} is not one of {', '.join(self.choices)}{meant(value, self.choices)}", param, ctx)
+        return value
 
 
 class IntegerOr(click.types.IntParamType):

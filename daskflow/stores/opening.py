@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from daskflow.config import meant
 from daskflow.errors import DaskflowError, ParameterError, StoreNotFoundError, UnknownFormatError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, as_voxel_size, as_zyx
 from daskflow.plugins import entry_points
@@ -85,7 +86,8 @@ def format_named(name: str) -> Format:
     for candidate in formats():
         if name in (candidate.name, *candidate.prefixes):
             return candidate
-    raise ParameterError(f"no format {name!r}; known are {', '.join(f.name for f in formats())}")
+    names = [candidate.name for candidate in formats()]
+    raise ParameterError(f"unknown format {name!r}{meant(name, names)}; known formats: {', '.join(names)}")
 
 
 def open_store(
