@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
+import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import ClassVar
 
 from daskflow.errors import ParameterError
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _UNITS |= {f"{unit}I": 1024**power for power, unit in enumerate("KMGTP", start=1)}
+_WIDTH = 120  # of a table where there is no terminal
+_LEAST = 20  # characters of its first column
 _BYTES = re.compile(r"([0-9]*\.?[0-9]+)\s*([KMGTP]?I?)B?", re.IGNORECASE)
 
 
@@ -47,13 +51,22 @@ def format_bytes(size: float) -> str:
     return f"{size:.3g} EB"
 
 
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return columns under a header, the first to the left and the others to the right."""
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], spared: Collection[str] = ()) -> str:
+    """Return columns under a header, the first to the left and the others to the right.
+
+    Columns of the names `spared` are left out where they say nothing. The first is folded where the table would be
+    wider than the terminal, or than 120 characters where there is none.
+    """
+    said = [n for n, name in enumerate(header) if name not in spared or any(row[n] not in ("0", "-") for row in rows)]
+    table = [[row[n] for n in said] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(said))]
+    room = shutil.get_terminal_size((_WIDTH, 24)).columns - sum(widths[1:]) - 2 * len(widths[1:])
+    widths[0] = min(widths[0], max(room, _LEAST))
     lines = []
-    for row in (header, *rows):
-        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
+    for first, *others in table:
+        head, *folded = textwrap.wrap(first, widths[0], subsequent_indent="  ") or [""]
+        cells = [head.ljust(widths[0]), *(c.rjust(w) for c, w in zip(others, widths[1:], strict=True))]
+        lines += ["  ".join(cells).rstrip(), *folded]
     return "\n".join(lines)
 
 
@@ -70,6 +83,7 @@ class Summary(ABC):
     """What people read on one screen, as text and as HTML: a title, a table, and a line for each note."""
 
     header: ClassVar[tuple[str, ...]]
+    spared: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def summary(self) -> tuple[str, Sequence[Sequence[str]], Sequence[str]]:
@@ -80,7 +94,7 @@ class Summary(ABC):
 
     def __str__(self) -> str:
         title, rows, notes = self.summary()
-        return "\n".join([title, text_table(self.header, rows), *notes])
+        return "\n".join([title, text_table(self.header, rows, self.spared), *notes])
 
     def _repr_html_(self) -> str:
         import html

@@ -17,7 +17,7 @@ from daskflow.cli import commands
 from daskflow.cli.chain import Chain, Settings, Step, check_cluster, run
 from daskflow.cli.wording import as_typed, definitions
 from daskflow.config import meant
-from daskflow.errors import DaskflowError
+from daskflow.errors import DaskflowError, ParameterError
 from daskflow.operators.aliases import ALIASES, FORMER_NAMES
 from daskflow.plugins import entry_points
 
@@ -134,8 +134,9 @@ def _told() -> Iterator[None]:
     "--retries", type=click.IntRange(0), default=2, show_default=True, help="How often a block may fail again."
 )
 @click.option("--fail-fast", is_flag=True, help="Stop at the first block that fails.")
-@click.option("--quiet", is_flag=True, help="No progress.")
-@click.option("--verbose", is_flag=True, help="Show all that is logged.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but what was asked for, warnings and errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Show all that is logged.")
+@click.option("--log", "log_file", type=click.Path(dir_okay=False), help="Write all that is logged to a file, too.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False), hidden=True
 )
@@ -151,10 +152,28 @@ def app(ctx: click.Context, /, plugin_file: tuple[str, ...], **options: Any) -> 
     ctx.params["only_plan"] = options["only_plan"] or options["dry_run"]
     if level := options["log_level"] or ("debug" if options["verbose"] else None):
         logging.getLogger("daskflow").setLevel(level.upper())
+    if options["log_file"]:
+        _log_to(options["log_file"])
     if plugin_file:
         from daskflow.volume import load_file
 
         ctx.obj = {one.command: one for file in plugin_file for one in load_file(file)}
+
+
+def _log_to(path: str) -> None:
+    """Append all that is logged to a file, and leave what is shown as it is."""
+    from daskflow.cli import Shown
+
+    logger = logging.getLogger("daskflow")
+    for shown in logger.handlers:
+        shown.setLevel(logger.level or logging.WARNING)
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise ParameterError(f"--log {path}: {error.strerror}") from error
+    handler.setFormatter(Shown("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
 
 
 @app.result_callback()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from daskflow.clusters import Threads
     from daskflow.geometry import BoundingBox, VolumeSpec
     from daskflow.jobs import Job
+    from daskflow.jobs.progress import Progress, Snapshot
     from daskflow.jobs.report import Report
     from daskflow.volume import BoxTask, Tasks, Volume
 
@@ -258,21 +259,52 @@ def run_job(job: Job, client: Client | Threads | None, settings: Settings, *, br
         agree(job.confirm)
     report = job.run(
         client,
-        progress=False if settings.quiet else None,
+        progress=False if settings.quiet else BeforeReport(None if brief else job.name),
         retries=settings.retries,
         fail_fast=settings.fail_fast,
         overwrite=settings.overwrite,
         retry_failed=settings.retry_failed,
         share=settings.share,
     )
-    seen = not settings.quiet and sys.stdout.isatty() and sys.stderr.isatty()
     told = [replace(one, message=as_typed(one.message)) for one in report.failures]
     shown = replace(report, warnings=(), failures=tuple(told))  # the log has told the warnings
-    if not (brief and report.ok):
-        say(shown.details if seen else str(shown))
-    elif report.found:
-        say("\n".join(report.found))
+    if report.ok and (brief or settings.quiet):
+        for line in report.found:
+            say(line)
+    else:
+        say(str(shown) if report.ok or settings.quiet else shown.details)
     return report
+
+
+class BeforeReport:
+    """Shows how far a job is, in the words of the command line, and leaves it to the report that it went well.
+
+    Attributes:
+        name: the job's; None where no report follows.
+    """
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+
+    @functools.cached_property
+    def _shown(self) -> Progress:
+        from daskflow.jobs.progress import progress_of
+
+        return progress_of(None)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show how far a stage is."""
+        self._shown.update(snapshot)
+
+    def say(self, line: str) -> None:
+        """Show a line that stays, unless the report will."""
+        if self.name is None or not line.startswith((f"{self.name}: finished, ", f"{self.name}: already done, ")):
+            self._shown.say(as_typed(line))
+
+    def close(self) -> None:
+        """Show nothing more."""
+        if "_shown" in self.__dict__:
+            self._shown.close()
 
 
 def agree(lines: Sequence[str]) -> None:
@@ -308,6 +340,8 @@ def asked(settings: Settings) -> tuple[str, dict[str, Any]] | None:
 @contextlib.contextmanager
 def client_for(settings: Settings) -> Iterator[Any]:
     """Yield what the options ask for: a client, or its size for a plan of what is far away; None without a word."""
+    if not settings.quiet:
+        logging.getLogger("daskflow.clusters").setLevel(logging.INFO)  # says where the dashboard is
     wanted = asked(settings)
     if wanted is None:
         yield None
@@ -315,8 +349,6 @@ def client_for(settings: Settings) -> Iterator[Any]:
     from daskflow.clusters import connect, stand_in
 
     where, options = wanted
-    if not settings.quiet:
-        logging.getLogger("daskflow.clusters").setLevel(logging.INFO)
     if settings.only_plan and (planned := stand_in(where, options)):
         yield planned
         return

@@ -75,6 +75,7 @@ def verify(ctx: click.Context, output: str, mip: int | None, fill_missing: bool,
     else the same line has written is read, too. Blocks of a job that wrote what is bad are marked as not done: the same
     line, run again, makes only them anew. --cluster and --workers before the command say what reads.
     """
+    from daskflow.config import format_bytes
     from daskflow.layers.verify import verify as read_volumes
     from daskflow.layers.verify import volumes_beside
 
@@ -82,8 +83,18 @@ def verify(ctx: click.Context, output: str, mip: int | None, fill_missing: bool,
     name, volumes = (output, (output,)) if alone else volumes_beside(output)
     settings = replace(Settings.of(ctx.find_root().params), only_plan=False)
     with client_for(settings) as client:
-        report = read_volumes(*volumes, name=name, mip=mip, fill_missing=fill_missing, output=listed, client=client)
-    say(f"{report.headline}\n{report.details}")
+        report = read_volumes(
+            *volumes,
+            name=name,
+            mip=mip,
+            fill_missing=fill_missing,
+            output=listed,
+            client=client,
+            progress=False if settings.quiet else None,
+        )
+    if not (settings.quiet and report.ok):
+        size = format_bytes(sum(stage.bytes_read for stage in report.stages))
+        say(f"{report.headline}\nread {', '.join(volumes)}: {size} of voxels\n{report.details}")
     for name, chosen in (("missing", True), ("damaged", False)):
         total = report.counts.get(f"{name}_chunks", 0)
         bad = [one for one in report.failures if (one.exception == "MissingChunkError") == chosen]
@@ -264,9 +275,15 @@ def demo(ctx: click.Context, directory: str, workers: int | None, view: bool) ->
     """
     from daskflow.demo import run
 
-    cluster, options = asked(Settings.of(ctx.find_root().params)) or ("local", {})
+    settings = Settings.of(ctx.find_root().params)
+    cluster, options = asked(settings) or ("local", {})
     said = {} if workers is None else {"workers": workers}
-    run(directory, cluster, {**options, **said}, view=view, say=click.echo)
+
+    def tell(text: str) -> None:
+        if not settings.quiet or "://" in text:
+            click.echo(text)
+
+    run(directory, cluster, {**options, **said}, view=view, say=tell)
 
 
 COMMANDS = (

@@ -215,14 +215,15 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-class Words(click.Choice[str]):
+class Words(click.Choice[Any]):
     """One of some words; what is near is suggested."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the word, or refuse another one."""
-        if value not in self.choices:
-            self.fail(f"{value!r} is not one of {', '.join(self.choices)}{meant(value, self.choices)}", param, ctx)
-        return value
+        known = list(map(str, self.choices))
+        if str(value) not in known:
+            self.fail(f"{value!r} is not one of {', '.join(known)}{meant(str(value), known)}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class IntegerOr(click.types.IntParamType):

@@ -206,7 +206,7 @@ def _joined(one: Stage, other: Stage) -> Stage | None:
     first = len(tasks[0].expression.outputs)
     takes = (*tasks[0].takes, *(tuple(first + place for place in places) for places in tasks[1].takes))
     placed = tuple(consumer.placed(grid.block) for consumer in consumers)
-    name = f"{one.name}-and-{other.name}"
+    name = "-and-".join(dict.fromkeys([*one.name.split("-and-"), *other.name.split("-and-")]))
     name = name if len(name) < _LONGEST_NAME else f"{len(consumers)}-at-once"
     joined = Stage(name, grid, EvaluateVolumes(expression, placed, takes, block))
     apart = _memory(one) + _memory(other)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import DaskflowError, JobError, LockedJobError
 from daskflow.jobs.directory import JobDirectory
@@ -24,6 +25,8 @@ from daskflow.volume.stage import Stage
 
 if TYPE_CHECKING:
     from daskflow.jobs.job import Job
+
+_COMPONENTS = "components"  # a count that is a result
 
 
 @dataclass
@@ -65,7 +68,9 @@ class Driver:
         if report.ok:
             for finish in self.job.finish:
                 bound = finish.bind(self.prepared.scopes) if isinstance(finish, Finish) else finish
+                earlier = dict(report.results)
                 bound(report, self.directory.url)
+                _keep(report.results, earlier)
         self.directory.save_report(report)
         if report.ok:
             kvstore.delete_tree(self.directory.scratch)
@@ -146,8 +151,9 @@ class Driver:
                 self.journal.add_failures(failures)
 
     def _tick(self, passes: Sequence[StageRun]) -> None:
+        now = time.monotonic()
         for one in passes:
-            ledger = one.ledger
+            ledger, workers = one.ledger, self.executor.workers.of(gpu=one.gpu)
             self.progress.update(
                 Snapshot(
                     stage=one.stage.name,
@@ -157,7 +163,10 @@ class Driver:
                     ran=one.ran,
                     voxels=0 if one.stage.numbered else one.voxels,
                     seconds=one.seconds,
-                    workers=self.executor.workers.of(gpu=one.gpu).count,
+                    workers=workers.count,
+                    threads=max(1, workers.threads),
+                    busy=one.busy,
+                    silent=now - one.latest,
                 )
             )
         self._save_soon(passes)
@@ -196,7 +205,22 @@ class Driver:
             directory=self.directory.url,
             state=state,
             stages=tuple(self.reports.values()),
+            results=_found(tuple(self.reports.values())),
             failures=tuple(self.journal.failures),
             warnings=self.job.warnings,
             seconds=self.seconds,
         )
+
+
+def _found(stages: Sequence[StageReport]) -> dict[str, Any]:
+    """Return the results that are counts of stages: a number, or one for each stage that has some."""
+    found = {stage.name: stage.counts[_COMPONENTS] for stage in stages if _COMPONENTS in stage.counts}
+    return {_COMPONENTS: found if len(found) > 1 else sum(found.values())} if found else {}
+
+
+def _keep(results: dict[str, Any], earlier: dict[str, Any]) -> None:
+    """Number the results of a step of the job that have replaced those of an earlier one of the same kind."""
+    for name, value in earlier.items():
+        if results[name] != value:
+            free = next(other for n in itertools.count(2) if (other := f"{name}_{n}") not in results)
+            results[free], results[name] = results[name], value

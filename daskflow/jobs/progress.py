@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _LINE_EVERY = 10.0
+_LONG = 10.0  # seconds without a finished block, ...
+_MUCH_LONGER = 3  # ... and times the mean of a block, after which its remaining time is anybody's guess
 _NOTEBOOK_EVERY = 0.5
 
 
@@ -30,6 +32,9 @@ class Snapshot:
         voxels: voxels of those, 0 where a stage counts something else.
         seconds: in which blocks of the stage were in flight in this run.
         workers: worker processes at the moment.
+        threads: those of all workers together.
+        busy: seconds that the blocks took which this run finished, each counted for itself.
+        silent: seconds since the last block was finished.
     """
 
     stage: str
@@ -40,26 +45,39 @@ class Snapshot:
     voxels: int
     seconds: float
     workers: int
+    threads: int = 1
+    busy: float = 0.0
+    silent: float = 0.0
 
     @property
     def remaining(self) -> float | None:
-        """Seconds until the stage is done if it goes on as in this run; None before the first block."""
+        """Seconds until the stage is done if its blocks take as long as those of this run; None before the first.
+
+        What blocks that run have taken so far says nothing of the others, so it does not count.
+        """
         if not self.ran or not self.seconds:
             return None
-        return (self.blocks - self.done - self.failed) * self.seconds / self.ran
+        apart = self.busy / self.threads if self.busy else self.seconds
+        return (self.blocks - self.done - self.failed) * min(apart, self.seconds) / self.ran
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the blocks that run take much longer than those before them."""
+        return bool(self.ran) and self.silent > max(_LONG, _MUCH_LONGER * self.busy / self.ran)
 
     def __str__(self) -> str:
         seconds = max(self.seconds, 1e-9)
-        parts = [
-            f"{self.stage}: {self.done:,} of {self.blocks:,} blocks",
-            f"{format_count(self.ran / seconds)} blocks/s",
-        ]
+        parts = [f"{self.stage}: {self.done:,} of {self.blocks:,} blocks"]
+        if self.ran:
+            parts.append(f"{format_count(self.ran / seconds)} blocks/s")
         if self.voxels:
             parts.append(f"{format_count(self.voxels / seconds)} voxels/s")
         if self.failed:
             parts.append(f"{self.failed:,} failed")
         if not self.workers:
             parts.append("waiting for workers")
+        elif self.stuck:
+            parts.append(f"those that run take long: {format_seconds(self.silent)} so far")
         elif self.remaining:
             parts.append(f"{format_seconds(self.remaining)} left")
         return ", ".join(parts)
@@ -109,17 +127,16 @@ class Silent:
 
 
 class Lines(Silent):
-    """A line every ten seconds for each stage that runs, for logs; only what is said for a job that is over sooner."""
+    """A line every ten seconds for each stage that runs, for logs; only what is said for one that is over sooner."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._begun = clock()
         self._shown: dict[str, float] = {}
 
     def update(self, snapshot: Snapshot) -> None:
         now = self._clock()
-        if now - self._shown.get(snapshot.stage, self._begun) >= _LINE_EVERY:
+        if now - self._shown.setdefault(snapshot.stage, now) >= _LINE_EVERY:
             self._shown[snapshot.stage] = now
             self.say(str(snapshot))
 

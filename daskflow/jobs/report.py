@@ -114,6 +114,7 @@ class Report(Summary):
         *("stage", "blocks", "done", "empty", "failed", "skipped"),
         *("time", "voxels/s", "retries", "lost workers", "peak"),
     )
+    spared = ("empty", "failed", "skipped", "voxels/s", "retries", "lost workers")
 
     name: str
     directory: str
@@ -157,7 +158,7 @@ class Report(Summary):
     @property
     def notes(self) -> list[str]:
         """What was counted, why blocks failed, and what to do next: a line each."""
-        notes = _counted(self.stages)
+        notes = counted(self.stages)
         if self.verified and self.failures:
             return [*notes, *_bad(self.failures), _REPAIR]
         notes += _shares(self.drivers)
@@ -183,7 +184,8 @@ class Report(Summary):
     @property
     def details(self) -> str:
         """What `str` has and the progress does not say when the job ends, for who sees both."""
-        return "\n".join([text_table(self.header, self._rows()), *(self.notes if self.ok else ()), *self.found])
+        table = text_table(self.header, self._rows(), self.spared)
+        return "\n".join([table, *(self.notes if self.ok else ()), *self.found])
 
     def summary(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
         warnings = (f"warning: {line}" for line in self.warnings)
@@ -194,7 +196,10 @@ class Report(Summary):
         """A line for each of the results that no count says; those of a verification are lists of chunks."""
         lines = []
         groups = [name for name, value in self.results.items() if isinstance(value, dict)]
+        by_stage = {stage.name for stage in self.stages}  # as some counts are
         for name, value in () if self.verified else self.results.items():
+            if isinstance(value, dict) and value.keys() <= by_stage:
+                continue
             if name in groups[1:]:
                 lines.append(f"{name.replace('_', ' ')}:")
             for label, found in value.items() if isinstance(value, dict) else [(name, value)]:
@@ -206,7 +211,7 @@ class Report(Summary):
         return lines
 
 
-def _counted(stages: Sequence[StageReport]) -> list[str]:
+def counted(stages: Sequence[StageReport]) -> list[str]:
     """Return a line for each count of each stage; alike lines of several stages name the stage."""
     found = [
         (stage.name, name.replace("_", " "), n) for stage in stages for name, n in sorted(stage.counts.items()) if n

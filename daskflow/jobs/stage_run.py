@@ -66,7 +66,8 @@ class StageRun:
         self.counts = counts
         self.failures: list[Failure] = []
         self.skipped = self.ran = self.voxels = self.memory = self.lost_workers = 0
-        self.seconds = 0.0
+        self.seconds = self.busy = 0.0
+        self.latest = 0.0
         self.flying: set[Batch] = set()
         self.fatal: str | None = None
         self.running = self.stops = False
@@ -115,7 +116,7 @@ class StageRun:
         """Let workers know the stage."""
         self.skipped = self.ledger.count(DONE) + self.ledger.count(EMPTY)
         self._send = executor.open(self.stage, overlap=self._policy.overlap, verb=self._policy.verb)
-        self._executor, self.running = executor, True
+        self._executor, self.running, self.latest = executor, True, time.monotonic()
         first = self._first_blocks()
         if len(first) > 1:
             self._rehearsal = Rehearsal(first)
@@ -194,6 +195,8 @@ class StageRun:
         self._blocks.give_back(batch.blocks[tried:])
         if not tried:
             return
+        self.busy += result.seconds
+        self.latest = time.monotonic()
         pace = result.seconds / tried
         self._pace = pace if self._pace is None else (self._pace + pace) / 2
         self.counts.update(result.counts)

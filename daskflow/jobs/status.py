@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.lock import Holder, holder_of
 from daskflow.jobs.outputs import jobs_of
 from daskflow.jobs.parts import recorded
-from daskflow.jobs.report import Failure, StageReport, causes
+from daskflow.jobs.report import Failure, StageReport, causes, counted
 from daskflow.stores import kvstore
 from daskflow.stores.opening import split_dataset, split_prefix
 from daskflow.volume.stage import Output
@@ -65,13 +64,11 @@ class Status(Summary):
 
     def summary(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
         rows = []
-        total: Counter[str] = Counter()
         for stage in self.stages:
             part = (stage.done + stage.empty) / max(1, stage.blocks)
             counts = (stage.blocks, stage.done, stage.empty, stage.failed, stage.pending)
             rows.append((stage.name, *(f"{count:,}" for count in counts), f"{part:.1%}"))
-            total.update(stage.counts)
-        notes = [f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(total.items()) if count]
+        notes = counted(self.stages)
         notes += [f"{name.replace('_', ' ')}: {_told(value)}" for name, value in self.results.items()]
         made = dict.fromkeys(map(str, self.outputs))
         notes += [f"makes {', '.join(made)}"] if made else []

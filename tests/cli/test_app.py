@@ -93,6 +93,31 @@ def test_commands_after_save_work_on_what_was_saved():
     assert "two volumes" in line(f"{opened} four --levels 1 downsample", code=1)
 
 
+def test_report_says_no_line_twice_and_quiet_says_nothing_of_what_went_well(tmp_path):
+    image()
+    lines = line("open image.npy --voxel-size 1 1 1 save layer").splitlines()
+    assert len(set(lines)) == len(lines) == 3
+    assert max(map(len, lines)) <= 120
+    assert not line("--quiet open image.npy --voxel-size 1 1 1 save other")
+    assert not line("-q verify layer")
+    assert "read file://" in line("verify layer")
+    line("--log all.txt open image.npy --voxel-size 1 1 1 save third")
+    assert "voxel size" in Path("all.txt").read_text()
+
+
+def test_results_of_several_steps_of_a_line_are_kept_apart():
+    array = image((20, 20, 20)) > 200
+    array[10] = 0
+    np.save("mask.npy", array.astype(np.uint8))
+    label = "connected-components --connectivity 6 -o"
+    told = line(f"open mask.npy -o m {label} a {label} b -i m --dust 5 save -i a a.npy save -i b b.npy")
+    numbers = [int(np.load(name).max()) for name in ("a.npy", "b.npy")]
+    assert all(f"{number:,} components (" in told for number in numbers)
+    assert f"{numbers[0]:,} components (" in line("status a.npy")
+    told = line("open a.npy --layer-type segmentation voxel-counts open b.npy voxel-counts")
+    assert [f"labels: {number}" in told for number in numbers] == [True, True]
+
+
 def test_all_sinks_run_in_one_job_that_shares_each_block():
     image()
     output = line("open image.npy gaussian-filter save a save b save-h5 -f c.h5")

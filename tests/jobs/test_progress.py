@@ -21,6 +21,17 @@ def test_snapshot_says_rates_and_remaining_time():
     assert str(snapshot()) == "copy: 40 of 100 blocks, 2 blocks/s, 200 k voxels/s, 30.0 s left"
 
 
+def test_blocks_that_take_long_are_no_measure_for_the_others():
+    values = {"done": 50, "ran": 50, "seconds": 300.0, "threads": 2, "busy": 20.0}
+    assert snapshot(**values).remaining == pytest.approx(10)
+    assert "10.0 s left" in str(snapshot(**values, silent=9.0))
+    assert "those that run take long: 4 min 50 s so far" in str(snapshot(**values, silent=290.0))
+
+
+def test_no_rate_is_shown_before_the_first_block():
+    assert str(snapshot(done=0, ran=0, voxels=0)) == "copy: 0 of 100 blocks"
+
+
 def test_snapshot_says_what_is_wrong():
     text = str(snapshot(failed=3, workers=0))
     assert "3 failed" in text

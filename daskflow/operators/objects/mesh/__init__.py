@@ -151,7 +151,7 @@ def mesh(
         target=Target(url, format, mip, compression, spatial_index),
     )
     expression, buckets = volume.expression, meshing.pieces.buckets
-    cutting = Stage("cut-large-meshes", numbered(buckets, meshing.turns), CutLargeMeshes(meshing))
+    cutting = Stage("cut-large-meshes", numbered(buckets, meshing.turns), CutLargeMeshes(meshing), numbered=True)
     making = (
         Stage("extract-surfaces", grid, EvaluateVolumes.into(expression, ExtractSurfaces(meshing))),
         *meshing.pieces.stages(),

@@ -162,7 +162,7 @@ def skeletonize(
         Stage("trace-labels", numbered(len(grid), shares), TraceLabels(expression, plan), numbered=True),
         *plan.pieces.stages(),
         Stage("write-skeletons", numbered(plan.pieces.buckets), WriteSkeletons(plan), numbered=True),
-        Stage("index-skeletons", grid, IndexSkeletons(plan)),
+        Stage("index-skeletons", grid, IndexSkeletons(plan), numbered=True),
     )
     stages = (*expression.stages, *(counting.stages(expression) if counting is not None else ()))
     stages = (*stages, *in_order(making, after=stages))
