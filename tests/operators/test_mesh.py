@@ -10,6 +10,7 @@ from object_jobs import assert_same, files, layer_of, run
 
 import daskflow
 from daskflow.clusters import Threads
+from daskflow.clusters.workers import Workers
 from daskflow.errors import ChangedJobError, JobError, MetadataMismatchError, ParameterError, PlanError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
@@ -232,6 +233,8 @@ def test_other_parameters_are_refused_and_so_are_meshes_of_others(layer, tmp_pat
     for does in (Job.check, run):
         with pytest.raises(ChangedJobError, match="lods"):
             does(mesh(daskflow.open(layer), lods=1, **SMALL))
+        with pytest.raises(ChangedJobError, match=r"grid.block: \[20, 24, 16\] -> \[20, 24, 32\]"):
+            does(mesh(daskflow.open(layer), **{**SMALL, "shape": (20, 24, 32)}))
 
     other = tmp_path / "other"
     other.mkdir()
@@ -239,6 +242,18 @@ def test_other_parameters_are_refused_and_so_are_meshes_of_others(layer, tmp_pat
     for does in (Job.check, run):
         with pytest.raises(MetadataMismatchError, match="has not made"):
             does(mesh(daskflow.open(layer), output=str(other), **SMALL))
+
+
+def test_blocks_fit_the_workers_of_batch_systems_and_the_plan_says_so(tmp_path):
+    volume = Volume.from_array(np.broadcast_to(np.uint64(0), (1000, 1000, 1000)), voxel_size=(10, 10, 10))
+    plan = mesh(volume, output=str(tmp_path)).plan(Workers(4, 4, 1, 4 * 10**9))
+    plan.check()
+    assert any("blocks of 320 320 320 zyx, for which workers of 4 GB have memory" in note for note in plan.notes)
+    chosen = mesh(volume, output=str(tmp_path), shape=(320, 320, 320)).plan()
+    assert [stage.grid for stage in chosen.stages] == [stage.grid for stage in plan.stages]
+    assert chosen.notes == ()
+    whole = mesh(volume, output=str(tmp_path), fill_holes=True)
+    assert any(len(stage.grid) == 1 and stage.grid.box == volume.box for stage in whole.stages)
 
 
 def test_unknown_words_of_the_info_stay(layer):

@@ -12,6 +12,7 @@ from object_jobs import assert_same, files, layer_of, run
 
 import daskflow
 from daskflow.clusters import Threads
+from daskflow.clusters.workers import Workers
 from daskflow.errors import ChangedJobError, JobError, MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
@@ -149,6 +150,18 @@ def test_other_parameters_are_refused_and_so_are_skeletons_of_others(layer, tmp_
             does(skeletonize(daskflow.open(layer), scale=3, **ALL))
     run(skeletonize(daskflow.open(layer), scale=3, output=f"{layer}/others", **ALL))
     assert json.loads((layer / "info").read_text())["skeletons"] == "others"
+
+
+def test_blocks_fit_the_workers_of_batch_systems_and_the_plan_says_so(tmp_path):
+    volume = Volume.from_array(np.broadcast_to(np.uint64(0), (1000, 1000, 1000)), voxel_size=(10, 10, 10))
+    plan = skeletonize(volume, output=str(tmp_path)).plan(Workers(4, 4, 1, 4 * 10**9))
+    plan.check()
+    assert any("blocks of 384 384 384 zyx, for which workers of 4 GB have memory" in note for note in plan.notes)
+    chosen = skeletonize(volume, output=str(tmp_path), shape=(384, 384, 384)).plan()
+    assert [stage.grid for stage in chosen.stages] == [stage.grid for stage in plan.stages]
+    assert chosen.notes == ()
+    whole = skeletonize(volume, output=str(tmp_path), fill_holes=True)
+    assert any(len(stage.grid) == 1 and stage.grid.box == volume.box for stage in whole.stages)
 
 
 def test_unknown_words_of_the_info_stay(layer):

@@ -17,7 +17,7 @@ from isal import isal_zlib
 
 from daskflow.config import format_bytes
 from daskflow.errors import CorruptChunkError, JobError, MetadataMismatchError, ParameterError
-from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.geometry import BlockGrid, BoundingBox, Zyx, as_zyx
 from daskflow.jobs import Report
 from daskflow.jobs.evaluate import warn
 from daskflow.layers.provenance import provenance
@@ -120,7 +120,35 @@ def still_there(url: str, pieces: Pieces, record: str) -> bool:
     return kvstore.exists(f"{url}/provenance") or kvstore.exists(record_url(pieces.scope.url, record, 0))
 
 
-def check_whole(grid: BlockGrid, option: str, voxel_bytes: float) -> None:
+def object_blocks(
+    box: BoundingBox, shape: Sequence[int] | None, usual: Zyx, whole: Sequence[str], voxel_bytes: float
+) -> tuple[BlockGrid, tuple[str, ...]]:
+    """Return the blocks in which objects are made, and what the plan says of them.
+
+    What is made depends on the blocks, so they never follow from the workers.
+
+    Args:
+        box: of the volume.
+        shape: that was asked for (zyx), if any.
+        usual: the one that is taken where none was.
+        whole: options that are right for objects that are whole alone, which so take the volume as one block.
+        voxel_bytes: of memory.
+
+    Raises:
+        ParameterError: there would be several blocks where there must be one.
+    """
+    if shape is not None:
+        grid = BlockGrid(box, as_zyx(shape, name="shape"))
+        for option in whole:
+            _check_whole(grid, option, voxel_bytes)
+        return grid, ()
+    grid = BlockGrid(box, as_zyx(tuple(map(max, usual, box.shape))) if whole else usual)
+    z, y, x = usual
+    note = f"blocks of {z} {y} {x} zyx, for which workers of 4 GB have memory; another --shape gives another result"
+    return grid, (note,) if len(grid) > 1 else ()
+
+
+def _check_whole(grid: BlockGrid, option: str, voxel_bytes: float) -> None:
     """Raise unless one block holds the whole volume, where an option is right for objects that are whole alone.
 
     Raises:

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError
-from daskflow.geometry import BlockGrid, as_zyx
+from daskflow.geometry import as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import EvaluateVolumes, assumed_voxel_size
 from daskflow.operators import options
 from daskflow.operators.objects._holes import check_level
-from daskflow.operators.objects._label_objects import check_whole, fits_float32, numbered, object_labels, object_place
+from daskflow.operators.objects._label_objects import fits_float32, numbered, object_blocks, object_labels, object_place
 from daskflow.operators.objects.mesh.multires import Detail
 from daskflow.operators.objects.mesh.plan import Frame, Meshing, MeshSelection, Target
 from daskflow.operators.objects.mesh.stages import (
@@ -32,6 +32,8 @@ from daskflow.volume.stage import Output, Scope
 
 _MOST_DRACO = 10
 
+_BLOCK = (320, 320, 320)
+
 
 @operator(takes="labels")
 def mesh(
@@ -41,7 +43,7 @@ def mesh(
     format: Annotated[Literal["sharded", "multires", "legacy", "ply", "obj", "stl"], Flag("-f")] = "sharded",  # noqa: A002
     labels: options.Labels | None = None,
     exclude_labels: options.ExcludeLabels | None = None,
-    shape: Annotated[Sequence[int], Flag("-s")] = (448, 448, 448),
+    shape: Annotated[Sequence[int] | None, Flag("-s")] = None,
     max_error: options.MaxError | None = None,
     dust: options.Dust = 0,
     dust_within: Literal["volume", "block"] = "volume",
@@ -75,7 +77,8 @@ def mesh(
         format: sharded or multires for levels of detail in Draco, in shards or in two files for each label; legacy for
             a file for each label and block, not compressed; ply, obj or stl for a file LABEL.ply of each label, in nm,
             for other programs.
-        shape: voxels per block (zyx), counted from the volume's start.
+        shape: voxels per block (zyx), counted from the volume's start; 320 320 320 unless given, for which workers of
+            4 GB have memory, or the volume where it must be one block.
         max_error: nm that simplification may move the surface, of which 99.9 % stays within; 0 does not simplify. By
             default as much as a voxel: the cube root of its volume.
         dust_within: whether `dust` voxels are counted in the whole volume, or in each block, which depends on `shape`.
@@ -106,9 +109,8 @@ def mesh(
             " more than an eighth of a voxel; use format='sharded' or 'multires', which count from the volume's first"
             " voxel"
         )
-    grid = BlockGrid(volume.box, as_zyx(shape, name="shape"))
-    if check_level(fill_holes):
-        check_whole(grid, "fill_holes", BLOCK_BYTES)
+    whole = ["fill_holes"] if check_level(fill_holes) else []
+    grid, notes = object_blocks(volume.box, shape, _BLOCK, whole, BLOCK_BYTES)
     selection = MeshSelection(
         None if labels is None else object_labels(labels),
         object_labels(exclude_labels or ()),
@@ -167,6 +169,7 @@ def mesh(
         finish=(FinishMeshes(meshing, layer),),
         makes=(Output(url, "mesh", layer=layer),),
         warnings=assumed_voxel_size(volume),
+        notes=notes,
     )
 
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from daskflow.errors import ParameterError
-from daskflow.geometry import BlockGrid, VolumeSpec, as_zyx
+from daskflow.geometry import VolumeSpec
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import assumed_voxel_size
 from daskflow.operators import options
 from daskflow.operators.geometry.declare import declare
 from daskflow.operators.objects._holes import check_level
-from daskflow.operators.objects._label_objects import Selection, check_whole, numbered, object_labels, object_place
+from daskflow.operators.objects._label_objects import Selection, numbered, object_blocks, object_labels, object_place
 from daskflow.operators.objects.skeletonize.plan import Pruning, Skeletonizing, Target, share_count
 from daskflow.operators.objects.skeletonize.stages import (
     BLOCK_BYTES,
@@ -29,6 +29,8 @@ from daskflow.stores import kvstore
 from daskflow.volume import Flag, Stage, Volume, in_order, operator
 from daskflow.volume.stage import Output, Scope
 
+_BLOCK = (384, 384, 384)
+
 
 @operator(takes="labels")
 def skeletonize(
@@ -39,7 +41,7 @@ def skeletonize(
     voxel_size: Annotated[Sequence[float] | None, Flag("-v")] = None,
     labels: options.Labels | None = None,
     exclude_labels: options.ExcludeLabels | None = None,
-    shape: Annotated[Sequence[int], Flag("-s")] = (512, 512, 512),
+    shape: Annotated[Sequence[int] | None, Flag("-s")] = None,
     dust: options.Dust = 1000,
     scale: float = 4.0,
     const: float = 10.0,
@@ -77,7 +79,8 @@ def skeletonize(
         volume: a segmentation, with one channel; a part of one gives skeletons of what is in that part.
         output: path or URL of the directory for skeletons, needed where the volume is not stored in a precomputed
             layer; in one it is skeletons_mip_N unless given.
-        shape: voxels per block (zyx), counted from the volume's start; paths depend on it.
+        shape: voxels per block (zyx), counted from the volume's start; paths depend on it. 384 384 384 unless given,
+            for which workers of 4 GB have memory, or the volume where it must be one block.
         format: sharded for shards, files for a file for each label.
         voxel_size: nm (zyx), in place of what the volume says.
         scale: a path covers what lies within the distance to the surface times this ...
@@ -137,10 +140,8 @@ def skeletonize(
         if format == "sharded"
         else None
     )
-    grid = BlockGrid(volume.box, as_zyx(shape, name="shape"))
-    for option in ("fill_holes", "cross_section"):
-        if getattr(tracing, option):
-            check_whole(grid, option, BLOCK_BYTES)
+    whole = [option for option in ("fill_holes", "cross_section") if getattr(tracing, option)]
+    grid, notes = object_blocks(volume.box, shape, _BLOCK, whole, BLOCK_BYTES)
     expression = volume.expression
     counting = None
     if dust > 1:
@@ -174,6 +175,7 @@ def skeletonize(
         finish=(FinishSkeletons(plan, layer, rows),),
         makes=(Output(url, "skeletons", layer=layer), *(() if rows is None else (Output(rows, "table"),))),
         warnings=assumed_voxel_size(volume),
+        notes=notes,
     )
 
 
