@@ -128,6 +128,7 @@ UNUSED_OPTIONS = {
         ("generate-tasks", "load-precomputed", "skip-task-by-blocks-in-volume"), ("--use-https/--use-credential",)
     ),
     "load-zarr": ("-b --driver",),
+    "mesh-fragments": ("-f --simplification-factor", "-m --mip"),
     "save-h5": ("--with-offset/--keep-offset", "--touch/--no-touch"),
     "save-zarr": ("-o --order", "--infer-dtype/--no-infer-dtype"),
     "save-precomputed": ("-p --parallel", "--nproc", "--fill-missing/--no-fill"),
