@@ -28,6 +28,7 @@ from daskflow.jobs.probe import check_workers
 from daskflow.jobs.progress import Progress
 from daskflow.jobs.report import Finish, Report
 from daskflow.jobs.run import run_job
+from daskflow.jobs.space import check_space
 from daskflow.stores import kvstore
 from daskflow.volume import Volume
 from daskflow.volume.stage import Output, Scopes, Stage, Task
@@ -142,6 +143,7 @@ class Job:
         """
         with self._placed() as job:
             check_job(job, overwrite=overwrite)
+        check_space(self, self.plan(client), anew=overwrite)
         if client is not None:
             check_workers(self, client)
 

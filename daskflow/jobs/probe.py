@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import pickle
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import daskflow
 from daskflow.clusters import Threads
 from daskflow.clusters.workers import Workers
+from daskflow.config import format_bytes
 from daskflow.errors import DaskflowError, PlanError
 from daskflow.jobs.batch import PickledStage, process_name
-from daskflow.stores import kvstore
+from daskflow.jobs.space import folder_of
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from daskflow.jobs.job import Job
 
 _MOST = 8  # workers that are asked, each on a machine of its own
+_LITTLE_SPACE = 10**9  # bytes on a worker's own disk, for files that are decoded and what memory does not hold
 _PATIENCE = 30.0  # seconds, after which they have other things to do
 _PACKAGES = ("numpy", "tensorstore", "dask", "distributed", "cloudpickle")  # and torch where a network runs
 _log = logging.getLogger(__name__)
@@ -31,22 +34,34 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Seen:
-    """What a worker found: its host and process, what it does not see, and its versions by package."""
+    """What a worker found.
+
+    Attributes:
+        process: its host and process.
+        unseen: what it does not see.
+        versions: of packages, by name.
+        scratch: its own folder on a disk, and the bytes that are free there.
+    """
 
     process: str
     unseen: tuple[str, ...]
     versions: Mapping[str, str]
+    scratch: tuple[str, int]
 
 
 def look(stages: Sequence[bytes], folders: Sequence[str], packages: Sequence[str]) -> Seen:
     """Return what of some pickled stages, local folders and packages is there where this runs."""
+    from distributed import get_worker
+
     unseen = [f"{folder} is not there" for folder in folders if not Path(folder).is_dir()]
     for data in stages:
         try:
             pickle.loads(data).task.describe()
         except (DaskflowError, OSError, ImportError, AttributeError) as error:
             unseen.append(str(error))
-    return Seen(process_name(), tuple(dict.fromkeys(unseen)), _versions(packages))
+    scratch = get_worker().local_directory
+    free = shutil.disk_usage(scratch).free
+    return Seen(process_name(), tuple(dict.fromkeys(unseen)), _versions(packages), (scratch, free))
 
 
 def check_workers(job: Job, client: Client | Threads | Workers) -> None:
@@ -75,6 +90,10 @@ def check_workers(job: Job, client: Client | Threads | Workers) -> None:
         )
     for process, problems in wrong.items():
         _log.warning("the worker %s would be sent away: %s", process, "; ".join(problems))
+    for seen in found:
+        if isinstance(seen, Seen) and seen.scratch[1] < _LITTLE_SPACE:
+            place, free = seen.scratch
+            _log.warning("the worker %s has only %s free in its folder %s", seen.process, format_bytes(free), place)
     others = {seen.process: _differing(seen.versions, own) for seen in found if isinstance(seen, Seen)}
     for process, told in others.items():
         if told and process not in wrong:
@@ -132,5 +151,5 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
 def _folders(job: Job) -> list[str]:
     """Return the folders on disks in which the job writes, as far as they are there already."""
     urls = [*(one.url for one in job.outputs), *([] if job.directory is None else [job.directory])]
-    paths = (path for url in urls if (path := kvstore.local_path(url)) is not None)
-    return list(dict.fromkeys(str(next(one for one in path.parents if one.is_dir())) for path in paths))
+    folders = (folder for url in urls if (folder := folder_of(url)) is not None)
+    return list(dict.fromkeys(map(str, folders)))

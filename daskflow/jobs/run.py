@@ -20,6 +20,7 @@ from daskflow.jobs.probe import check_workers
 from daskflow.jobs.progress import Progress, progress_of
 from daskflow.jobs.report import Report
 from daskflow.jobs.share import SharingDriver, begin_sharing
+from daskflow.jobs.space import check_space
 from daskflow.stores import kvstore
 from daskflow.stores.local_files import sweep
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 def run_job(job: Job, client: Client | Threads | None, options: Options) -> Report:
     """Run, or verify, a job; see `Job.run` and `Job.verify`."""
     directory, started = job.home, time.time()
-    plan = None if client is None else _checked(job, client)
+    plan = None if client is None else _checked(job, client, options)
     with ExitStack() as stack:
         lease = stack.enter_context(leased(directory, job.outputs, sharing=options.share))
         progress = progress_of(options.progress)
@@ -52,7 +53,7 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
             begin_sharing(directory, prepared, lease)
         if client is None:
             client = _started(job, directory, progress, stack)
-            plan = _checked(job, client)
+            plan = _checked(job, client, options)
         assert plan is not None
         if isinstance(client, Threads):
             stack.enter_context(directory.in_process())
@@ -68,9 +69,11 @@ def run_job(job: Job, client: Client | Threads | None, options: Options) -> Repo
         return report
 
 
-def _checked(job: Job, client: Client | Threads) -> Plan:
+def _checked(job: Job, client: Client | Threads, options: Options) -> Plan:
     plan = job.plan(client)
     plan.check()
+    if options.verb == "run":
+        check_space(job, plan, anew=options.overwrite)
     check_workers(job, client)
     return plan
 

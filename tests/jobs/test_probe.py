@@ -35,7 +35,8 @@ def answering(monkeypatch, **changed):
     def answer(stages, folders, packages):
         seen = look(stages, folders, packages)
         versions = {**seen.versions, **changed.get("versions", {})}
-        return probe.Seen("node7:11", (*seen.unseen, *changed.get("unseen", ())), versions)
+        unseen = (*seen.unseen, *changed.get("unseen", ()))
+        return probe.Seen("node7:11", unseen, versions, changed.get("scratch", seen.scratch))
 
     monkeypatch.setattr(probe, "look", answer)
 
@@ -48,7 +49,8 @@ def test_workers_that_see_the_same_are_fine_and_nothing_is_stored(client, job, t
 
 
 def test_folder_and_source_that_no_worker_sees_are_refused_before_anything_is_stored(client, job, tmp_path):
-    seen = probe.look([probe.PickledStage.of(stage).data for stage in job.stages], [str(tmp_path / "no")], [])
+    stages = [probe.PickledStage.of(stage).data for stage in job.stages]
+    seen = client.submit(probe.look, stages, [str(tmp_path / "no")], []).result()
     assert seen.unseen == (f"{tmp_path / 'no'} is not there",)
     (tmp_path / "in" / "image.npy").unlink()
     for refused in (probe.check_workers, lambda job, client: job.run(client, progress=False)):
@@ -67,3 +69,9 @@ def test_other_packages_are_told(client, job, monkeypatch, caplog):
     answering(monkeypatch, versions={"numpy": "1.0"})
     job.check(client)
     assert f"the worker node7:11 has other packages: numpy is 1.0, and here {np.__version__}" in caplog.text
+
+
+def test_little_space_of_a_worker_is_told(client, job, monkeypatch, caplog):
+    answering(monkeypatch, scratch=("/scratch", 5 * 10**6))
+    job.check(client)
+    assert "the worker node7:11 has only 5 MB free in its folder /scratch" in caplog.text
