@@ -92,7 +92,7 @@ def in_front_of(server: str, fault: Callable[[str, str], str]) -> Iterator[str]:
     """Pass requests on to a server, but for those to which `fault(method, path)` answers.
 
     Its answers: "lose" passes the request on and closes the connection instead of answering, "reset" closes it at once,
-    "503 Slow Down" and the like are sent back; "" is no fault.
+    "503 Slow Down" and the like are sent back; "" is not a fault.
     """
 
     class Front(http.server.BaseHTTPRequestHandler):

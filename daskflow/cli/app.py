@@ -43,7 +43,7 @@ FORMER = {
 
 
 class Commands(click.Group):
-    """The commands: operators, found by name when they are typed, and those that are no operators."""
+    """The commands: operators, found by name when they are typed, and those that are not operators."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         operators = [name for group in listed().values() for name, _ in group]

@@ -1,4 +1,4 @@
-"""The commands that are no operators."""
+"""The commands that are not operators."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def verify(ctx: click.Context, output: str, mip: int | None, fill_missing: bool,
 
     OUTPUT is a layer, whose chunks, also those in shards, are read at every level, or a file. Without options, what
     else the same line has written is read, too. Blocks of a job that wrote what is bad are marked as not done: the same
-    line, run again, makes only them anew. --cluster and --workers before the command say what reads.
+    line, run again, recreates only them. --cluster and --workers before the command say what reads.
     """
     from daskflow.config import format_bytes
     from daskflow.layers.verify import verify as read_volumes
@@ -108,7 +108,7 @@ def verify(ctx: click.Context, output: str, mip: int | None, fill_missing: bool,
         say(f"{twin}: several files (.gz, .br, plain) hold this chunk, of which the newest counts")
     for job, blocks in report.results.get("set_back", {}).items():
         marked = f"{blocks:,} block{'s are' if blocks != 1 else ' is'} marked as not done in {job}"
-        say(f"{marked}: run that job again to make only {'them' if blocks != 1 else 'it'} anew")
+        say(f"{marked}: run that job again to recreate only {'them' if blocks != 1 else 'it'}")
     ctx.exit(0 if report.ok else 2)
 
 
@@ -227,7 +227,7 @@ def set_layer(
 @click.argument("layer", metavar="LAYER")
 @click.option("-m", "--mip", type=int, default=0, show_default=True, help="Pyramid level that is worked on.")
 @click.option("--memory", default="3.5GB", show_default=True, metavar="SIZE", help="What a block may take, e.g. 4GB.")
-@click.option("--shape", type=Numbers(int), help="Voxels of a block: its memory is told instead.")
+@click.option("--shape", type=Numbers(int), help="Voxels of a block: show the memory of such a block.")
 @click.option("--factor", type=Numbers(int), default=(1, 2, 2), help="Voxels per window of a coarser level.")
 @click.option("--levels", type=click.IntRange(0), default=5, show_default=True, help="The most levels of interest.")
 def plan(

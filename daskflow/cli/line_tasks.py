@@ -224,7 +224,7 @@ class _TaskLine:
         self._noted = False
 
     def run(self) -> int:
-        """Run window after window, and tell what became of the tasks."""
+        """Run window after window, and say what became of the tasks."""
         with contextlib.closing(self.tasks.windows(self._most)) as windows:
             for window in windows:
                 if self.settings.only_plan:

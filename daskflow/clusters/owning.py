@@ -1,4 +1,4 @@
-"""Clients that end the cluster they were started with, also when their process is told to end."""
+"""Clients that end the cluster they were started with, also when their process receives SIGTERM."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Threads:
             if future.set_running_or_notify_cancel():
                 try:
                     result = function(*args)
-                except BaseException as error:  # noqa: BLE001 (a thread has nobody else to tell)
+                except BaseException as error:  # noqa: BLE001 (a thread has nobody else to report to)
                     future.set_exception(error)
                 else:
                     future.set_result(result)

@@ -1,4 +1,4 @@
-"""The net of the demo: a small 3D U-Net that tells the inside of a neurite from its membrane.
+"""The net of the demo: a small 3D U-Net that separates the inside of a neurite from its membrane.
 
 A model file for the torch engine, executed on its own, so it needs nothing but torch. Input is (batch, 1, z, y, x)
 float32 in [0, 1]; output is (batch, 1, z, y, x), the probability that a voxel lies in an interior. A patch size must be

@@ -44,7 +44,7 @@ class BoundingBox:
     A box may be empty (an axis of size zero); an inverted one is refused.
 
     Raises:
-        GeometryError: a coordinate is no integer, or a stop lies before its start.
+        GeometryError: a coordinate is not an integer, or a stop lies before its start.
     """
 
     start: Zyx

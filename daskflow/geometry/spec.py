@@ -54,8 +54,8 @@ class VolumeSpec:
         channel_names: one name per channel, or empty.
 
     Raises:
-        GeometryError: sizes below 1, or a shard that is no multiple of the chunk.
-        ParameterError: voxels that are no real numbers, an unknown layer type, or names that do not match the channels.
+        GeometryError: sizes below 1, or a shard that is not a multiple of the chunk.
+        ParameterError: voxels that are not real numbers, an unknown layer type, or names that do not match channels.
     """
 
     box: BoundingBox
@@ -204,7 +204,7 @@ class VolumeSpec:
         return box.shift((-z, -y, -x)).refine(self.factor(finer)).shift(finer.box.start)
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with some fields changed, checked anew."""
+        """Return a copy with some fields changed; it is checked again."""
         return dataclasses.replace(self, **changes)
 
 

@@ -97,7 +97,7 @@ def infer(
 
 
 def check_image(array: Array, read_box: BoundingBox, box: BoundingBox) -> None:
-    """Refuse an image (czyx, of `read_box`) that has, in `box`, a NaN, an infinity or what is no finite float32."""
+    """Refuse an image (czyx, of `read_box`) that has, in `box`, a NaN, an infinity or what is not a finite float32."""
     if not np.issubdtype(array.dtype, np.floating):
         return
     voxels = array[(slice(None), *box.slices(read_box))]
@@ -109,7 +109,7 @@ def check_image(array: Array, read_box: BoundingBox, box: BoundingBox) -> None:
     place = tuple(i + start for i, start in zip(local, box.start, strict=True))
     raise ParameterError(
         f"the image holds {voxels[(channel, *local)]} at voxel {place} zyx"
-        f"{f' of channel {channel}' if len(array) > 1 else ''}, and {int(bad.sum())} values that are no finite float32"
+        f"{f' of channel {channel}' if len(array) > 1 else ''}, and {int(bad.sum())} values that are not finite float32"
         f" in {box} (z0-z1_y0-y1_x0-x1): the network is not at fault. Correct the image there, or pass nan='zero' to"
         " write zeros where the network answers NaN"
     )

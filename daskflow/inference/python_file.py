@@ -196,7 +196,7 @@ class _Names(dict[str, Any]):
 
 
 def run_model_file(file: ModelFile) -> ModuleType:
-    """Return the module that a Python file makes when it is run, its neighbours run anew too."""
+    """Return the module that a Python file makes when it is run; its neighbours are run again, too."""
     path = Path(file.path)
     if path.suffix != ".py":
         raise ModelError(f"model file {path} is no Python file; its name must end in .py")

@@ -153,7 +153,7 @@ class TorchEngine(Engine):
             )
         batch = np.zeros((self.batch_size, self._network.input_channels, *self._network.input_patch), np.float32)
         with torch.inference_mode():
-            self._within_memory(batch)  # what is wrong with the network itself is told as that
+            self._within_memory(batch)  # what is wrong with the network itself is reported as that
             self._model = replace(self._model, net=torch.compile(net, dynamic=False))
             try:
                 self._within_memory(batch)
@@ -299,7 +299,7 @@ def load_model(model: ModelFile, weights: ModelFile | None, device: torch.device
         return _exported_program(model.verified(), device)
     if suffix in (".pt", ".jit", ".ts"):
         return _torchscript(model.verified(), device)
-    raise ModelError(f"model {model.path} is no torch model by its name; expected .py, .pt2, .pt, .jit or .ts")
+    raise ModelError(f"model {model.path} is not a torch model by its name; expected .py, .pt2, .pt, .jit or .ts")
 
 
 def _python_model(model: ModelFile, weights: ModelFile | None, device: torch.device) -> TorchModel:
@@ -359,7 +359,7 @@ def _exported_program(path: Path, device: torch.device) -> TorchModel:
         raise
     except Exception as error:
         raise ModelError(
-            f"model {path} is no exported program ({first_line(error)}); write it with torch.export.save"
+            f"model {path} is not an exported program ({first_line(error)}); write it with torch.export.save"
         ) from error
     return TorchModel(net, batch=shape[0] if isinstance(shape[0], int) else None)
 

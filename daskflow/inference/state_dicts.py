@@ -56,7 +56,7 @@ def read_weights(path: Path) -> State:
 
 
 def fill(net: torch.nn.Module, tensors: State, model: str, weights: Path) -> None:
-    """Load the state dict that fits into a network, the one that is no running average where several do."""
+    """Load the state dict that fits into a network, the one that is not a running average where several do."""
     expected = net.state_dict()
     below = _by_prefix(tensors)
     for names in _names(expected):
@@ -188,7 +188,7 @@ def _unpickled(path: Path) -> Any:
                 raise
     raise ModelError(
         f"weights {path} hold pickled objects that are not run: {', '.join(refused[:4])}"
-        f"{f' and {len(refused) - 4} more' if len(refused) > 4 else ''}. If you trust the file, save its tensors anew"
+        f"{f' and {len(refused) - 4} more' if len(refused) > 4 else ''}. If you trust the file, save its tensors again"
         f" where these can be imported: saved = torch.load({path.name!r}, weights_only=False), then"
         " torch.save(saved['state_dict'], 'weights.pt'), or saved.state_dict() if it is a whole model"
     )

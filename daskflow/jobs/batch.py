@@ -70,7 +70,7 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class Home:
-    """The URL of a job's directory, if there is one, and what ``job.json`` in it tells this run by.
+    """The URL of a job's directory, if there is one, and what identifies this run in its ``job.json``.
 
     By these, and by what its stage reads, a worker finds out whether it sees what the driver sees.
     """
@@ -83,7 +83,7 @@ class Home:
 class PickledStage:
     """A stage as it travels to workers: pickled once by the driver, unpickled once by each worker.
 
-    Its token tells stages apart without their bytes. Where not all blocks run on the driver's machine, `home` is what a
+    Its token identifies the stage without its bytes. Where not all blocks run on the driver's machine, `home` is what a
     worker must see before it runs one.
     """
 

@@ -213,7 +213,7 @@ def load_grid(values: dict[str, Any]) -> BlockGrid:
         box, block, origin = values["box"], as_zyx(values["block"], name="block"), as_zyx(values["origin"])
         return BlockGrid(BoundingBox.from_string(box), block, origin)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise JobError(f"a job's description is damaged: {values} is no grid of blocks") from error
+        raise JobError(f"a job's description is damaged: {values} is not a grid of blocks") from error
 
 
 def user() -> str:

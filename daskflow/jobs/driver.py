@@ -112,7 +112,7 @@ class Driver:
         except KeyboardInterrupt:
             self.stream.abandon()
         except BaseException as error:
-            with contextlib.suppress(DaskflowError):  # what stopped the stages tells more
+            with contextlib.suppress(DaskflowError):  # what stopped the stages says more
                 self._save(self.stream.running)
             if not isinstance(error, JobError):
                 raise

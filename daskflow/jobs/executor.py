@@ -32,7 +32,7 @@ _INLINE = 64_000  # bytes of a pickled stage that travel with every task; larger
 _WATCH = 1.0
 _FORGET = 30  # looks after which the scheduler is to forget what it notes of each submission
 _ROUND = 0.02  # seconds after which the results of all batches that are done are fetched together
-_OUTGROWN = "worker-restart-memory"  # what nannies tell the scheduler when they end a worker for its memory
+_OUTGROWN = "worker-restart-memory"  # what nannies report to the scheduler when they end a worker for its memory
 _LOCAL_PATIENCE = 60  # looks that see no worker on this machine; other clusters may be queued for hours
 
 

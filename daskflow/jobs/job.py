@@ -111,7 +111,7 @@ class Job:
         return self.plan()._repr_html_()
 
     def plan(self, client: Client | Threads | Workers | None = None) -> Plan:
-        """Return what the job will do and cost, told from a few blocks; nothing is run.
+        """Return what the job will do and cost, estimated from a few blocks; nothing is run.
 
         Args:
             client: what it is planned for, or its size; without one, what `run` would start by itself.
@@ -311,7 +311,7 @@ def _without_repeats(jobs: Sequence[Job]) -> list[Stage]:
 
 
 def keys_of(stages: Sequence[Stage]) -> list[tuple[Any, ...]]:
-    """Return what tells each of some stages from others: what its task is, what it says, and its scopes."""
+    """Return what identifies each of some stages: what its task is, what it says, and its scopes."""
     keys = []
     for stage in stages:
         scopes = Scopes("memory://nowhere")

@@ -205,7 +205,7 @@ class Journal:
     They are saved in the order failures, ledgers, counts, once what the blocks wrote is on a local disk; the counts of
     a stage with its ledger, else blocks that run again would be counted again. A driver that dies in between leaves
     failures that the ledger does not know, which are dropped, or counts that lack the last seconds; never a block taken
-    for done that is not. Counts of a stage of which nothing is done are left from blocks that were set back, and
+    for done that is not. Counts of a stage of which nothing is done are left from blocks that are pending again, and
     dropped, too.
     """
 

@@ -32,8 +32,8 @@ class Holder:
     """The driver that holds a lease, and what it writes or removes.
 
     Attributes:
-        started: when its process began, in seconds since its machine did; tells later ones of its number apart.
-        key: tells leases apart.
+        started: when its process began, in seconds since its machine did; differs for later processes of its number.
+        key: identifies the lease.
         beat: how often the lease was renewed; clocks of different machines are never compared.
         place: within which process numbers mean something: the boot and the process namespace of the machine.
         sharing: whether drivers that share the job may join it, or wait until they can.
@@ -233,7 +233,7 @@ class Lease:
 
 @functools.cache
 def _place() -> str:
-    """Return what tells this boot of a machine, and this container on it, from others of its name; "" if unknown."""
+    """Return what identifies this boot of a machine, and this container on it; "" if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"

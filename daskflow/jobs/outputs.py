@@ -98,7 +98,7 @@ def leased(home: JobDirectory, outputs: Sequence[Output], *, sharing: bool = Fal
             _refuse_writers(home, outputs)
             yield lease
         finally:
-            with suppress(DaskflowError):  # a store that does not answer; what ended the block tells more
+            with suppress(DaskflowError):  # a store that does not answer; what ended the block says more
                 _forget({*pointers, *earlier}.difference(_pointers(home, home.outputs)))
 
 

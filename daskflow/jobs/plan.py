@@ -1,4 +1,4 @@
-"""What a job will do and cost, told from a few blocks before anything runs."""
+"""What a job will do and cost, estimated from a few blocks before anything runs."""
 
 from __future__ import annotations
 

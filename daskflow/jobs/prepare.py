@@ -165,9 +165,9 @@ def _reopen(
 ) -> bool:
     """Set back to pending, in storage too, what must run again although an earlier run had settled it.
 
-    That is stored before any check makes an output anew, which would then be taken for what an earlier run made. Where
+    That is stored before any check recreates an output, which would then be taken for what an earlier run made. Where
     a complete run has deleted its scratch data, those that such stages come after, or all if a finish function reads
-    scratch data, run again, too. Return whether anything was set back.
+    scratch data, run again, too. Return whether anything was marked as pending.
     """
     again: set[str] = set()
     places = {one.stage for one in replaced}  # "" is that of what no stage has made alone

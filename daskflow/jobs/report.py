@@ -13,7 +13,7 @@ from daskflow.volume.stage import Bound
 
 _MOST_CAUSES = 8
 _MOST_BAD = 5
-_REPAIR = "the blocks in which these lie are marked as not done: the same line, run again, makes only them anew"
+_REPAIR = "the blocks in which these lie are marked as not done: the same line, run again, recreates only them"
 
 State = Literal["finished", "failed", "stopped", "interrupted"]
 

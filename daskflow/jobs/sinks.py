@@ -62,7 +62,7 @@ class LayerSink(Sink):
         overwrite: whether to replace chunks that another job or program has stored.
         complete: whether chunks that the volume fills in part keep what else they hold.
         finer: levels before this one, which are made without chunks.
-        run: tells runs apart, in which the layer may have been made anew.
+        run: identifies the run; another may have recreated the layer.
     """
 
     verifiable = True

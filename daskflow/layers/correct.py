@@ -162,7 +162,7 @@ def _whole(record: dict[str, Any]) -> bool:
 
 
 def _kept(before: Files, changed: dict[str, bytes]) -> dict[str, Any]:
-    """Return what undoing needs: the text of files before, and how to tell that they were not changed since."""
+    """Return what undoing needs: the text of files before, and how to check that they were not changed since."""
     names = {url: url.rpartition("/")[2] for url in changed}
     texts = {names[url]: None if (data := before[url]) is None else data.decode() for url in changed}
     return {"before": texts, "after": {names[url]: _digest(data) for url, data in changed.items()}}
@@ -182,7 +182,7 @@ def _check_objects(store: Store, chosen: Mapping[str, str]) -> None:
         there = [directory for known, directory in store.object_sets() if known == kind]
         if name not in there:
             has = f"it has {', '.join(there)}" if there else f"it has no {kind}"
-            raise ParameterError(f"{name} is no directory of {kind} in {kvstore.redact(store.url)}; {has}")
+            raise ParameterError(f"{name} is not a directory of {kind} in {kvstore.redact(store.url)}; {has}")
 
 
 def _differences(store: Store, after: list[VolumeSpec], objects: Mapping[str, str]) -> list[str]:
@@ -202,4 +202,4 @@ def _stale(store: Store, correction: Correction) -> list[str]:
     if correction.voxel_size is None and correction.voxel_offset is None:
         return []
     made = list(store.objects())
-    return [f"its {' and '.join(made)} lie where the layer was: make them anew"] if made else []
+    return [f"its {' and '.join(made)} lie where the layer was: recreate them"] if made else []

@@ -38,7 +38,7 @@ class LevelInfo:
         expected: chunks, or shards, when none is missing; None for files.
         stored: how many there are; None where they were not counted.
         size: bytes of them; None where that is not known.
-        found: the box of the chunks that are there, by their names; None where those do not tell it.
+        found: the box of the chunks that are there, by their names; None where those do not say.
         others: chunks that are there and reach out of what the metadata say is the level.
     """
 
@@ -207,7 +207,7 @@ def layer_info(url: str | os.PathLike[str], *, scan: bool | None = None, **openi
     Args:
         url: path or URL of anything that `open` opens. Of a file or group with several arrays all are listed.
         scan: list what is stored, to count chunks, labels and bytes. None does so on a local disk; in a bucket a
-            listing takes long, and tells no bytes.
+            listing takes long, and shows no bytes.
         opening: how the data are understood where they do not say, as for `open`, e.g. ``axes="zyxc"``.
 
     Raises:

@@ -80,7 +80,7 @@ class LogSummary:
     Attributes:
         rows: by device and step: how many tasks, and their mean, greatest, least and total seconds.
         voxels: of the output of a task; 0 where that is not said.
-        others: files that are no logs.
+        others: files that are not logs.
     """
 
     rows: dict[tuple[str, str], tuple[int, float, float, float, float]]
@@ -97,7 +97,7 @@ class LogSummary:
             if step == _ALL and self.voxels and mean:
                 lines.append(f"{device}: {self.voxels / mean / 1e6:.3g} million voxels per second and task")
         if self.others:
-            lines.append(f"{self.others:,} files are no logs")
+            lines.append(f"{self.others:,} files are not logs")
         return "\n".join(lines)
 
     def plot(self, path: str) -> None:
@@ -152,7 +152,7 @@ def summarize_logs(log_dir: str, *, output_size: Sequence[int] | None = None) ->
 
 
 def _read(data: bytes | None) -> _Log | None:
-    """Return what a file says, None where it is no log: chunkflow encodes uploaded ones twice."""
+    """Return what a file says, None where it is not a log: chunkflow encodes uploaded ones twice."""
     try:
         values: Any = json.loads(data or b"null")
         values = json.loads(values) if isinstance(values, str) else values

@@ -32,7 +32,7 @@ _AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class Part:
-    """Some objects that go together: how many, and their bytes, which are 0 in a bucket, where listings do not tell.
+    """Some objects that go together: how many, and their bytes, which are 0 in a bucket, where listings do not say.
 
     `list` gives their URLs; the `directory` goes as well when nothing else is in it.
     """
@@ -154,7 +154,7 @@ def plan_removal(
         _check_box(levels[0], box)
     keys = [key for key, chosen in (("mesh", mesh), ("skeletons", skeletons)) if chosen]
     if keys and not store.encloses:
-        raise ParameterError(f"{kvstore.redact(store.url)} is no precomputed layer, and has no meshes or skeletons")
+        raise ParameterError(f"{kvstore.redact(store.url)} is not a precomputed layer, and has no meshes or skeletons")
     parts += [_directory_part(store, key) for key in keys]
     forgotten = tuple(level.mip for level in levels) if forget else ()
     gone = [Output(store.url, "level", mip=level.mip).placed() for level in levels]
@@ -226,7 +226,7 @@ def _box_of(level: Store, finest: Store, box: BoundingBox) -> BoundingBox:
     """Return a box of the finest level in voxels of another, those that are all inside."""
     if not level.names_tell:
         raise ParameterError(
-            f"mip {level.mip} is not in chunk files whose names tell where they are: remove whole mips, or fill the box"
+            f"mip {level.mip} is not in chunk files whose names say where they are: remove whole mips, or fill the box"
         )
     if box.clip(finest.spec.box).empty:
         raise ParameterError(f"box {box} is outside mip {finest.mip}, {finest.spec.box}")

@@ -1,4 +1,4 @@
-"""Whether every chunk of a stored volume can be read back, and what makes the others anew."""
+"""Whether every chunk of a stored volume can be read back, and what recreates the others."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def verify(
     """Read every chunk of a layer, also those in shards, and return a report whose failures are the bad ones.
 
     A chunk that was left out because it is all background counts as missing, unless `fill_missing` is said: storage
-    does not tell the two apart. Where a job wrote the layer, its blocks that bad chunks lie in are marked as not done,
-    so that running it again makes only them anew.
+    does not distinguish the two. Where a job wrote the layer, its blocks that bad chunks lie in are marked as not done,
+    so that running it again recreates only them.
 
     Args:
         url: the layer, or the file of a volume.

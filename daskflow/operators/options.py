@@ -38,11 +38,13 @@ Shard = Annotated[
 Encoding = Annotated[
     str,
     Flag("-e"),
-    "of chunks: raw, png, jpeg, jxl, compressed_segmentation, compresso, crackle, fpzip or zfpc in precomputed; a codec"
-    " in zarr. By default that of the precomputed layer that is read, if it loses nothing.",
+    "encoding of the chunks: raw, png, jpeg, jxl, compressed_segmentation, compresso, crackle, fpzip or zfpc in"
+    " precomputed; a codec in zarr. By default that of the precomputed layer that is read, if it loses nothing.",
 ]
-Quality = Annotated[int, "of jpeg or jxl (100 loses nothing), bits kept by fpzip, or level of png or a codec of zarr."]
-Effort = Annotated[int, "of jxl, 1 to 10."]
+Quality = Annotated[
+    int, "quality of jpeg or jxl (100 loses nothing), bits kept by fpzip, or level of png or a codec of zarr."
+]
+Effort = Annotated[int, "effort of the jxl encoder, 1 to 10."]
 Compression = Annotated[
     str,
     "second stage: gzip, br, zstd or none, where the format has one. Precomputed layers on local disk get CloudVolume's"
@@ -53,7 +55,7 @@ DeleteBackground = Annotated[
     "leave out chunks that hold nothing but background; where whole levels are written, their metadata say what these"
     " hold, so that daskflow reads them as that.",
 ]
-Background = Annotated[float, "the value that such chunks hold."]
+Background = Annotated[float, "the value that counts as background."]
 
 # how levels are made
 Factor = Annotated[Sequence[int], Flag("-f"), "voxels per window of a level (zyx), e.g. 2 2 2."]
@@ -68,7 +70,7 @@ Memory = Annotated[
 
 # objects of labels, and which labels
 Labels = Annotated[Sequence[int], Flag("-l"), "only these labels; all unless given."]
-ExcludeLabels = Annotated[Sequence[int], "not these labels."]
+ExcludeLabels = Annotated[Sequence[int], "labels to leave out."]
 Dust = Annotated[int, "labels of fewer voxels in the whole volume are left out."]
 FillHoles = Annotated[
     bool | int,
@@ -88,7 +90,8 @@ MinChunk = Annotated[
 ]
 FileCompression = Annotated[
     Literal["none", "gzip", "br"],
-    "of files that are not shards: none, gzip or br, which on a local disk get CloudVolume's names (.gz, .br).",
+    "how files that are not shards are compressed: none, gzip or br, with CloudVolume's names (.gz, .br) on a local"
+    " disk.",
 ]
 
 

@@ -72,7 +72,7 @@ class Pieces(Bound):
 
     Attributes:
         name: of the stages, with a number behind it.
-        source: name that tells these pieces from others of the scope.
+        source: name that identifies these pieces in the scope.
         blocks: how many there are; each writes.
         buckets: how many tasks the labels are shared out to; a power of two, see `bucket_count`.
         scope: where all of it lies.
@@ -342,7 +342,7 @@ def join_labels(records: list[Arrays]) -> Arrays:
 
 
 def label_count(record: Arrays) -> int:
-    """Return how many labels a record tells of: exactly up to 65,536, else within about a per cent.
+    """Return how many labels a record holds: exactly up to 65,536, else within about a per cent.
 
     Source: O. Ertl, "New cardinality estimation algorithms for HyperLogLog sketches", 2017, algorithm 6.
     """

@@ -35,7 +35,7 @@ _MAGIC = b"dflowrc1"
 def write_record(directory: str, stage: str, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Store arrays as the record of a block, atomically; the same arrays give the same bytes.
 
-    The directory is the URL of a scope, in which the name of a stage tells its records from others.
+    The directory is the URL of a scope, in which the name of a stage identifies its records.
     """
     kvstore.write_bytes(record_url(directory, stage, index), encode(arrays))
 

@@ -55,7 +55,7 @@ _SHIFT = (5**0.5 - 1) / 2
 def merged(columns: Mapping[str, How], parts: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Arrays:
     """Return the rows of some parts, at least one, sorted by their keys in the order of columns; equal ones become one.
 
-    Parts come in the order in which a value is the first. Columns that are no keys may have several axes.
+    Parts come in the order in which a value is the first. Columns that are not keys may have several axes.
     """
     whole = {name: np.concatenate([part[name] for part in parts]) for name in columns}
     order = np.lexsort([whole[name] for name in _keys(columns)][::-1])
@@ -75,7 +75,7 @@ class Table(Bound):
     """Columns of one or two keys, and of values of which those of equal keys become one.
 
     Attributes:
-        name: tells its records from others of the scope.
+        name: identifies its records in the scope.
         blocks: how many write rows.
         columns: their names, and what becomes of the values of equal keys. Keys are uint64.
         scope: where all records lie.

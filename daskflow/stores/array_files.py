@@ -49,7 +49,7 @@ class ArrayFile(FileStore):
             array, stated = cls.array(url), cls.stated(url)
         if np.dtype(array.dtype).name not in NUMBERS:
             raise UnknownFormatError(
-                f"{url} holds {array.dtype}, which is no voxel type; read are {', '.join(NUMBERS)}"
+                f"{url} holds {array.dtype}, which is not a voxel type; supported dtypes: {', '.join(NUMBERS)}"
             )
         axes = find_axes(array.shape, stated.axes, url, opening, keep_channel=True)
         spec, sources = settle(stated, axes, opening, shape=array.shape, dtype=np.dtype(array.dtype), url=url)

@@ -191,7 +191,7 @@ def _kinds_of(names: Sequence[str], shape: Sequence[int], url: str) -> list[str]
 
 
 def _kind(name: str) -> str:
-    """Return what a name stands for; daisy marks what is no axis of space by ^, mostly channels of some name."""
+    """Return what a name stands for; daisy marks what is not an axis of space by ^, mostly channels of some name."""
     bare = name.strip().lower()
     return _KIND_OF.get(bare.removesuffix("^"), "c" if bare.endswith("^") else "")
 

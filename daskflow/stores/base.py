@@ -112,8 +112,8 @@ class StoredObject(NamedTuple):
 
     Attributes:
         url: where it is.
-        size: bytes; 0 in a bucket, where listings do not tell.
-        box: voxels (zyx) of a precomputed chunk file, which its name tells; None of others.
+        size: bytes; 0 in a bucket, where listings do not say.
+        box: voxels (zyx) of a precomputed chunk file, from its name; None for others.
     """
 
     url: str
@@ -232,7 +232,7 @@ class Store(ABC):
 
     @property
     def layout(self) -> Layout:
-        """How the level is laid out and compressed, as far as it can be told; a new level can be made alike."""
+        """How the level is laid out and compressed, as far as it is known; a new level can be made alike."""
         return Layout(chunk=self.spec.chunk, shard=self.spec.shard)
 
     @property
@@ -350,7 +350,7 @@ class Store(ABC):
     def stored_chunks(self, box: BoundingBox) -> Iterator[BoundingBox]:
         """Yield chunks, or shards, that share a voxel with `box` and are stored: some at least, if there are any.
 
-        Where names do not tell, the first, the middle and the last chunk are read.
+        Where names do not say, the first, the middle and the last chunk are read.
         """
         chunks = BlockGrid(box.clip(self.spec.box), self.spec.chunk or self.spec.box.shape, self.spec.chunk_origin)
         for number in sorted({0, len(chunks) // 2, len(chunks) - 1} if len(chunks) else ()):
@@ -366,7 +366,7 @@ class Store(ABC):
         """Return the stores of all levels, finest first.
 
         Raises:
-            ParameterError: it is no layer of chunks, but e.g. a TIFF file.
+            ParameterError: it is not a layer of chunks, but e.g. a TIFF file.
         """
         if not self.of_chunks:
             raise ParameterError(f"{kvstore.redact(self.url)} is one file, no layer of chunks")
@@ -387,7 +387,7 @@ class Store(ABC):
 
     @property
     def names_tell(self) -> bool:
-        """Whether the names of chunks tell which voxels they hold, so that those in a box can be removed."""
+        """Whether the names of chunks say which voxels they hold, so that those in a box can be removed."""
         return False
 
     def contents(self) -> Iterator[StoredObject]:
@@ -447,7 +447,7 @@ class Store(ABC):
         kind = "layers cannot be corrected" if self.of_chunks else "files are written whole"
         raise ParameterError(
             f"{self.family} {kind}: open it with what is right (--voxel-size, --voxel-offset,"
-            " --layer-type) and save it anew"
+            " --layer-type) and save it again"
         )
 
     def forget(self, mips: Sequence[int], objects: Sequence[str]) -> None:

@@ -73,7 +73,7 @@ def _view(array: StoredArray, background: float | None) -> Any:
 
 
 class DrivenStore(Store):
-    """The voxels of an array that tensorstore reads and writes; files of `metadata_names` are no chunks."""
+    """The voxels of an array that tensorstore reads and writes; files of `metadata_names` are not chunks."""
 
     of_chunks = True
     metadata_names: ClassVar[frozenset[str]]
@@ -96,7 +96,7 @@ class DrivenStore(Store):
         return voxels
 
     def _read_filled(self, box: BoundingBox) -> Array:
-        """Read chunk by chunk, so that those that are missing can be told from those that are not, and counted."""
+        """Read chunk by chunk, so that missing chunks can be counted."""
         import tensorstore as ts
 
         spec, view = self.spec, self.array.view()

@@ -120,7 +120,9 @@ def check_readable(dataset: Any, where: str) -> None:
     dtype = dataset.dtype
     if dtype.name not in NUMBERS:
         kind = "records (a compound type)" if dtype.names else "arrays" if dtype.subdtype else str(dtype)
-        raise UnknownFormatError(f"{where} holds {kind}, which is no voxel type; read are {', '.join(NUMBERS)}")
+        raise UnknownFormatError(
+            f"{where} holds {kind}, which is not a voxel type; supported dtypes: {', '.join(NUMBERS)}"
+        )
     import h5py
 
     pipeline = dataset.id.get_create_plist()

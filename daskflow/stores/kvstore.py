@@ -64,7 +64,7 @@ def normalise(url: str | os.PathLike[str]) -> str:
     match = _URL.fullmatch(text)
     if match is None:
         if not text or "\0" in text:
-            raise ParameterError(f"{text!r} is no path or URL")
+            raise ParameterError(f"{text!r} is not a path or URL")
         return "file://" + os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 (no symlinks resolved)
     scheme, rest = match.groups()
     if scheme not in SCHEMES:
@@ -100,7 +100,7 @@ def local_path(url: str) -> Path | None:
 def check_name(name: str) -> str:
     """Return a name that came from data if it is safe as one component of a location."""
     if not _NAME.fullmatch(name) or name in (".", ".."):
-        raise ParameterError(f"{name!r} is no safe name; use letters, digits and . _ : - only")
+        raise ParameterError(f"{name!r} is not a safe name; use letters, digits and . _ : - only")
     return name
 
 

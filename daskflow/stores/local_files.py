@@ -131,7 +131,7 @@ def check_place(url: str, spec: VolumeSpec) -> None:
         raise StoreAccessError(f"{path} is a directory; name a file")
     above = next(parent for parent in path.parents if parent.exists())
     if not above.is_dir():
-        raise StoreAccessError(f"cannot write {path}: {above} is no directory")
+        raise StoreAccessError(f"cannot write {path}: {above} is not a directory")
     kvstore.check_writable(str(above))
 
 

@@ -85,7 +85,7 @@ class NiftiStore(ArrayFile):
         _nibabel()
         refuse_layout(layout, ("chunk", "shard"), "NIfTI")
         if not url.lower().endswith((".nii", ".nii.gz")):
-            raise ParameterError(f"{url} must end in .nii or .nii.gz, by which readers tell whether it is gzipped")
+            raise ParameterError(f"{url} must end in .nii or .nii.gz, by which readers know whether it is gzipped")
         deflate_level(_gzip(url, layout), ("gzip",), "NIfTI")
         refuse_cast(spec.dtype, _DTYPES, "a NIfTI file")
         check_place(url, spec)
@@ -94,7 +94,7 @@ class NiftiStore(ArrayFile):
     def write_file(cls, url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
         """Write a NIfTI-1 file, or version 2 where an axis is too long for it; sizes are in microns, channels axis 5.
 
-        A position that is no multiple of what float32 holds is rounded, as the format has it.
+        A position that is not a multiple of what float32 holds is rounded, as the format has it.
         """
         nibabel = _nibabel()
         shape = (*spec.box.shape[::-1], *(() if spec.channels is None else (1, spec.channels)))

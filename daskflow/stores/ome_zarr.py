@@ -66,7 +66,7 @@ def _may_be_a_volume(node: Node) -> bool:
 
 
 def _children_of(group: Node) -> list[str] | None:
-    """Return the paths of the images and bare arrays below a group; None if only listing every chunk would tell."""
+    """Return the paths of the images and bare arrays below a group; None if that takes a listing of all chunks."""
     stated = list(itertools.islice(listed_images(group), _LISTED + 1))
     if stated:
         return stated

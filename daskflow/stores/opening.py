@@ -164,7 +164,7 @@ def open_level(url: str, *, format: str, mip: int, token: str) -> Store:  # noqa
         url: the layer.
         format: name of its format.
         mip: the level.
-        token: what changes when the layer is made anew, e.g. of a run of a job; the same token gives the same store.
+        token: what changes when the layer is recreated, e.g. of a run of a job; the same token gives the same store.
 
     Raises:
         StoreNotFoundError: there is no such level.
@@ -186,7 +186,7 @@ def create_store(
 
     Raises:
         MetadataMismatchError: the mip exists and differs; the message shows how.
-        ParameterError: the format cannot hold the dtype or layout, or is no format of chunks.
+        ParameterError: the format cannot hold the dtype or layout, or is not a format of chunks.
     """
     target, rest = target_format(url, format)
     if not target.store.of_chunks:

@@ -1,7 +1,7 @@
 """Chunks of a precomputed scale: their names, which are stored, and their voxels by tensorstore's driver, as (c)zyx.
 
 The driver's Fortran-ordered xyzc is the same memory as C-ordered czyx: read through the transposed view it is four
-times faster than as it lies. In shards tensorstore 0.1.86 does not tell chunks of zeros from missing ones: it drops
+times faster than as it lies. In shards tensorstore 0.1.86 mixes chunks of zeros up with missing ones: it drops
 those of zeros when it writes, and with the identity hash reads chunks that were never written as zeros, whatever
 `store_data_equal_to_fill_value` and `fill_missing_data_reads` say. Chunks with a voxel other than zero are certain to
 exist; the others are looked up in, or put into, the shards by their ids.
@@ -113,7 +113,7 @@ def read_box(view: Any, spec: VolumeSpec, box: BoundingBox, url: str = "memory:/
 def write_box(view: Any, spec: VolumeSpec, box: BoundingBox, array: Array, url: str = "memory://") -> None:
     """Write the voxels of `box` to the layer at `url` and wait until they are stored.
 
-    The array is copied: tensorstore 0.1.86 told that it may keep it stores zeros in shards of several channels.
+    The array is copied: tensorstore 0.1.86, allowed to keep it, stores zeros in shards of several channels.
     """
     wait(part(view, spec, box).write(array), url)
 

@@ -2,7 +2,7 @@
 
 Shards hold runs of compressed Morton codes: the bits of a chunk's grid position are interleaved x, y, z from the
 lowest, and an axis takes part only while it has bits left (neuroglancer's sharded format, section "Volume chunk ids").
-With the identity hash the lowest `preshift_bits + minishard_bits` bits of that code tell the chunks of one shard apart,
+With the identity hash the lowest `preshift_bits + minishard_bits` bits of that code number the chunks of one shard,
 so a shard is the box that these bits span, and the shapes that exist form one chain, each twice the one before:
 
     bits      0        1         2         3          4

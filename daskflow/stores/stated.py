@@ -68,7 +68,7 @@ _TOLERANCE = 1e-3  # of a voxel
 
 
 def nm_per(unit: Any) -> float | None:
-    """Return the nm in one `unit`, by any of its names, e.g. "nanometer", "nm", "µm"; None if it is no length.
+    """Return the nm in one `unit`, by any of its names, e.g. "nanometer", "nm", "µm"; None if it is not a length.
 
     Known are all units of length of OME-TIFF and OME-Zarr. A symbol is first read as it is written, so that ``Mm`` is
     a megametre and ``mm`` a millimetre, and then in any case.
@@ -95,7 +95,7 @@ def in_nm(value: float, unit_nm: float) -> float:
 
 
 def parse_length(text: str) -> float | None:
-    """Return the nm that a text such as ``"4 nm"`` or ``"0.5 um"`` stands for, None if it is no length."""
+    """Return the nm that a text such as ``"4 nm"`` or ``"0.5 um"`` stands for, None if it is not a length."""
     match = _LENGTH.fullmatch(text)
     unit = nm_per(match[2]) if match else None
     return in_nm(float(match[1]), unit) if match and unit else None
@@ -310,7 +310,7 @@ def whole_voxels(position: Sequence[float], url: str) -> Zyx:
 
 
 def _finite(values: Sequence[Any]) -> Sequence[Any]:
-    """Return the numbers of a position, [] when one is infinite or no number, which is no position."""
+    """Return the numbers of a position, [] when one is infinite or no number, which is not a position."""
     with contextlib.suppress(TypeError, ValueError):
         return values if all(abs(float(value)) < math.inf for value in values) else []
     return []

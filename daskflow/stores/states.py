@@ -28,7 +28,7 @@ def object_state(url: str) -> str | None:
     """Return what changes when the object at `url` is written; None without one.
 
     That is size and time on a local disk, the generation in GCS and memory, and the ETag, which follows the content,
-    in S3 and from web servers (those that give none are not told apart).
+    in S3 and from web servers (those that give none are treated as equal).
     """
     path = kvstore.local_path(url)
     if path is None:

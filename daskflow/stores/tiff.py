@@ -58,7 +58,7 @@ def with_skipped(files: Sequence[Path]) -> list[Path]:
     """Return the files and, in their places, those whose numbers are skipped: ``z3.tif`` between z2 and z4.
 
     That takes names which differ in one number only; its step is the largest that meets all of them, so that every
-    tenth section is no gap. Numbers that skip more than there are files, such as dates, are no sequence.
+    tenth section is not a gap. Numbers that skip more than there are files, such as dates, are not a sequence.
     """
     names = [_NUMBER.split(file.name) for file in files]
     at = _place(names)

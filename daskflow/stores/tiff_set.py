@@ -149,7 +149,7 @@ def _named(root: Element) -> list[str]:
 
 
 def open_set(url: str, path: Path, root: Element, opening: Opening, listed: Sequence[Path]) -> TiffSetStore:
-    """Open the image of several files that the description of one of them, at `path`, tells of.
+    """Open the image of several files that the description of one of them, at `path`, names.
 
     `url` is one of the files, or their directory, whose files are `listed`: each must belong to the image.
     """
@@ -228,7 +228,7 @@ def _table(pixels: Element, path: Path, moved: dict[str, Path]) -> Any:
 
 
 def _pages_of(data: Element, file: Path) -> Iterator[int]:
-    """Yield the pages that an entry tells of: from IFD on, PlaneCount of them, or all."""
+    """Yield the pages that an entry names: from IFD on, PlaneCount of them, or all."""
     first = int(data.get("IFD", 0))
     planes = data.get("PlaneCount", "1" if "IFD" in data.attrib else None)
     if planes is None:

@@ -178,7 +178,7 @@ def _resolution_unit(page: Any) -> str:
 
 
 def _plain(page: Any) -> str:
-    """Plain resolution tags know nothing of the third axis, and are mostly the printer's: they are only told of."""
+    """Plain resolution tags know nothing of the third axis, and are mostly the printer's: they are only shown."""
     unit = nm_per(_resolution_unit(page))
     y, x = (_per_unit(page, axis) for axis in "YX")
     if unit and y and x:
@@ -358,7 +358,7 @@ def _stack(path: Path, size: int, tif: Any, opening: Opening) -> TiffStack:
     series = tif.series[0]
     key = series.keyframe
     if series.dtype is None or series.dtype.kind not in "biuf":
-        raise UnknownFormatError(f"{path} holds {series.dtype}, which is no voxel type")
+        raise UnknownFormatError(f"{path} holds {series.dtype}, which is not a voxel type")
     if (key.planarconfig != 1 and series.dataoffset is None) or key.is_subsampled:
         raise UnknownFormatError(f"{path} has separate sample planes or subsampled colours, which are not read")
     tags = read_tags(tif)

@@ -59,7 +59,7 @@ def write_node(node: Node) -> None:
     """Store the metadata files of a node; its chunks and children stay as they are.
 
     Of the two files of version 2 an array gets its attributes first and a group last: a writer that is killed in
-    between leaves what is no array yet, or a group to which nothing was added yet.
+    between leaves what is not an array yet, or a group to which nothing was added yet.
     """
     if node.version == 3:
         _write_json(kvstore.join(node.url, "zarr.json"), {**node.metadata, "attributes": node.attributes})
@@ -80,7 +80,7 @@ def new_group(url: str, version: int, attributes: dict[str, Any]) -> Node:
 def arrays_below(group: Node) -> list[str] | None:
     """Return the paths of the arrays below a group: from its consolidated metadata, or from a local directory.
 
-    None means that it cannot be told without listing every chunk in a bucket.
+    None means that only listing every chunk would show it in a bucket.
     """
     if group.version == 3:
         consolidated = (group.metadata.get("consolidated_metadata") or {}).get("metadata")
@@ -247,14 +247,14 @@ def _shape_v3(node: Node) -> ArrayShape:
 
 def _sizes(values: Any, least: int = 0) -> tuple[int, ...]:
     if not isinstance(values, list) or not all(type(n) is int and least <= n < 2**63 for n in values):
-        raise ValueError(f"{values!r} are no sizes")
+        raise ValueError(f"{values!r} are not sizes")
     return tuple(values)
 
 
 def _numeric(dtype: np.dtype[Any], text: object, url: str) -> np.dtype[Any]:
     if dtype.name not in NUMBERS:
         raise UnknownFormatError(
-            f"{kvstore.redact(url)} holds {text}, which is no voxel type; read are {', '.join(NUMBERS)}"
+            f"{kvstore.redact(url)} holds {text}, which is not a voxel type; supported dtypes: {', '.join(NUMBERS)}"
         )
     return dtype
 

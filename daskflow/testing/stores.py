@@ -92,7 +92,7 @@ class StoreSuite:
         keeps_names: whether channel names are kept.
         keeps_offset: whether a box may start anywhere, also below zero.
         several_mips: whether more mips can be added.
-        zeros_are_missing: whether a format cannot tell a chunk of zeros from a missing one.
+        zeros_are_missing: whether a format cannot distinguish a chunk of zeros from a missing one.
         detects_truncation: whether a chunk cut short is noticed.
     """
 
@@ -212,7 +212,7 @@ class StoreSuite:
 
     def test_zeros_are_stored_like_any_other_voxel(self) -> None:
         if self.zeros_are_missing:
-            pytest.skip("the format cannot tell zeros from missing chunks")
+            pytest.skip("the format cannot distinguish zeros from missing chunks")
         spec = self.plain_spec()
         with self.location() as url:
             store = self.create(url, spec, self.plain_layout)

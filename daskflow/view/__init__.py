@@ -73,7 +73,7 @@ def neuroglancer(
 
     Raises:
         MissingDependencyError: the package neuroglancer is not installed.
-        ParameterError: no layers, labels or segments that are no integers, objects that are none, or a port or address
+        ParameterError: no layers, labels or segments that are not integers, objects that are none, or a port or address
             that cannot be had.
     """
     named = {"volume": layers} if isinstance(layers, Volume) else layers
@@ -184,7 +184,7 @@ def _chosen(segments: Sequence[int]) -> tuple[int, ...]:
     labels = tuple(dict.fromkeys(map(operator.index, segments)))
     wrong = next((label for label in labels if not 0 < label < 2**64), None)
     if wrong is not None:
-        raise ParameterError(f"segment {wrong} is no label: they are 1 to 2^64 - 1")
+        raise ParameterError(f"segment {wrong} is not a label: they are 1 to 2^64 - 1")
     return labels
 
 

@@ -95,7 +95,7 @@ class FolderHandler(SharedHandler, tornado.web.StaticFileHandler):
 
 
 class ComputedHandler(SharedHandler):
-    """The ``info`` and chunks of a computed layer; a request that the viewer gives up is not begun."""
+    """The ``info`` and chunks of a computed layer; a request that the viewer cancels is not begun."""
 
     def initialize(self, layer: ComputedLayer, executor: Executor) -> None:
         """Take the arguments of the route."""
@@ -113,7 +113,7 @@ class ComputedHandler(SharedHandler):
             return
         except MissingChunkError:
             body = None
-        except Exception as error:  # noqa: BLE001 (block functions may raise anything; the page must be told)
+        except Exception as error:  # noqa: BLE001 (block functions may raise anything; the page must say so)
             _log.warning("cannot show chunk %s: %s", path, error, exc_info=True)
             self.set_status(500)
             self.finish(f"{type(error).__name__}: {error}")

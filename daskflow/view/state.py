@@ -1,4 +1,4 @@
-"""What Neuroglancer is told to show, as its JSON state; and how the browser gets at the voxels of each volume."""
+"""What Neuroglancer shows, as its JSON state; and how the browser gets at the voxels of each volume."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Expression(Bound, Option):
 
     @property
     def places(self) -> list[int]:
-        """Where its outputs are among its nodes: what `describe` does not tell."""
+        """Where its outputs are among its nodes: which `describe` does not say."""
         return [self[node] for node in self.outputs]
 
     @property

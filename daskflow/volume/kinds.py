@@ -37,7 +37,7 @@ def taken(volume: Volume, takes: Takes, command: str, name: str) -> Volume:
 
 
 def without_negatives(volume: Volume) -> Volume:
-    """Return labels of which none is negative, which is told when they are read."""
+    """Return labels of which none is negative, which is checked when they are read."""
     from daskflow.volume.volume import Volume
 
     if volume.dtype.kind != "i" or isinstance(volume.node, Names):

@@ -227,7 +227,7 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
     from daskflow.volume.volume import Volume
 
     if not is_operator(function):
-        raise ParameterError(f"{function.__qualname__} is no operator; mark it with @daskflow.operator()")
+        raise ParameterError(f"{function.__qualname__} is not an operator; mark it with @daskflow.operator()")
     hints = typing.get_type_hints(function, include_extras=True)
     helps = split_docstring(inspect.getdoc(function) or "")[1]
     inputs: list[Parameter] = []

@@ -30,7 +30,7 @@ class Estimate:
         bytes_read: bytes of voxels fetched from stores, uncompressed.
         bytes_written: bytes of voxels handed to stores, uncompressed.
         memory: bytes alive at the peak of computing the block.
-        voxels_read: voxels fetched, halo included; over the block's own voxels it tells how often each is read.
+        voxels_read: voxels fetched, halo included; over the block's own voxels it is how often each is read.
         locked_seconds: CPU seconds for which computing holds Python's lock, so that threads of one process take turns.
         option: the option of the command line by which the memory was chosen, if any, e.g. "mesh --memory"; or the
             shape of a block, where the result depends on it.
@@ -157,7 +157,7 @@ class Scope(Bound, Option):
         name: a plain word; in a job, later scopes of the same name have a number behind it.
         basis: expressions and values, all that the scratch data depend on; described only when a job is put together.
         url: where the scratch data lie, once placed.
-        run: tells runs apart, once placed: another run may leave other data there.
+        run: identifies the run, once placed: another run may leave other data there.
     """
 
     name: str
@@ -284,7 +284,7 @@ class Stage:
         name: shown to people, unique in a job.
         grid: the blocks.
         task: what is done for each.
-        numbered: the grid counts something else than voxels, e.g. blocks, so that no rate of voxels is told.
+        numbered: the grid counts something else than voxels, e.g. blocks, so that no rate of voxels is shown.
         after: stages that must be done before.
     """
 

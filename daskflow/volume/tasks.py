@@ -68,7 +68,7 @@ class Tasks(ABC):
         """Yield the tasks, as many at once as may run together, which `most` says each time."""
 
     def publish(self, say: Callable[[str], None]) -> None:  # noqa: B027 (most have nothing to store)
-        """Store what is asked for beside the line, e.g. a file of boxes, and tell of it."""
+        """Store what is asked for beside the line, e.g. a file of boxes, and say so."""
 
     @property
     def elsewhere(self) -> bool:

@@ -262,7 +262,7 @@ class Volume(AsArray):
 
         Args:
             function: gets one array per volume (zyx or czyx, read-only), halo included, and returns the block; with
-                parameters named `box` or `read_box` it is told the global box of the result and of the first array.
+                parameters named `box` or `read_box` it receives the global box of the result and of the first array.
             *others: further volumes over the same space, also at other mips: each is read at its own voxel size.
             depth: voxels read around a block: one number, one per axis (zyx) or a mapping of axis to number; a pair is
                 (before, after). A list gives one for each volume.

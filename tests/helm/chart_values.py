@@ -106,7 +106,7 @@ GOOD |= {f"recipe {path.stem}": yaml.safe_load(path.read_text()) for path in REC
 BAD = {
     "a misspelt name": ({"worker": {}}, "worker"),
     "a misspelt name in a group": ({"workers": {"cpu": {"replica": 2}}}, "replica"),
-    "a group whose name is no label": ({"workers": {"My_Group": {}}}, "My_Group"),
+    "a group whose name is not a label": ({"workers": {"My_Group": {}}}, "My_Group"),
     "no threads": ({"workers": {"cpu": {"threads": 0}}}, "threads"),
     "replicas as text": ({"workers": {"cpu": {"replicas": "2"}}}, "replicas"),
     "memory that is none": ({"workers": {"cpu": {"resources": {"limits": {"memory": "4 GB"}}}}}, "memory"),

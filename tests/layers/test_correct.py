@@ -101,7 +101,7 @@ def test_all_else_of_the_metadata_survives(tmp_path: Path) -> None:
     info["scales"][1] |= {"hidden": True}
     (layer / "info").write_text(json.dumps(info))
     lines = correct(str(layer), Correction("probability_map", (1, 1, 1.5)))
-    assert lines[-1] == "its mesh and skeletons lie where the layer was: make them anew"
+    assert lines[-1] == "its mesh and skeletons lie where the layer was: recreate them"
     changed = json.loads((layer / "info").read_text())
     assert changed["daskflow"] == {"layer_type": "probability_map"}
     assert [scale.pop("resolution") for scale in changed["scales"]] == [[1.5, 1, 1], [3, 2, 1], [6, 4, 1]]

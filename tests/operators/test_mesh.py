@@ -382,7 +382,7 @@ def test_pieces_that_get_lost_fail_the_job(layer, monkeypatch):
         (np.zeros((2, 2, 2), np.float32), {}, "mesh takes labels"),
         (np.zeros((2, 3, 4, 5), np.uint8), {}, "one channel"),
         (np.zeros((2, 3, 4), np.uint8), {"output": None}, "give output="),
-        (np.zeros((2, 3, 4), np.uint8), {"labels": [0]}, "0 is no label"),
+        (np.zeros((2, 3, 4), np.uint8), {"labels": [0]}, "0 is not a label"),
         (np.zeros((2, 3, 4), np.uint8), {"max_error": -1}, "max_error is -1"),
         (np.zeros((2, 3, 4), np.uint8), {"max_error": float("nan")}, "max_error is nan"),
         (np.zeros((2, 3, 4), np.uint8), {"lods": -1}, "lods is -1"),

@@ -120,7 +120,7 @@ def in_quadrants(upper_left, upper_right, lower_left, lower_right, *, dtype, sha
 
 
 def saved(path, array, **layout):
-    """Return a precomputed volume on disk that is no multiple of its chunks and begins at negative voxels."""
+    """Return a precomputed volume on disk that is not a multiple of its chunks and begins at negative voxels."""
     volume = Volume.from_array(array, voxel_offset=(-5, -200, 31), voxel_size=(40, 4, 4))
     kind = "segmentation" if array.dtype == np.uint64 else "image"
     store = create_store(

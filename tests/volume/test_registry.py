@@ -58,7 +58,7 @@ def test_what_was_not_marked_is_no_operator():
     def plain(volume: Volume) -> Volume:
         return volume
 
-    with pytest.raises(ParameterError, match="is no operator"):
+    with pytest.raises(ParameterError, match="is not an operator"):
         describe_operator(plain)
     with pytest.raises(ParameterError, match="there is no operator 'nothing'"):
         load_operator("nothing")

@@ -67,7 +67,7 @@ def _factors(volume: Volume, mip: int) -> tuple[Zyx, Zyx]:
     for ratio, down, up in zip(ratios, finer, coarser, strict=True):
         if abs(ratio * up - down) > 1e-6 * down:
             raise GeometryError(
-                f"voxels of {volume.spec.size_text} (zyx) and of {given.size_text} at mip {mip} are no whole multiples;"
+                f"voxels of {volume.spec.size_text} (zyx) and {given.size_text} at mip {mip} are not whole multiples;"
                 " give the box in voxels of the volume"
             )
     return as_zyx(finer), as_zyx(coarser)

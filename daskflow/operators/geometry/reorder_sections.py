@@ -32,7 +32,7 @@ def reorder_sections(
 
     Raises:
         ParameterError: the mapping would lose a section: it puts two at one z, or one where another stays; or it names
-            a z outside the volume, or is no mapping of integers.
+            a z outside the volume, or is not a mapping of integers.
     """
     moves = {old: new for old, new in _moves(mapping).items() if old != new}
     first, last = volume.box.start[0], volume.box.stop[0] - 1

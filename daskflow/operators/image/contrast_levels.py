@@ -94,7 +94,7 @@ class _StoreLevels(Task):
         kvstore.check_writable(self.target)
 
     def intact(self) -> bool:
-        """Return whether what earlier runs wrote is still there, told from the first file and the last."""
+        """Return whether what earlier runs wrote is still there, by the first file and the last."""
         sections = (self.sampling.box.start[0], self.sampling.box.stop[0] - 1)
         return all(kvstore.exists(levels_url(self.target, z)) for z in sections)
 

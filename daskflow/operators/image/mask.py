@@ -48,7 +48,7 @@ def mask(
         A volume of the same dtype and channels.
 
     Raises:
-        GeometryError: voxels of the mask are no whole multiples of the volume's, or, without `fill_missing`, it does
+        GeometryError: voxels of the mask are not whole multiples of the volume's, or, without `fill_missing`, it does
             not cover the volume.
         ParameterError: a mask with several channels, a voxel size that is unknown, or, in Python, `check_all_zero`.
     """
@@ -80,7 +80,7 @@ def _factor(volume: Volume, found: Volume) -> Zyx:
     factor = as_zyx([round(ratio) for ratio in ratios])
     if any(n < 1 or abs(n - ratio) > 1e-6 * ratio for n, ratio in zip(factor, ratios, strict=True)):
         raise GeometryError(
-            f"voxels of the mask, {found.spec.size_text} (zyx), are no whole multiples of those of the volume,"
+            f"voxels of the mask, {found.spec.size_text} (zyx), are not whole multiples of those of the volume,"
             f" {volume.spec.size_text}; choose another mip of the mask"
         )
     return factor

@@ -20,8 +20,8 @@ def rescale_intensity(volume: Volume, *, low: float | None = None, high: float |
 
     Args:
         volume: an image.
-        low: becomes 0, as does all that is below.
-        high: becomes 255, as does all that is above.
+        low: the value that becomes 0, as do lower ones.
+        high: the value that becomes 255, as do higher ones.
 
     Returns:
         A uint8 image, rounded; NaN becomes 0.

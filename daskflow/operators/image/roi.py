@@ -57,7 +57,7 @@ def roi(
     Raises:
         ParameterError: several channels, or numbers that make no sense.
         StoreNotFoundError: there is no such level.
-        GeometryError: voxels of the level are no whole multiples of the finest.
+        GeometryError: voxels of the level are not whole multiples of the finest.
     """
     _check(z_step, max_axial_len)
     level = _level(volume, mip)
@@ -141,7 +141,7 @@ def _level(volume: Volume, mip: int | None) -> Volume:
     finest, level = store.mips[0], store.mips[min(wanted, len(store.mips) - 1)]
     if any(abs(ratio - round(ratio)) > 1e-3 for ratio in level.ratio(finest)):
         raise GeometryError(
-            f"voxels of {level.size_text} (zyx) are no whole multiples of {finest.size_text}; search mip 0"
+            f"voxels of {level.size_text} (zyx) are not whole multiples of {finest.size_text}; search mip 0"
         )
     return Volume.from_store(store.with_mip(wanted))
 

@@ -79,10 +79,10 @@ def inference(
         nan: NaN and infinities of the net fail the block (error), become zero and are counted (zero), or stay (keep).
         blend: overlapping answers become their weighted mean, float32 (bump); or each voxel takes the answer of the
             patch in which it lies deepest, in the net's own type, e.g. classes (none).
-        bump: the weights of that mean: chunkflow's (wu), DataProvider3's (zung), or MONAI's (gaussian).
+        bump: the weights of overlapping patches: chunkflow's (wu), DataProvider3's (zung), or MONAI's (gaussian).
         augment: answer the mean over the eight turns and mirror images of each patch in y and x, which must be as many;
             it takes eight times as long.
-        augment_affinities: the same, where the first three channels are affinities to the voxel before in x, y and z:
+        augment_affinities: as `augment`, for a net whose channels begin with affinities to the voxel before in x, y, z:
             they are swapped and shifted as the patch is turned.
         mask_myelin_threshold: zero the first three of four channels where the fourth, of myelin, is at least this.
         net_output: index or name of the answer to take, of a net that answers a tuple, a list or a dict; several, with

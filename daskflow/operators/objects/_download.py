@@ -38,7 +38,7 @@ class WriteFiles(Task):
         output: URL of the directory for the files.
         format: of the files, their suffix.
         lod: level of detail of meshes.
-        run: tells runs apart, in which the layer may have been made anew.
+        run: identifies the run; another may have recreated the layer.
     """
 
     kind: Kind

@@ -61,7 +61,7 @@ def object_labels(labels: Sequence[int]) -> tuple[int, ...]:
     """
     wrong = [label for label in labels if not 0 < label < 2**64]
     if wrong:
-        raise ParameterError(f"{wrong[0]} is no label of an object; labels are 1 to 2^64 - 1")
+        raise ParameterError(f"{wrong[0]} is not a label of an object; labels are 1 to 2^64 - 1")
     return tuple(sorted({int(label) for label in labels}))
 
 
@@ -91,7 +91,7 @@ def object_place(
 
 
 def fits_float32(box: BoundingBox, *, parts: int = 32) -> bool:
-    """Return whether float32, as files have vertices, tells apart so many places within each voxel of a volume."""
+    """Return whether float32, as files have vertices, distinguishes so many places within each voxel of a volume."""
     return max(map(abs, (*box.start, *box.stop))) * parts <= 2**23
 
 

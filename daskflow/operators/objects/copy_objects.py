@@ -81,7 +81,7 @@ def copy_objects(
 
     Raises:
         ParameterError: nothing to copy, or a layer onto itself.
-        StoreNotFoundError: when it is run, if the source has neither, or the destination is no layer.
+        StoreNotFoundError: when it is run, if the source has neither, or the destination is not a layer.
         MetadataMismatchError: when it is run, if the destination has other objects in that directory.
     """
     source, destination = kvstore.normalise(source), kvstore.normalise(output)

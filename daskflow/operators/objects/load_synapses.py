@@ -23,14 +23,14 @@ def load_synapses(
     resolution: Annotated[Sequence[float] | None, Flag("-r")] = None,
     remove_outside: bool = False,
     start: Annotated[Sequence[int] | None, "first voxel (zyx) of the box that they are of; that of the task."] = None,
-    stop: Annotated[Sequence[int] | None, "where it ends (zyx), itself outside; that of the task."] = None,
-    size: Annotated[Sequence[int] | None, "its voxels (zyx), instead of a stop."] = None,
+    stop: Annotated[Sequence[int] | None, "where the box ends (zyx), itself outside; that of the task."] = None,
+    size: Annotated[Sequence[int] | None, "voxels of the box (zyx), instead of a stop."] = None,
 ) -> Synapses:
     """Load synapses from HDF5 or JSON, as chunkflow writes them, or a JSON list of DVID's.
 
     Args:
         file_path: a file; or a directory or prefix, to which the box of the task is added.
-        suffix: ends the name of that file; .h5, .hdf5 and .json are tried unless given.
+        suffix: end of the name of the file, after the box; .h5, .hdf5 and .json are tried unless given.
         c_order: places in the file are zyx; otherwise xyz.
         resolution: nm per voxel (zyx), instead of that in the file.
         remove_outside: leave out presynaptic sites outside the box, which has its start and not its stop in it, and the

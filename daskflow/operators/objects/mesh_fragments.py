@@ -63,7 +63,7 @@ def mesh_fragments(
         voxel_size: nm (zyx), in place of what the volume says.
         max_simplification_error: nm that simplification may move the surface.
         ids: only these labels.
-        skip_ids: not these labels.
+        skip_ids: labels to leave out.
         dust_threshold: labels of fewer voxels are left out: in the whole volume, or in the box of a task.
         manifest: write manifests, too, which are right only if no other task has a part of the object.
         shard: write levels of detail in shards, not in a line of tasks.

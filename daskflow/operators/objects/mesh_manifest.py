@@ -34,7 +34,7 @@ def mesh_manifest(
         volume_path: the precomputed layer whose info names the directory of meshes.
         prefix: only labels that begin with these digits, so that several processes take some each; labels of fewer
             digits belong to the prefix that they are. All unless given.
-        digits: of a prefix, which is from 0 to 10^digits - 1.
+        digits: how many digits a prefix has.
         disbatch: take the prefix from DISBATCH_REPEAT_INDEX.
 
     Returns:

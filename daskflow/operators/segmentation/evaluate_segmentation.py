@@ -266,7 +266,7 @@ def size_sums(rows: Arrays) -> dict[str, int]:
 
 
 def _pair_scores(n: int, shared: int, rows: int, columns: int) -> dict[str, float]:
-    """Return Rand, adjusted Rand and Fowlkes-Mallows, from exact integers; 1 where both leave nothing to tell apart."""
+    """Return Rand, adjusted Rand and Fowlkes-Mallows, from exact integers; 1 where both leave nothing to separate."""
     together, segment, truth = (shared - n) // 2, (rows - shared) // 2, (columns - shared) // 2
     pairs = n * (n - 1) // 2
     apart = pairs - together - segment - truth

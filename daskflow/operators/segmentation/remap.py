@@ -50,7 +50,7 @@ def remap(
         unmapped: what becomes of a label that is not in the table: error (the block fails, and says which label),
             keep (its name) or zero (background).
         offset: what is added to labels that are kept, so that they differ from the names in the table.
-        dtype: of the result; the volume's unless given.
+        dtype: dtype of the result; the volume's unless given.
 
     Returns:
         The segmentation with its new labels, zyx.
@@ -290,7 +290,7 @@ def _from_pairs(pairs: Any, name: str) -> Rows:
     try:
         numbers = [(int(old), int(new)) for old, new in pairs]
     except (TypeError, ValueError) as error:
-        raise ParameterError(f"{name} is no table of pairs old, new: {error}") from error
+        raise ParameterError(f"{name} is not a table of pairs old, new: {error}") from error
     wrong = next((n for pair in numbers for n in pair if not 0 <= n <= _LARGEST), None)
     if wrong is not None:
         raise ParameterError(f"{name} holds {wrong}; labels are 0 to 2^64 - 1")

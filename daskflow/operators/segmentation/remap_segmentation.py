@@ -33,7 +33,7 @@ def remap_segmentation(volume: Volume, *, base_id: Annotated[int, Flag("-s")] = 
 
     Args:
         volume: a segmentation, with one channel.
-        base_id: is added to all numbers, which so begin after it.
+        base_id: number that is added to all labels of the result.
 
     Returns:
         A uint64 segmentation, zyx.

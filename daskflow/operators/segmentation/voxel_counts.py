@@ -31,12 +31,12 @@ Labels = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
 Counted = tuple[Labels, Counts]
 
-_BLOCK_VOXELS = 2**20  # memory of this size is taken anew without a visit to the kernel
+_BLOCK_VOXELS = 2**20  # memory of this size is allocated again without a call to the kernel
 ENDINGS = (".im", ".csv", ".npy")
 _LINES = 2**16
 COLUMNS: dict[str, How] = {"labels": "key", "counts": "sum"}
 _TILE = 2**21  # voxels whose runs are in memory at once
-_SAMPLE = 1000  # voxels that tell how far labels lie apart
+_SAMPLE = 1000  # voxels that show how far labels lie apart
 _DENSE = 4  # a table of as many numbers as a quarter of the voxels is filled faster than runs are hashed
 _LARGEST = 10
 
@@ -227,7 +227,7 @@ def add_tables(tables: Sequence[Counted]) -> Counted:
 
 
 def _hashed(flat: npt.NDArray[Any]) -> Counted:
-    """Return the table of labels from any range: runs of equal voxels are told apart by hashing."""
+    """Return the table of labels from any range: runs of equal voxels are distinguished by hashing."""
     import fastremap
 
     ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)

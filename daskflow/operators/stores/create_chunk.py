@@ -38,7 +38,7 @@ def create_chunk(
         pattern: sin, zero or random.
         voxel_offset: global coordinates of the first voxel (zyx).
         voxel_size: nm per voxel (zyx); unknown unless given.
-        seed: of the random pattern.
+        seed: number from which the random pattern is drawn.
 
     Returns:
         A lazy volume.

@@ -19,7 +19,7 @@ from daskflow.volume import Flag, Volume, operator
 
 @runtime_checkable
 class DaskArray(Protocol):
-    """What `dask.array.Array` is, for telling it without importing it."""
+    """What `dask.array.Array` is, for recognising it without importing it."""
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:

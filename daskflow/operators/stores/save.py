@@ -80,9 +80,9 @@ def save(
         block: voxels per block of work (zyx), whole chunks and shards.
         levels: how many coarser levels to write in the same pass, as `downsample` makes them; auto for as many as it
             takes until a chunk holds the volume along the axes that shrink.
-        bounds: of the level in a new layer, start and stop as z y x each, or a stop alone, where the volume is a part
-            of it; source for those of the whole layer that the volume is read from. By default the volume's, or those
-            of the layer.
+        bounds: box of the level in a new layer, where the volume is a part of it: start and stop as z y x each, or a
+            stop alone; source for that of the whole layer that the volume is read from. By default that of the volume
+            or of the existing layer.
         complete: let chunks that the volume fills in part keep what else they hold, instead of refusing them. Jobs that
             share a chunk must run one after the other.
         note_source: note in the provenance of the layers that are read what was made of them.

@@ -57,7 +57,7 @@ def save_precomputed(
         intensity_threshold: leave out chunks in which all voxels are below it; they read as background.
         create_thumbnail: also write the last channel, as uint8 and averaged in y and x, to level 6 of the layer
             ``<volume_path>/thumbnail``.
-        bounds: of a new layer, start and stop as z y x each, where the volume is a part of it.
+        bounds: box of a new layer, where the volume is a part of it: start and stop as z y x each.
         upload_log: store how many seconds the stages took in ``log/z0-z1_y0-y1_x0-x1.json`` in the layer.
 
     Returns:

@@ -8,7 +8,7 @@ from daskflow.stores import kvstore
 
 
 def flag_url(prefix: str, box: BoundingBox, suffix: str | None, adjust_size: int | None = None) -> str:
-    """Return the URL of the file of a box, whose name may tell of a box that is larger or smaller on every side."""
+    """Return the URL of the file of a box, whose name may be of a box that is larger or smaller on every side."""
     named = box if not adjust_size else box.grow(adjust_size)
     return kvstore.normalise(f"{prefix}{named}{suffix or ''}")
 

@@ -223,7 +223,7 @@ class QueueTasks(Tasks):
         )
 
     def _extend(self, ended: threading.Event) -> None:
-        """Keep what is held hidden from others, until told that all has ended."""
+        """Keep what is held hidden from others until all has ended."""
         while not ended.wait(max(0.5, self.timeout / _RENEWALS)):
             for body, handle in list(self.held.items()):
                 try:

@@ -56,7 +56,7 @@ def generate_tasks(
         respect_chunk_size: let all boxes have the chunk size, also where they reach beyond the region.
         aligned_block_size: grow the region to multiples of such blocks (zyx), of which a chunk is made.
         task_index_start: first of the boxes that are wanted, from 0.
-        task_index_stop: where these end, itself outside.
+        task_index_stop: where the boxes that are wanted end, itself outside.
         disbatch: only the box whose number is in the environment variable DISBATCH_REPEAT_INDEX.
 
     Returns:

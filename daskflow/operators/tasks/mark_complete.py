@@ -15,8 +15,8 @@ def mark_complete(
     """Make an empty file named by the task's box, once the line has written all that it writes.
 
     Args:
-        prefix: begins the path or URL of the file.
-        suffix: ends it; the box is between them.
+        prefix: beginning of the path or URL of the file, before the box.
+        suffix: end of the path or URL, after the box.
 
     Returns:
         What is done then.

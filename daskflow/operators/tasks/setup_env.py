@@ -61,7 +61,7 @@ def setup_env(
         output_patch_size: voxels the net answers for (zyx), of level `mip`; y and x are the same.
         input_patch_size: voxels the net sees (zyx), of level `mip`; as many unless given.
         channel_num: channels the net answers.
-        dtype: of the layer.
+        dtype: dtype of the layer.
         output_patch_overlap: voxels of level `mip` that neighbouring patches share (zyx); half a patch unless given.
         crop_chunk_margin: voxels of level `mip` at each side of a task (zyx) that few patches answer for; the overlap
             unless given.
@@ -71,7 +71,7 @@ def setup_env(
         queue_name: SQS queue for the tasks, which is made if there is none; without, the line itself runs them.
         visibility_timeout: seconds for which a queue that is made hides a task that was fetched.
         thumbnail: make a layer for thumbnails.
-        encoding: of the layer's chunks.
+        encoding: encoding of the layer's chunks.
         voxel_size: nm per voxel (zyx) of level 0.
         overwrite_info: replace what the layers say of themselves where it differs.
 

@@ -24,8 +24,8 @@ def skip_all_zero(
 
     Args:
         volume: the volume.
-        prefix: begins the path or URL of an empty file that is made if the task is skipped.
-        suffix: ends it; the box is between them.
+        prefix: beginning of the path or URL, before the box, of an empty file that is made if the task is skipped.
+        suffix: end of the path or URL, after the box.
         adjust_size: voxels by which the box in the name is larger on every side; smaller if negative.
         chunk_bbox: name the file by the part of the box that the volume has, instead of the task's box.
 

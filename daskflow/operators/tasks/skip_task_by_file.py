@@ -23,8 +23,8 @@ def skip_task_by_file(
     A task that is skipped is done: the commands that follow do nothing for it, but delete-task-in-queue does.
 
     Args:
-        prefix: begins the path or URL of the file.
-        suffix: ends it; the box is between them.
+        prefix: beginning of the path or URL of the file, before the box.
+        suffix: end of the path or URL, after the box.
         mode: skip if the file exists (exist), if it does not (missing), or if it does not or holds nothing (empty).
         adjust_size: voxels by which the box in the name is larger on every side; smaller if negative.
 

@@ -113,13 +113,13 @@ def decode_fragment(data: bytes) -> Mesh:
     count = struct.unpack_from("<I", data)[0] if len(data) >= 4 else -1
     end = 4 + 12 * count
     if count < 0 or end > len(data) or (len(data) - end) % 12:
-        raise CorruptChunkError(f"{len(data)} bytes are no mesh fragment of {count} vertices")
+        raise CorruptChunkError(f"{len(data)} bytes are not a mesh fragment of {count} vertices")
     vertices = np.frombuffer(data, "<f4", 3 * count, 4).reshape(-1, 3).astype(np.float32)
     faces = np.frombuffer(data, "<u4", offset=end).reshape(-1, 3).astype(np.uint32)
     if faces.size and int(faces.max()) >= count:
         raise CorruptChunkError(f"a face of a mesh fragment names vertex {faces.max()} of {count}")
     if not np.isfinite(vertices).all():
-        raise CorruptChunkError(f"a mesh fragment of {count} vertices has some that are no finite numbers")
+        raise CorruptChunkError(f"a mesh fragment of {count} vertices has some that are not finite numbers")
     return Mesh(vertices, faces)
 
 
@@ -217,7 +217,7 @@ class MultiresManifest:
                 levels.append(Level(positions, sizes, float(scales[lod]), (x, y, z)))
                 at += 16 * n
         except (struct.error, ValueError) as error:
-            raise CorruptChunkError(f"{len(data)} bytes are no multi-resolution mesh manifest: {error}") from error
+            raise CorruptChunkError(f"{len(data)} bytes are not a multi-resolution mesh manifest: {error}") from error
         return cls(numbers[0:3], numbers[3:6], tuple(levels))
 
 
@@ -257,7 +257,7 @@ def decode_draco(data: bytes) -> tuple[npt.NDArray[np.int64], Faces]:
         raise CorruptChunkError(f"{len(data)} bytes are no Draco mesh: {error}") from error
     points = np.asarray(mesh.points, np.float64)
     if not (np.abs(points) < 2**32).all():
-        raise CorruptChunkError(f"a Draco mesh of {len(data)} bytes has positions that are no quantised numbers")
+        raise CorruptChunkError(f"a Draco mesh of {len(data)} bytes has positions that are not quantised numbers")
     positions = np.rint(points).astype(np.int64).reshape(-1, 3)
     faces = np.asarray(mesh.faces, np.uint32).reshape(-1, 3)
     if faces.size and int(faces.max()) >= len(positions):
@@ -327,7 +327,7 @@ def transformed(points: npt.NDArray[Any], transform: Sequence[float] | None) -> 
     with np.errstate(invalid="ignore", over="ignore"):
         places: npt.NDArray[np.float64] = np.asarray(points, np.float64) @ matrix[:, :3].T + matrix[:, 3]
     if not (np.abs(places) < np.finfo(np.float32).max).all():
-        raise CorruptChunkError("positions of a mesh or skeleton are no finite numbers; its file is damaged")
+        raise CorruptChunkError("positions of a mesh or skeleton are not finite numbers; its file is damaged")
     return places if matrix[:, 3].any() else places.astype(np.float32)
 
 

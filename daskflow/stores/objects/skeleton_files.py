@@ -123,9 +123,9 @@ def decode_skeleton(data: bytes, info: Json) -> Skeleton:
             attributes[str(attribute["id"])] = values.reshape(-1, width) if width > 1 else values
             at += values.nbytes
     except (struct.error, ValueError) as error:
-        raise CorruptChunkError(f"{len(data)} bytes are no skeleton: {error}") from error
+        raise CorruptChunkError(f"{len(data)} bytes are not a skeleton: {error}") from error
     if at != len(data) or (edges.size and int(edges.max()) >= count):
-        raise CorruptChunkError(f"{len(data)} bytes are no skeleton of {count} vertices and {edge_count} edges")
+        raise CorruptChunkError(f"{len(data)} bytes are not a skeleton of {count} vertices and {edge_count} edges")
     return Skeleton(transformed(vertices, info.get("transform")), edges, attributes)
 
 

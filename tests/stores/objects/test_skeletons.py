@@ -28,7 +28,7 @@ def written(request, with_objects, layer):
         else:
             number = int(shard_numbers([label], sharding)[0])
             write_shard(directory, number, sharding, {label: encode_skeleton(LINE)})
-    write_file(directory, "5:0-1_0-1_0-1", b"a fragment that is no skeleton")
+    write_file(directory, "5:0-1_0-1_0-1", b"a fragment that is not a skeleton")
     return layer
 
 

@@ -61,7 +61,7 @@ class SectionLevels:
         """Return what a file says; `url` is for the message.
 
         Raises:
-            CorruptChunkError: it is no file of levels.
+            CorruptChunkError: it is not a file of levels.
         """
         try:
             content = json.loads(data)

@@ -199,7 +199,7 @@ class Cells:
         return Cells(self.origin, self.size * 2**lod, -(-self.count // 2**lod))
 
     def of(self, vertices: Points, faces: Faces) -> npt.NDArray[np.int64]:
-        """Return the cell that each triangle is in, told by its middle, shape (m, 3) xyz."""
+        """Return the cell that each triangle's middle is in, shape (m, 3) xyz."""
         middle = (vertices[faces[:, 0]] + vertices[faces[:, 1]] + vertices[faces[:, 2]]) / 3
         cells = np.floor((middle - self.origin) / self.size).astype(np.int64)
         return np.clip(cells, 0, self.count - 1)

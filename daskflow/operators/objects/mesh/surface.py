@@ -145,7 +145,7 @@ def surfaces(
 def pack_surface(surface: Surface) -> bytes:
     """Return a surface as bytes; vertices are float32 from its lowest corner, where whole numbers stay exact.
 
-    They are not compressed: so their size tells, before they are read, how much memory a surface will take.
+    They are not compressed: so their size says, before they are read, how much memory a surface will take.
     """
     corner = np.floor(extent(surface.vertices)[0]) if len(surface.vertices) else np.zeros(3)
     return pack_arrays([corner[None], (surface.vertices - corner).astype(np.float32), surface.faces])

@@ -83,12 +83,12 @@ def skeletonize(
             for which workers of 4 GB have memory, or the volume where it must be one block.
         format: sharded for shards, files for a file for each label.
         voxel_size: nm (zyx), in place of what the volume says.
-        scale: a path covers what lies within the distance to the surface times this ...
-        const: ... plus this (nm); what is farther gets a path of its own.
-        soma_detection: objects with points that are farther from the surface (nm) may have a soma.
-        soma_acceptance: and have one if, holes filled, they are farther than this (nm).
-        soma_scale: as scale, around the middle of a soma.
-        soma_const: as const, around the middle of a soma (nm).
+        scale: a path covers what lies within `scale` times the distance to the surface, plus `const`.
+        const: nm that are added to that radius; what is farther gets a path of its own.
+        soma_detection: objects with a point farther from the surface than this (nm) are checked for a soma.
+        soma_acceptance: an object that is checked has a soma if, its holes filled, a point is farther (nm).
+        soma_scale: `scale` around the middle of a soma.
+        soma_const: `const` around the middle of a soma (nm).
         max_paths: of one object in one block; pieces may then not meet.
         fix_branching: fork where branches part, which takes one search per path.
         fix_borders: end in the middle of what a block cuts, so that the pieces of neighbouring blocks meet.

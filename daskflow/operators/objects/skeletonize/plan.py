@@ -126,7 +126,7 @@ class Skeletonizing(Bound):
 def share_count(blocks: int) -> int:
     """Return how many tasks each of some blocks is traced by; 1 where there are blocks enough to go round.
 
-    Every task reads the block and measures the distance to surfaces anew, a few per cent of the time.
+    Every task reads the block and measures the distance to surfaces again, a few per cent of the time.
     """
     return max(1, min(_TASKS, -(-2 * _TASKS // blocks)))
 

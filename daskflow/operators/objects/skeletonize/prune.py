@@ -101,7 +101,7 @@ def without_ticks(piece: Piece, voxel_size: Sequence[float], tick: float) -> Pie
     """Return a forest without terminal branches below `tick` nm; `voxel_size` is xyz.
 
     A terminal branch goes from an end to the next fork. The shortest is cut first, and where a fork has lost all
-    branches but two, these are one branch from then on. What has no fork is no branch, and stays.
+    branches but two, these are one branch from then on. What has no fork is not a branch, and stays.
     """
     branch, ends = _branches(len(piece.vertices), piece.edges)
     lengths = np.bincount(branch, edge_lengths(piece, voxel_size)).astype(np.float64)

@@ -201,7 +201,7 @@ class WriteSkeletons(Task):
         piece = prune(piece, size, shortest=pruning.shortest, tick=pruning.tick)
         return piece, cable_length(piece, size)
 
-    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (only tracing would tell)
+    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002 (only tracing would show it)
         return Estimate(memory=_MEMORY)
 
     def check(self) -> None:

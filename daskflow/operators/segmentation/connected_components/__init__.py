@@ -49,7 +49,7 @@ def connected_components(
         threshold_lte: voxels of at most this value are foreground.
         connectivity: 6 (voxels that share a face), 18 (or an edge) or 26 (or a corner).
         dust: components of fewer voxels are removed, wherever they lie.
-        dtype: of the result: uint16, uint32 or uint64, an error if there are more components than it holds; smallest
+        dtype: uint16, uint32 or uint64, an error if there are more components than the dtype holds; smallest
             for the smallest that holds as many as can be in a volume of this size, with this dust and connectivity. By
             default uint32, or uint64 if the volume has 2^32 voxels or more.
 

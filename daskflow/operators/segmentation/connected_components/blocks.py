@@ -234,7 +234,7 @@ class Joined:
 
     Attributes:
         parts: of the names that were joined, `part_of`, which part each belongs to; of the parts, `open`, whether it
-            may go on outside, and `whole`, whether it is a component that is no dust.
+            may go on outside, and `whole`, whether it is a component that is not dust.
         open: what is handed on: of the open parts `firsts`, their names, and `sizes`; and `pairs` of names.
         whole: the names of the whole ones.
     """

@@ -1,4 +1,4 @@
-"""The passes of a labelling: label blocks, join their components box by box, number them, tell the boxes.
+"""The passes of a labelling: label blocks, join their components box by box, number them, pass the numbers on.
 
     blocks        label each
     groups of 64  match seams │      ▲ number components
@@ -6,7 +6,7 @@
     ...                       ▼      │
     the volume    join seams ─► number ─► number components
 
-On the way down a box knows which of its parts are components, and on the way up it is told the numbers of the others.
+On the way down a box knows which of its parts are components, and on the way up it receives the numbers of the others.
 """
 
 from __future__ import annotations

@@ -250,7 +250,7 @@ class Downsampling:
         return z, y, x
 
     def carries(self, dtype: np.dtype[Any]) -> bool:
-        """Return whether a level's voxels do not tell what the next one is: sums or counts are needed, too."""
+        """Return whether a level's voxels are not enough for the next one: sums or counts are needed, too."""
         return self.method == "mean" and (self.sparse or dtype.kind != "f")
 
     def carried_dtype(self, dtype: np.dtype[Any], level: int) -> np.dtype[Any]:

@@ -41,7 +41,7 @@ def chosen_method(spec: VolumeSpec, method: str) -> Method:
     The mean of a segmentation is refused, and ``auto`` for an image of 64-bit integers: labels, more often than not.
     """
     if method == "mean" and spec.layer_type == "segmentation":
-        raise ParameterError("the mean of labels is no label; use method='mode', or open the layer as an image")
+        raise ParameterError("the mean of labels is not a label; use method='mode', or open the layer as an image")
     if method != "auto":
         return method  # type: ignore[return-value]  # Downsampling checks it
     if spec.kind == "segmentation" or spec.dtype.kind == "b":

@@ -325,7 +325,7 @@ class Downsample(Task):
                 common = sorted({one.mip for one in otherwise if one.mip is not None})
                 raise MetadataMismatchError(
                     f"mip {','.join(map(str, common))} of {url} was made otherwise, by the job in {other.url};"
-                    f" to make it anew: daskflow remove {url} --mip {self._to_remove(common, otherwise)}"
+                    f" to recreate it: daskflow remove {url} --mip {self._to_remove(common, otherwise)}"
                 )
 
     def _to_remove(self, mips: Sequence[int], made: Sequence[Output]) -> str:
