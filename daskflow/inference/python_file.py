@@ -199,7 +199,7 @@ def run_model_file(file: ModelFile) -> ModuleType:
     """Return the module that a Python file makes when it is run; its neighbours are run again, too."""
     path = Path(file.path)
     if path.suffix != ".py":
-        raise ModelError(f"model file {path} is no Python file; its name must end in .py")
+        raise ModelError(f"model file {path} is not a Python file; its name must end in .py")
     root = f"{_PREFIX}{file.token}"
     for name in [name for name in sys.modules if name == root or name.startswith(f"{root}.")]:
         del sys.modules[name]

@@ -329,7 +329,7 @@ def _python_model(model: ModelFile, weights: ModelFile | None, device: torch.dev
 def _torchscript(path: Path, device: torch.device) -> TorchModel:
     if zipfile.is_zipfile(path) and not is_torchscript(path):
         raise ModelError(
-            f"model {path} is no TorchScript archive but what torch.save wrote: give weights as convnet_weight_path"
+            f"model {path} is not a TorchScript archive but what torch.save wrote: give weights as convnet_weight_path"
             " (-w) and the model's .py file as convnet_model (-m); write a whole model with torch.export.save (.pt2)"
         )
     try:
@@ -338,7 +338,7 @@ def _torchscript(path: Path, device: torch.device) -> TorchModel:
             net = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
     except Exception as error:
         raise ModelError(
-            f"model {path} is no TorchScript archive ({first_line(error)}); if it holds weights only,"
+            f"model {path} is not a TorchScript archive ({first_line(error)}); if it holds weights only,"
             " give it as convnet_weight_path (-w) and the model's .py file as convnet_model (-m)"
         ) from error
     return TorchModel(net.eval())

@@ -66,5 +66,5 @@ def _mapped(url: str) -> Array:
         kind = UnknownFormatError if "object" in str(error).lower() else CorruptChunkError
         raise kind(f"cannot read {path} as NPY: {error}") from error
     if not isinstance(mapped, np.memmap):
-        raise UnknownFormatError(f"{path} is no NPY file but an archive of several; save one array with numpy.save")
+        raise UnknownFormatError(f"{path} is an archive of several NPY files; save one array with numpy.save")
     return mapped

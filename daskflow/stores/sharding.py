@@ -56,7 +56,7 @@ def sharding_spec(size: Zyx, chunk: Zyx, shard: Zyx, *, data_encoding: str = "ra
     if any(s % c for s, c in zip(shard, chunk, strict=True)) or wanted not in shapes:
         nearest = min(shapes, key=lambda shape: _distance(shape, shard, chunk))
         raise ParameterError(
-            f"shard {shard} voxels zyx of chunks {chunk} is no Morton range of a precomputed volume of {size}; "
+            f"shard {shard} voxels zyx of chunks {chunk} is not a Morton range of a precomputed volume of {size}; "
             f"nearest is {_times(nearest, chunk)}"
         )
     bits = shapes.index(wanted)

@@ -200,7 +200,9 @@ def load_file(path: str | Path) -> list[Operator]:
     place = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:8]
     spec = importlib.util.spec_from_file_location(f"daskflow_plugin_{path.stem}_{place}", path)
     if not path.is_file() or spec is None or spec.loader is None:
-        raise ParameterError(f"there is no Python file {path}" if not path.is_file() else f"{path} is no Python file")
+        raise ParameterError(
+            f"there is no Python file {path}" if not path.is_file() else f"{path} is not a Python file"
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     cloudpickle.register_pickle_by_value(module)

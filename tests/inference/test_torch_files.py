@@ -183,7 +183,7 @@ class TestTorchScript:
 
     def test_random_bytes_and_bare_weights_are_refused_with_what_to_do(self, write, state):
         for content in (np.random.default_rng(0).bytes(3000), saved(state)):
-            with pytest.raises(ModelError, match=r"is no TorchScript archive.*convnet_weight_path"):
+            with pytest.raises(ModelError, match=r"is not a TorchScript archive.*convnet_weight_path"):
                 load_model(write("m.pt", content), None, CPU)
 
     def test_a_whole_model_that_was_pickled_is_refused_with_how_to_save_it(self, write):
@@ -193,7 +193,7 @@ class TestTorchScript:
 
     def test_pickled_code_is_not_run(self, write, tmp_path):
         marker = tmp_path / "run"
-        with pytest.raises(ModelError, match="no TorchScript"):
+        with pytest.raises(ModelError, match="not a TorchScript"):
             load_model(write("m.pt", saved(Payload(marker))), None, CPU)
         assert not marker.exists()
 
@@ -225,14 +225,14 @@ class TestExportedPrograms:
         assert load_model(write("m.pt2", self.archive(dynamic=True)[0]), None, CPU).batch is None
 
     def test_random_bytes_are_refused(self, write):
-        with pytest.raises(ModelError, match="no exported program"):
+        with pytest.raises(ModelError, match="not an exported program"):
             load_model(write("m.pt2", np.random.default_rng(0).bytes(3000)), None, CPU)
 
     def test_a_zip_of_something_else_is_refused(self, write):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
             archive.writestr("a/b.txt", "hello")
-        with pytest.raises(ModelError, match="no exported program"):
+        with pytest.raises(ModelError, match="not an exported program"):
             load_model(write("m.pt2", buffer.getvalue()), None, CPU)
 
     @pytest.mark.parametrize("member", ["data/sample_inputs/model.pt", "data/weights/model.pt"])

@@ -62,7 +62,7 @@ def test_files_that_hold_no_mapping_are_refused(tmp_path):
     file = tmp_path / "order.json"
     with pytest.raises(StoreNotFoundError):
         daskflow.reorder_sections(volume(), mapping=file)
-    for text, message in (("{1: 2}", "no JSON"), ("[1, 2]", "a list")):
+    for text, message in (("{1: 2}", "not JSON"), ("[1, 2]", "a list")):
         file.write_text(text)
         with pytest.raises(ParameterError, match=message):
             daskflow.reorder_sections(volume(), mapping=file)

@@ -166,7 +166,7 @@ def test_a_dataset_that_is_no_volume_is_refused(cremi, dataset, error, message):
 def test_text_is_refused(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["main"] = np.full((2, 2, 2), b"text", object)
-    with pytest.raises(UnknownFormatError, match="no voxel type"):
+    with pytest.raises(UnknownFormatError, match="not a voxel type"):
         open_store(tmp_path / "a.h5", dataset="main")
 
 

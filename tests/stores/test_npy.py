@@ -99,7 +99,7 @@ def test_objects_are_never_unpickled(tmp_path):
 @pytest.mark.parametrize("array", [np.full((2, 2, 2), "text"), np.zeros((2, 2, 2), np.longdouble)])
 def test_other_dtypes_than_numbers_are_refused(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
-    with pytest.raises(UnknownFormatError, match="no voxel type"):
+    with pytest.raises(UnknownFormatError, match="not a voxel type"):
         open_store(tmp_path / "a.npy")
 
 

@@ -298,7 +298,7 @@ def test_consolidated_metadata_learn_of_a_new_level(tmp_path):
         (lambda m: m.pop("axes"), CorruptChunkError, "axes"),
         (lambda m: m["datasets"].clear(), CorruptChunkError, "without any dataset"),
         (lambda m: m["datasets"][0].update(path="9"), StoreNotFoundError, "9"),
-        (lambda m: m["datasets"][0].update(path="../other"), ParameterError, "no safe name"),
+        (lambda m: m["datasets"][0].update(path="../other"), ParameterError, "not a safe name"),
         (
             lambda m: m["datasets"][0].update(coordinateTransformations=[{"type": "affine"}]),
             CorruptChunkError,

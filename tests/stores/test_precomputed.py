@@ -269,7 +269,7 @@ def test_a_richer_meaning_is_not_held_against_a_plain_layer(tmp_path: Path) -> N
         ({}, Layout(encoding="jpeg", quality=101), "must be 0 to 100"),
         ({}, Layout(compression="zstd"), "'zstd' of precomputed chunks; use gzip, br or none"),
         ({}, Layout(chunk=CHUNK, shard=(16, 32, 32), compression="br"), "in precomputed shards; use gzip or none"),
-        ({}, Layout(chunk=CHUNK, shard=(8, 16, 64)), "is no Morton range"),
+        ({}, Layout(chunk=CHUNK, shard=(8, 16, 64)), "is not a Morton range"),
     ],
 )
 def test_what_precomputed_cannot_hold_is_refused(

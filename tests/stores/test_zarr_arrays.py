@@ -304,7 +304,7 @@ def test_arrays_of_text_are_refused(tmp_path, version):
         },
     }[version]
     _write(tmp_path / "a.zarr", metadata)
-    with pytest.raises(UnknownFormatError, match="no voxel type"):
+    with pytest.raises(UnknownFormatError, match="not a voxel type"):
         open_store(tmp_path / "a.zarr")
 
 

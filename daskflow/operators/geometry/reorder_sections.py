@@ -94,7 +94,7 @@ def _loaded(path: str) -> Any:
     try:
         return json.loads(data)
     except ValueError as error:
-        raise ParameterError(f"{kvstore.redact(path)} is no JSON: {error}") from error
+        raise ParameterError(f"{kvstore.redact(path)} is not JSON: {error}") from error
 
 
 def _numbers(mapping: Any, where: str) -> dict[int, int]:

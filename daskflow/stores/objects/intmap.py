@@ -69,7 +69,7 @@ def read_intmap(url: str) -> tuple[Labels, Labels] | None:
     if data is None:
         return None
     if len(data) < _HEADER.size or _HEADER.unpack_from(data)[:3] != _MAGIC:
-        raise CorruptChunkError(f"{kvstore.redact(url)} is no IntMap: it begins with {data[:10]!r}")
+        raise CorruptChunkError(f"{kvstore.redact(url)} is not an IntMap: it begins with {data[:10]!r}")
     count = _HEADER.unpack_from(data)[3]
     if len(data) != _HEADER.size + count * _PAIR.itemsize:
         raise CorruptChunkError(f"{kvstore.redact(url)} has {len(data):,} bytes, which {count:,} pairs do not take")

@@ -119,7 +119,7 @@ def load_object_info(directory: str) -> dict[str, Any]:
     """Return the ``info`` of a directory of objects without what is null there, {} when it has none.
 
     Raises:
-        StoreError: it is no JSON object, or what daskflow reads from it has another form than it must have.
+        StoreError: it is not a JSON object, or what daskflow reads from it has another form than it must have.
     """
     data = read_file(directory, "info")
     name = kvstore.redact(kvstore.join(directory, "info"))

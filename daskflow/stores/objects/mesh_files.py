@@ -254,7 +254,7 @@ def decode_draco(data: bytes) -> tuple[npt.NDArray[np.int64], Faces]:
     try:
         mesh = draco.decode(data)
     except (draco.FileTypeException, ValueError, TypeError, RuntimeError) as error:
-        raise CorruptChunkError(f"{len(data)} bytes are no Draco mesh: {error}") from error
+        raise CorruptChunkError(f"{len(data)} bytes are not a Draco mesh: {error}") from error
     points = np.asarray(mesh.points, np.float64)
     if not (np.abs(points) < 2**32).all():
         raise CorruptChunkError(f"a Draco mesh of {len(data)} bytes has positions that are not quantised numbers")

@@ -156,7 +156,7 @@ def from_swc(text: str) -> Skeleton:
     """Return the skeleton in an SWC file, whose positions and radii are taken for nm, in order of its lines.
 
     Raises:
-        CorruptChunkError: lines that are no SWC, or a parent that is not there.
+        CorruptChunkError: lines that are not SWC, or a parent that is not there.
     """
     try:
         lines = (line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
@@ -164,7 +164,7 @@ def from_swc(text: str) -> Skeleton:
         place = {int(number): row for row, number in enumerate(rows[:, 0])}
         edges = [(row, place[int(parent)]) for row, parent in enumerate(rows[:, 6]) if parent >= 0]
     except (ValueError, KeyError) as error:
-        raise CorruptChunkError(f"{len(text)} characters are no SWC: {error!r}") from error
+        raise CorruptChunkError(f"{len(text)} characters are not SWC: {error!r}") from error
     radii = {"radius": rows[:, 5].astype(np.float32)}
     return Skeleton(rows[:, 2:5], np.array(edges, np.uint32).reshape(-1, 2), radii)
 

@@ -155,13 +155,13 @@ def test_a_missing_fragment_is_named(with_objects, layer):
 def test_a_fragment_name_that_leads_out_of_the_layer_is_refused(with_objects, layer):
     directory = with_objects("mesh", legacy_info(mip=0))
     write_file(directory, manifest_name(5), encode_manifest(["../../secret"]))
-    with pytest.raises(ParameterError, match="no safe name"):
+    with pytest.raises(ParameterError, match="not a safe name"):
         read_mesh(layer, 5)
 
 
 def test_a_directory_that_leads_out_of_the_layer_is_refused(layer):
     save_info(layer, load_info(layer) | {"mesh": "../other"})
-    with pytest.raises(ParameterError, match="no safe name"):
+    with pytest.raises(ParameterError, match="not a safe name"):
         Meshes(layer)
 
 
