@@ -11,7 +11,7 @@ from typing import Any
 
 from daskflow.clusters.batch_systems import SYSTEMS
 
-_NOTICE = 120  # seconds before the end of the walltime at which the driver is told to finish what runs
+_NOTICE = 120  # seconds before the end of the walltime at which the driver is signalled to finish what runs
 
 # A driver is told once: the second signal would end it at once. 130 and 143 are its statuses after one.
 _SCRIPT = """#!/bin/bash

@@ -81,10 +81,10 @@ FillHoles = Annotated[
 Lods = Annotated[int, "levels of detail beside the finest, at most; each may differ twice as much as the last."]
 MaxError = Annotated[float, Flag("-e"), "nm that simplification may move the surface."]
 MaxLabelsPerShard = Annotated[int, "about how many objects a shard has at most."]
-MinShards = Annotated[int, "shards there are at least, about."]
+MinShards = Annotated[int, "about how many shards there are at least."]
 ShardIndexBytes = Annotated[int, "bytes of a shard's index, before there are more shards."]
 MinishardIndexBytes = Annotated[int, "bytes of a minishard's index, before there are more minishards."]
-IndexEncoding = Annotated[Literal["gzip", "raw"], "of the indexes of minishards."]
+IndexEncoding = Annotated[Literal["gzip", "raw"], "how the indexes of minishards are compressed."]
 MinChunk = Annotated[
     Sequence[int], "voxels (zyx) of the smallest piece of the finest level; small objects have fewer levels."
 ]

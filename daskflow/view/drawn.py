@@ -1,4 +1,4 @@
-"""Layers of what is no volume: points and synapses, which are part of the viewer's state, and skeletons."""
+"""Layers of what is not a volume: points and synapses, which are part of the viewer's state, and skeletons."""
 
 from __future__ import annotations
 

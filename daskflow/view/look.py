@@ -65,7 +65,7 @@ def read_layers(text: str) -> dict[str, Look]:
     while at < len(text):
         match = _LAYER.match(text, at)
         if match is None:
-            raise ParameterError(f"{text!r} is no list of layers; give names like em,affinities[color=red,opacity=0.5]")
+            raise ParameterError(f"{text!r} is not a list of layers; give names like em,affs[color=red,opacity=0.5]")
         found[match[1]] = _look(match[1], match[2] or "")
         at = match.end()
     return found

@@ -50,7 +50,7 @@ def save_annotations(
     Args:
         objects: the synapses or points, of a known voxel size; a whole voxel is shown at its middle.
         segmentation: the volume whose labels the annotations belong to; only blocks with a site are read.
-        limit: of annotations in a cell of the spatial index, about; where there are more, finer levels have the rest.
+        limit: about how many annotations a cell of the spatial index holds; finer levels hold the rest.
 
     Returns:
         The job; its report counts annotations.

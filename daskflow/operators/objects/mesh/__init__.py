@@ -83,8 +83,8 @@ def mesh(
             default as much as a voxel: the cube root of its volume.
         dust_within: whether `dust` voxels are counted in the whole volume, or in each block, which depends on `shape`.
         open_edge: leave surfaces open where the volume ends.
-        vertex_bits: to which positions are rounded within a piece.
-        draco_level: of compression, 0 to 10: higher is smaller and slower.
+        vertex_bits: bits of a coordinate within a piece, to which it is rounded.
+        draco_level: level of Draco's compression, 0 to 10: higher is smaller and slower.
         memory: that a task may take to write meshes. A label that would take more is divided in space, and its parts
             are made by many tasks; only its compressed mesh, of 2 to 3 bytes a triangle, is ever in one.
         spatial_index: write which labels are in every block.

@@ -63,7 +63,7 @@ def skeletonize(
     shard_index_bytes: options.ShardIndexBytes = 2**13,
     minishard_index_bytes: options.MinishardIndexBytes = 2**15,
     minishard_index_encoding: options.IndexEncoding = "gzip",
-    data_encoding: Annotated[Literal["gzip", "raw"], "of skeletons in shards."] = "gzip",
+    data_encoding: Annotated[Literal["gzip", "raw"], "how skeletons in shards are compressed."] = "gzip",
     compression: options.FileCompression = "none",
     table: str | None = None,
 ) -> Job:
