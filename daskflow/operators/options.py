@@ -47,8 +47,9 @@ Quality = Annotated[
 Effort = Annotated[int, "effort of the jxl encoder, 1 to 10."]
 Compression = Annotated[
     str,
-    "second stage: gzip, br, zstd or none, where the format has one. Precomputed layers on local disk get CloudVolume's"
-    " names (.gz, .br), which CloudVolume and daskflow read and tensorstore alone does not.",
+    "second stage: gzip, br, zstd or none, where the format has one; by default gzip in precomputed shards of what that"
+    " makes smaller. Precomputed files on local disk get CloudVolume's names (.gz, .br), which CloudVolume and"
+    " daskflow read and tensorstore alone does not.",
 ]
 DeleteBackground = Annotated[
     bool,

@@ -133,10 +133,15 @@ class ChunkShards(NamedTuple):
     metadata: str
     most: int
 
+    @property
+    def zipped(self) -> bool:
+        """Whether chunks are compressed by gzip."""
+        return zipped(self.metadata)
+
     def fetch(self, chunks: Sequence[BoundingBox]) -> list[Load]:
         import tensorstore as ts
 
-        suffix = SUFFIXES["gzip" if zipped(self.metadata) else "none"]
+        suffix = SUFFIXES["gzip" if self.zipped else "none"]
         store, batch = open_shards(self.url, self.metadata, as_stored=True), ts.Batch()
         begun = [store.read(chunk_key(self.spec, chunk), batch=batch) for chunk in chunks]
         batch.submit()
@@ -159,12 +164,14 @@ class ChunkShards(NamedTuple):
         import tensorstore as ts
 
         kvstore.refuse_http(self.url)
-        store = open_shards(self.url, self.metadata)
+        store = open_shards(self.url, self.metadata, as_stored=True)
         with translated(self.url, "write to"), ts.Transaction() as transaction:
             target = store.with_transaction(transaction)
 
             def put(chunk: BoundingBox, data: bytes | memoryview | None) -> None:
-                target.write(chunk_key(self.spec, chunk), None if data is None else bytes(data)).result()
+                if data is not None:
+                    data = compress(data, "gzip") if self.zipped else bytes(data)
+                target.write(chunk_key(self.spec, chunk), data).result()
 
             yield put
 

@@ -209,6 +209,7 @@ class Encoding(NamedTuple):
         lossless: the qualities at which no value is lost; None for all of them.
         written: whether daskflow writes it; else it is only read.
         shown: whether Neuroglancer decodes it.
+        packed: whether gzip makes its chunks smaller, so that new shards hold them so unless something else is asked.
     """
 
     name: str
@@ -221,6 +222,7 @@ class Encoding(NamedTuple):
     lossless: tuple[int | None, ...] | None = None
     written: bool = True
     shown: bool = True
+    packed: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -303,12 +305,12 @@ class Encoding(NamedTuple):
 
 
 _ALL = (
-    Encoding("raw", codec=RAW, driven=True),
+    Encoding("raw", codec=RAW, driven=True, packed=True),
     Encoding("png", dtypes=("uint8", "uint16"), channels=(1, 2, 3, 4), quality=Option("png_level", 0, 9), driven=True),
     Encoding(
         "jpeg", dtypes=("uint8",), channels=(1, 3), quality=Option("jpeg_quality", 0, 100), driven=True, lossless=()
     ),
-    Encoding("compressed_segmentation", dtypes=("uint32", "uint64"), driven=True),
+    Encoding("compressed_segmentation", dtypes=("uint32", "uint64"), driven=True, packed=True),
     Encoding(
         "jxl",
         dtypes=("uint8",),
@@ -318,8 +320,8 @@ _ALL = (
         codec=JXL,
         lossless=(LOSSLESS_JXL_QUALITY,),
     ),
-    Encoding("crackle", dtypes=_UNSIGNED, channels=(1,), codec=CRACKLE, shown=False),
-    Encoding("compresso", dtypes=_UNSIGNED, channels=(1,), codec=COMPRESSO),
+    Encoding("crackle", dtypes=_UNSIGNED, channels=(1,), codec=CRACKLE, shown=False, packed=True),
+    Encoding("compresso", dtypes=_UNSIGNED, channels=(1,), codec=COMPRESSO, packed=True),
     Encoding(
         "fpzip",
         dtypes=("float32",),

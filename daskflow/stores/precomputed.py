@@ -260,7 +260,7 @@ class PrecomputedStore(Store):
 
     @functools.cached_property
     def _zipped(self) -> bool:
-        """Whether shards hold gzip, which the driver would unpack whatever its size."""
+        """Whether shards hold gzip, which the driver would unpack whatever its size, and pack at its slowest level."""
         return zipped(self._metadata)
 
     def _read(self, box: BoundingBox) -> Array:
@@ -296,7 +296,7 @@ class PrecomputedStore(Store):
 
     def _write(self, box: BoundingBox, array: Array) -> None:
         kvstore.refuse_http(self.url)
-        if not self._driven or (self.spec.shard is not None and zero_chunks(self.spec, box, array)):
+        if not self._driven or self._zipped or (self.spec.shard is not None and zero_chunks(self.spec, box, array)):
             self.chunks.write(box, array)
             return
         with translated(self.url, f"write {box} of mip {self.mip} of"):

@@ -346,7 +346,8 @@ def _new_scale(spec: VolumeSpec, layout: Layout, url: str) -> Info:
     }
     if encoding.name == "compressed_segmentation":
         scale["compressed_segmentation_block_size"] = [8, 8, 8]
-    compression = layout.compression or "none"
+    usual = "gzip" if layout.shard is not None and encoding.packed else "none"
+    compression = layout.compression or usual
     if layout.shard is not None:
         if compression not in ("none", "gzip"):
             raise ParameterError(f"compression {compression!r} in precomputed shards; use gzip or none")

@@ -302,3 +302,31 @@ def test_a_negative_mip_counts_from_the_coarsest_level_that_is_there(tmp_path, t
     report = verify(place, mip=-1, progress=False)
     assert [stage.name for stage in report.stages] == ["chunks"]
     assert report.ok
+
+
+@pytest.mark.parametrize(
+    ("encoding", "compression", "held"),
+    [
+        ("raw", None, "gzip"),
+        ("raw", "none", "raw"),
+        ("compressed_segmentation", None, "gzip"),
+        ("crackle", None, "gzip"),
+        ("png", None, "raw"),
+        ("jxl", None, "raw"),
+    ],
+)
+def test_new_shards_hold_gzip_where_that_makes_them_smaller(tmp_path, threads, encoding, compression, held):
+    dtype, kind = ("uint8", "image") if encoding in ("png", "jxl") else ("uint32", "segmentation")
+    quality = 100 if encoding == "jxl" else None
+    options = {"layer_type": kind, "encoding": encoding, "compression": compression, "quality": quality}
+    place = layer(tmp_path / "layer", FEW.astype(dtype), threads, shard=(32, 64, 64), **options)
+    assert scale(place)["sharding"]["data_encoding"] == held
+    np.testing.assert_array_equal(by_cloudvolume(place), FEW)
+    np.testing.assert_array_equal(daskflow.open(place).read(), FEW)
+    assert (
+        daskflow.open(place)
+        .save(tmp_path / "again", chunk=(16, 32, 32), shard=(32, 64, 64))
+        .run(threads, progress=False)
+        .ok
+    )
+    assert scale(tmp_path / "again") == scale(place) or compression == "none"
