@@ -33,7 +33,6 @@ sink (save..., evaluate-...) runs in one resumable job. Axes are z y x.
 
 # What users of chunkflow and igneous type, and what it is called here.
 FORMER = {
-    "agglomerate": "plugin",
     "blackout": "fill",
     "ccl": "connected-components",
     "design": "plan",
@@ -212,6 +211,8 @@ def listed() -> dict[str, list[tuple[str, str]]]:
 
 def hint(word: str, known: Iterable[str]) -> str:
     """Return what to type instead of an unknown command."""
+    if word == "agglomerate":
+        return "it is not there yet; docs/from-chunkflow.md says what to type instead"
     if word in FORMER:
         return f"it is {FORMER[word]!r} here"
     if not ({"/", "."} & set(word) or Path(word).exists()):

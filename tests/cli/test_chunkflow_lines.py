@@ -3,34 +3,77 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import tifffile
-from chunkflow_lines import words
+from chunkflow_lines import LINES, words, write_network
 from click.testing import CliRunner
 
 import daskflow
 from daskflow.cli.app import app
+from daskflow.view import Viewer
+
+pytest.importorskip("torch")
+
+PATCHES = {"input_patch_size": (8, 32, 32), "output_patch_overlap": (2, 8, 8), "framework": "pytorch"}
+
+
+def run(line, code=0):
+    result = CliRunner().invoke(app, line, prog_name="daskflow")
+    assert result.exit_code == code, result.output
+    return result.output
 
 
 @pytest.fixture
 def line(tmp_path, monkeypatch):
-    """Run a line; return what it printed."""
+    """Run a line in an empty directory; return what it printed."""
     monkeypatch.chdir(tmp_path)
+    return lambda name, code=0, **places: run(words(name, TMP=".", PORT=0, **places), code)
 
-    def run(name, code=0, **places):
-        result = CliRunner().invoke(app, words(name, TMP=".", PORT=0, **places), prog_name="daskflow")
-        assert result.exit_code == code, result.output
-        return result.output
 
-    return run
+@pytest.fixture
+def shown(monkeypatch):
+    """What lines have shown: for each, the state of Neuroglancer and the volumes."""
+    seen, volumes, begin = [], [], Viewer.__init__
+
+    def opened(viewer, layers, **options):
+        volumes.append(layers)
+        begin(viewer, layers, **options)
+
+    def looked_at(viewer):
+        seen.append((viewer.state, volumes[-1]))
+        viewer.stop()
+
+    monkeypatch.setattr(Viewer, "__init__", opened)
+    monkeypatch.setattr(Viewer, "wait", looked_at)
+    return seen
 
 
 def noise(shape, dtype=np.uint8, top=255):
     return np.random.default_rng(0).integers(1, top, shape).astype(dtype)
+
+
+def image(line_directory="path/of"):
+    """Write the image that a network gets; return its voxels."""
+    array = noise((12, 48, 56))
+    array[2:9, 10:30, 10:40] = 255
+    Path(line_directory).mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(f"{line_directory}/image.tif", array)
+    return array
+
+
+def answer(array, channels, path, weights):
+    """What the network answers, of the whole image."""
+    options = {"convnet_model": path, "convnet_weight_path": weights, "num_output_channels": channels}
+    return daskflow.inference(daskflow.open(array), **PATCHES, **options).read()
+
+
+def layers(state):
+    return {layer["name"]: layer["type"] for layer in state["layers"]}
 
 
 def test_the_program_alone_lists_its_commands(line):
@@ -39,6 +82,24 @@ def test_the_program_alone_lists_its_commands(line):
 
 def test_help_of_a_command(line):
     assert "--voxel-offset" in line("help")
+
+
+@pytest.mark.parametrize("name", ["view", "neuroglancer"])
+def test_look_at_a_chunk(line, shown, name):
+    line(name)
+    state, volumes = shown[0]
+    assert layers(state) == {"chunk": "image"}
+    np.testing.assert_array_equal(volumes["chunk"].compute(), daskflow.create_chunk().compute())
+
+
+@pytest.mark.parametrize("name", ["002-h5-view", "003-h5-view"])
+def test_look_at_an_hdf5_file(line, shown, name):
+    with h5py.File("sample_A_20160501.hdf", "w") as file:
+        file["volumes/raw"] = noise((4, 8, 8))
+    line(name)
+    state, _ = shown[0]
+    assert layers(state) == {"chunk": "image"}
+    assert [scale for scale, _ in state["dimensions"].values()] == [4e-9, 4e-9, 4e-8]
 
 
 @pytest.mark.parametrize("name", ["002-ingest", "003-ingest"])
@@ -69,6 +130,73 @@ def test_evaluate_a_segmentation(line, name):
     output = line(name)
     assert re.search(r"^ +rand index +0\.483871$", output, re.MULTILINE)
     assert re.search(r"^ +vi split +1$", output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["002-cleft", "003-cleft"])
+def test_find_clefts(line, shown, name):
+    array = image()
+    write_network(1, "model.py", "weight.chkpt")
+    line(name)
+    np.testing.assert_allclose(
+        daskflow.open("cleft.tif").read(), answer(array, 1, "model.py", "weight.chkpt"), atol=1e-6
+    )
+    assert list(layers(shown[0][0])) == ["image", "cleft"]
+
+
+@pytest.mark.parametrize("name", ["002-cleft-seg", "003-cleft-seg"])
+def test_segment_clefts(line, shown, name):
+    image()
+    cleft = np.zeros((12, 48, 56), np.float32)
+    cleft[2:4, 5:9, 5:9] = cleft[8:9, 5:9, 5:9] = 0.2
+    tifffile.imwrite("cleft.tif", cleft)
+    line(name)
+    state, volumes = shown[0]
+    assert layers(state) == {"image": "image", "seg": "segmentation"}
+    labels = volumes["seg"].compute()
+    assert ((labels > 0) == (cleft > 0.1)).all()
+    assert len(np.unique(labels[cleft > 0.1])) == 2
+
+
+@pytest.mark.parametrize("name", ["002-affs", "003-affs"])
+def test_predict_affinities(line, shown, name):
+    array = image()
+    write_network(3, "path/of/model.py", "path/of/weight.pt")
+    line(name)
+    right = answer(array, 3, "path/of/model.py", "path/of/weight.pt")
+    np.testing.assert_allclose(daskflow.open("affs.h5").read(), right, atol=1e-6)
+    assert list(layers(shown[0][0])) == ["image", "affs"]
+
+
+INSTEAD = re.search(
+    r"`(quantize -i affs .* -o seg)`", (Path(__file__).parents[2] / "docs/from-chunkflow.md").read_text()
+)[1]
+
+
+@pytest.mark.parametrize("name", [name for name, line in LINES.items() if "agglomerate" in line])
+def test_lines_that_agglomerate_are_refused_and_run_with_what_the_page_says_instead(line, shown, name):
+    array = image()
+    tifffile.imwrite("image.tif", array)
+    write_network(3, "path/of/model.py", "path/of/weight.pt")
+    affinities = answer(array, 3, "path/of/model.py", "path/of/weight.pt")
+    daskflow.open(affinities).save("affs.h5").run(progress=False)
+    refusal = (
+        "No such option '--threshold'" if "plugin" in LINES[name] else "no command 'agglomerate': it is not there yet"
+    )
+    assert refusal in line(name, code=2)
+    said = re.search(r"`(quantize -i affs .* -o seg)`", PAGE.read_text())[1]
+    instead = re.sub("(plugin -f )?agglomerate .*?-o seg", said, shlex.join(words(name, PORT=0)))
+    run(["--overwrite", *shlex.split(instead)])
+    state, volumes = shown[0]
+    assert layers(state)["seg"] == "segmentation"
+    inside = (affinities[:2].mean(axis=0) * 255).astype(np.uint8) > 127
+    assert ((volumes["seg"].compute() > 0) == inside).all()
+    assert inside.any()
+    assert not inside.all()
+
+
+def test_every_line_is_tried():
+    tests = Path(__file__).read_text() + Path(__file__).with_name("test_production_lines.py").read_text()
+    assert [name for name, line in LINES.items() if f'"{name}"' not in tests and "agglomerate" not in line] == []
 
 
 def test_a_plugin(line):
