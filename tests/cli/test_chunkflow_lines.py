@@ -19,6 +19,7 @@ from daskflow.view import Viewer
 
 pytest.importorskip("torch")
 
+PAGE = Path(__file__).parents[2] / "docs/from-chunkflow.md"
 PATCHES = {"input_patch_size": (8, 32, 32), "output_patch_overlap": (2, 8, 8), "framework": "pytorch"}
 
 
@@ -167,11 +168,6 @@ def test_predict_affinities(line, shown, name):
     assert list(layers(shown[0][0])) == ["image", "affs"]
 
 
-INSTEAD = re.search(
-    r"`(quantize -i affs .* -o seg)`", (Path(__file__).parents[2] / "docs/from-chunkflow.md").read_text()
-)[1]
-
-
 @pytest.mark.parametrize("name", [name for name, line in LINES.items() if "agglomerate" in line])
 def test_lines_that_agglomerate_are_refused_and_run_with_what_the_page_says_instead(line, shown, name):
     array = image()
@@ -179,9 +175,7 @@ def test_lines_that_agglomerate_are_refused_and_run_with_what_the_page_says_inst
     write_network(3, "path/of/model.py", "path/of/weight.pt")
     affinities = answer(array, 3, "path/of/model.py", "path/of/weight.pt")
     daskflow.open(affinities).save("affs.h5").run(progress=False)
-    refusal = (
-        "No such option '--threshold'" if "plugin" in LINES[name] else "no command 'agglomerate': it is not there yet"
-    )
+    refusal = "No such option '--threshold'" if "plugin" in LINES[name] else "'agglomerate': it is not there yet"
     assert refusal in line(name, code=2)
     said = re.search(r"`(quantize -i affs .* -o seg)`", PAGE.read_text())[1]
     instead = re.sub("(plugin -f )?agglomerate .*?-o seg", said, shlex.join(words(name, PORT=0)))
