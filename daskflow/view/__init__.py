@@ -20,11 +20,11 @@ from typing import Any, Literal, Self
 
 from daskflow.errors import MissingDependencyError, ParameterError
 from daskflow.jobs.evaluate import assumed_voxel_size, warn
-from daskflow.stores.objects.located import Located, SkeletonSet
-from daskflow.view.drawn import Drawn, drawn, write_skeletons
+from daskflow.stores.objects.located import Located
+from daskflow.view.drawn import drawn
 from daskflow.view.look import Look
 from daskflow.view.server import folder_rule
-from daskflow.view.state import CLIENT, Layer, layer_of, link, objects_at, route_to, skeletons_of, viewer_state
+from daskflow.view.state import CLIENT, Drawn, Layer, layer_of, link, objects_at, route_to, viewer_state
 from daskflow.volume import Expression, Volume
 from daskflow.volume.picture import side_by_side
 
@@ -128,13 +128,10 @@ class Viewer:
             for place, (name, layer) in enumerate(layers.items()):
                 path = f"/layers/{secret}/{place}-{re.sub('[^A-Za-z0-9._-]', '_', name)}"
                 look = looks.get(name, Look())
-                if isinstance(layer, SkeletonSet):
+                if isinstance(layer, Located):
                     folder = Path(resources.enter_context(_temporary()))
-                    write_skeletons(layer, folder)
                     server.app.add_handlers(".*", [folder_rule(path, folder)])
-                    shown.append(skeletons_of(name, layer, f"precomputed://{server.server_url}{path}", look))
-                elif isinstance(layer, Located):
-                    shown += drawn(name, layer, look)
+                    shown += drawn(name, layer, look, folder, f"precomputed://{server.server_url}{path}")
                 else:
                     route = route_to(volumes[name], path, executor, direct=direct)
                     server.app.add_handlers(".*", list(route.rules))

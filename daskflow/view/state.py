@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from daskflow.errors import ParameterError
-from daskflow.geometry import BoundingBox, VolumeSpec
+from daskflow.geometry import BoundingBox, VolumeSpec, VoxelSize
 from daskflow.stores import kvstore
 from daskflow.stores.objects.layer_objects import load_object_info
-from daskflow.stores.objects.located import SkeletonSet
 from daskflow.stores.objects.mesh_files import LEGACY, MULTIRES
 from daskflow.stores.objects.skeleton_files import SKELETONS
-from daskflow.view.drawn import Drawn, spec_of
 from daskflow.view.look import Look, Shown
 from daskflow.view.server import ComputedLayer, Rule, computed_rule, folder_rule, levels_of
 from daskflow.volume import Volume
@@ -75,6 +73,26 @@ class Layer:
     translucent: bool = False
     objects: tuple[str, ...] = ()
     look: Look = _UNSAID
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A layer of annotations.
+
+    Attributes:
+        spec: the box and the voxels in which places are counted.
+        state: the layer's part of the viewer's state.
+    """
+
+    name: str
+    spec: VolumeSpec
+    state: dict[str, Any]
+    segments: tuple[int, ...] = ()
+
+    @property
+    def coarsest(self) -> VoxelSize:
+        """The size of its voxels (nm, zyx)."""
+        return self.spec.spacing
 
 
 def viewer_state(layers: Sequence[Layer | Drawn], layout: str = "4panel") -> dict[str, Any]:
@@ -226,12 +244,6 @@ def layer_of(
     translucent = _has_skeletons(volume) or any(one.skeletons for one in objects)
     beside = tuple(one.source(server) for one in objects)
     return Layer(name, route.source(server), finest, value_range(volume), coarsest, segments, translucent, beside, look)
-
-
-def skeletons_of(name: str, skeletons: SkeletonSet, source: str, look: Look) -> Layer:
-    """Return the layer of skeletons alone, all of which are shown."""
-    spec = spec_of(name, skeletons)
-    return Layer(name, source, spec, fixed_range(spec.dtype), spec.spacing, tuple(skeletons), look=look)
 
 
 def _has_skeletons(volume: Volume) -> bool:

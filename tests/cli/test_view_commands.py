@@ -79,8 +79,7 @@ def test_points_and_synapses_of_files_are_shown(shown):
     Path("syns.json").write_text(json.dumps({"pre": [[1, 2, 3]], "post": [[0, 4, 5, 6]], "resolution": [8, 8, 8]}))
     state = shown("load-points -f points.h5 load-synapses -f syns.json neuroglancer -i point_cloud,syns -v 40 4 4")
     assert names(state) == ["point_cloud", "syns", "syns_pre"]
-    for layer in state["layers"]:
-        assert layer["source"]["transform"]["outputDimensions"]["z"][0] == pytest.approx(40e-9)
+    assert state["dimensions"]["z"][0] == pytest.approx(40e-9)
 
 
 def test_napari_gets_the_volumes_of_the_line(tmp_path, monkeypatch):
