@@ -22,9 +22,9 @@ def test_layers_and_several_options_of_each_are_read():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("em[color=red", "no list of layers"),
-        ("em]", "no list of layers"),
-        ("em,,affs", "no list of layers"),
+        ("em[color=red", "not a list of layers"),
+        ("em]", "not a list of layers"),
+        ("em,,affs", "not a list of layers"),
         ("em[colour=red]", "known are color, opacity, range, size, visible"),
         ("em[color=reddish]", "unknown color 'reddish'"),
         ("em[opacity=2]", r"not in 0\.\.1"),
