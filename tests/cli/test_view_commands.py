@@ -6,7 +6,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import tifffile
 from click.testing import CliRunner
 
 from daskflow import view
@@ -42,31 +41,21 @@ def refused(words):
     return result.output
 
 
-def test_lines_of_the_tutorials_show_an_image(shown):
-    assert shown("create-chunk view")["layout"] == "xy"
-    assert names(shown("create-chunk neuroglancer")) == ["chunk"]
-    with h5py.File("sample.hdf", "w") as file:
-        file["volumes/raw"] = np.zeros((8, 9, 10), np.uint8)
-    for command in ("read-h5", "load-h5"):
-        line = f"{command} --file-name sample.hdf --dataset-path /volumes/raw neuroglancer --voxel-size 40 4 4"
-        assert [shown(line)["dimensions"][axis][0] for axis in "zyx"] == pytest.approx([40e-9, 4e-9, 4e-9])
-
-
-def test_components_of_a_cleft_map_are_shown_over_the_image(shown):
-    tifffile.imwrite("image.tif", np.zeros((5, 16, 16), np.uint8))
-    tifffile.imwrite("cleft.tif", np.linspace(0, 1, 5 * 16 * 16, dtype=np.float32).reshape(5, 16, 16))
+def test_layers_have_options_in_brackets(shown):
     state = shown(
-        "load-tif -f image.tif -o image load-tif -f cleft.tif -o cleft connected-components -i cleft -o seg -t 0.1"
-        " neuroglancer -p 0 -c image,seg[opacity=0.3],cleft[color=red,visible=no] -v 30 6 6"
+        "create-chunk -o image threshold -i image -t 128 -o seg"
+        " neuroglancer -c image[color=red,visible=no],seg[opacity=0.3] -v 30 6 6"
     )
-    assert [layer["type"] for layer in state["layers"]] == ["image", "segmentation", "image"]
-    assert state["layers"][1]["selectedAlpha"] == 0.3
-    assert state["dimensions"]["z"][0] == pytest.approx(30e-9)
+    image, labels = state["layers"]
+    assert (image["type"], image["visible"]) == ("image", False)
+    assert (labels["type"], labels["selectedAlpha"]) == ("segmentation", 0.3)
+    assert [state["dimensions"][axis][0] for axis in "zyx"] == pytest.approx([30e-9, 6e-9, 6e-9])
 
 
 def test_labels_are_shown_over_an_image_also_where_nothing_says_that_they_are_labels(shown):
     np.save("labels.npy", np.ones((4, 4, 4), np.uint8))
     state = shown("create-chunk open labels.npy -o seg view --segmentation-chunk-name seg")
+    assert state["layout"] == "xy"
     assert [(layer["name"], layer["type"]) for layer in state["layers"]] == [
         ("chunk", "image"),
         ("seg", "segmentation"),
