@@ -25,7 +25,7 @@ PAGE = Path(__file__).with_name("operators.md")
 HEADER = """# Operators
 
 Every operator is a Python function, `daskflow.<name>`, and a command. A command reads the volume that `-i` names and
-names its result by `-o`; the name is `chunk` unless said. Triples are z y x; on the command line they may be labelled,
+names its result by `-o`; the name is `chunk` by default. Triples are z y x; on the command line they may be labelled,
 `xyz:512,512,64`. `python docs/generate.py` writes this page from signatures and docstrings.
 """
 SECTION = re.compile(r"^(Args|Returns|Raises|Yields|Examples?|Attributes):$", re.MULTILINE)

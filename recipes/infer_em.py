@@ -24,7 +24,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", required=True, help="path or URL of the volume")
     parser.add_argument("--voxel-size", type=float, nargs=3, help="nm (zyx), where the image does not say it")
-    parser.add_argument("--sections", type=int, nargs=2, help="first section, and one past the last; all unless said")
+    parser.add_argument("--sections", type=int, nargs=2, help="first section, and one past the last; all by default")
     parser.add_argument("--output", default="out/affinities", help="layer that is written")
     parser.add_argument("--cluster", default="local", help="where to run, as in daskflow --cluster")
     parser.add_argument("--workers", type=int, help="worker processes")

@@ -23,7 +23,7 @@ from daskflow.plugins import entry_points
 
 _EXAMPLE = """\b
 Commands form a chain: each reads the volume named by -i and names its result by -o
-("chunk" unless said). Nothing is read before the end of the line; then every
+("chunk" by default). Nothing is read before the end of the line; then every
 sink (save..., evaluate-...) runs in one resumable job. Axes are z y x.
 
 \b

@@ -128,7 +128,7 @@ class _OpeningCommand(WordCommand):
     cls=_OpeningCommand, short_help="Show what a layer is: levels, chunks, what is stored, meshes, skeletons."
 )
 @click.argument("layer", metavar="LAYER")
-@click.option("--scan/--no-scan", default=None, help="Count what is stored; on a local disk unless said.")
+@click.option("--scan/--no-scan", default=None, help="Count what is stored; on a local disk by default.")
 def info(layer: str, scan: bool | None, **opening: Any) -> None:
     """Show what a layer is: levels, chunks, how many of them are stored, meshes and skeletons, bytes on disk.
 

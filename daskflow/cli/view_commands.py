@@ -32,7 +32,7 @@ _NAME = click.option("--name", "step_name", metavar="NAME", help="What messages 
 @click.option("-s", "--segments", type=Numbers(int), default=(), metavar="LABELS", help="To show in 3D, with commas.")
 @click.option("--objects", multiple=True, metavar="DIR", help="Meshes or skeletons that are in no layer; repeatable.")
 @_VOXEL_SIZE
-@click.option("-p", "--port", type=int, default=0, help="Port to listen on; a free one unless said.")
+@click.option("-p", "--port", type=int, default=0, help="Port to listen on; a free one by default.")
 @click.option("--bind", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
 @_NAME
 def neuroglancer(
@@ -66,7 +66,7 @@ def neuroglancer(
     "-i", "--image-chunk-name", metavar="NAME", help="Name of the image; chunk, or else the last, unless given."
 )
 @click.option("--segmentation-chunk-name", metavar="NAME", help="Name of labels that are shown over it.")
-@click.option("-p", "--port", type=int, default=0, help="Port on 127.0.0.1; a free one unless said.")
+@click.option("-p", "--port", type=int, default=0, help="Port on 127.0.0.1; a free one by default.")
 @_NAME
 def view(image_chunk_name: str | None, segmentation_chunk_name: str | None, port: int, step_name: str | None) -> Step:
     """Show the sections of an image, and labels over it, in the browser, served from this machine until Ctrl-C.

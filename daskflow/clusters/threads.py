@@ -20,8 +20,8 @@ class Threads:
     The threads are daemons, so a second Ctrl-C need not wait for the blocks they are in.
 
     Args:
-        threads: how many; one per core that this process may use unless said.
-        memory: limit in bytes that plans are checked against; what the machine has unless said.
+        threads: how many; one per core that this process may use by default.
+        memory: limit in bytes that plans are checked against; what the machine has by default.
     """
 
     def __init__(self, threads: int | None = None, *, memory: int | None = None) -> None:

@@ -37,14 +37,14 @@ class Consumer(Storing):
         return self
 
     def needs(self, box: BoundingBox) -> BoundingBox | None:
-        """Return the voxels that it takes for a block, or None; the block unless said, never less for a larger one."""
+        """Return the voxels that it takes for a block, or None; the block by default, never less for a larger one."""
         return box
 
     def compute(self, box: BoundingBox, arrays: list[Array]) -> Any:  # noqa: ARG002
-        """Return what is to be stored, of one array for each volume; the one array unless said."""
+        """Return what is to be stored, of one array for each volume; the one array by default."""
         (array,) = arrays
         return np.ascontiguousarray(array)
 
     def further(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
-        """Predict what it takes beside the voxels; nothing unless said."""
+        """Predict what it takes beside the voxels; nothing by default."""
         return Estimate()

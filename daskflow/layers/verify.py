@@ -54,7 +54,7 @@ def verify(
 ) -> Report:
     """Read every chunk of a layer, also those in shards, and return a report whose failures are the bad ones.
 
-    A chunk that was left out because it is all background counts as missing, unless `fill_missing` is said: storage
+    A chunk that was left out because it is all background counts as missing, unless `fill_missing` is given: storage
     does not distinguish the two. Where a job wrote the layer, its blocks that bad chunks lie in are marked as not done,
     so that running it again recreates only them.
 

@@ -236,7 +236,7 @@ class Storing(Bound):
         raise NotImplementedError
 
     def makes(self) -> tuple[Output, ...]:
-        """Return what it writes where it is to stay; nothing unless said."""
+        """Return what it writes where it is to stay; nothing by default."""
         return ()
 
     def intact(self) -> bool:
@@ -260,10 +260,10 @@ class Task(Storing):
     reads_outputs: ClassVar[bool] = False
 
     def read(self, box: BoundingBox) -> Any:
-        """Fetch what the block needs from stores; nothing unless said."""
+        """Fetch what the block needs from stores; nothing by default."""
 
     def compute(self, box: BoundingBox, inputs: Any) -> Any:  # noqa: ARG002
-        """Compute the block from what was read; no I/O, `inputs` not mutated; the inputs unless said."""
+        """Compute the block from what was read; no I/O, `inputs` not mutated; the inputs by default."""
         return inputs
 
     @property
@@ -272,7 +272,7 @@ class Task(Storing):
         return False
 
     def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
-        """Predict the cost of a block; nothing unless said."""
+        """Predict the cost of a block; nothing by default."""
         return Estimate()
 
 
