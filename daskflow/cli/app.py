@@ -66,7 +66,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the next word names, or say what it may have meant."""
-        if self.get_command(ctx, args[0]) is None:
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:  # as a shell asks
             known = [*self.list_commands(ctx), *FORMER_NAMES]
             raise click.UsageError(f"no command {args[0]!r}: {hint(args[0], known)}")
         return super().resolve_command(ctx, args)

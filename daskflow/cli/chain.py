@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -95,6 +96,14 @@ class Chain:
         """Let later commands that read a volume have what was saved of it, which knows its layer."""
         self.volumes |= {name: saved for name, value in self.volumes.items() if value is volume}
 
+    def _refuse_nested(self, job: Job) -> None:
+        """Raise where of two precomputed layers that the line saves one would lie in the other."""
+        own = _layers(job)
+        for one, other in itertools.product(own, [layer for earlier in self.jobs for layer in _layers(earlier)]):
+            inner, outer = max(one, other), min(one, other)
+            if inner.startswith(f"{outer}/"):
+                raise ParameterError(f"{inner} lies in {outer}, which the line saves, too; save it beside that")
+
     def usual(self, name: str, kind: Any = None) -> str:
         """Return the name that is read where none is said: the usual one, or without it that of the last result."""
         latest = self.volumes.get(self.latest)
@@ -145,7 +154,14 @@ class Chain:
         elif result is NOTHING:
             self.volumes.pop(name or "chunk", None)
         else:
+            self._refuse_nested(result)
             self.jobs.append(result)
+
+
+def _layers(job: Job) -> set[str]:
+    """Return the precomputed layer that a job saves a volume in, if any."""
+    level = None if job.volume is None else job.volume.node.saved
+    return {level.url} if level is not None and level.format == "precomputed" else set()
 
 
 def _is_of(value: Any, kind: Any) -> bool:

@@ -11,6 +11,7 @@ import click
 
 from daskflow.cli.chain import Settings, agree, asked, client_for, say
 from daskflow.cli.cluster_commands import clusters, submit, worker
+from daskflow.cli.completion import completion
 from daskflow.cli.options import Numbers, WordCommand
 from daskflow.cli.task_commands import COMMANDS as OF_TASKS
 from daskflow.cli.view_commands import COMMANDS as VIEWERS
@@ -291,7 +292,7 @@ COMMANDS = (
     | VIEWERS
     | {
         command.name: command
-        for command in (clusters, demo, info, plan, remove, retry, set_layer, status, submit, verify, worker)
+        for command in (clusters, completion, demo, info, plan, remove, retry, set_layer, status, submit, verify, worker)
         if command.name
     }
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import itertools
+import os
 import re
 import types
 import typing
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from daskflow.cli.chain import Chain, Step
 from daskflow.config import meant
@@ -160,7 +162,7 @@ def _input(operator: Operator, index: int) -> click.Option:
 
 def _parameter(parameter: Parameter, operator: Operator) -> click.Parameter:
     if parameter.positional:
-        return click.Argument([parameter.name], metavar=parameter.name.upper())
+        return click.Argument([parameter.name], metavar=parameter.name.upper(), shell_complete=_files)
     names = [name for name in (parameter.flag, f"--{_dashed(parameter.name)}") if name]
     kind, many = option_type(parameter.annotation)
     default = None if parameter.required else parameter.default
@@ -169,6 +171,7 @@ def _parameter(parameter: Parameter, operator: Operator) -> click.Parameter:
     option = click.Option(
         [*names, parameter.name],
         type=None if kind is click.BOOL else kind,
+        shell_complete=_files if os.PathLike[str] in typing.get_args(parameter.annotation) else None,
         required=parameter.required,
         default=default,
         show_default=_shown(default) if default is not None else False,
@@ -177,6 +180,11 @@ def _parameter(parameter: Parameter, operator: Operator) -> click.Parameter:
     if many and not isinstance(kind, Numbers):
         raise TypeError(f"{operator.name}: no option type for {parameter.name}: {parameter.annotation}")
     return option
+
+
+def _files(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Let the shell complete a path."""
+    return [CompletionItem(begun, type="file")]
 
 
 def option_type(annotation: Any) -> tuple[click.ParamType[Any], bool]:

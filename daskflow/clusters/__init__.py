@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Threads", "check_words", "connect", "resolve", "script_is_guarded", "stand_in"]
 
 _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx|ucxx|inproc)://.+")
+_IMPORTING = ("local", "cuda")  # kinds whose worker processes are spawned by this one
 _PATIENCE = 2.0  # seconds without a word
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def connect(
     Raises:
         ParameterError: an unknown target or option, or sizes below 1.
         JobError: no scheduler answers at the address, or it wants certificates that are not configured; a batch
-            system is not here, or refuses the jobs.
+            system is not here, or refuses the jobs; worker processes would run the script that runs, once more.
         MissingDependencyError: what the kind needs is not installed.
     """
     where = os.fspath(target)
@@ -66,6 +67,12 @@ def connect(
         client = _reach(where, timeout)
     else:
         kind, request = resolve(where, options)
+        if kind.module in _IMPORTING and not script_is_guarded():
+            script = getattr(sys.modules["__main__"], "__file__", "the script")
+            raise JobError(
+                f"worker processes import {script}, and would run it again: put what it does below"
+                ' `if __name__ == "__main__":`, or run in threads: connect("threads")'
+            )
         client = kind.start(request)
     if link := getattr(client, "dashboard_link", None):
         _log.info("dashboard: %s", link)

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from daskflow import errors
 from daskflow.jobs.batch import Batch, BatchResult, Verb
 from daskflow.jobs.executor import Executor, Settled, uses_gpu
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED, PENDING, Ledger, Remaining
@@ -270,10 +271,8 @@ class StageRun:
         if rehearsal.alike:
             first = failures[0]
             boxes = " and ".join(failure.box for failure in failures)
-            self._abort(
-                f"{self.stage.name}: the first two blocks, {boxes}, both raised "
-                f"{first.exception}: {first.message}\n{first.traceback}"
-            )
+            told = f"{self.stage.name}: the first two blocks, {boxes}, both raised {first.exception}: {first.message}"
+            self._abort(told if hasattr(errors, first.exception) else f"{told}\n{first.traceback}")
         self._rehearsal = None
         for failure in failures:
             if failure.exception == KILLED:

@@ -403,7 +403,7 @@ class Store(ABC):
 
     def _contents(self) -> Iterator[StoredObject]:
         """Yield chunks and shards in `directory`."""
-        raise NotImplementedError
+        raise StoreError(f"what {self.family} stores in {kvstore.redact(self.url)} cannot be listed")
 
     def twins(self) -> Iterator[BoundingBox]:
         """Yield the chunks of the level that several objects hold, of which the newest counts."""
@@ -452,7 +452,10 @@ class Store(ABC):
 
     def forget(self, mips: Sequence[int], objects: Sequence[str]) -> None:
         """Take levels, and kinds of objects, out of the metadata."""
-        raise NotImplementedError
+        raise ParameterError(
+            f"the metadata of {self.family} layers name no levels or objects that could be taken out:"
+            f" mip {', '.join(map(str, mips))} {' '.join(objects)} of {kvstore.redact(self.url)}"
+        )
 
     @classmethod
     def check_layout(cls, spec: VolumeSpec, layout: Layout) -> None:  # noqa: ARG003

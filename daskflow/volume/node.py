@@ -28,6 +28,14 @@ Memory = float | Callable[[BoundingBox], float] | None
 class Level(Protocol):
     """A level of a layer that a job writes."""
 
+    @property
+    def url(self) -> str:
+        """The layer."""
+
+    @property
+    def format(self) -> str:
+        """Name of its format."""
+
     def planned(self) -> Store:
         """Return the level as it will be, which can be asked for all but voxels; nothing is created."""
 

@@ -105,6 +105,19 @@ def test_report_says_no_line_twice_and_quiet_says_nothing_of_what_went_well(tmp_
     assert "voxel size" in Path("all.txt").read_text()
 
 
+def test_layer_in_another_of_the_same_line_is_refused():
+    image()
+    assert "lies in" in line("open image.npy save a/b save a", code=1)
+    assert not Path("a").exists()
+
+
+def test_refused_values_are_told_in_a_line():
+    np.save("wide.npy", np.full((64, 128, 128), 300, np.uint16))
+    told = line("--quiet open wide.npy astype -d uint8 save narrow", code=1)
+    assert "300 cannot be held as uint8; choose a wider dtype, or --overflow clip" in told
+    assert "Traceback" not in told
+
+
 def test_results_of_several_steps_of_a_line_are_kept_apart():
     array = image((20, 20, 20)) > 200
     array[10] = 0
