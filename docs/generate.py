@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 
 from daskflow.cli.app import app
+from daskflow.cli.options import Spelled
 from daskflow.volume import Operator, Parameter, Volume, load_operator, operator_names
 
 PAGE = Path(__file__).with_name("operators.md")
@@ -101,7 +102,7 @@ def options(operator: Operator, parameter: Parameter) -> str:
                 return f"`{parameter.name.upper()}`"
             if isinstance(option, click.Option) and option.hidden:
                 return "`-i`, after a comma"
-            return " ".join(f"`{name}`" for name in [*option.opts[:2], *option.secondary_opts])
+            return " ".join(f"`{name}`" for name in [*(option.shown if isinstance(option, Spelled) else option.opts)[:2], *option.secondary_opts])
     return ""
 
 

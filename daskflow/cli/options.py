@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import itertools
@@ -9,7 +10,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -19,7 +20,7 @@ from click.shell_completion import CompletionItem
 from daskflow.cli.chain import Chain, Step
 from daskflow.config import meant
 from daskflow.errors import ParameterError
-from daskflow.operators.aliases import FORMER_OPTIONS, TWINS, UNUSED_OPTIONS
+from daskflow.operators.aliases import FORMER_LETTERS, FORMER_OPTIONS, TWINS, UNUSED_OPTIONS
 
 if TYPE_CHECKING:
     from daskflow.volume import Operator, Parameter
@@ -33,12 +34,11 @@ _LABELLED = re.compile(r"(xyz|zyx):(.+)", re.IGNORECASE)
 
 def command(operator: Operator) -> click.Command:
     """Return the command of an operator: options from its parameters, help from its docstring."""
-    from daskflow.volume import Tasks, Volume
-    from daskflow.volume.registry import is_located
+    from daskflow.volume import Tasks
 
     params: list[click.Parameter] = [_input(operator, index) for index in range(len(operator.inputs))]
     params += [_parameter(parameter, operator) for parameter in operator.parameters]
-    if operator.returns is Volume or is_located(operator.returns):
+    if not _is_sink(operator):
         params.append(_output(operator))
     params.append(click.Option(["--name", "step_name"], metavar="NAME", help="What messages call this command."))
 
@@ -132,26 +132,29 @@ def _apply_once(operator: Operator, chain: Chain, values: dict[str, Any]) -> Non
 
 
 def _output(operator: Operator) -> click.Option:
-    names = ["-o", "--output-chunk-name", "--output-names", "--output-name", "output_name"]
+    names, also = ["-o", "--output-name", "output_name"], ["--output-chunk-name", "--output-names"]
     if operator.keeps_name:
-        return click.Option(names, metavar="NAMES", help="Names of the results; those of the volumes unless given.")
+        said = "Names of the results; those of the volumes unless given."
+        return Spelled(names, also=also, metavar="NAMES", help=said)
     said = "Name that the result gets for later commands."
     default = getattr(operator.returns, "line_name", "chunk")
-    return click.Option(names, default=default, show_default=True, metavar="NAME", help=said)
+    return Spelled(names, also=also, default=default, show_default=True, metavar="NAME", help=said)
 
 
 def _input(operator: Operator, index: int) -> click.Option:
     parameter = operator.inputs[index]
     located = getattr(parameter.annotation, "line_name", None)
     if located is not None or parameter.name in ("volume", "volumes"):
-        names = ["-i", "--input-chunk-name", "--input-names", "--input-name"]
+        names, also = ["-i", "--input"], ["--input-chunk-name", "--input-names", "--input-name"]
     else:
         dashed = _dashed(parameter.name)
-        names = [name for name in (parameter.flag, f"--{dashed}-chunk-name", f"--{dashed}-name") if name]
+        names = [name for name in (parameter.flag, f"--{dashed}") if name]
+        also = [f"--{dashed}-chunk-name", f"--{dashed}-name"]
     many = any(p.variadic for p in operator.inputs[index + 1 :]) or (operator.keeps_name and index == 0)
     named = parameter.required and not parameter.variadic
-    return click.Option(
+    return Spelled(
         [*names, parameter.name],
+        also=also,
         default=located or ("chunk" if index == 0 else parameter.name if named else None),
         show_default=named,
         hidden=parameter.variadic,
@@ -168,8 +171,9 @@ def _parameter(parameter: Parameter, operator: Operator) -> click.Parameter:
     default = None if parameter.required else parameter.default
     if kind is click.BOOL:
         names[-1] += f"/--no-{_dashed(parameter.name)}"
-    option = click.Option(
+    option = Spelled(
         [*names, parameter.name],
+        also=_former_letters(parameter, operator),
         type=None if kind is click.BOOL else kind,
         shell_complete=_files if os.PathLike[str] in typing.get_args(parameter.annotation) else None,
         required=parameter.required,
@@ -180,6 +184,23 @@ def _parameter(parameter: Parameter, operator: Operator) -> click.Parameter:
     if many and not isinstance(kind, Numbers):
         raise TypeError(f"{operator.name}: no option type for {parameter.name}: {parameter.annotation}")
     return option
+
+
+def _former_letters(parameter: Parameter, operator: Operator) -> list[str]:
+    """Return the letters that an option without one has had, of which the command makes no other use."""
+    if parameter.flag is not None:
+        return []
+    used = {one.flag for one in (*operator.inputs, *operator.parameters)} | (set() if _is_sink(operator) else {"-o"})
+    own = {one.name for one in operator.parameters}
+    firsts = {letter: next((name for name in names if name in own), None) for letter, names in FORMER_LETTERS.items()}
+    return [letter for letter, name in firsts.items() if name == parameter.name and letter not in used]
+
+
+def _is_sink(operator: Operator) -> bool:
+    from daskflow.volume import Volume
+    from daskflow.volume.registry import is_located
+
+    return not (operator.returns is Volume or is_located(operator.returns))
 
 
 def _files(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -221,6 +242,32 @@ def _dashed(name: str) -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+class Spelled(click.Option):
+    """An option of which help and errors show some of the names that are understood."""
+
+    def __init__(self, names: Sequence[str], *, also: Sequence[str], **given: Any) -> None:
+        super().__init__([*names, *also], **given)
+        self.shown = [name for name in self.opts if name not in also]
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the names and the help."""
+        with self._few():
+            return super().get_help_record(ctx)
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Return the names for a message."""
+        with self._few():
+            return super().get_error_hint(ctx)
+
+    @contextlib.contextmanager
+    def _few(self) -> Iterator[None]:
+        every, self.opts = self.opts, self.shown
+        try:
+            yield
+        finally:
+            self.opts = every
 
 
 class Words(click.Choice[Any]):

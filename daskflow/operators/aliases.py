@@ -139,6 +139,23 @@ They are of how it works: digits of names, processes of a writer, which are `--w
 drivers. No file is deleted because it is empty, and arrays of zarr are stored zyx.
 """
 
+FORMER_LETTERS = {
+    "-c": ("clip_fraction", "clip_limit", "coverage"),
+    "-d": ("dataset",),
+    "-e": ("max_error",),
+    "-f": ("format",),
+    "-l": ("labels", "levels"),
+    "-m": ("mapping",),
+    "-o": ("output",),
+    "-p": ("plot",),
+    "-s": ("offset", "shape", "size"),
+    "-t": ("table", "tile_grid", "to"),
+    "-u": ("unmapped",),
+    "-v": ("value",),
+}
+"""Letters that options have had, and that are understood where a command has no other use for them; help has only
+those that mean one thing, but for chunkflow's."""
+
 FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "normalize-contrast": {"--whole": ("--no-per-section",)},
     "normalize-contrast-nkem": {"--whole": ("--no-per-section",)},

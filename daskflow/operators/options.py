@@ -11,7 +11,7 @@ from daskflow.geometry import BoundingBox, Zyx, as_zyx
 from daskflow.stores import Layout
 from daskflow.volume import Flag
 
-Destination = Annotated[str | os.PathLike[str], Flag("-o"), "path or URL of what is written."]
+Destination = Annotated[str | os.PathLike[str], "path or URL of what is written."]
 Dtype = Annotated[
     Literal["uint8", "uint16", "uint32", "uint64", "float32", "float64"], Flag("-d"), "dtype of the result."
 ]
@@ -70,7 +70,7 @@ Memory = Annotated[
 ]
 
 # objects of labels, and which labels
-Labels = Annotated[Sequence[int], Flag("-l"), "only these labels; all unless given."]
+Labels = Annotated[Sequence[int], "only these labels; all unless given."]
 ExcludeLabels = Annotated[Sequence[int], "labels to leave out."]
 Dust = Annotated[int, "labels of fewer voxels in the whole volume are left out."]
 FillHoles = Annotated[
@@ -80,7 +80,7 @@ FillHoles = Annotated[
     " holes are objects all the same. Takes the volume as one block.",
 ]
 Lods = Annotated[int, "levels of detail beside the finest, at most; each may differ twice as much as the last."]
-MaxError = Annotated[float, Flag("-e"), "nm that simplification may move the surface."]
+MaxError = Annotated[float, "nm that simplification may move the surface."]
 MaxLabelsPerShard = Annotated[int, "about how many objects a shard has at most."]
 MinShards = Annotated[int, "about how many shards there are at least."]
 ShardIndexBytes = Annotated[int, "bytes of a shard's index, before there are more shards."]

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 import daskflow
@@ -103,6 +104,28 @@ def test_report_says_no_line_twice_and_quiet_says_nothing_of_what_went_well(tmp_
     assert "read file://" in line("verify layer")
     line("--log all.txt open image.npy --voxel-size 1 1 1 save third")
     assert "voxel size" in Path("all.txt").read_text()
+
+
+def test_completion_is_installed_and_completes_commands_of_a_chain(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert "_DASKFLOW_COMPLETE=bash_complete" in line("completion bash --print")
+    line("completion bash")
+    assert (tmp_path / "bash-completion" / "completions" / "daskflow").is_file()
+    words = ["open", "em.tif", "crop", "-z", "10", "10", "10"]
+    complete = BashComplete(app, {}, "daskflow", "_DASKFLOW_COMPLETE")
+    assert "save-h5" in {one.value for one in complete.get_completions(words, "save")}
+    assert [one.type for one in complete.get_completions([*words, "save"], "laye")] == ["file"]
+
+
+def test_help_has_one_spelling_and_the_others_are_understood():
+    image()
+    told = line("threshold --help")
+    assert "-i, --input NAME" in told
+    assert "input-chunk-name" not in told
+    shown = line("voxel-counts --help")
+    assert "-o" not in re.findall(r"^  (-\w)", shown, re.MULTILINE)
+    line("--quiet open image.npy threshold -t 9 --output-chunk-name a voxel-counts --input-names a -o counts.csv")
+    assert Path("counts.csv").is_file()
 
 
 def test_layer_in_another_of_the_same_line_is_refused():

@@ -6,18 +6,18 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.stores import kvstore
-from daskflow.volume import Flag, Volume, operator
+from daskflow.volume import Volume, operator
 from daskflow.volume.node import Gathered
 
 
 @operator()
 def reorder_sections(
-    volume: Volume, *, mapping: Annotated[str | os.PathLike[str] | Mapping[int, int], Flag("-m")]
+    volume: Volume, *, mapping: str | os.PathLike[str] | Mapping[int, int]
 ) -> Volume:
     """Put the z sections of a volume in another order.
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, Zyx, as_zyx
-from daskflow.volume import Flag, Volume, operator
+from daskflow.volume import Volume, operator
 
 
 @operator()
 def translate(
     volume: Volume,
     *,
-    offset: Annotated[Sequence[int] | None, Flag("-s")] = None,
-    to: Annotated[Sequence[int] | None, Flag("-t")] = None,
+    offset: Sequence[int] | None = None,
+    to: Sequence[int] | None = None,
 ) -> Volume:
     """Move a volume to other coordinates; its voxels and their size stay as they are.
 

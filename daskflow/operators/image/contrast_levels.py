@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
@@ -14,7 +14,7 @@ from daskflow.operators.image.contrast.counts import CountedLevels, Sampling, co
 from daskflow.operators.image.contrast.levels import Counts, Levels, SectionLevels, known_place, levels_url
 from daskflow.operators.image.contrast.tables import grey_image
 from daskflow.stores import kvstore
-from daskflow.volume import BlockResult, Estimate, Flag, Stage, Task, Volume, operator
+from daskflow.volume import BlockResult, Estimate, Stage, Task, Volume, operator
 from daskflow.volume.stage import Output
 
 
@@ -22,10 +22,10 @@ from daskflow.volume.stage import Output
 def contrast_levels(
     volume: Volume,
     *,
-    coverage: Annotated[float, Flag("-c")] = 1.0,
+    coverage: float = 1.0,
     seed: int = 0,
     output: options.Destination | None = None,
-    plot: Annotated[str | os.PathLike[str] | None, Flag("-p")] = None,
+    plot: str | os.PathLike[str] | None = None,
 ) -> Job:
     """Count how often each grey value occurs in every section, and keep the counts as files.
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import ndimage
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import as_zyx
-from daskflow.volume import Flag, Volume, operator
+from daskflow.volume import Volume, operator
 
 
 @operator(takes="image")
 def median_filter(
     volume: Volume,
     *,
-    size: Annotated[Sequence[int], Flag("-s")] = (3, 1, 1),
+    size: Sequence[int] = (3, 1, 1),
     mode: Literal["reflect", "nearest", "wrap"] = "reflect",
 ) -> Volume:
     """Replace every voxel by the median of a window around it, by default of its neighbours in z.

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from daskflow.stores.objects.mesh_files import multires_info
 from daskflow.stores.objects.shards import Object, Sharding, object_sharding, shard_numbers, write_shard
 from daskflow.stores.objects.skeleton_files import SKELETONS
 from daskflow.stores.precomputed_info import named_objects
-from daskflow.volume import BlockResult, Flag, Stage, Task, operator
+from daskflow.volume import BlockResult, Stage, Task, operator
 from daskflow.volume.stage import Output, Scope
 
 Key = Literal["mesh", "skeletons"]
@@ -53,7 +53,7 @@ def copy_objects(
     mesh: bool = True,
     skeletons: bool = True,
     directory: str | None = None,
-    format: Annotated[Literal["same", "sharded"], Flag("-f")] = "same",  # noqa: A002
+    format: Literal["same", "sharded"] = "same",  # noqa: A002
     max_labels_per_shard: options.MaxLabelsPerShard = 1000,
     lods: options.Lods = 2,
     min_chunk: options.MinChunk = (256, 256, 256),

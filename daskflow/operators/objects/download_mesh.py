@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from daskflow.jobs import Job
 from daskflow.operators import options
 from daskflow.operators.objects._download import download_job
-from daskflow.volume import Flag, operator
+from daskflow.volume import operator
 
 
 @operator()
@@ -19,7 +19,7 @@ def download_mesh(
     start: options.Start | None = None,
     stop: options.Stop | None = None,
     size: options.Size | None = None,
-    format: Annotated[Literal["ply", "obj", "stl"], Flag("-f")] = "ply",  # noqa: A002 (the word people use)
+    format: Literal["ply", "obj", "stl"] = "ply",  # noqa: A002 (the word people use)
     lod: int = 0,
 ) -> Job:
     """Write meshes of a precomputed layer as PLY, OBJ or STL files, in nm, xyz.

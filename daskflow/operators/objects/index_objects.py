@@ -7,7 +7,7 @@ import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.layer_objects import Meshes, Skeletons
 from daskflow.stores.objects.spatial_index import SpatialIndex
-from daskflow.volume import BlockResult, Estimate, Flag, Stage, Volume, operator
+from daskflow.volume import BlockResult, Estimate, Stage, Volume, operator
 from daskflow.volume.stage import Output, Scopes
 
 Array = npt.NDArray[Any]
@@ -37,7 +37,7 @@ def index_objects(
     volume: Volume,
     *,
     objects: Kind = "mesh",
-    shape: Annotated[Sequence[int], Flag("-s")] = (448, 448, 448),
+    shape: Sequence[int] = (448, 448, 448),
 ) -> Job:
     """Write the spatial index of meshes or skeletons that a layer has without one.
 

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox
 from daskflow.stores import kvstore, states
-from daskflow.volume import Flag, Volume, operator
+from daskflow.volume import Volume, operator
 from daskflow.volume.description import Option
 
 Unmapped = Literal["error", "keep", "zero"]
@@ -32,8 +32,8 @@ _LARGEST = 2**64 - 1
 def remap(
     volume: Volume,
     *,
-    table: Annotated[str | Mapping[int, int] | npt.NDArray[Any], Flag("-t")],
-    unmapped: Annotated[Unmapped, Flag("-u")] = "error",
+    table: str | Mapping[int, int] | npt.NDArray[Any],
+    unmapped: Unmapped = "error",
     offset: int = 0,
     dtype: Literal["uint8", "uint16", "uint32", "uint64"] | None = None,
 ) -> Volume:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from daskflow.operators import options
 from daskflow.operators.geometry.crop import crop
 from daskflow.stores import Store, kvstore
 from daskflow.stores.counting import counting
-from daskflow.volume import BlockResult, Estimate, Flag, Stage, Task, Volume, operator
+from daskflow.volume import BlockResult, Estimate, Stage, Task, Volume, operator
 from daskflow.volume.node import Array
 from daskflow.volume.stage import Output, Scopes
 
@@ -34,7 +34,7 @@ def fill(
     start: options.Start,
     stop: options.Stop | None = None,
     size: options.Size | None = None,
-    value: Annotated[float, Flag("-v")] = 0,
+    value: float = 0,
 ) -> Job:
     """Set a box of a stored layer to one value, in place.
 

@@ -35,7 +35,7 @@ def open(  # noqa: A001
     mip: options.Mip = 0,
     fill_missing: bool = False,
     format: str | None = None,  # noqa: A002
-    dataset: Annotated[str | None, Flag("-d")] = None,
+    dataset: str | None = None,
     voxel_size: Annotated[Sequence[float] | None, Flag("-v")] = None,
     voxel_offset: Sequence[int] | None = None,
     layer_type: LayerType | None = None,

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from daskflow.jobs.sinks import ScratchSink
 from daskflow.operators.image.clahe.tiles import Tiles, equalize, equalizing_tables
 from daskflow.operators.image.contrast.tables import CountHistograms, Histograms, grey_image, look_up, with_few_sections
 from daskflow.scratch.records import Arrays
-from daskflow.volume import BlockResult, Estimate, Flag, Stage, Task, Volume, in_order, operator
+from daskflow.volume import BlockResult, Estimate, Stage, Task, Volume, in_order, operator
 from daskflow.volume.stage import Scope
 
 Array = npt.NDArray[Any]
@@ -31,8 +31,8 @@ _COUNTS = 2**22  # held at once while tables are made
 def clahe(
     volume: Volume,
     *,
-    clip_limit: Annotated[float, Flag("-c")] = 40.0,
-    tile_grid: Annotated[Sequence[int], Flag("-t")] = (8, 8),
+    clip_limit: float = 40.0,
+    tile_grid: Sequence[int] = (8, 8),
 ) -> Volume:
     """Equalise the contrast of every section locally (CLAHE), the same for any blocks.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from daskflow.operators.image.contrast.levels import Counts, known_place
 from daskflow.operators.image.contrast.tables import grey_image, look_up
 from daskflow.scratch.records import at_once
 from daskflow.stores import kvstore
-from daskflow.volume import BlockResult, Estimate, Flag, Stage, Task, Volume, operator
+from daskflow.volume import BlockResult, Estimate, Stage, Task, Volume, operator
 from daskflow.volume.description import Option
 from daskflow.volume.stage import Scope
 
@@ -35,12 +35,12 @@ Array = npt.NDArray[Any]
 def contrast(
     volume: Volume,
     *,
-    clip_fraction: Annotated[float | Sequence[float], Flag("-c")] = 0.01,
+    clip_fraction: float | Sequence[float] = 0.01,
     minval: int | None = None,
     maxval: int | None = None,
     coverage: float = 1.0,
     seed: int = 0,
-    levels: Annotated[str | os.PathLike[str] | None, Flag("-l")] = None,
+    levels: str | os.PathLike[str] | None = None,
 ) -> Volume:
     """Stretch the grey values of every section linearly, by limits found from its own histogram.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError
@@ -27,7 +27,7 @@ from daskflow.operators.segmentation.voxel_counts import LabelCounts
 from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores.kvstore import plain_number
 from daskflow.stores.objects.mesh_files import DRACO_LEVEL, SURFACE_FILES
-from daskflow.volume import Flag, Stage, Volume, in_order, operator
+from daskflow.volume import Stage, Volume, in_order, operator
 from daskflow.volume.stage import Output, Scope
 
 _MOST_DRACO = 10
@@ -40,10 +40,10 @@ def mesh(
     volume: Volume,
     *,
     output: options.Destination | None = None,
-    format: Annotated[Literal["sharded", "multires", "legacy", "ply", "obj", "stl"], Flag("-f")] = "sharded",  # noqa: A002
+    format: Literal["sharded", "multires", "legacy", "ply", "obj", "stl"] = "sharded",  # noqa: A002
     labels: options.Labels | None = None,
     exclude_labels: options.ExcludeLabels | None = None,
-    shape: Annotated[Sequence[int] | None, Flag("-s")] = None,
+    shape: Sequence[int] | None = None,
     max_error: options.MaxError | None = None,
     dust: options.Dust = 0,
     dust_within: Literal["volume", "block"] = "volume",

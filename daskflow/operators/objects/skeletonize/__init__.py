@@ -37,11 +37,11 @@ def skeletonize(
     volume: Volume,
     *,
     output: options.Destination | None = None,
-    format: Annotated[Literal["sharded", "files"], Flag("-f")] = "files",  # noqa: A002
+    format: Literal["sharded", "files"] = "files",  # noqa: A002
     voxel_size: Annotated[Sequence[float] | None, Flag("-v")] = None,
     labels: options.Labels | None = None,
     exclude_labels: options.ExcludeLabels | None = None,
-    shape: Annotated[Sequence[int] | None, Flag("-s")] = None,
+    shape: Sequence[int] | None = None,
     dust: options.Dust = 1000,
     scale: float = 4.0,
     const: float = 10.0,

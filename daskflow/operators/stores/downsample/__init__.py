@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 from daskflow.config import parse_bytes
 from daskflow.errors import BoundsError, ParameterError
@@ -24,7 +23,7 @@ from daskflow.operators.stores.downsample.levels import (
 )
 from daskflow.operators.stores.downsample.passes import Pass, stage, stages_after
 from daskflow.stores import Layout, Store
-from daskflow.volume import Flag, Volume, operator
+from daskflow.volume import Volume, operator
 
 _CHUNK: Zyx = (64, 64, 64)
 
@@ -33,7 +32,7 @@ _CHUNK: Zyx = (64, 64, 64)
 def downsample(
     volume: Volume,
     *,
-    levels: Annotated[int | None, Flag("-l")] = None,
+    levels: int | None = None,
     factor: options.Factor = (1, 2, 2),
     method: options.Method = "auto",
     sparse: options.Sparse = False,
