@@ -102,7 +102,8 @@ def options(operator: Operator, parameter: Parameter) -> str:
                 return f"`{parameter.name.upper()}`"
             if isinstance(option, click.Option) and option.hidden:
                 return "`-i`, after a comma"
-            return " ".join(f"`{name}`" for name in [*(option.shown if isinstance(option, Spelled) else option.opts)[:2], *option.secondary_opts])
+            names = option.shown if isinstance(option, Spelled) else option.opts
+            return " ".join(f"`{name}`" for name in [*names[:2], *option.secondary_opts])
     return ""
 
 

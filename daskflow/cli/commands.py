@@ -291,8 +291,8 @@ COMMANDS = (
     OF_TASKS
     | VIEWERS
     | {
-        command.name: command
-        for command in (clusters, completion, demo, info, plan, remove, retry, set_layer, status, submit, verify, worker)
-        if command.name
+        one.name: one
+        for one in (clusters, completion, demo, info, plan, remove, retry, set_layer, status, submit, verify, worker)
+        if one.name
     }
 )

@@ -50,7 +50,7 @@ def downsample(
     overwrite: options.Overwrite = False,
     memory: options.Memory = "512MB",
 ) -> Job:
-    """Write pyramid levels above a stored volume, into the layer it was opened from or has just been saved in.
+    """Write pyramid levels above a stored volume, into the layer it was opened from or just saved in.
 
     One pass writes as many levels as blocks of `memory` bytes allow, the next goes on from the last of them, and the
     result is the same for any: means of integers are exact over all levels, floor(sum / count). A level that exists and
