@@ -16,9 +16,7 @@ from daskflow.volume.node import Gathered
 
 
 @operator()
-def reorder_sections(
-    volume: Volume, *, mapping: str | os.PathLike[str] | Mapping[int, int]
-) -> Volume:
+def reorder_sections(volume: Volume, *, mapping: str | os.PathLike[str] | Mapping[int, int]) -> Volume:
     """Put the z sections of a volume in another order.
 
     Sections that the mapping does not name stay where they are. A block reads only the sections that go into it.
