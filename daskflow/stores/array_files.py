@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import zlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from daskflow.errors import CorruptChunkError, ParameterError, UnknownFormatError
+from daskflow.errors import CorruptChunkError, DaskflowError, ParameterError, UnknownFormatError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes, find_axes
@@ -72,15 +71,16 @@ class ArrayFile(FileStore):
 
 @contextmanager
 def reading(url: str, kind: str) -> Iterator[None]:
-    """Say of which file it is what a reader of some kind of files complains of."""
+    """Say of which file it is what a reader of some kind of files complains of; libraries raise anything."""
     try:
         yield
+    except DaskflowError:
+        raise
     except FileNotFoundError:
         raise kvstore.missing(url) from None
-    except (ValueError, EOFError, OSError, RuntimeError, zlib.error) as error:
-        if isinstance(error, UnknownFormatError | CorruptChunkError | ParameterError):
-            raise
-        raise CorruptChunkError(f"cannot read {local_file(url)} as {kind}: {error}") from error
+    except Exception as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error) or repr(error)
+        raise CorruptChunkError(f"cannot read {local_file(url)} as {kind}: {reason}") from error
 
 
 def in_order(read: ReadBox, spec: VolumeSpec) -> Iterator[Array]:

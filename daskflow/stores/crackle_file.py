@@ -5,11 +5,15 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from daskflow.errors import MissingDependencyError
 from daskflow.stores.array_files import ArrayFile
+from daskflow.stores.decoder_process import decode
 from daskflow.stores.local_files import begins_with, file_state, local_file
 from daskflow.stores.stated import Stated
 
@@ -39,9 +43,25 @@ class CrackleFile(ArrayFile):
 
 
 @functools.lru_cache(maxsize=2)
-def _labels(path: Path, size: int, mtime_ns: int) -> Any:  # noqa: ARG001 (a changed file is another array)
+def _labels(path: Path, size: int, mtime_ns: int) -> _Labels:  # noqa: ARG001 (a changed file is another array)
     try:
-        import crackle
+        from crackle import codec
     except ImportError:
         raise MissingDependencyError.of("crackle-codec", "codecs") from None
-    return crackle.CrackleArray(path.read_bytes())
+    data = path.read_bytes()
+    header = codec.header(data)
+    return _Labels(data, (header.sx, header.sy, header.sz), np.dtype(header.dtype))
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of a file, whose decoder damaged bytes break: it runs in a process of its own."""
+
+    data: bytes
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+
+    def __getitem__(self, index: tuple[slice, slice, slice]) -> Any:
+        first, stop, _ = index[2].indices(self.shape[2])
+        shape = (1, stop - first, *self.shape[1::-1])
+        return decode("crackle", self.data, shape, self.dtype, first)[0].T[index[:2]]

@@ -31,17 +31,22 @@ def _idle(owner: int) -> queue.SimpleQueue[_Process]:  # noqa: ARG001
     return queue.SimpleQueue()
 
 
-def decode(codec: str, data: bytes, shape: Shape, dtype: np.dtype[Any]) -> Array:
-    """Return the voxels (czyx) that some bytes hold, which cannot be written to; of fpzip the header was checked."""
+def decode(codec: str, data: bytes, shape: Shape, dtype: np.dtype[Any], first: int | None = None) -> Array:
+    """Return the voxels (czyx) that some bytes hold, which cannot be written to; of fpzip the header was checked.
+
+    Of crackle, sections from a `first` one on are decoded where that is given.
+    """
     try:
         process = _idle(os.getpid()).get_nowait()
     except queue.Empty:
         process = _start()
-    reason, voxels = _asked(process, codec, data, shape, dtype)
+    request = {"codec": codec, "bytes": len(data), "shape": shape, "dtype": dtype.name, "first": first}
+    nbytes = math.prod(shape) * dtype.itemsize
+    reason, voxels = _asked(process, request, data, nbytes)
     if reason == _BROKEN:  # perhaps over what it was given before
         _end(process)
         process = _start()
-        reason, voxels = _asked(process, codec, data, shape, dtype)
+        reason, voxels = _asked(process, request, data, nbytes)
     if reason == _BROKEN:
         _end(process)
     else:
@@ -51,12 +56,11 @@ def decode(codec: str, data: bytes, shape: Shape, dtype: np.dtype[Any]) -> Array
     return np.frombuffer(voxels, dtype).reshape(shape)
 
 
-def _asked(process: _Process, codec: str, data: bytes, shape: Shape, dtype: np.dtype[Any]) -> tuple[str, bytes]:
+def _asked(process: _Process, request: dict[str, Any], data: bytes, nbytes: int) -> tuple[str, bytes]:
     """Return why bytes cannot be decoded, or else an empty text and the voxels."""
     assert process.stdin is not None
     assert process.stdout is not None
-    request = {"codec": codec, "bytes": len(data), "shape": shape, "dtype": dtype.name}
-    nbytes, voxels = math.prod(shape) * dtype.itemsize, b""
+    voxels = b""
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.write(data)
@@ -94,7 +98,8 @@ def _serve(requests: Any, answers: Any) -> None:
         request = json.loads(line)
         data, shape, dtype = requests.read(request["bytes"]), tuple(request["shape"]), np.dtype(request["dtype"])
         try:
-            voxels = _DECODERS[request["codec"]](data, shape, dtype)
+            part = {} if request["first"] is None else {"first": request["first"]}
+            voxels = _DECODERS[request["codec"]](data, shape, dtype, **part)
         except Exception as error:  # noqa: BLE001 (libraries raise anything)
             answers.write(json.dumps(str(error) or repr(error)).encode() + b"\n")
         else:
@@ -126,22 +131,22 @@ def _decode_compresso(data: bytes, shape: Shape, dtype: np.dtype[Any]) -> Array:
     return labels
 
 
-def _decode_crackle(data: bytes, shape: Shape, dtype: np.dtype[Any]) -> Array:
+def _decode_crackle(data: bytes, shape: Shape, dtype: np.dtype[Any], first: int | None = None) -> Array:
     """Decode, and check the sums that its format has and its library leaves out: of labels, and of components."""
-    import crackle
     from crackle import codec
 
     header = codec.header(data)
-    _check_header([header.sz, header.sy, header.sx], header.data_width, shape, dtype)
+    sections = slice(0, header.sz) if first is None else slice(first, first + shape[1])
+    _check_header([sections.stop - sections.start, header.sy, header.sx], header.data_width, shape, dtype)
     checksums = 4 * (header.sz + 1) if header.format_version > 0 else 0
     wanted = int(codec.grid_index(data)[-1]) + checksums
     if len(data) != wanted:
         raise ValueError(f"holds {len(data)} bytes instead of {wanted}")
     if checksums and codec.labels_crc(data) != codec.crc32c(bytes(codec.raw_labels(data))):
         raise ValueError("the checksum of its labels does not agree")
-    labels: Array = crackle.decompress(data, parallel=1).T
+    labels: Array = codec.decompress_range(data, sections.start, sections.stop, parallel=1).T
     if checksums:
-        _check_components(labels, codec.crack_crcs(data), codec.crc32c)
+        _check_components(labels, codec.crack_crcs(data)[sections], codec.crc32c)
     return labels
 
 
@@ -162,7 +167,7 @@ def _check_header(zyx: list[int], width: int, shape: Shape, dtype: np.dtype[Any]
         raise ValueError(f"holds {zyx} voxels zyx of {width} bytes instead of {shape} czyx of {dtype}")
 
 
-_DECODERS: dict[str, Callable[[bytes, Shape, np.dtype[Any]], Array]] = {
+_DECODERS: dict[str, Callable[..., Array]] = {
     "fpzip": _decode_fpzip,
     "compresso": _decode_compresso,
     "crackle": _decode_crackle,

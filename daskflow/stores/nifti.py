@@ -13,7 +13,7 @@ import numpy as np
 from daskflow.errors import MissingDependencyError, ParameterError
 from daskflow.geometry import VolumeSpec
 from daskflow.stores.array_files import ArrayFile, in_order
-from daskflow.stores.base import Layout, ReadBox
+from daskflow.stores.base import Array, Layout, ReadBox
 from daskflow.stores.local_files import (
     begins_with,
     check_place,
@@ -88,13 +88,15 @@ class NiftiStore(ArrayFile):
             raise ParameterError(f"{url} must end in .nii or .nii.gz, by which readers know whether it is gzipped")
         deflate_level(_gzip(url, layout), ("gzip",), "NIfTI")
         refuse_cast(spec.dtype, _DTYPES, "a NIfTI file")
+        if np.any(np.rint(_position(spec).astype(np.float32) / _lengths(spec)) != spec.box.start[::-1]):
+            raise ParameterError(f"a NIfTI file holds positions as float32, too few digits for {spec.box.start} (zyx)")
         check_place(url, spec)
 
     @classmethod
     def write_file(cls, url: str, spec: VolumeSpec, read: ReadBox, layout: Layout, dataset: str | None) -> None:
         """Write a NIfTI-1 file, or version 2 where an axis is too long for it; sizes are in microns, channels axis 5.
 
-        A position that is not a multiple of what float32 holds is rounded, as the format has it.
+        Positions are float32, as the format has it.
         """
         nibabel = _nibabel()
         shape = (*spec.box.shape[::-1], *(() if spec.channels is None else (1, spec.channels)))
@@ -102,10 +104,10 @@ class NiftiStore(ArrayFile):
         header = (nibabel.Nifti1Header if plain else nibabel.Nifti2Header)(endianness="<")
         header.set_data_dtype(spec.dtype)
         header.set_data_shape(shape)
-        lengths = [length / _NM_PER_UNIT["micron"] for length in (spec.voxel_size or (1e3, 1e3, 1e3))[::-1]]
+        lengths = _lengths(spec)
         header.set_zooms((*lengths, *[1.0] * (len(shape) - 3)))
         affine = np.diag([*lengths, 1.0])
-        affine[:3, 3] = np.array(lengths) * spec.box.start[::-1]
+        affine[:3, 3] = _position(spec)
         header.set_sform(affine, "scanner")
         if spec.voxel_size is not None:
             header.set_xyzt_units("micron")
@@ -117,6 +119,17 @@ class NiftiStore(ArrayFile):
             file.write(header.binaryblock.ljust(header.single_vox_offset, b"\0"))
             for voxels in in_order(read, spec):
                 file.write(voxels.data)
+
+
+def _lengths(spec: VolumeSpec) -> Array:
+    """Return how long voxels are, in microns (xyz)."""
+    return np.array(spec.voxel_size or (1e3, 1e3, 1e3))[::-1] / _NM_PER_UNIT["micron"]
+
+
+def _position(spec: VolumeSpec) -> Array:
+    """Return where the first voxel lies, in microns (xyz)."""
+    position: Array = _lengths(spec) * spec.box.start[::-1]
+    return position
 
 
 @functools.lru_cache(maxsize=2)

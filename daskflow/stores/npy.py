@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.errors import CorruptChunkError, ParameterError, UnknownFormatError
+from daskflow.errors import ParameterError, UnknownFormatError
 from daskflow.geometry import BoundingBox, VolumeSpec
-from daskflow.stores import kvstore
 from daskflow.stores.array_files import ArrayFile
 from daskflow.stores.base import NUMBERS, Array, Layout, ReadBox
 from daskflow.stores.local_files import begins_with, check_place, local_file, refuse_layout, replacing, slabs
@@ -60,11 +59,10 @@ def _mapped(url: str) -> Array:
     path = local_file(url)
     try:
         mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise kvstore.missing(url) from None
-    except (ValueError, EOFError) as error:
-        kind = UnknownFormatError if "object" in str(error).lower() else CorruptChunkError
-        raise kind(f"cannot read {path} as NPY: {error}") from error
+    except ValueError as error:
+        if "object" in str(error).lower():
+            raise UnknownFormatError(f"cannot read {path} as NPY: {error}") from error
+        raise
     if not isinstance(mapped, np.memmap):
         raise UnknownFormatError(f"{path} is an archive of several NPY files; save one array with numpy.save")
     return mapped

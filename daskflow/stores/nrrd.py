@@ -131,13 +131,17 @@ def _voxels(path: Path, size: int, mtime_ns: int) -> Any:  # noqa: ARG001 (a cha
     with path.open("rb") as file:
         header = nrrd.read_header(file)
         elsewhere = {"data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip"} & set(header)
+        _refuse_outside(path, str(header.get("data file", header.get("datafile", path.name))))
         if header["encoding"] != "raw" or elsewhere:
-            try:
-                return nrrd.read_data(header, file, str(path), index_order="F")
-            except nrrd.NRRDError as error:
-                raise CorruptChunkError(f"cannot read {path} as nrrd: {error}") from error
+            return nrrd.read_data(header, file, str(path), index_order="F")
         dtype = nrrd.reader._determine_datatype(header)
         return np.memmap(path, dtype, "r", file.tell(), tuple(header["sizes"]), order="F")
+
+
+def _refuse_outside(path: Path, name: str) -> None:
+    """Raise where a header, perhaps a stranger's, names a file that is not in its directory or below that."""
+    if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
+        raise CorruptChunkError(f"{path} names {name}, which is not beside it; put it there, and name it so")
 
 
 def _names(header: Any) -> tuple[str, ...]:

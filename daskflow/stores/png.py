@@ -144,6 +144,8 @@ class PngStore(FileStore):
         inside = box.shift([-start for start in self.spec.box.start])
         out = np.zeros((*box.shape, self.header.bands), self.spec.dtype)
         files = _sections(self.path)
+        if len(files) != self.spec.box.shape[0]:
+            raise CorruptChunkError(f"{self.url} now has {len(files)} sections; it had {self.spec.box.shape[0]}")
         y, x = (slice(a, b) for a, b in zip(inside.start[1:], inside.stop[1:], strict=True))
         for place, z in enumerate(range(inside.start[0], inside.stop[0])):
             if self.fill_missing and not files[z].exists():

@@ -111,3 +111,57 @@ def test_a_file_that_is_cut_short_is_damaged(tmp_path, name):
 def test_a_name_that_tells_nothing_of_gzip_is_refused(tmp_path):
     with pytest.raises(ParameterError, match=r"\.nii"):
         daskflow.save(_volume("uint8", None), tmp_path / "a", format="nifti").check()
+
+
+def test_damaged_labels_are_refused_and_break_no_process(tmp_path):
+    crackle = pytest.importorskip("crackle")
+    labels = np.random.default_rng(2).integers(0, 9, (6, 5, 4)).astype(np.uint32)
+    whole = crackle.compress(labels)
+    place = tmp_path / "a.ckl"
+    refused = []
+    for at in (6, 25, 60, 193, 207, 228, 235):  # some bytes are not used
+        place.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        try:
+            np.testing.assert_array_equal(daskflow.open(place).read(), labels.T)
+        except CorruptChunkError:
+            refused.append(at)
+    assert {6, 25, 60, 235} <= set(refused)
+    place.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptChunkError, match=r"a\.ckl"):
+        daskflow.open(place).read()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("a.nrrd", b"uint8", b"uimt8"),
+        ("a.nrrd", b"encoding", b"encodimg"),
+        ("a.nrrd", b"(", b"["),
+        ("a.nii", b"n+1\0", b"n\0+1"),
+        ("a.npy", b"'descr'", b"'descr "),
+    ],
+)
+def test_a_damaged_header_is_refused_in_words(tmp_path, name, old, new):
+    daskflow.save(_volume("uint8", None), tmp_path / name).run(progress=False)
+    whole = (tmp_path / name).read_bytes()
+    assert old in whole
+    (tmp_path / name).write_bytes(whole.replace(old, new, 1))
+    with pytest.raises(CorruptChunkError, match=name):
+        daskflow.open(tmp_path / name).read()
+
+
+@pytest.mark.parametrize("named", ["../secret", "/etc/hostname"])
+def test_a_header_cannot_name_files_elsewhere(tmp_path, named):
+    (tmp_path / "secret").write_bytes(bytes(8))
+    place = tmp_path / "in" / "a.nhdr"
+    place.parent.mkdir()
+    head = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n"
+    place.write_text(f"{head}data file: {named}\n")
+    with pytest.raises(CorruptChunkError, match="beside"):
+        daskflow.open(place).read()
+
+
+def test_a_position_with_more_digits_than_nifti_holds_is_refused(tmp_path):
+    volume = daskflow.open(np.ones((2, 2, 2), np.uint8), voxel_offset=(123456789, 0, 0), voxel_size=(40, 4, 4))
+    with pytest.raises(ParameterError, match="float32"):
+        daskflow.save(volume, tmp_path / "a.nii").check()

@@ -53,6 +53,15 @@ def test_what_lacks_or_differs_among_sections_is_refused(tmp_path):
         daskflow.open(tmp_path).read()
 
 
+def test_sections_do_not_move_when_the_first_goes(tmp_path):
+    for z in (3, 4, 5):
+        (tmp_path / f"{z}.png").write_bytes(imagecodecs.png_encode(np.full((4, 5), z, np.uint8)))
+    opened = daskflow.open(tmp_path)
+    (tmp_path / "3.png").unlink()
+    with pytest.raises(CorruptChunkError, match="2 sections; it had 3"):
+        opened.read(BoundingBox((4, 0, 0), (5, 4, 5)))
+
+
 def test_what_sections_in_files_cannot_be_is_refused(tmp_path):
     with pytest.raises(ParameterError, match="directory"):
         daskflow.save(daskflow.create_chunk(size=(4, 8, 8)), tmp_path / "a.png").check()
