@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from daskflow.volume.stage import Output
 
 _TOGETHER = 64  # tasks of a list that are one job
-_FILES = ("h5", "hdf5", "json", "tif", "tiff", "npy", "nrrd")
 _SHOWN = 5
 _HOPELESS = 3  # tasks of a queue of which none can be done
 _OF_A_TASK = {"inference": ("output_crop_margin", "patch_num")}  # what the box of a task says, wherever it is cut
@@ -141,13 +140,24 @@ def _named(value: Any, task: BoxTask) -> Any:
     """Return the name of a file with the task's box in it, without which each task would write the same file."""
     if not isinstance(value, str | os.PathLike) or str(task.box) in os.fspath(value):
         return value
-    stem, dot, suffix = os.fspath(value).rpartition(".")
-    return f"{stem}_{task.box}.{suffix}" if dot and suffix.lower() in _FILES else value
+    path, ending = os.fspath(value), _ending(os.fspath(value))
+    return f"{path.removesuffix(ending)}_{task.box}{ending}" if ending else value
+
+
+def _ending(path: str) -> str:
+    """Return how the name of a file ends, with the dataset in it; nothing of a directory, a layer or a prefix."""
+    from daskflow.stores.opening import by_suffix, split_dataset
+
+    name, _ = split_dataset(path)
+    files = [known for known in by_suffix(name) if not (known.store.of_chunks or known.store.sections)]
+    suffixes = sorted([".json", *(suffix for known in files for suffix in known.suffixes)], key=len, reverse=True)
+    found = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
+    return path[len(name) - len(found) :] if found else ""
 
 
 def _prefixed(path: str, task: BoxTask) -> str:
     """Return the file in a directory, or whose name begins so, that is a task's; the same file if it has an ending."""
-    if path.rpartition(".")[2].lower() in _FILES:
+    if _ending(path):
         return path
     return f"{path}/{task.box}" if Path(path).is_dir() else f"{path}{task.box}"
 

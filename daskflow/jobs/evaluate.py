@@ -307,16 +307,24 @@ def sources(volume: Volume) -> list[Stored]:
 def data_box(volume: Volume) -> BoundingBox:
     """Return the box of what a volume is read from, of that with its voxel size; the volume's where this has moved."""
     expression = volume.expression
-    moved = any(isinstance(n, MappedBoxes) and "offset" in getattr(n.reads, "keywords", {}) for n in expression.nodes)
     boxes = [one.store.spec.box for one in sources(volume) if one.store.spec.ratio(volume.spec) == (1, 1, 1)]
-    if moved or not boxes:
-        return volume.box
-    found = functools.reduce(BoundingBox.union, boxes)
+    found = functools.reduce(BoundingBox.union, boxes, volume.box if not boxes else boxes[0])
     inside = volume.box.clip(found)
+    if any(isinstance(node, MappedBoxes) and _moves(node, inside.clip(node.spec.box)) for node in expression.nodes):
+        return volume.box
     needed = expression.needed([inside]) if not inside.empty else {}
     own = [node for node in expression.nodes if isinstance(node, Stored) and node.store.spec.box in boxes]
     kept = all(inside.clip(node.spec.box) in needed.get(expression[node], node.spec.box) for node in own)
     return found if needed and kept else volume.box
+
+
+def _moves(node: MappedBoxes, box: BoundingBox) -> bool:
+    """Return whether voxels of a box have other coordinates in what a node of as large voxels reads."""
+    if box.empty or node.spec.ratio(node.inputs[0].spec) != (1, 1, 1):
+        return False
+    (z, y, x), (_, _, end) = box.start, box.stop
+    corners = [BoundingBox.from_size(corner, (1, 1, 1)) for corner in ((z, y, x), (z, y, end - 1))]
+    return any(corner not in node.reads(corner) for corner in corners)
 
 
 def warn(warnings: tuple[str, ...]) -> None:

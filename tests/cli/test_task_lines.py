@@ -63,6 +63,22 @@ def test_each_task_has_a_file_named_by_its_box(em):
         np.testing.assert_array_equal(file["main"][:], em.read()[..., 32:] > 99)
 
 
+@pytest.mark.parametrize("name", ["o{}.nii.gz", "o{}.nrrd", "o{}.h5:a", "o{}.tif"])
+def test_tasks_never_share_a_file(em, name):
+    line(f"--quiet generate-tasks -v em -c 32 64 32 load-precomputed -v em save {name.format('')}")
+    for at, box in enumerate(("16-48_-32-32_0-32", "16-48_-32-32_32-64")):
+        part = daskflow.open(name.format(f"_{box}"))
+        np.testing.assert_array_equal(part.read(), em.read()[..., 32 * at : 32 * (at + 1)])
+
+
+@pytest.mark.usefixtures("em")
+def test_the_axes_of_what_is_written_may_be_turned():
+    array = np.arange(1, 1 + 8 * 16 * 24, dtype=np.uint16).reshape(8, 16, 24)
+    daskflow.open(array, voxel_size=(8, 8, 8)).save("cube").run(progress=False)
+    line("--quiet create-bbox -s 0 0 0 -z 24 16 8 load-precomputed -v cube transpose save out")
+    np.testing.assert_array_equal(daskflow.open("out").read(), array.T)
+
+
 def test_files_of_tasks_are_read_and_those_that_are_missing_skipped(em):
     line("--quiet generate-tasks -v em -c 32 64 32 load-precomputed -v em save-h5 -f in_")
     Path("in_16-48_-32-32_0-32.h5").write_bytes(b"")
