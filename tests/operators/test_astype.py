@@ -108,3 +108,10 @@ def test_floats_between_0_and_1_are_scaled_to_bytes_and_back_or_refused():
         assert clipped.item() == (255 if bad > 1 else 0)
     others = daskflow.astype(daskflow.open(values), dtype="uint16", unit_range=True)
     assert others.read().ravel().tolist() == [0, 0, 0, 1]
+
+
+def test_integers_beyond_a_float_are_refused_or_clipped():
+    volume = daskflow.open(np.array([[[1, 65535]]], np.uint16))
+    with pytest.raises(ParameterError, match="65535 cannot be held as float16"):
+        daskflow.astype(volume, dtype="float16").read()
+    assert daskflow.astype(volume, dtype="float16", overflow="clip").read().max() == 65504

@@ -217,3 +217,12 @@ def test_intensities_are_mapped_to_0_and_1():
     for operator, value in ((daskflow.mapto01, -1.5), (daskflow.inverse, 1.5)):
         with pytest.raises(ParameterError, match=str(value)):
             operator(daskflow.open(np.full((1, 1, 1), value, np.float32))).read()
+
+
+def test_nan_wins_no_vote_and_infinity_spreads_nothing():
+    nan = np.array([np.nan, 0.2, 0.9, np.nan, np.nan, np.nan], np.float32).reshape(2, 3, 1, 1).swapaxes(0, 1)
+    assert daskflow.channel_voting(daskflow.open(nan)).read().ravel().tolist() == [3, 1]
+    volume = daskflow.open(np.array([[[1, np.inf, 3]]], np.float32))
+    with pytest.raises(ParameterError, match="cannot be spread"):
+        daskflow.rescale_intensity(volume).read()
+    assert daskflow.rescale_intensity(volume, low=1, high=3).read().ravel().tolist() == [0, 255, 255]

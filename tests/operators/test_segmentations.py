@@ -43,6 +43,12 @@ def test_chosen_objects_are_kept(tmp_path):
         daskflow.mask_out_objects(volume, selected_obj_ids="nowhere.json")
     with pytest.raises(ParameterError, match="give the largest size"):
         daskflow.mask_out_objects(volume)
+    for content in ("[1.5]", "[true]", "[-1]", '{"1": 2}', "3", str([2**64]), "no"):
+        (tmp_path / "ids.json").write_text(content)
+        with pytest.raises(ParameterError, match=r"ids\.json"):
+            daskflow.mask_out_objects(volume, selected_obj_ids=str(tmp_path / "ids.json"))
+    with pytest.raises(ParameterError, match="2\\^64"):
+        daskflow.mask_out_objects(volume, selected_obj_ids=f"1,{2**64}")
 
 
 def test_labels_are_numbered_in_the_order_of_their_first_voxels(block):
@@ -102,3 +108,11 @@ def test_statistics_are_reported():
     assert run.results["statistics"] == {"minimum": 0, "maximum": 3, "objects": 3}
     image = daskflow.open(np.float32([[[[0.5, np.nan]]], [[[-2, 1]]]])).with_block((1, 1, 1))
     assert daskflow.statistics(image).run(progress=False).results["statistics"] == {"minimum": -2, "maximum": 1}
+
+
+def test_labels_and_numbers_at_the_end_of_uint64_are_refused():
+    volume = daskflow.open(np.full((3, 3, 3), 2**64 - 1, np.uint64))
+    with pytest.raises(ParameterError, match="stands for the edge"):
+        daskflow.fill_segmentation_holes(volume).read()
+    with pytest.raises(ParameterError, match="below 2"):
+        daskflow.remap_segmentation(volume, base_id=2**64 - 20)

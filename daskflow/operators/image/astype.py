@@ -85,11 +85,11 @@ def cast_within(array: Array, to: str, clip: bool, exact: bool) -> Array:
         return array
     if target.kind in "iu":
         array = _within(array, target, clip)
-    elif target.kind == "f" and array.dtype.kind == "f" and not clip:
+    elif target.kind == "f" and array.dtype.kind != "b" and not clip:
         _refuse_infinite(array, target)
-    elif target.kind == "f" and array.dtype.kind == "f":
+    elif target.kind == "f" and array.dtype.kind != "b":
         limits = np.finfo(target)
-        array = np.where(np.isfinite(array), np.clip(array, limits.min, limits.max), array)
+        array = np.where(np.isfinite(array), np.clip(array, float(limits.min), float(limits.max)), array)
     result: Array = array.astype(target)
     if exact and not np.array_equal(result.astype(array.dtype), array):
         changed = array[result.astype(array.dtype) != array].ravel()[0]
@@ -131,9 +131,10 @@ def _floats_within(array: Array, target: np.dtype[Any], clip: bool) -> Array:
 
 
 def _refuse_infinite(array: Array, target: np.dtype[Any]) -> None:
-    largest = np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max()
-    if largest > np.finfo(target).max:
-        raise _refusal(largest, target)
+    finite = array[np.isfinite(array)]
+    for value in (finite.min(), finite.max()) if finite.size else ():
+        if abs(float(value)) > float(np.finfo(target).max):
+            raise _refusal(value, target)
 
 
 def _refusal(value: Any, target: np.dtype[Any]) -> ParameterError:

@@ -14,7 +14,7 @@ from daskflow.volume import Volume, operator
 def channel_voting(volume: Volume) -> Volume:
     """Label every voxel with the number of its strongest channel, counted from 1.
 
-    Of channels that are equally strong the first one wins; there is no background.
+    Of channels that are equally strong the first one wins; NaN counts as the weakest; there is no background.
 
     Args:
         volume: probabilities of classes, czyx, with at most 255 channels.
@@ -32,5 +32,6 @@ def channel_voting(volume: Volume) -> Volume:
 
 def strongest(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return the number, from 1, of the first channel with the largest value, of an array czyx."""
-    numbers: np.ndarray[Any, Any] = np.argmax(array, axis=0) + 1
+    known = np.where(np.isnan(array), -np.inf, array) if array.dtype.kind == "f" else array
+    numbers: np.ndarray[Any, Any] = np.argmax(known, axis=0) + 1
     return numbers.astype(np.uint8)

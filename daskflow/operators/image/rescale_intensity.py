@@ -57,5 +57,7 @@ def spread(array: np.ndarray[Any, Any], low: float, high: float) -> np.ndarray[A
     """Return an array as uint8, linear between two values, which become 0 and 255; all 0 where they do not ascend."""
     if not low < high:
         return np.zeros(array.shape, np.uint8)
+    if not np.isfinite(high - low):
+        raise ParameterError(f"intensities between {low} and {high} cannot be spread; give a low and a high")
     shares = np.clip((array.astype(np.float64) - low) / (high - low), 0, 1)
     return np.rint(np.nan_to_num(shares) * 255).astype(np.uint8)

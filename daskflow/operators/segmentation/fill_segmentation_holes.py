@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.evaluate import Tabulate
 from daskflow.operators.segmentation.connected_components import connected_components
@@ -34,6 +35,9 @@ def fill_segmentation_holes(volume: Volume) -> Volume:
 
     Returns:
         A segmentation of the same dtype, zyx.
+
+    Raises:
+        ParameterError: while it runs, the label 2^64 - 1.
     """
     empty = volume.map_blocks(background, dtype=np.uint8, channels=None, layer_type="segmentation")
     holes = connected_components(empty)
@@ -57,7 +61,10 @@ def background(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def widened(array: npt.NDArray[Any]) -> Labels:
     """Return labels (zyx, or czyx with one channel) as uint64, zyx."""
-    return array.reshape(array.shape[-3:]).astype(np.uint64)
+    labels = array.reshape(array.shape[-3:]).astype(np.uint64)
+    if labels.size and labels.max() == EDGE:
+        raise ParameterError(f"the label {EDGE} stands for the edge of the volume here; remap gives it another")
+    return labels
 
 
 def touched(array: Labels, largest: bool) -> Labels:

@@ -57,16 +57,21 @@ def mask_out_objects(
 
 def _listed(said: str) -> Labels:
     """Return the labels that a text or a file lists, rising."""
-    if said.replace(",", "").replace(" ", "").isdigit():
-        return np.unique(np.array(said.replace(" ", "").strip(",").split(","), np.uint64))
-    url = kvstore.normalise(said)
-    data = kvstore.read_bytes(url)
-    if data is None:
-        raise StoreNotFoundError(f"{said!r} is neither labels with commas, such as 1,2,3, nor a file that exists")
-    try:
-        return np.unique(np.array([int(label) for label in json.loads(data)], np.uint64))
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ParameterError(f"{kvstore.redact(url)} holds no JSON list of labels: {error}") from error
+    words = said.replace(",", " ").split()
+    if words and all(word.isdecimal() for word in words):
+        labels, where = [int(word) for word in words], f"{said!r}"
+    else:
+        url = kvstore.normalise(said)
+        data, where = kvstore.read_bytes(url), kvstore.redact(url)
+        if data is None:
+            raise StoreNotFoundError(f"{said!r} is neither labels with commas, such as 1,2,3, nor a file that exists")
+        try:
+            labels = json.loads(data)
+        except ValueError as error:
+            raise ParameterError(f"{where} cannot be read as JSON: {error}") from error
+    if not isinstance(labels, list) or not all(type(label) is int and 0 <= label < 2**64 for label in labels):
+        raise ParameterError(f"{where} is not a list of labels, integers from 0 to 2^64 - 1")
+    return np.unique(np.array(labels, np.uint64))
 
 
 def without(

@@ -39,10 +39,10 @@ def remap_segmentation(volume: Volume, *, base_id: Annotated[int, Flag("-s")] = 
         A uint64 segmentation, zyx.
 
     Raises:
-        ParameterError: a negative base.
+        ParameterError: a negative base, or one beyond which there are not enough numbers.
     """
-    if base_id < 0:
-        raise ParameterError(f"base id {base_id} must be at least 0")
+    if not 0 <= base_id <= 2**64 - 1 - volume.box.size:
+        raise ParameterError(f"base id {base_id} must be at least 0, and leave numbers below 2^64 for all voxels")
     scope = Scope("numbers", (volume.expression, volume.grid, base_id))
     firsts = Table("firsts", len(volume.grid), FIRSTS, scope)
     order = Table("order", firsts.ranges, ORDER, scope)
