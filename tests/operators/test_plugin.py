@@ -204,6 +204,8 @@ def test_none_and_no_volume_are_arguments(write):
     )
     made = daskflow.plugin(file=write(text), args="size=3")
     assert str(made.box) == "7-10_8-11_9-12"
+    made = daskflow.plugin(file=write(text.replace("(7, 8, 9)", "np.array([7, 8, 9])")), args="size=3")
+    assert str(made.box) == "7-10_8-11_9-12"
 
 
 def test_a_plugin_that_returns_nothing_is_run_on_every_block(write, tmp_path):

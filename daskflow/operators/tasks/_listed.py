@@ -86,7 +86,7 @@ def read_boxes(path: str | os.PathLike[str]) -> list[BoundingBox]:
         return [BoundingBox.from_string(line) for line in data.decode(errors="replace").split()]
     try:
         rows = np.load(io.BytesIO(data), allow_pickle=False)
-    except ValueError as error:
+    except Exception as error:  # of a damaged header anything
         raise ParameterError(f"{os.fspath(path)} cannot be read: {error}") from error
     if rows.ndim != 2 or rows.shape[1] != 6 or rows.dtype.kind not in "iu":
         raise ParameterError(f"{os.fspath(path)} holds {rows.dtype} {rows.shape}, not rows of six integers (zyx)")

@@ -20,6 +20,7 @@ from daskflow.volume.tasks import Message
 _BATCH = 10  # messages in a request, as SQS has it
 _SENDERS = 16
 _WAIT = 20  # seconds for which SQS keeps a request that finds nothing, at most
+_LOOK = 1  # seconds for the first request: one of 0 asks some of the servers alone, and may miss what there is
 _RENEWALS = 3  # in the time for which a task is hidden from others
 
 _log = logging.getLogger(__name__)
@@ -189,7 +190,7 @@ class QueueTasks(Tasks):
         count = asked = 0
         while self.most is None or count < self.most:
             room = most() if self.most is None else min(most(), self.most - count)
-            window = list(self._window(room, _WAIT if asked else 0))
+            window = list(self._window(room, _WAIT if asked else _LOOK))
             if window:
                 asked, count = 0, count + len(window)
                 yield window

@@ -14,66 +14,53 @@ from typing import Any, NamedTuple
 from daskflow.geometry import BoundingBox as Box
 
 
-class Cartesian(NamedTuple):
-    """Three numbers z, y, x; arithmetic takes a number or three, and comparisons hold if they do on every axis."""
-
+class _Numbers(NamedTuple):
     z: Any
     y: Any
     x: Any
+
+
+def _three(other: Any) -> Sequence[Any]:
+    return (other,) * 3 if isinstance(other, Number) else tuple(other)
+
+
+def _each(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Cartesian]:
+    """Return arithmetic of coordinates with a number or three."""
+    return lambda own, other: Cartesian(*map(function, own, _three(other)))
+
+
+def _all(function: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    """Return a comparison that holds if it does on every axis."""
+    return lambda own, other: len(_three(other)) == 3 and all(map(function, own, _three(other)))
+
+
+class Cartesian(_Numbers):
+    """Three numbers z, y, x; arithmetic takes a number or three, and comparisons hold if they do on every axis."""
+
+    __add__ = __radd__ = _each(operator.add)
+    __sub__ = _each(operator.sub)
+    __mul__ = __rmul__ = _each(operator.mul)
+    __floordiv__ = _each(operator.floordiv)
+    __truediv__ = _each(operator.truediv)
+    __mod__ = _each(operator.mod)
+    __lt__ = _all(operator.lt)
+    __le__ = _all(operator.le)
+    __gt__ = _all(operator.gt)
+    __ge__ = _all(operator.ge)
 
     @classmethod
     def from_collection(cls, values: Iterable[Any]) -> Cartesian:
         """Return three numbers as coordinates."""
         return cls(*values)
 
-    def _with(self, other: Any, function: Callable[[Any, Any], Any]) -> Cartesian:
-        others = itertools.repeat(other, 3) if isinstance(other, Number) else other
-        return Cartesian(*(function(a, b) for a, b in zip(self, others, strict=False)))
-
-    def __add__(self, other: Any) -> Cartesian:
-        return self._with(other, operator.add)
-
-    def __radd__(self, other: Any) -> Cartesian:
-        return self._with(other, operator.add)
-
-    def __sub__(self, other: Any) -> Cartesian:
-        return self._with(other, operator.sub)
-
-    def __mul__(self, other: Any) -> Cartesian:
-        return self._with(other, operator.mul)
-
-    def __rmul__(self, other: Any) -> Cartesian:
-        return self._with(other, operator.mul)
-
-    def __floordiv__(self, other: Any) -> Cartesian:
-        return self._with(other, operator.floordiv)
-
-    def __truediv__(self, other: Any) -> Cartesian:
-        return self._with(other, operator.truediv)
-
-    def __mod__(self, other: Any) -> Cartesian:
-        return self._with(other, operator.mod)
-
     def __neg__(self) -> Cartesian:
-        return self * -1
+        return Cartesian(*map(operator.neg, self))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Number | Sequence) and all(self._with(other, operator.eq))
+        return isinstance(other, Number | Sequence) and _all(operator.eq)(self, other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
-
-    def __lt__(self, other: Any) -> bool:
-        return all(self._with(other, operator.lt))
-
-    def __le__(self, other: Any) -> bool:
-        return all(self._with(other, operator.le))
-
-    def __gt__(self, other: Any) -> bool:
-        return all(self._with(other, operator.gt))
-
-    def __ge__(self, other: Any) -> bool:
-        return all(self._with(other, operator.ge))
 
     def __hash__(self) -> int:
         return hash(tuple(self))
@@ -173,11 +160,11 @@ class BoundingBox:
 
     def union(self, other: BoundingBox) -> BoundingBox:
         """Return the smallest box that holds both."""
-        return BoundingBox(self.start._with(other.start, min), self.stop._with(other.stop, max))
+        return BoundingBox(Cartesian(*map(min, self.start, other.start)), Cartesian(*map(max, self.stop, other.stop)))
 
     def intersection(self, other: BoundingBox) -> BoundingBox:
         """Return what both share."""
-        return BoundingBox(self.start._with(other.start, max), self.stop._with(other.stop, min))
+        return BoundingBox(Cartesian(*map(max, self.start, other.start)), Cartesian(*map(min, self.stop, other.stop)))
 
     def contains(self, point: Sequence[float]) -> bool:
         """Return whether a point lies in it."""

@@ -37,7 +37,7 @@ class Chunk(NDArrayOperatorsMixin):
             raise ParameterError(f"a chunk is zyx or czyx, not of shape {self.array.shape}")
         offset = other.voxel_offset if other is not None and voxel_offset is None else voxel_offset
         self.placed = offset is not None
-        self.voxel_offset = offset or (0, 0, 0)
+        self.voxel_offset = (0, 0, 0) if offset is None else offset
         self.voxel_size = other.voxel_size if other is not None and voxel_size is None else voxel_size
         self._layer_type = layer_type
 
