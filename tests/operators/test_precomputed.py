@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import daskflow
-from daskflow.errors import BoundsError, CorruptChunkError, MetadataMismatchError, ParameterError
+from daskflow.errors import BoundsError, CorruptChunkError, JobError, MetadataMismatchError, ParameterError
 from daskflow.geometry import BoundingBox
 
 START = (2, 64, 0)
@@ -40,8 +40,8 @@ def test_floats_go_into_a_layer_of_bytes_and_bytes_into_one_of_floats(layer, tmp
     np.testing.assert_array_equal(daskflow.open(tmp_path / "floats").read(), stored.read() / np.float32(255))
 
     beyond = volume.map_blocks(lambda array: array + 1, dtype="float32")
-    report = daskflow.save_precomputed(beyond, volume_path=layer, overwrite=True).run(progress=False, retries=0)
-    assert "between 0 and 1" in str(report.failures)
+    with pytest.raises(JobError, match="between 0 and 1"):
+        daskflow.save_precomputed(beyond, volume_path=layer, overwrite=True).run(progress=False, retries=0)
 
 
 @pytest.mark.parametrize("margin", [(2, 3, 4), (2, 3, 4, 0, 5, 6)])
@@ -68,6 +68,13 @@ def test_sections_that_a_layer_lists_are_black(layer):
     expected[2] = 0
     black = daskflow.load_precomputed(volume_path=layer, blackout_sections=True)
     np.testing.assert_array_equal(black.with_block((3, 50, 50)).compute(), expected)
+
+
+def test_a_list_of_black_sections_that_is_none_is_refused(layer):
+    for content in ("[]", "{}", '{"section_ids": ["a"]}', "no"):
+        (layer / "blackout_section_ids.json").write_text(content)
+        with pytest.raises(ParameterError, match="section_ids"):
+            daskflow.load_precomputed(volume_path=layer, blackout_sections=True)
 
 
 def test_a_level_that_is_not_what_comes_of_the_voxels_is_found(layer):

@@ -17,6 +17,7 @@ from daskflow.jobs.sinks import LayerSink
 from daskflow.operators import options
 from daskflow.operators.stores.downsample.levels import coarser
 from daskflow.stores import Layout, kvstore
+from daskflow.stores.base import NUMBERS
 from daskflow.volume import BlockResult, Flag, Volume, operator
 from daskflow.volume.stage import Stage, Task
 
@@ -86,6 +87,12 @@ class CreateLevels(Task):
         return {"levels": [level.describe() for level in self.levels]}
 
 
+def _dtype(name: str) -> np.dtype[Any]:
+    if name not in NUMBERS:
+        raise ParameterError(f"data_type {name!r} is none of {', '.join(NUMBERS)}")
+    return np.dtype(name)
+
+
 def _finest(
     volume: Volume | None,
     size: Sequence[int] | None,
@@ -99,10 +106,10 @@ def _finest(
     if volume is None:
         if size is None or dtype is None or voxel_size is None:
             raise ParameterError("create-info needs a volume, or volume_size, data_type and voxel_size")
-        known = VolumeSpec(BoundingBox.from_size((0, 0, 0), size), np.dtype(dtype))
+        known = VolumeSpec(BoundingBox.from_size((0, 0, 0), size), _dtype(dtype))
     else:
         known = volume.spec
-    held = known.dtype if dtype is None else np.dtype(dtype)
+    held = known.dtype if dtype is None else _dtype(dtype)
     start = known.box.start if offset is None else as_zyx(offset, name="voxel_offset")
     shape = known.box.shape if size is None else as_zyx(size, name="volume_size")
     return VolumeSpec(

@@ -66,7 +66,10 @@ def load_precomputed(
         listed = kvstore.read_bytes(kvstore.join(kvstore.normalise(os.fspath(volume_path)), _BLACKOUT))
         if listed is None:
             raise ParameterError(f"{volume_path} has no {_BLACKOUT}; drop blackout_sections")
-        sections = tuple(sorted({int(z) for z in json.loads(listed)["section_ids"]}))
+        try:
+            sections = tuple(sorted({int(z) for z in json.loads(listed)["section_ids"]}))
+        except (ValueError, TypeError, LookupError) as error:
+            raise ParameterError(f"{_BLACKOUT} of {volume_path} lists no section_ids: {error!r}") from error
         volume = volume.map_blocks(without_sections, dtype=volume.dtype, sections=sections)
     box = options.part_of(volume.box, chunk_start, chunk_stop, chunk_size)
     if expand_margin_size is not None:
