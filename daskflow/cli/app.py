@@ -36,6 +36,10 @@ FORMER = {
     "blackout": "fill",
     "ccl": "connected-components",
     "design": "plan",
+    "forge": "mesh",
+    "image": "open",
+    "skeleton": "skeletonize",
+    "xfer": "save",
     "touch": "verify",
     "voxels": "voxel-counts",
 }

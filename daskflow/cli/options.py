@@ -176,8 +176,7 @@ def _parameter(parameter: Parameter, operator: Operator) -> click.Parameter:
         also=_former_letters(parameter, operator),
         type=None if kind is click.BOOL else kind,
         shell_complete=_files if os.PathLike[str] in typing.get_args(parameter.annotation) else None,
-        required=parameter.required,
-        default=default,
+        **({"required": True} if parameter.required else {"default": default}),
         show_default=_shown(default) if default is not None else False,
         help=_sentence(parameter.help),
     )
@@ -326,9 +325,8 @@ class Numbers(click.ParamType[tuple[float, ...]]):
         try:
             numbers = tuple(self.kind(text) for text in texts)
         except ValueError:
-            self.fail(
-                f"{value!r} is not {self.kind.__name__} numbers like '64 512 512' or 'xyz:512,512,64'", param, ctx
-            )
+            kind = "whole numbers" if self.kind is int else "numbers"
+            self.fail(f"{value!r} is not {kind} like '64 512 512' or 'xyz:512,512,64'", param, ctx)
         if label and len(numbers) != 3:
             self.fail(f"{value!r} labels three axes but has {len(numbers)} numbers", param, ctx)
         return numbers[::-1] if label and label[1].lower() == "xyz" else numbers
@@ -402,7 +400,13 @@ class WordCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words of this command and leave the rest of the chain."""
-        return super().parse_args(ctx, gather_numbers(self, args))
+        try:
+            return super().parse_args(ctx, gather_numbers(self, args))
+        except click.NoSuchOption as error:
+            name = error.option_name
+            if any(name in param.opts for param in ctx.find_root().command.params):
+                raise click.UsageError(f"{name} goes before the first command: daskflow {name} ...", ctx) from None
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and collect garbage from now on, which `main` has put off."""

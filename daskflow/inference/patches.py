@@ -147,7 +147,8 @@ class PatchGrid:
             )
         if not all(0 <= v < o for v, o in zip(self.overlap, self.output_patch, strict=True)):
             raise ParameterError(
-                f"overlap {self.overlap} zyx must be at least 0 and smaller than the output patch {self.output_patch}"
+                f"output_patch_overlap {self.overlap} zyx must be at least 0 and smaller than the output patch,"
+                f" {self.output_patch}"
             )
 
     @functools.cached_property

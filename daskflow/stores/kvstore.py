@@ -29,6 +29,7 @@ _transaction: ContextVar[Any] = ContextVar("transaction", default=None)
 SCHEMES = ("file", "s3", "gs", "http", "https", "memory")
 _NAME = re.compile(r"[A-Za-z0-9._:-]+")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
+_SLASHED = re.compile(rf"({'|'.join(SCHEMES)}):/(?=[^/])")
 _RETRIES = {"max_retries": 3, "initial_delay": "1s", "max_delay": "8s"}
 _SILENCE = {  # a server that sends nothing for so long is asked again; with the retries that is less than a minute
     "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": "12",
@@ -63,6 +64,8 @@ def normalise(url: str | os.PathLike[str]) -> str:
     text = os.fspath(url)
     match = _URL.fullmatch(text)
     if match is None:
+        if slashed := _SLASHED.match(text):
+            raise ParameterError(f"{text!r} has one slash: write {slashed[1]}://{text[slashed.end() :]}")
         if not text or "\0" in text:
             raise ParameterError(f"{text!r} is not a path or URL")
         return "file://" + os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 (no symlinks resolved)

@@ -128,6 +128,23 @@ def test_help_has_one_spelling_and_the_others_are_understood():
     assert Path("counts.csv").is_file()
 
 
+@pytest.mark.parametrize(
+    ("words", "told", "code"),
+    [
+        ("open image.npy save a --quiet", "--quiet goes before the first command", 2),
+        ("open image.npy save-h5", "Missing option '-f' / '--file-name'", 2),
+        ("open image.npy save s3:/bucket/a", "write s3://bucket/a", 1),
+        ("open image.npy save a b.tif", "open b.tif reads it", 2),
+        ("open image.npy save a --format tif2", "did you mean 'tiff'", 1),
+        ("open image.npy inference -f torch", "did you mean 'pytorch'", 2),
+    ],
+)
+def test_slips_are_answered_with_what_to_type(words, told, code):
+    image()
+    assert told in line(words, code=code)
+    assert not Path("a").exists()
+
+
 def test_layer_in_another_of_the_same_line_is_refused():
     image()
     assert "lies in" in line("open image.npy save a/b save a", code=1)

@@ -94,7 +94,7 @@ def test_the_lines_that_fill_a_queue(queue, em):
 
 
 def test_the_lines_that_set_a_run_up(queue):
-    assert "--volume-size" in line(words("setup-env-as-is", SETUP_LAYER_AS_IS="lacks"), code=1)
+    assert "--volume-start" in line(words("setup-env-as-is", SETUP_LAYER_AS_IS="lacks"), code=2)
     output = line(words("setup-env", SETUP_LAYER="run"))
     assert "--expand-margin-size 10 128 128" in output
     assert queue("my-sqs-queue-name") == 4 * 2 * 2

@@ -53,7 +53,7 @@ def test_value_of_a_plain_option_is_not_mistaken_for_an_argument():
     assert gather_numbers(COMMAND, words) == ["-n", "7", "-s", "1,2,3", "here"]
 
 
-@pytest.mark.parametrize(("word", "complaint"), [("a,b,c", "not int numbers"), ("xyz:1,2", "labels three axes")])
+@pytest.mark.parametrize(("word", "complaint"), [("a,b,c", "not whole numbers"), ("xyz:1,2", "labels three axes")])
 def test_what_is_no_numbers_is_refused(word, complaint):
     result = CliRunner().invoke(COMMAND, ["here", "-s", word])
     assert result.exit_code == 2
