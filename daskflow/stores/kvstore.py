@@ -71,7 +71,7 @@ def normalise(url: str | os.PathLike[str]) -> str:
         return "file://" + os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 (no symlinks resolved)
     scheme, rest = match.groups()
     if scheme not in SCHEMES:
-        raise ParameterError(f"{redact(text)!r} has the scheme {scheme!r}; known are {', '.join(SCHEMES)}")
+        raise ParameterError(f"{redact(text)!r} has the unknown scheme {scheme!r}; known schemes: {', '.join(SCHEMES)}")
     if scheme == "file":
         return "file://" + os.path.abspath(os.path.expanduser(rest))  # noqa: PTH100, PTH111
     rest = rest.rstrip("/")

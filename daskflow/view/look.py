@@ -77,7 +77,7 @@ def _look(name: str, words: str) -> Look:
         option, _, value = (part.strip() for part in word.partition("="))
         reader = _READERS.get(option)
         if reader is None:
-            raise ParameterError(f"{name}[{word}]: unknown option {option!r}; known are {', '.join(_READERS)}")
+            raise ParameterError(f"{name}[{word}]: unknown option {option!r}; known options: {', '.join(_READERS)}")
         try:
             said[option] = reader(value)
         except (ValueError, KeyError) as error:

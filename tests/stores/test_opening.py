@@ -114,7 +114,7 @@ def test_two_words_for_the_format_must_agree(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["nosuch://x", "layer"])
 def test_an_unknown_format_is_named_with_those_known(url: str) -> None:
-    with pytest.raises(ParameterError, match=r"no format 'nosuch'; known are .*precomputed"):
+    with pytest.raises(ParameterError, match=r"unknown format 'nosuch'; known formats: .*precomputed"):
         open_store(url, format=None if "://" in url else "nosuch")
 
 

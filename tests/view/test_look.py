@@ -25,7 +25,7 @@ def test_layers_and_several_options_of_each_are_read():
         ("em[color=red", "not a list of layers"),
         ("em]", "not a list of layers"),
         ("em,,affs", "not a list of layers"),
-        ("em[colour=red]", "known are color, opacity, range, size, visible"),
+        ("em[colour=red]", "known options: color, opacity, range, size, visible"),
         ("em[color=reddish]", "unknown color 'reddish'"),
         ("em[opacity=2]", r"not in 0\.\.1"),
         ("em[opacity=half]", "give e.g. opacity=0.5"),

@@ -177,7 +177,7 @@ class Meshes(Objects):
         super().__init__(layer, directory=directory)
         self.kind = self.info.get("@type", LEGACY)
         if self.kind not in (LEGACY, MULTIRES):
-            raise StoreError(f"{kvstore.redact(self.directory)} holds {self.kind}; known are {LEGACY} and {MULTIRES}")
+            raise StoreError(f"{kvstore.redact(self.directory)} holds {self.kind}; known kinds: {LEGACY}, {MULTIRES}")
         if self.multires and "vertex_quantization_bits" not in self.info:
             raise StoreError(f"{kvstore.redact(self.directory)}/info lacks vertex_quantization_bits; add it there")
         self.names = _MULTIRES if self.multires else _MANIFEST

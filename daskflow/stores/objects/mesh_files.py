@@ -339,7 +339,7 @@ def encode_surface(mesh: Mesh, kind: str) -> bytes:
     """
     encoders = {"ply": _encode_ply, "obj": _encode_obj, "stl": _encode_stl}
     if kind not in encoders:
-        raise ParameterError(f"no mesh format {kind!r}; known are {', '.join(encoders)}")
+        raise ParameterError(f"unknown mesh format {kind!r}; known formats: {', '.join(encoders)}")
     return encoders[kind](mesh)
 
 

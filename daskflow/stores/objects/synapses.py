@@ -54,7 +54,7 @@ class Synapses(Located):
         for name, values in self.attributes.items():
             count = len(self.pre if name in _OF_PRE else self.post)
             if name not in _NUMBERS or np.shape(values) != (count,):
-                raise ParameterError(f"{name} of shape {np.shape(values)}; known are {', '.join(_NUMBERS)}, of {count}")
+                raise ParameterError(f"{name} of shape {np.shape(values)}; known: {', '.join(_NUMBERS)}, of {count}")
             if name.endswith("confidence") and not ((values >= 0) & (values <= 1)).all():
                 raise ParameterError(f"{name} reaches from {values.min()} to {values.max()}; give numbers from 0 to 1")
         rows = self.post[:, 0]
@@ -143,7 +143,7 @@ def _from_sites(found: Mapping[str, Any]) -> Synapses:
     """Return what chunkflow reads from JSON: sites by name, with the order of axes and the resolution."""
     order, size = found["order"], found.get("resolution")
     if order not in (["z", "y", "x"], ["x", "y", "z"]):
-        raise ValueError(f"order is {order}; known are zyx and xyz")
+        raise ValueError(f"unknown order {order}; known orders: zyx, xyz")
     sites = [value for key, value in found.items() if key not in ("order", "resolution")]
     post = [[row, *place] for row, site in enumerate(sites) for place in site.get("postsynapses") or ()]
     size = None if size is None else as_voxel_size(size)

@@ -112,7 +112,7 @@ def test_a_line_of_tasks_cuts_synapses_so_that_each_is_in_one_file(tmp_path):
         ({"pre": [[1, 2, 3]], "post": [[1, 0, 0, 0]]}, "row 1 of pre, which has 1"),
         ({"pre": [[1, 2.5, 3]]}, "whole voxels"),
         ({"pre": [[1, 2, 3]], "pre_confidence": [2.0]}, "from 0 to 1"),
-        ({"order": ["y", "x", "z"], "a": {"coord": [0, 0, 0]}}, "known are zyx and xyz"),
+        ({"order": ["y", "x", "z"], "a": {"coord": [0, 0, 0]}}, "known orders: zyx, xyz"),
         ([{"Kind": "PreSyn", "Pos": [1, 2, 3]}] * 2, "at the place of another"),
         ("text", "no synapses"),
     ],
