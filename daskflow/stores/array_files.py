@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +18,7 @@ from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.axes import Axes, find_axes
 from daskflow.stores.base import NUMBERS, Array, Opening, ReadBox, Store
-from daskflow.stores.local_files import FileStore, local_file, slabs
+from daskflow.stores.local_files import FileStore, file_state, local_file, slabs
 from daskflow.stores.refusals import check_mip
 from daskflow.stores.stated import Stated, settle
 
@@ -31,8 +33,14 @@ class ArrayFile(FileStore):
 
     @classmethod
     @abstractmethod
+    def load(cls, path: Path) -> Any:
+        """Return the array of a file, with its `shape` and `dtype`, of which slices are read."""
+
+    @classmethod
     def array(cls, url: str) -> Any:
-        """Return the array with its `shape` and `dtype`, of which slices are read; the same one while the file is."""
+        """Return the array, the same one while the file is."""
+        path = local_file(url)
+        return _loaded(cls, path, **file_state(path))
 
     @classmethod
     def stated(cls, url: str) -> Stated:
@@ -67,6 +75,11 @@ class ArrayFile(FileStore):
 
     def fingerprint(self) -> dict[str, Any]:
         return {**super().fingerprint(), "axes": repr(self.axes)}
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(store: type[ArrayFile], path: Path, size: int, mtime_ns: int) -> Any:  # noqa: ARG001 (a changed file is another array)
+    return store.load(path)
 
 
 @contextmanager

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from daskflow.errors import MissingDependencyError
 from daskflow.stores.array_files import ArrayFile
 from daskflow.stores.decoder_process import decode
-from daskflow.stores.local_files import begins_with, file_state, local_file
+from daskflow.stores.local_files import begins_with
 from daskflow.stores.stated import Stated
 
 
@@ -29,9 +28,14 @@ class CrackleFile(ArrayFile):
         return begins_with(url, (b"crkl",))
 
     @classmethod
-    def array(cls, url: str) -> Any:
-        path = local_file(url)
-        return _labels(path, **file_state(path))
+    def load(cls, path: Path) -> Any:
+        try:
+            from crackle import codec
+        except ImportError:
+            raise MissingDependencyError.of("crackle-codec", "codecs") from None
+        data = path.read_bytes()
+        header = codec.header(data)
+        return _Labels(data, (header.sx, header.sy, header.sz), np.dtype(header.dtype))
 
     @classmethod
     def stated(cls, url: str) -> Stated:
@@ -40,17 +44,6 @@ class CrackleFile(ArrayFile):
             layer_type="segmentation",
             sources={"axes": "crackle", "layer_type": "crackle holds labels"},
         )
-
-
-@functools.lru_cache(maxsize=2)
-def _labels(path: Path, size: int, mtime_ns: int) -> _Labels:  # noqa: ARG001 (a changed file is another array)
-    try:
-        from crackle import codec
-    except ImportError:
-        raise MissingDependencyError.of("crackle-codec", "codecs") from None
-    data = path.read_bytes()
-    header = codec.header(data)
-    return _Labels(data, (header.sx, header.sy, header.sz), np.dtype(header.dtype))
 
 
 @dataclass(frozen=True)

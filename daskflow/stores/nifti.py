@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from daskflow.stores.local_files import (
     begins_with,
     check_place,
     deflate_level,
-    file_state,
     gzipped,
     local_file,
     refuse_layout,
@@ -53,9 +51,11 @@ class NiftiStore(ArrayFile):
         return begins_with(url, (_GZIP,)) if url.lower().endswith(".nii.gz") else begins_with(url, _SIZES)
 
     @classmethod
-    def array(cls, url: str) -> Any:
-        path = local_file(url)
-        return _voxels(path, **file_state(path))
+    def load(cls, path: Path) -> Any:
+        proxy = _nibabel().load(path).dataobj
+        if path.name.lower().endswith(".gz"):
+            return np.asanyarray(proxy)
+        return proxy if (proxy.slope, proxy.inter) == (1, 0) else _Scaled(proxy)
 
     @classmethod
     def stated(cls, url: str) -> Stated:
@@ -130,15 +130,6 @@ def _position(spec: VolumeSpec) -> Array:
     """Return where the first voxel lies, in microns (xyz)."""
     position: Array = _lengths(spec) * spec.box.start[::-1]
     return position
-
-
-@functools.lru_cache(maxsize=2)
-def _voxels(path: Path, size: int, mtime_ns: int) -> Any:  # noqa: ARG001 (a changed file is another array)
-    """Return the array of an image: parts of a plain file are read when asked for."""
-    proxy = _nibabel().load(path).dataobj
-    if path.name.lower().endswith(".gz"):
-        return np.asanyarray(proxy)
-    return proxy if (proxy.slope, proxy.inter) == (1, 0) else _Scaled(proxy)
 
 
 class _Scaled:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -28,8 +28,16 @@ class NpyStore(ArrayFile):
         return begins_with(url, (_MAGIC,))
 
     @classmethod
-    def array(cls, url: str) -> Any:
-        return _mapped(url)
+    def load(cls, path: Path) -> Array:
+        try:
+            mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except ValueError as error:
+            if "object" in str(error).lower():
+                raise UnknownFormatError(f"cannot read {path} as NPY: {error}") from error
+            raise
+        if not isinstance(mapped, np.memmap):
+            raise UnknownFormatError(f"{path} is an archive of several NPY files; save one array with numpy.save")
+        return mapped
 
     @classmethod
     def check_file(cls, url: str, spec: VolumeSpec, layout: Layout, dataset: str | None) -> None:
@@ -53,16 +61,3 @@ class NpyStore(ArrayFile):
                 for channel, part in enumerate(voxels):
                     file.seek(start + ((channel + 1) * spec.box.size - section.size) * spec.dtype.itemsize)
                     file.write(part.data)
-
-
-def _mapped(url: str) -> Array:
-    path = local_file(url)
-    try:
-        mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        if "object" in str(error).lower():
-            raise UnknownFormatError(f"cannot read {path} as NPY: {error}") from error
-        raise
-    if not isinstance(mapped, np.memmap):
-        raise UnknownFormatError(f"{path} is an archive of several NPY files; save one array with numpy.save")
-    return mapped

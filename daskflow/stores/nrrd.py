@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,9 +52,16 @@ class NrrdStore(ArrayFile):
         return begins_with(url, (b"NRRD000",))
 
     @classmethod
-    def array(cls, url: str) -> Any:
-        path = local_file(url)
-        return _voxels(path, **file_state(path))
+    def load(cls, path: Path) -> Any:
+        nrrd = _pynrrd()
+        with path.open("rb") as file:
+            header = nrrd.read_header(file)
+            elsewhere = {"data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip"} & set(header)
+            _refuse_outside(path, str(header.get("data file", header.get("datafile", path.name))))
+            if header["encoding"] != "raw" or elsewhere:
+                return nrrd.read_data(header, file, str(path), index_order="F")
+            dtype = nrrd.reader._determine_datatype(header)
+            return np.memmap(path, dtype, "r", file.tell(), tuple(header["sizes"]), order="F")
 
     @classmethod
     def stated(cls, url: str) -> Stated:
@@ -123,19 +129,6 @@ class NrrdStore(ArrayFile):
             with gzipped(path, level) as file:
                 for voxels in in_order(read, spec):
                     file.write(voxels.data)
-
-
-@functools.lru_cache(maxsize=2)
-def _voxels(path: Path, size: int, mtime_ns: int) -> Any:  # noqa: ARG001 (a changed file is another array)
-    nrrd = _pynrrd()
-    with path.open("rb") as file:
-        header = nrrd.read_header(file)
-        elsewhere = {"data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip"} & set(header)
-        _refuse_outside(path, str(header.get("data file", header.get("datafile", path.name))))
-        if header["encoding"] != "raw" or elsewhere:
-            return nrrd.read_data(header, file, str(path), index_order="F")
-        dtype = nrrd.reader._determine_datatype(header)
-        return np.memmap(path, dtype, "r", file.tell(), tuple(header["sizes"]), order="F")
 
 
 def _refuse_outside(path: Path, name: str) -> None:

@@ -160,7 +160,7 @@ class TiffStore(FileStore):
         store = cls(url, spec, first.shape[0], stated, fill_missing=opening.fill_missing)
         store.sources = sources
         with ThreadPoolExecutor(8) as pool:
-            for stack in pool.map(functools.partial(_stack, there, path=path, opening=stated), range(len(there))):
+            for stack in pool.map(functools.partial(_stack, opening=stated), there):
                 store._check(stack)
         return store
 
@@ -204,16 +204,18 @@ class TiffStore(FileStore):
     def _read(self, box: BoundingBox) -> Array:
         inside = box.shift([-start for start in self.spec.box.start])
         out = np.zeros(self.spec.shape_of(box), self.spec.dtype)
-        files = _sections(self.path)
+        files, whole = _sections(self.path), self.spec.box.shape[0] // self.per_file
+        if len(files) != whole:
+            raise MissingChunkError(f"{self.path} has {len(files)} TIFF files now; it had {whole} when it was opened")
         z0, z1 = inside.start[0], inside.stop[0]
         missing = 0
         for number in range(z0 // self.per_file, -(-z1 // self.per_file)):
             first = number * self.per_file
             a, b = max(z0, first), min(z1, first + self.per_file)
-            if self.fill_missing and number < len(files) and not files[number].exists():
+            if self.fill_missing and not files[number].exists():
                 missing += b - a
                 continue
-            stack = _stack(files, number, self.path, self.opening)
+            stack = _stack(files[number], self.opening)
             self._check(stack)
             part = BoundingBox((a - first, *inside.start[1:]), (b - first, *inside.stop[1:]))
             missing += stack.read_into(out[..., a - z0 : b - z0, :, :], part)
@@ -279,13 +281,11 @@ def _sections(path: Path) -> list[Path]:
     return _expected(path, path.stat().st_mtime_ns) if path.is_dir() else [path]
 
 
-def _stack(files: Sequence[Path], number: int, path: Path, opening: Opening) -> TiffStack:
-    if number >= len(files):
-        raise MissingChunkError(f"{path} has only {len(files)} TIFF files now; it had more when it was opened")
+def _stack(file: Path, opening: Opening) -> TiffStack:
     try:
-        return stack_of(files[number], **local_files.file_state(files[number]), opening=opening)
+        return stack_of(file, **local_files.file_state(file), opening=opening)
     except FileNotFoundError:
-        raise MissingChunkError(f"{files[number]} is missing; fill_missing reads its sections as zeros") from None
+        raise MissingChunkError(f"{file} is missing; fill_missing reads its sections as zeros") from None
 
 
 def _settled(url: str, stack: TiffStack, depth: int, opening: Opening) -> tuple[VolumeSpec, dict[str, str]]:

@@ -550,3 +550,12 @@ def test_pages_that_were_written_one_by_one_are_a_stack(tmp_path):
             writer.write(stack, contiguous=False)
     with pytest.raises(GeometryError, match="2 images"):
         open_store(tmp_path / "stacks.tif")
+
+
+def test_sections_do_not_move_when_the_first_file_goes(tmp_path):
+    for z in (3, 4, 5):
+        tifffile.imwrite(tmp_path / f"{z}.tif", np.full((4, 5), z, np.uint8))
+    opened = open_store(tmp_path)
+    (tmp_path / "3.tif").unlink()
+    with pytest.raises(MissingChunkError, match="2 TIFF files now; it had 3"):
+        opened.read(opened.spec.box)
