@@ -202,6 +202,18 @@ def test_a_task_stays_hidden_however_long_it_runs(queue):
     again.close()
 
 
+def test_a_task_that_was_seen_again_is_deleted_by_its_latest_handle(queue):
+    name, left, _ = queue
+    tasks = daskflow.fetch_task_from_sqs(queue_name=name, visibility_timeout=1)
+    window, first = list(tasks._window(4, 0)), set(tasks.held.values())
+    time.sleep(1.2)
+    assert not list(tasks._window(4, 0))
+    assert first.isdisjoint(tasks.held.values())
+    for task in window:
+        task.message.delete()
+    assert left() == 0
+
+
 def test_a_task_that_fails_stays_in_its_queue_and_the_others_are_done(em, queue):
     name, left, send = queue
     send("16-32_-32-0_1000-1032")

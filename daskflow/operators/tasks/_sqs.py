@@ -138,15 +138,14 @@ class HeldMessage(Message):
 
     queue: TaskQueue
     body: str
-    handle: str
     held: dict[str, str]
     begun: dict[str, str]
 
     def delete(self) -> None:
         self.release()
-        self.begun.pop(self.body, None)
+        handle = self.begun.pop(self.body)
         with told(f"queue {self.queue.name}"):
-            self.queue.client.delete_message(QueueUrl=self.queue.url, ReceiptHandle=self.handle)
+            self.queue.client.delete_message(QueueUrl=self.queue.url, ReceiptHandle=handle)
 
     def release(self) -> None:
         self.held.pop(self.body, None)
@@ -209,12 +208,14 @@ class QueueTasks(Tasks):
                 box = _box_of(body, message.get("MD5OfBody"))
                 if box is None:
                     _log.warning("queue %s: %r is not a box z0-z1_y0-y1_x0-x1; it is left there", self.queue.name, body)
-                elif body not in self.begun:
+                elif body in self.begun:  # it was not kept hidden: only the latest handle is sure to delete it
+                    self.begun[body] = message["ReceiptHandle"]
+                    self.held.update({body: message["ReceiptHandle"]} if body in self.held else {})
+                else:
                     taken += 1
-                    handle = message["ReceiptHandle"]
-                    self.begun[body] = self.held[body] = handle
+                    self.begun[body] = self.held[body] = message["ReceiptHandle"]
                     again = int(message["Attributes"]["ApproximateReceiveCount"]) > 1
-                    yield BoxTask(box, False, again, HeldMessage(self.queue, body, handle, self.held, self.begun))
+                    yield BoxTask(box, False, again, HeldMessage(self.queue, body, self.held, self.begun))
             if not found:
                 return
 
