@@ -58,6 +58,7 @@ _FORMATS = (
     Format("zarr3", "daskflow.stores.zarr_arrays:Zarr3", rank=40),
     Format("zarr2", "daskflow.stores.zarr_arrays:Zarr2", rank=41),
     Format("n5", "daskflow.stores.n5:N5Store", (".n5",), rank=45),
+    Format("graphene", "daskflow.stores.graphene:GrapheneStore", rank=90),
     Format(
         "hdf5", "daskflow.stores.hdf5:Hdf5Store", (".h5", ".hdf5", ".hdf"), rank=60, prefixes=("h5",), datasets=True
     ),

@@ -24,6 +24,7 @@ MODULES = {
     "secure": ("cryptography",),
     "parquet": ("pyarrow.parquet",),
     "aws": ("boto3",),
+    "graphene": ("cloudvolume",),
     "xarray": ("xarray",),
     "napari": ("napari",),
     "codecs": ("imagecodecs", "crackle", "compresso", "fpzip", "zfpc"),

@@ -57,7 +57,8 @@ def open(  # noqa: A001
         voxel_offset: global coordinates of the first voxel (zyx), where the data do not say.
         layer_type: meaning of the voxels, where the data do not say.
         axes: which stored axis is which, e.g. "zyxc" or "tczyx", where the data do not say.
-        time: point of the time axis to read, from 0, of data that have several.
+        time: point of the time axis to read, from 0, of data that have several; of a graphene volume the Unix time (s)
+            at which its supervoxels are joined.
 
     Returns:
         A lazy volume.
