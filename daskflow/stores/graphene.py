@@ -90,5 +90,5 @@ def _asking(url: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise StoreAccessError(
-            f"the server of the graphene volume {kvstore.redact(url)} does not answer: {error or repr(error)}"
+            f"the server of the graphene volume {kvstore.redact(url)} does not answer: {error!r}"
         ) from error
