@@ -21,6 +21,7 @@ from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.jobs.executor import executor_of
 from daskflow.jobs.fingerprint import describe_stages
+from daskflow.jobs.fitting import fitted
 from daskflow.jobs.outputs import stated
 from daskflow.jobs.plan import Plan
 from daskflow.jobs.prepare import Options, check_job
@@ -119,14 +120,10 @@ class Job:
         Raises:
             PlanError: a stage has too many blocks to keep track of.
         """
-        notes = (*self.notes, *notes_on(self.stages), *(f"warning: {line}" for line in self.warnings))
-        if client is None or isinstance(client, Workers):
-            return Plan.of(self.name, self.directory, self.stages, client or _default_workers(), notes)
-        executor = executor_of(client)
-        try:
-            return Plan.of(self.name, self.directory, self.stages, executor.workers, notes)
-        finally:
-            executor.close()
+        workers = _workers(client)
+        job = fitted(self, workers)
+        notes = (*job.notes, *notes_on(job.stages), *(f"warning: {line}" for line in self.warnings))
+        return Plan.of(self.name, self.directory, job.stages, workers, notes)
 
     def check(self, client: Client | Threads | Workers | None = None, *, overwrite: bool = False) -> None:
         """Raise what `run` would refuse before it computes a block; nothing is stored.
@@ -142,7 +139,7 @@ class Job:
             DaskflowError: a function knows that it would fail, e.g. a network that does not load.
         """
         with self._placed() as job:
-            check_job(job, overwrite=overwrite)
+            check_job(fitted(job, _workers(client), anew=overwrite), overwrite=overwrite)
         check_space(self, self.plan(client), anew=overwrite)
         if client is not None:
             check_workers(self, client)
@@ -181,8 +178,9 @@ class Job:
         """
         if share and self.directory is None:
             raise ParameterError(f"{self.name} keeps no directory, so it cannot be shared; run it without share")
+        options = Options(progress, retries, fail_fast, overwrite, retry_failed, share)
         with self._placed() as job:
-            return run_job(job, client, Options(progress, retries, fail_fast, overwrite, retry_failed, share))
+            return run_job(fitted(job, _workers(client), anew=overwrite), client, options)
 
     def verify(self, client: Client | Threads | None = None, *, progress: bool | Progress | None = None) -> Report:
         """Read back what done blocks stored, set the damaged ones to pending, and return a report that lists them.
@@ -197,7 +195,7 @@ class Job:
         if not any(stage.task.verifiable for stage in self.stages):
             raise JobError(f"no stage of {self.name} can be verified")
         with self._placed() as job:
-            return run_job(job, client, Options(progress, retries=0, verb="verify"))
+            return run_job(fitted(job, _workers(client)), client, Options(progress, retries=0, verb="verify"))
 
     def connect(self, *, isolated: bool = False) -> Client | Threads:
         """Start what runs the job when nothing else is given: see `run`; `isolated` wants other processes."""
@@ -235,6 +233,19 @@ class Job:
             return
         with tempfile.TemporaryDirectory(prefix="daskflow-job-", ignore_cleanup_errors=True) as directory:
             yield dataclasses.replace(self, directory=directory)
+
+
+def _workers(client: Client | Threads | Workers | None) -> Workers:
+    """Return what there is to run on, or would be."""
+    if client is None:
+        return _default_workers()
+    if isinstance(client, Workers):
+        return client
+    executor = executor_of(client)
+    try:
+        return executor.workers
+    finally:
+        executor.close()
 
 
 def _default_workers() -> Workers:

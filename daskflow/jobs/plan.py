@@ -71,7 +71,7 @@ class StagePlan:
         voxels = sum(count * kind.voxels_read for count, kind in kinds)
         gpu = stage.task.gpu
         workers = workers.of(gpu=gpu)
-        smaller, less = _smaller(stage, workers) if _exceeds(memory, workers) else (None, 0)
+        smaller, less = fitting_block(stage, workers) if exceeds(memory, workers) else (None, 0)
         return cls(
             name=stage.name,
             grid=grid,
@@ -150,7 +150,7 @@ class Plan(Summary):
 
     def overlaps(self, stage: StagePlan) -> bool:
         """Return whether a worker has memory to read the next block and write the last while computing one."""
-        return not _exceeds(stage.overlap_memory, self._workers(stage))
+        return not exceeds(stage.overlap_memory, self._workers(stage))
 
     def check(self) -> None:
         """Raise unless the workers can do it.
@@ -159,7 +159,7 @@ class Plan(Summary):
             PlanError: a stage needs more memory than a worker may use.
         """
         for stage in self.stages:
-            if _exceeds(stage.block_memory, self._workers(stage)):
+            if exceeds(stage.block_memory, self._workers(stage)):
                 raise PlanError(self._too_much(stage))
 
     def _too_much(self, stage: StagePlan) -> str:
@@ -236,7 +236,8 @@ def _positions(blocks: int) -> list[tuple[int, int]]:
     return [(0, 1), (blocks // 2, blocks - 2), (blocks - 1, 1)]
 
 
-def _exceeds(memory: float, workers: Workers) -> bool:
+def exceeds(memory: float, workers: Workers) -> bool:
+    """Return whether a worker has less memory than a block takes for each of its threads."""
     return workers.memory is not None and memory * workers.threads_per_worker > workers.memory
 
 
@@ -251,11 +252,11 @@ def outgrown(stage: Stage, index: int, peak: int, workers: Workers) -> str:
     if peak <= estimate:
         return f"{told}; the worker may use {limit}"
     told += f", its worker used {format_bytes(peak)} or more, and may use {limit}; give workers more memory"
-    fitting, _ = _smaller(stage, workers, peak / max(1, estimate)) if workers.memory is not None else (None, 0)
+    fitting, _ = fitting_block(stage, workers, peak / max(1, estimate)) if workers.memory is not None else (None, 0)
     return told if fitting is None else f"{told}, or use blocks of at most about {fitting} zyx"
 
 
-def _smaller(stage: Stage, workers: Workers, scale: float = 1.0) -> tuple[Zyx, int] | tuple[None, int]:
+def fitting_block(stage: Stage, workers: Workers, scale: float = 1.0) -> tuple[Zyx, int] | tuple[None, int]:
     """Return the first block that fits, halving the longest axis again and again; None when none does.
 
     `scale` is how many times its estimate a block takes.
@@ -267,7 +268,7 @@ def _smaller(stage: Stage, workers: Workers, scale: float = 1.0) -> tuple[Zyx, i
         axis = max(loose, key=lambda axis: block[axis])
         block[axis] = -(-((block[axis] + 1) // 2) // unit[axis]) * unit[axis]
         estimate: Estimate = stage.task.estimate(BoundingBox.from_size(start, block).clip(grid.box))
-        if not _exceeds(scale * estimate.memory, workers):
+        if not exceeds(scale * estimate.memory, workers):
             return (block[0], block[1], block[2]), estimate.memory
     return None, 0
 
