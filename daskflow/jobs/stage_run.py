@@ -16,7 +16,7 @@ from daskflow.jobs.plan import outgrown
 from daskflow.jobs.report import Failure
 from daskflow.volume.stage import Stage
 
-_TASK_SECONDS = 1.0  # a task costs about 3 ms of CPU of scheduler and client (benchmarks/soak.py)
+_TASK_SECONDS = 1.0  # a task costs 2 to 3 ms of CPU of scheduler and client (benchmarks/soak.py)
 _OVERLAP_BLOCKS = 4  # reading ahead and writing behind need several blocks in a batch
 _OVERLAP_SECONDS = 30.0
 _MOST_BLOCKS = 10_000
