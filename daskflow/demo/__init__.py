@@ -72,9 +72,10 @@ def run(
         _step(components.save(home / "segmentation", chunk=_CHUNK, block=_BLOCK), client, say)
         say("\nThe segmentation against the truth:")
         judged = daskflow.evaluate_segmentation(daskflow.open(home / "segmentation"), daskflow.open(home / "truth"))
-        scores: dict[str, float] = judged.run(client, progress=False).results["scores"]
+        scores: dict[str, float | list[int]] = judged.run(client, progress=False).results["scores"]
     for name, value in scores.items():
-        say(f"  {name.replace('_', ' '):<28}{value:.4g}")
+        told = ", ".join(map(str, value)) if isinstance(value, list) else f"{value:.4g}"
+        say(f"  {name.replace('_', ' '):<28}{told}")
     layers = {name: daskflow.open(home / name) for name in ("image", "interior", "segmentation", "truth")}
     picture = home / "demo.png"
     picture.write_bytes(_picture(layers))
