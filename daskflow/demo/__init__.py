@@ -32,7 +32,7 @@ WEIGHTS = MODEL.with_suffix(".safetensors")
 
 def run(
     directory: str, cluster: str = "local", options: Mapping[str, Any] = MappingProxyType({}), *, view: bool, say: Say
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Run the whole pipeline and return the scores of the segmentation.
 
     Args:
@@ -72,7 +72,7 @@ def run(
         _step(components.save(home / "segmentation", chunk=_CHUNK, block=_BLOCK), client, say)
         say("\nThe segmentation against the truth:")
         judged = daskflow.evaluate_segmentation(daskflow.open(home / "segmentation"), daskflow.open(home / "truth"))
-        scores: dict[str, float | list[int]] = judged.run(client, progress=False).results["scores"]
+        scores: dict[str, Any] = judged.run(client, progress=False).results["scores"]
     for name, value in scores.items():
         told = ", ".join(map(str, value)) if isinstance(value, list) else f"{value:.4g}"
         say(f"  {name.replace('_', ' '):<28}{told}")

@@ -143,7 +143,7 @@ def test_what_does_not_fit_the_layer_is_refused(tmp_path):
         volume(array, (24, 0, 0)).save(tmp_path / "other", bounds=(0, 0, 0, 32, 32, 32))
     with pytest.raises(ParameterError, match="are 2 numbers; give start and stop"):
         volume(array, (0, 0, 0)).save(tmp_path / "other", bounds=(0, 0))
-    with pytest.raises(ParameterError, match="written whole"):
+    with pytest.raises(ParameterError, match="files are whole"):
         volume(array, (0, 0, 0)).save(tmp_path / "a.npy", bounds="source")
 
 
