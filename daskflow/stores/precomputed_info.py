@@ -67,6 +67,11 @@ _FAR = 2**48  # voxels, beyond which sizes are damaged: products of three and of
 def parse_info(data: bytes, name: str) -> dict[str, Any]:
     """Return a parsed ``info``."""
     info = parse_object(data, name)
+    if "scales" not in info and isinstance(info.get("@type"), str):
+        raise UnknownFormatError(
+            f"{name} describes {info['@type']}, not a volume; Neuroglancer opens annotations as precomputed://URL, and"
+            " meshes and skeletons with the segmentation that they are of"
+        )
     check_forms(info, _INFO, name, required=("scales",))
     check_forms(info.get("daskflow", {}), _EXTRA, f"daskflow in {name}")
     for mip, scale in enumerate(info["scales"]):

@@ -257,6 +257,13 @@ def test_tasks_are_marked_and_skipped_and_their_logs_summed(em):
 
 
 @pytest.mark.usefixtures("em")
+def test_a_queue_without_a_region_of_aws_is_refused_in_a_line(em, monkeypatch):
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "none")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    assert "AWS_DEFAULT_REGION" in line("generate-tasks -v em -c 16 16 16 -q tasks", code=1)
+
+
 def test_stages_become_metrics(queue):
     name, left, _ = queue
     line(

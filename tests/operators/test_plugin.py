@@ -90,6 +90,8 @@ def test_plugin_is_found_in_the_folder_of_chunkflow(write, tmp_path, monkeypatch
         ("def execute(chunk):\n    return chunk[:-1]\n", "same margin on both sides"),
         ("def execute(chunk):\n    return [chunk.bbox.string]\n", "returned str"),
         ("def execute(chunk):\n    return chunk.transpose()\n", "returned Chunk of shape"),
+        ("import sys\ndef execute(chunk):\n    sys.exit()\n", "ended Python"),
+        ("raise SystemExit\n", "does not run"),
         ("from chunkflow.flow import main\n", "no chunkflow.flow for plugins"),
     ],
 )
@@ -181,6 +183,30 @@ def test_several_results_come_of_one_run(write):
     before = third.read().max()
     assert job.run(progress=False).ok
     assert daskflow.open("out1").read().max() == before + 1
+
+
+def test_several_results_keep_their_values_in_any_byte_order(write):
+    text = "def execute(chunk):\n    return chunk.array.astype('>u2'), chunk.array * 2.5\n"
+    swapped, scaled = daskflow.plugin(volume_of(IMAGE), file=write(text))
+    np.testing.assert_array_equal(swapped.read(), IMAGE)
+    np.testing.assert_array_equal(scaled.read(), IMAGE * 2.5)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        "array.astype('float32' if trial else 'int32'), array",
+        "np.stack([array] * (2 if trial else 1)), np.stack([array] * (1 if trial else 2))",
+        "array.astype('uint8' if trial else 'uint16')",
+    ],
+)
+def test_results_unlike_those_of_the_trial_are_refused(write, result):
+    first = "import numpy as np\ndef execute(chunk):\n    array = chunk.array\n    trial = array.max() == 1\n"
+    text = f"{first}    return {result}\n"
+    made = daskflow.plugin(volume_of(IMAGE), file=write(text))
+    one = made[0] if isinstance(made, tuple) else made
+    with pytest.raises(ParameterError, match="the same dtypes, channels and margins for every block"):
+        one.read()
 
 
 def test_a_chunk_says_where_it_lies(write):

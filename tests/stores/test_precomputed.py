@@ -297,6 +297,12 @@ def test_a_mip_that_is_not_there_names_those_that_are(tmp_path: Path, mip: int) 
         open_store(tmp_path, mip=-2)
 
 
+def test_a_directory_of_annotations_is_no_volume(tmp_path: Path) -> None:
+    (tmp_path / "info").write_text('{"@type": "neuroglancer_annotations_v1", "spatial": []}')
+    with pytest.raises(UnknownFormatError, match="neuroglancer_annotations_v1, not a volume"):
+        open_store(tmp_path)
+
+
 def test_an_encoding_that_is_not_decoded_is_named(tmp_path: Path) -> None:
     create_store(tmp_path, SPEC)
     info = json.loads((tmp_path / "info").read_text())

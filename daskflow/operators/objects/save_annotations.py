@@ -60,7 +60,7 @@ def save_annotations(
         MetadataMismatchError: when it is run, if something else is there.
     """
     if objects.voxel_size is None or not isinstance(objects, Points | Synapses):
-        raise ParameterError(f"{objects!r}: annotations are points or synapses of a known voxel size (--resolution)")
+        raise ParameterError(f"{objects!r}: give points or synapses of a known voxel size (load-synapses --resolution)")
     if limit < 1:
         raise ParameterError(f"limit is {limit}; give 1 or more")
     url = kvstore.normalise(output)

@@ -154,7 +154,10 @@ def save(
     if not count:
         if not complete:
             refuse_shared(
-                volume.box, base.unit, spec.box, "crop to that, or let chunks keep what else they hold: --complete"
+                volume.box,
+                base.unit,
+                spec.box,
+                "write that, choose other chunks, or let chunks keep what else they hold: save --complete",
             )
         finish = (*(() if part else (NoteBackground((base,)),)), *finish)
         copied = transcoding_stage(f"save-{leaf}", volume, base, work)

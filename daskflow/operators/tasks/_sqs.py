@@ -36,7 +36,8 @@ def aws(service: str) -> Any:
         import boto3
     except ImportError:
         raise MissingDependencyError.of("boto3", "aws") from None
-    return boto3.client(service)
+    with told(f"{service} of AWS, as AWS_DEFAULT_REGION and AWS_PROFILE say"):
+        return boto3.client(service)
 
 
 @contextlib.contextmanager

@@ -124,7 +124,8 @@ def _volumes(
     reach = Grown(as_zyx([n + depth for n in low]), as_zyx([n + depth for n in high]))
     specs = [one.spec(first.spec, box) for one in outputs]
     options: dict[str, Any] = {"low": low, "high": high, "seen": first.spec, "empty": empty, "count": len(outputs)}
-    call = Call(execute)
+    kinds = tuple((one.dtype.name, one.channels) for one in outputs)
+    call = Call(execute, kinds)
     if len(specs) == 1:
         return first.map_boxes(call, *rest, reads=reach, spec=specs[0], **options)
     sizes = [spec.dtype.itemsize * (spec.channels or 1) for spec in specs]
@@ -166,9 +167,15 @@ class Grown:
 
 @dataclass(frozen=True)
 class Call:
-    """Runs a plugin on the blocks of volumes."""
+    """Runs a plugin on the blocks of volumes.
+
+    Attributes:
+        plugin: the function.
+        kinds: the dtype and the channels (as of a volume) of each of its results.
+    """
 
     plugin: PluginFile
+    kinds: tuple[tuple[str, int | None], ...]
 
     def __call__(
         self,
@@ -184,10 +191,14 @@ class Call:
         """Return what the plugin gives for `box`, from arrays that hold `read_box`; several results as bytes."""
         inner = read_box.shrink(low, high)
         results = [array_of(one) for one in self.plugin.run_on(_filled(arrays, empty), read_box, seen)]
-        if len(results) != count or any(one.shape[-3:] != inner.shape for one in results):
+        found = [f"{one.dtype} of shape {one.shape}" for one in results]
+        shapes = [inner.shape if channels is None else (channels, *inner.shape) for _, channels in self.kinds]
+        expected = [f"{dtype} of shape {shape}" for (dtype, _), shape in zip(self.kinds, shapes, strict=True)]
+        if found != expected:
             raise ParameterError(
-                f"plugin {self.plugin.path} returned shapes {[one.shape for one in results]} for the block {read_box};"
-                f" of the first block {count} of {inner.shape} voxels would follow"
+                f"plugin {self.plugin.path} returned {', '.join(found) or 'nothing'} for the block {read_box}, but"
+                f" {', '.join(expected)} is expected from what it returned for a small block of ones; it must return"
+                " the same dtypes, channels and margins for every block, e.g. by array.astype('uint32')"
             )
         parts = [one[(..., *box.slices(inner))] for one in results]
         return parts[0] if count == 1 else np.concatenate([_bytes(part) for part in parts])

@@ -106,7 +106,10 @@ class PluginFile(Option):
 
     def run(self, chunks: Sequence[Chunk | None]) -> list[Any]:
         """Return what the function returns for some chunks, as a list: nothing for None."""
-        result = self.execute()(*chunks, **self.arguments)
+        try:
+            result = self.execute()(*chunks, **self.arguments)
+        except SystemExit as error:
+            raise ParameterError(f"plugin {self.path} ended Python: {error!r}; return instead") from error
         if result is None:
             return []
         return list(result) if isinstance(result, list | tuple) else [result]
@@ -165,8 +168,9 @@ class PluginFile(Option):
 
 
 def array_of(result: Any) -> Array:
-    """Return the array of what a plugin returned."""
-    return np.asarray(getattr(result, "array", result))
+    """Return the array of what a plugin returned, in the byte order of this machine."""
+    array = np.asarray(getattr(result, "array", result))
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def places_of(name: str) -> list[Path]:
@@ -201,7 +205,7 @@ def _execute(path: str, source: str) -> Callable[..., Any]:
         vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import}
     try:
         exec(compile(source, path, "exec"), vars(module))  # noqa: S102 (running the user's file is the purpose)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ParameterError(f"plugin {path} does not run: {error!r}") from error
     execute: Callable[..., Any] | None = getattr(module, "execute", None)
     if not callable(execute):
