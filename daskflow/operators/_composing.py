@@ -81,7 +81,7 @@ def _option(words: str, steps: list[Operator]) -> tuple[Parameter, Operator, str
     *letter, said = words.split()
     said, *choices = said.split("|")
     name, _, target = said.partition("=")
-    target = target or name
+    needed, target = target.endswith("!"), (target or name).removesuffix("!")
     for step in steps:
         for known in step.parameters:
             if known.name == target.rstrip("/"):
@@ -94,6 +94,8 @@ def _option(words: str, steps: list[Operator]) -> tuple[Parameter, Operator, str
                         "default": choices[0],
                         "help": " or ".join(choices) + ".",
                     }
+                elif needed:
+                    own |= {"annotation": str | os.PathLike[str], "default": inspect.Parameter.empty}
                 elif known.positional:
                     own["annotation"] = str | os.PathLike[str]
                 elif known.required and _changes(step):

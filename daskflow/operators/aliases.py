@@ -14,7 +14,7 @@ class Alias(NamedTuple):
             volume is called only where an option of it is given.
         options: its options, with commas. ``-f file_name=url`` is `file_name`, short ``-f``, for the option `url` of
             the first step that has one; ``-p path=url/`` is joined to that, as a path; ``axes`` keeps its name;
-            ``compression|gzip|none`` has a choice, first its default.
+            ``compression|gzip|none`` has a choice, first its default; what ends in ``!`` must be given.
         group: the heading it is listed under.
     """
 
@@ -62,6 +62,12 @@ ALIASES = {
         "Stretch the grey values of every section, or of the whole volume, to a range.",
         {"normalize_contrast": {}},
         "-l lower_clip_fraction, -u upper_clip_fraction, minval, maxval, per_section",
+        "image",
+    ),
+    "normalize_section_contrast": Alias(
+        "Stretch the grey values of every section to a range, by levels that were counted before.",
+        {"normalize_contrast": {}},
+        "-p levels_path=levels!, -l lower_clip_fraction, -u upper_clip_fraction, minval, maxval",
         "image",
     ),
     "save_h5": Alias(

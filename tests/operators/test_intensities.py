@@ -55,6 +55,8 @@ def test_contrast_by_levels_of_files_equals_that_of_the_whole(tmp_path):
     (tmp_path / "9").unlink()
     with pytest.raises(StoreNotFoundError, match="section 9"):
         daskflow.normalize_section_contrast(volume, levels_path=tmp_path).read()
+    with pytest.raises(ParameterError, match="per_section"):
+        daskflow.normalize_contrast(volume, levels=tmp_path, per_section=False)
 
 
 def test_extremes_of_sections_become_the_nominal_values():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import numpy as np
 
 from daskflow.errors import ParameterError
-from daskflow.operators.image.contrast import stretch_sections
+from daskflow.operators.image.contrast import stretch_by_files, stretch_sections
 from daskflow.operators.image.contrast.counts import Sampling, counted_levels
 from daskflow.operators.image.contrast.tables import grey_image
+from daskflow.stores import kvstore
 from daskflow.volume import Flag, Volume, operator
 
 
@@ -22,6 +24,7 @@ def normalize_contrast(
     minval: int = 1,
     maxval: int = 255,
     per_section: bool = True,
+    levels: str | os.PathLike[str] | None = None,
 ) -> Volume:
     """Stretch the grey values of every section, or of the whole volume, to a range.
 
@@ -36,14 +39,22 @@ def normalize_contrast(
         minval: no result is below it; black becomes it.
         maxval: no result is above it.
         per_section: every section has its own limits; otherwise (--whole) the volume has one pair of them.
+        levels: directory with the levels of section z in the file ``z``, as contrast-levels and igneous write them,
+            taken instead of counting; so a part of a volume is treated as in the whole. Black sections without levels,
+            such as a margin beyond the edge of a layer, stay black.
 
     Returns:
         A uint8 image.
 
     Raises:
         ParameterError: another dtype, several channels, a segmentation, or fractions or values out of range.
+        StoreNotFoundError: a section has no levels; raised while planning for the first and the last.
     """
     clip = checked_range(volume, "normalize-contrast", lower_clip_fraction, upper_clip_fraction, minval, maxval)
+    if levels is not None:
+        if not per_section:
+            raise ParameterError("levels are of sections; leave per_section on")
+        return stretch_by_files(volume, kvstore.normalise(levels), clip, low=minval, high=maxval, top=maxval)
     found, stages = counted_levels(volume, Sampling(volume.box, 1.0, 0), together=not per_section)
     return stretch_sections(volume, found, stages, clip, low=minval, high=maxval, top=maxval)
 
