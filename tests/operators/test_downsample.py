@@ -187,7 +187,8 @@ def test_negative_labels_are_refused(tmp_path):
         volume = daskflow.open(layer, layer_type="segmentation")
         job = downsample(volume, levels=1, chunk=(8, 8, 8), memory="1kB", method=method)
         report = job.run(progress=False, retries=0)
-        assert [failure.message[:33] for failure in report.failures] == ["the label -4 at (1, 2, 0) (zyx) i"]
+        assert report.failures[0].message.startswith("the label -4 at (1, 2, ")
+        assert {failure.message.partition(" at ")[0] for failure in report.failures} == {"the label -4"}
 
 
 def test_only_chunks_with_something_in_them_have_files(tmp_path):
@@ -211,7 +212,7 @@ def test_a_missing_chunk_is_an_error_unless_said(tmp_path):
     array[:, :16, 16:] = 0
     filled = daskflow.open(tmp_path / "layer", fill_missing=True)
     shutil.rmtree(tmp_path / "layer.mip1-1.daskflow")
-    report = downsample(filled, levels=1, chunk=(8, 8, 8)).run(progress=False)
+    report = downsample(filled, levels=1, chunk=(8, 8, 8), overwrite=True).run(progress=False)
     assert report.counts["missing_chunks"] == 1
     check_levels(tmp_path / "layer", array, 1)
 
