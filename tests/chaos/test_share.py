@@ -257,7 +257,7 @@ save-h5 -i smooth -f {out}/smooth.h5
 
 
 def start_line(line, *options):
-    command = [sys.executable, "-m", "daskflow", "--quiet", "--cluster", "threads", "--threads", "1", *options]
+    command = [sys.executable, "-m", "daskflow", "--cluster", "threads", "--threads", "1", *options]
     return subprocess.Popen(
         [*command, *line.split()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
