@@ -200,7 +200,7 @@ class Report(Summary):
         for name, value in () if self.verified else self.results.items():
             if isinstance(value, dict) and value.keys() <= by_stage:
                 continue
-            if name in groups[1:]:
+            if name in groups[1:] and any(self.counts.get(label) != found for label, found in value.items()):
                 lines.append(f"{name.replace('_', ' ')}:")
             for label, found in value.items() if isinstance(value, dict) else [(name, value)]:
                 if self.counts.get(label) == found:

@@ -30,7 +30,7 @@ def test_report_fits_a_screen():
 
 def test_results_are_said_once_and_named():
     scores = {"rand_index": 0.123456789, "missing_chunks": 4}
-    results = {"scores": scores, "longest": {"label 7": 2}, "boxes": ["a", "b"]}
+    results = {"scores": scores, "again": {"missing_chunks": 4}, "longest": {"label 7": 2}, "boxes": ["a", "b"]}
     lines = str(dataclasses.replace(REPORT, results=results)).splitlines()
     assert [line.split() for line in lines[-4:]] == [
         ["rand", "index", "0.123457"],

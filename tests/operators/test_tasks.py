@@ -108,6 +108,16 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     np.save(tmp_path / "b.npy", np.array([{"a": 1}], object))
     with pytest.raises(ParameterError, match="cannot be read"):
         daskflow.fetch_task_from_file(file_path=str(tmp_path / "b.npy"))
+    for text, complaint in (("", "holds no boxes"), ("9-0_0-9_0-9", "c.txt: box is inverted")):
+        (tmp_path / "c.txt").write_text(text)
+        with pytest.raises(ParameterError, match=complaint):
+            daskflow.fetch_task_from_file(file_path=str(tmp_path / "c.txt"))
+
+
+def test_a_box_that_is_listed_twice_is_one_task(tmp_path):
+    (tmp_path / "tasks.txt").write_text("0-9_0-9_0-9\n9-18_0-9_0-9\n0-9_0-9_0-9\n")
+    tasks = daskflow.fetch_task_from_file(file_path=str(tmp_path / "tasks.txt"))
+    assert boxes(tasks) == ["0-9_0-9_0-9", "9-18_0-9_0-9"]
 
 
 def test_one_box():

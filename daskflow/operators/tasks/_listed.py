@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from daskflow.errors import ParameterError
+from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry import BoundingBox, as_zyx
 from daskflow.operators.tasks._sqs import TaskQueue
 from daskflow.stores import kvstore
@@ -83,7 +83,10 @@ def read_boxes(path: str | os.PathLike[str]) -> list[BoundingBox]:
     if data is None:
         raise ParameterError(f"there is no file {os.fspath(path)}")
     if not data.startswith(b"\x93NUMPY"):
-        return [BoundingBox.from_string(line) for line in data.decode(errors="replace").split()]
+        try:
+            return [BoundingBox.from_string(line) for line in data.decode(errors="replace").split()]
+        except GeometryError as error:
+            raise ParameterError(f"{os.fspath(path)}: {error}") from error
     try:
         rows = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # of a damaged header anything

@@ -20,7 +20,7 @@ def fetch_task_from_file(
 ) -> Tasks:
     """Make the line work on boxes of a file: all of them, or those of one job of an array.
 
-    generate-tasks writes such files.
+    generate-tasks writes such files. A box that is listed twice is one task.
 
     Args:
         file_path: NPY file with a row of start and stop (zyx) for each box, or text file with one in each line.
@@ -43,7 +43,9 @@ def fetch_task_from_file(
         job_index = number_of(*words)
     if granularity < 1 or (job_index is not None and job_index < 0):
         raise ParameterError(f"granularity {granularity} must be at least 1, and job_index {job_index} at least 0")
+    if not boxes:
+        raise ParameterError(f"{file_path} holds no boxes")
     chosen = boxes if job_index is None else boxes[job_index * granularity : (job_index + 1) * granularity]
     if not chosen:
         raise ParameterError(f"{file_path} holds {len(boxes):,} boxes, none for job {job_index} of {granularity} each")
-    return ListedTasks(tuple(chosen))
+    return ListedTasks(tuple(dict.fromkeys(chosen)))
