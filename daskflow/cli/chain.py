@@ -40,7 +40,7 @@ class Chain:
     """What the commands of one line have made so far: volumes by name, jobs, and what is done once these have run.
 
     Attributes:
-        volumes: by name, and what else is passed on: points, synapses, skeletons.
+        volumes: by name, and what else is passed on: points, synapses, skeletons, JSON.
         task: the box that the line works on, in a line of tasks.
         region: the smallest box that holds all tasks, where that is known.
         reads: what the first volume that a line of tasks opens is, in whose voxels boxes count.
@@ -107,34 +107,40 @@ class Chain:
     def usual(self, name: str, kind: Any = None) -> str:
         """Return the name that is read where none is said: the usual one, or without it that of the last result."""
         latest = self.volumes.get(self.latest)
-        return self.latest if name not in self.volumes and _is_of(latest, kind) else name
+        return self.latest if name not in self.volumes and latest is not None and _is_of(latest, kind) else name
 
     def volumes_named(self, names: str | None, kind: Any = None) -> list[Any]:
-        """Return the volumes that a comma-separated list names, or objects of the `kind` that is wanted instead."""
+        """Return the volumes that a comma-separated list names, or objects of the `kind` that is wanted instead.
+
+        Unless the line gives that name to something else, bbox is the box of the task.
+        """
+        from daskflow.stores.objects.located import TaskBox
+
+        known = self.volumes if self.task is None else {"bbox": TaskBox(self.task.box), **self.volumes}
         found = []
         for name in (names or "").split(","):
             if not name:
                 continue
-            if name not in self.volumes:
-                there = ", ".join(sorted(self.volumes)) or "none yet: begin with open, load-... or create-chunk"
+            if name not in known:
+                there = ", ".join(sorted(known)) or "none yet: begin with open, load-... or create-chunk"
                 raise ParameterError(f"there is no volume {name!r}; there are: {there}")
-            found.append(self.volumes[name])
+            found.append(known[name])
             self.unread.pop(name, None)
             if not _is_of(found[-1], kind):
-                wanted = kind.__name__ if isinstance(kind, type) else "Volume"
+                wanted = getattr(kind, "__name__", "Volume")
                 raise ParameterError(f"it takes {wanted}, and {name!r} is {found[-1]!r}")
         return found
 
     def masked(self, command: str, inputs: list[Any]) -> list[Any]:
         """Return what a command gets of volumes, those masked that an earlier command has said to mask only here."""
         for named, mask in [one for one in self.later if command == one[0] or command.startswith(f"{one[0]}-")]:
-            inputs = [mask(volume) for volume in inputs]
+            inputs = [mask(one) if _is_of(one, None) else one for one in inputs]
             self.later.remove((named, mask))
         return inputs
 
     def take(self, result: Any, name: str | None) -> None:
         """Keep what an operator returned: volumes under their names, a job, the task, or that there is none."""
-        from daskflow.stores.objects.located import Located
+        from daskflow.stores.objects.located import Passed
         from daskflow.volume import AfterTask, BoxTask, Volume
 
         if isinstance(result, tuple):
@@ -143,7 +149,7 @@ class Chain:
                 raise ParameterError(f"it returns {len(result)} volumes; name as many: -o first,second")
             for one, value in zip(names, result, strict=True):
                 self.put(one, value)
-        elif isinstance(result, Volume | Located):
+        elif isinstance(result, Volume | Passed):
             self.put(name or "chunk", result)
         elif isinstance(result, AfterTask):
             self.after.append(result.action)
@@ -168,7 +174,7 @@ def _is_of(value: Any, kind: Any) -> bool:
     """Return whether a result is of a kind of objects, or else a volume."""
     from daskflow.volume import Volume
 
-    return isinstance(value, kind if isinstance(kind, type) else Volume)
+    return isinstance(value, kind or Volume)
 
 
 @dataclass(frozen=True)

@@ -57,14 +57,18 @@ def call(operator: Operator, chain: Chain, inputs: list[Volume], given: list[Any
         return _sink(operator, chain, task, inputs, given, values)
     values = {name: value for name, value in values.items() if name not in _OF_A_TASK.get(operator.name, ())}
     result = operator.function(*inputs, *given, **values)
-    if not isinstance(result, Volume) or not _waits(result) or any(map(_waits, inputs)):
+    if isinstance(result, Job):  # of a plugin that returns nothing
+        parts = [_part(one, chain, task.box) if isinstance(one, Volume) else one for one in inputs]
+        return operator.function(*parts, *given, **values)
+    if not _waits(result) or any(map(_waits, inputs)):
         return result
     if chain.region is None:
         raise ParameterError(
             "it needs a pass over the whole volume, which the tasks of a queue cannot share; run it in a line of its"
             " own, save its result, and read that here"
         )
-    return operator.function(*(_part(volume, chain, chain.region) for volume in inputs), *given, **values)
+    parts = [_part(one, chain, chain.region) if isinstance(one, Volume) else one for one in inputs]
+    return operator.function(*parts, *given, **values)
 
 
 def _task_of(chain: Chain, inputs: Sequence[Volume]) -> BoxTask:
@@ -78,11 +82,12 @@ def _task_of(chain: Chain, inputs: Sequence[Volume]) -> BoxTask:
     return chain.task or BoxTask(inputs[0].box, alone=True)
 
 
-def _waits(volume: Volume) -> bool:
-    """Return whether a volume waits for a pass over voxels."""
+def _waits(one: Any) -> bool:
+    """Return whether it is a volume that waits for a pass over voxels."""
     from daskflow.jobs.evaluate import VoxelTask
+    from daskflow.volume import Volume
 
-    return any(isinstance(stage.task, VoxelTask) for stage in volume.expression.stages)
+    return isinstance(one, Volume) and any(isinstance(stage.task, VoxelTask) for stage in one.expression.stages)
 
 
 def _reading(operator: Operator, values: dict[str, Any], task: BoxTask) -> dict[str, Any] | None:
@@ -91,10 +96,13 @@ def _reading(operator: Operator, values: dict[str, Any], task: BoxTask) -> dict[
     They are None where the task has no such file, or one that holds nothing.
     """
     from daskflow.operators.aliases import ALIASES
+    from daskflow.operators.objects._line_objects import file_to_read
     from daskflow.operators.tasks._flags import holds_something
     from daskflow.stores import kvstore
     from daskflow.stores.opening import file_of
 
+    if operator.name == "load_json":
+        return {**values, "file_path": file_to_read(values["file_path"], task.box, ".json")}
     if operator.name == "load_synapses" and values["start"] is None:
         return {**values, "start": task.box.start, "stop": task.box.stop}
     name = values.get("file_name")

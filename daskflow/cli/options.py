@@ -116,7 +116,7 @@ def _apply_once(operator: Operator, chain: Chain, values: dict[str, Any]) -> Non
             inputs += chain.volumes_named(names, parameter.annotation)
         elif names is not None and (names != "chunk" or names in chain.volumes):
             for name in names.split(","):
-                inputs += [None] if name == "None" else chain.volumes_named(name)
+                inputs += [None] if name == "None" else chain.volumes_named(name, parameter.annotation)
     if len(inputs) > len(operator.inputs) and not any(parameter.variadic for parameter in operator.inputs):
         wanted = ", ".join(parameter.name for parameter in operator.inputs)
         raise ParameterError(f"{len(inputs)} volumes are named, and it takes {len(operator.inputs)}: {wanted}")
@@ -197,9 +197,9 @@ def _former_letters(parameter: Parameter, operator: Operator) -> list[str]:
 
 def _is_sink(operator: Operator) -> bool:
     from daskflow.volume import Volume
-    from daskflow.volume.registry import is_located
+    from daskflow.volume.registry import is_passed
 
-    return not (operator.returns is Volume or is_located(operator.returns))
+    return not (operator.returns is Volume or is_passed(operator.returns))
 
 
 def _files(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:

@@ -19,7 +19,7 @@ def copy_var(from_name: str, to_name: str, deep_copy: bool) -> Step:  # noqa: AR
     """Give a volume a second name; the first may then be given to another."""
 
     def apply(chain: Chain) -> None:
-        (volume,) = chain.volumes_named(from_name)
+        (volume,) = chain.volumes_named(from_name, object)
         chain.put(to_name, volume)
 
     return Step("copy-var", apply)
@@ -31,7 +31,7 @@ def delete_var(var_names: str) -> Step:
     """Forget volumes of the line, so that a later command that means them is refused."""
 
     def apply(chain: Chain) -> None:
-        chain.volumes_named(var_names)
+        chain.volumes_named(var_names, object)
         for name in var_names.split(","):
             chain.volumes.pop(name, None)
 

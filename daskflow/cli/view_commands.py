@@ -113,13 +113,13 @@ def napari(inputs: str | None, voxel_size: VoxelSize | None, step_name: str | No
 
 def _named(chain: Chain, names: Iterable[str], voxel_size: VoxelSize | None = None) -> dict[str, Any]:
     """Return volumes and objects of a line by their names, with another voxel size, unless they are counted in nm."""
-    shown = {name: chain.volumes_named(name, object)[0] for name in names}
-    if voxel_size is None:
-        return shown
     from daskflow.geometry import as_voxel_size
-    from daskflow.stores.objects.located import SkeletonSet
+    from daskflow.stores.objects.located import Located, SkeletonSet
     from daskflow.volume import Volume, load_operator
 
+    shown = {name: chain.volumes_named(name, Volume | Located)[0] for name in names}
+    if voxel_size is None:
+        return shown
     declare: Callable[..., Any] = load_operator("declare").function
     size = as_voxel_size(voxel_size)
     for name, layer in shown.items():

@@ -178,6 +178,7 @@ FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "-o": ("--roi-start",),
     },
     "inference": {"--patch-size": ("--input-patch-size",), "--patch-overlap": ("--output-patch-overlap",)},
+    "load-json": {"-n": ("--name",)},
     "load-synapses": {"--f-order": ("--no-c-order",), "--keep-all": ("--no-remove-outside",)},
     "load-precomputed": {"--start": ("--chunk-start",), "--stop": ("--chunk-stop",), "--size": ("--chunk-size",)},
     "mesh": {

@@ -247,7 +247,7 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
             positional=parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD,
             variadic=parameter.kind is inspect.Parameter.VAR_POSITIONAL,
         )
-        passed = annotation in (Volume, Volume | None) or is_located(annotation)
+        passed = Volume in (annotation, *typing.get_args(annotation)) or is_passed(annotation)
         (inputs if passed else parameters).append(described)
     name = function.__name__
     own = function.__module__.startswith("daskflow.operators.")
@@ -259,11 +259,11 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
     return Operator(name, group, function, tuple(inputs), tuple(parameters), returns, keeps_name, task)
 
 
-def is_located(annotation: Any) -> bool:
+def is_passed(annotation: Any) -> bool:
     """Return whether a type is of objects that a line passes on like volumes."""
-    from daskflow.stores.objects.located import Located
+    from daskflow.stores.objects.located import Passed
 
-    return isinstance(annotation, type) and issubclass(annotation, Located)
+    return isinstance(annotation, type) and issubclass(annotation, Passed)
 
 
 def _groups() -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from daskflow.jobs import Job
-from daskflow.stores.objects.located import Points, SkeletonSet
+from daskflow.stores.objects.located import JsonValue, Points, SkeletonSet
 from daskflow.stores.objects.synapses import Synapses
 from daskflow.testing.operators import OperatorSuite
 from daskflow.volume import AfterTask, BoxTask, Tasks, Volume, load_operator, operator_names
@@ -73,7 +73,12 @@ NEEDS_FILES = {
     "open",
 }
 # what a line passes on beside volumes, tried in objects/test_line_objects.py
-LOADS_OBJECTS = {"load_points": Points, "load_skeleton": SkeletonSet, "load_synapses": Synapses}
+LOADS_OBJECTS = {
+    "load_json": JsonValue,
+    "load_points": Points,
+    "load_skeleton": SkeletonSet,
+    "load_synapses": Synapses,
+}
 SAVES_OBJECTS = {"save_annotations", "save_points", "save_swc", "save_synapses"}
 # chunkflow's ways with objects and indexes of these, tried in objects/test_fragments.py and test_index.py
 OF_FRAGMENTS = {"aggregate_skeleton_fragments", "download_meshes", "index_database", "index_objects"}

@@ -2,10 +2,16 @@ import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import daskflow
-from daskflow.errors import ParameterError
+from daskflow.cli.app import app
+from daskflow.errors import CorruptChunkError, ParameterError
 from daskflow.operators.tasks.plugin import SHIPPED, Chunk, parse_arguments
+from daskflow.operators.tasks.plugin.passed import handed
+from daskflow.stores.objects.located import JsonValue, Points, SkeletonSet, TaskBox
+from daskflow.stores.objects.skeleton_files import Skeleton
+from daskflow.stores.objects.synapses import Synapses
 
 
 @pytest.fixture
@@ -17,6 +23,12 @@ def write(tmp_path, monkeypatch):
         return name
 
     return write
+
+
+def type_line(line, status=0):
+    result = CliRunner().invoke(app, line.split())
+    assert result.exit_code == status, result.output
+    return result.output
 
 
 def volume_of(array, **spec):
@@ -253,10 +265,6 @@ def test_a_plugin_that_returns_nothing_is_run_on_every_block(write, tmp_path):
 
 
 def test_plugins_of_the_command_line(write):
-    from click.testing import CliRunner
-
-    from daskflow.cli.app import app
-
     write("def execute(a, b):\n    return a, b + 1\n", "two.py")
     write("import numpy as np\ndef execute():\n    return [np.full((4, 5, 6), 3, 'uint8')]\n", "make.py")
     line = "plugin -f make -o x plugin --name both -f two -i x,x save a"
@@ -281,3 +289,86 @@ def test_chunkflows_own_plugins_are_operators_by_their_names():
             np.testing.assert_array_equal(here.read(), same.read())
     with pytest.raises(ParameterError, match=r"plugin inverse, inverse here: .*top"):
         daskflow.plugin(image, file="inverse", args="top=3")
+
+
+OBJECTS = """
+import numpy as np
+
+def execute(chunk, table, found=None):
+    added = table["added"] + table.pop("once", 0)
+    if found is not None:
+        added += int(found.points.sum())
+        found.points[:] = 9
+    return chunk + np.uint8(added)
+"""
+
+
+def test_objects_are_handed_to_every_block_and_none_sees_what_another_changed(write):
+    name = write(OBJECTS)
+    table = JsonValue(b'{"added": 3, "once": 4}')
+    points = Points(np.array([(1, 2, 3)]))
+    result = daskflow.plugin(volume_of(IMAGE), table, points, file=name)
+    np.testing.assert_array_equal(result.read(), IMAGE + np.uint8(13))
+    np.testing.assert_array_equal(result.with_block(12).read(), IMAGE + np.uint8(13))
+    assert points.points.tolist() == [[1, 2, 3]]
+
+
+def test_what_the_content_is_belongs_to_a_jobs_fingerprint(write, tmp_path):
+    name = write(OBJECTS)
+    for added in (1, 2, 2):
+        volume = daskflow.plugin(volume_of(IMAGE), JsonValue(b'{"added": %d}' % added), file=name)
+        report = daskflow.save(volume, tmp_path / "out", overwrite=added == 2).run(progress=False)
+        assert report.ok
+        np.testing.assert_array_equal(daskflow.open(tmp_path / "out").read(), IMAGE + np.uint8(added))
+
+
+def test_synapses_skeletons_and_boxes_are_handed_as_chunkflow_has_them():
+    confidences = {"pre_confidence": np.array([0.5])}
+    found = handed(Synapses(np.array([(1, 2, 3)]), np.array([(0, 4, 5, 6)]), (40, 4, 4), confidences, ("ada",)))
+    assert (found.pre.tolist(), found.post.tolist(), found.users) == ([[1, 2, 3]], [[0, 4, 5, 6]], ["ada"])
+    assert (found.resolution.z, found.pre_confidence.tolist(), found.post_users) == (40, [0.5], None)
+    skeleton = Skeleton(np.zeros((1, 3), np.float32), np.zeros((0, 2), np.uint32))
+    skeletons = handed(SkeletonSet({7: skeleton}))
+    assert list(skeletons) == [7]
+    assert skeletons[7].vertices is not skeleton.vertices
+    box = handed(TaskBox(daskflow.BoundingBox((1, 2, 3), (4, 6, 8))))
+    assert (box.string, box.start.x, box.shape) == ("1-4_2-6_3-8", 3, (3, 4, 5))
+
+
+def test_a_line_of_tasks_hands_each_its_box_and_its_json(write, tmp_path):
+    write(
+        "import numpy as np\n"
+        "def execute(chunk, table, bbox):\n"
+        "    return np.full(chunk.shape, table['value'] + bbox.start.z, 'uint8')\n"
+    )
+    daskflow.save(volume_of(IMAGE), tmp_path / "image.h5").run(progress=False)
+    (tmp_path / "tables").mkdir()
+    for z, value in ((0, 10), (6, 20)):
+        (tmp_path / "tables" / f"{z}-{z + 6}_0-14_0-16.json").write_text(f'{{"value": {value}}}')
+    tasks = "generate-tasks -s 0 0 0 -c 6 14 16 -g 2 1 1 load-h5 -f image.h5"
+    type_line(f"{tasks} load-json -f tables/ plugin -f mine -i chunk,dict,bbox save out.h5")
+    for z, value in ((0, 10), (6, 26)):
+        assert (daskflow.open(tmp_path / f"out_{z}-{z + 6}_0-14_0-16.h5").read() == value).all()
+    write(
+        "from pathlib import Path\n"
+        "def execute(chunk, bbox):\n"
+        "    if chunk.max() > 1:  # which the trial's is not\n"
+        "        Path(f'{chunk.bbox.string} {bbox.string}.seen').touch()\n",
+        "note.py",
+    )
+    type_line(f"{tasks} plugin -f note -i chunk,bbox")
+    boxes = [f"{z}-{z + 6}_0-14_0-16" for z in (0, 6)]
+    assert sorted(file.stem for file in tmp_path.glob("*.seen")) == [f"{box} {box}" for box in boxes]
+    assert "none of" in type_line(f"{tasks} read-json -f other/ plugin -f mine -i chunk,dict save o.h5", status=1)
+    line = "open image.h5 load-json -f tables/0-6_0-14_0-16.json plugin -f mine -i chunk,dict,bbox save o.h5"
+    assert "no volume 'bbox'" in type_line(line, status=1)
+    assert "inverse takes volumes, and is given <JsonValue" in type_line(
+        "open image.h5 load-json -f tables/0-6_0-14_0-16.json plugin -f inverse -i chunk,dict save o.h5", status=1
+    )
+
+
+@pytest.mark.parametrize("text", ['{"a": 1', "[" * 100_000, "\udce4", ""])
+def test_damaged_json_is_refused(text, tmp_path):
+    (tmp_path / "a.json").write_text(text, errors="surrogateescape")
+    with pytest.raises(CorruptChunkError, match=r"a.json holds no JSON"):
+        daskflow.load_json(file_path=str(tmp_path / "a.json"))

@@ -1,7 +1,8 @@
-"""What a line of commands passes on beside volumes: points, synapses and skeletons, all of them in memory."""
+"""What a line of commands passes on beside volumes: points, synapses, skeletons, JSON and boxes, all in memory."""
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,41 @@ from daskflow.stores.objects.skeleton_files import Skeleton
 Array = npt.NDArray[Any]
 
 
-class Located(ABC):
+class Passed(ABC):
+    """What a line of commands passes on beside volumes.
+
+    Attributes:
+        line_name: what a line of commands calls it unless it says otherwise.
+    """
+
+    line_name: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class TaskBox(Passed):
+    """The box of the task that a line works on."""
+
+    line_name: ClassVar[str] = "bbox"
+    box: BoundingBox
+
+
+@dataclass(frozen=True)
+class JsonValue(Passed):
+    """A JSON value, kept as text, so that nobody changes the value that others get."""
+
+    line_name: ClassVar[str] = "dict"
+    text: bytes
+
+    def __repr__(self) -> str:
+        return f"<JsonValue of {len(self.text):,} bytes>"
+
+    @property
+    def value(self) -> Any:
+        """The value, parsed each time."""
+        return json.loads(self.text)
+
+
+class Located(Passed):
     """Objects at places in space.
 
     Attributes:

@@ -15,7 +15,11 @@ from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.operators.tasks.plugin.chunk import Chunk
 from daskflow.operators.tasks.plugin.file import Array, Output, PluginFile, array_of, parse_arguments, places_of
+from daskflow.stores.objects.located import Passed
 from daskflow.volume import BlockResult, Expression, Flag, Stage, Volume, load_operator, operator
+from daskflow.volume.description import describe
+
+Fixed = dict[int, Passed | None]  # what every block gets, by its place among the arguments, rising
 
 # what chunkflow's own plugins are here, with the options that they stand for
 SHIPPED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -37,8 +41,8 @@ __all__ = ["Chunk", "parse_arguments", "plugin"]
 
 @operator()
 def plugin(
-    volume: Volume | None = None,
-    *others: Volume | None,
+    volume: Volume | Passed | None = None,
+    *others: Volume | Passed | None,
     file: Annotated[str, Flag("-f")],
     args: Annotated[str | None, Flag("-a")] = None,
     depth: int = 0,
@@ -52,8 +56,9 @@ def plugin(
     every block when the line is run. The file is executed: use only what you trust.
 
     Args:
-        volume: the first argument of the function; None is handed over as None.
-        *others: further arguments, over the same box.
+        volume: the first argument of the function; None is handed over as None, and points, synapses, skeletons and
+            what load-json has loaded as chunkflow has them. On the command line `bbox` is the box of the task.
+        *others: further arguments, volumes of them over the same box.
         file: path, or name of a file in the working directory or in ``$CHUNKFLOW_PLUGIN_DIR``; or else the name of one
             of chunkflow's own plugins, which are operators here.
         args: arguments: ``name=value;name=value`` become keywords, any other text is passed as ``args``.
@@ -70,26 +75,29 @@ def plugin(
     if execute is None:
         return _operator(file, [one for one in (volume, *others) if one is not None], parse_arguments(args))
     chunks = (volume, *others) if execute.takes_chunks else ()
-    given = [one for one in chunks if one is not None]
+    given = [one for one in chunks if isinstance(one, Volume)]
+    fixed = {at: one for at, one in enumerate(chunks) if not isinstance(one, Volume)}
     if not given:
-        return _made(execute, [None] * len(chunks) if others else [])
+        return _made(execute, [] if volume is None and not others else list(fixed.values()))
     outputs = execute.trial(chunks, depth)
-    empty = tuple(one is None for one in chunks)
     if not outputs:
-        return _job(execute, given, empty, depth)
+        return _job(execute, given, fixed, depth)
     cut = {(one.low, one.high) for one in outputs}
     if len(cut) > 1:
         raise ParameterError(f"plugin {file} cuts different margins off its results: {sorted(cut)}; they must agree")
-    return _volumes(execute, given, empty, outputs, depth)
+    return _volumes(execute, given, fixed, outputs, depth)
 
 
-def _operator(name: str, volumes: Sequence[Volume], arguments: dict[str, Any]) -> Volume | Job:
+def _operator(name: str, volumes: Sequence[Volume | Passed], arguments: dict[str, Any]) -> Volume | Job:
     """Return what the operator gives that stands for a plugin that comes with chunkflow."""
     if name.removesuffix(".py") not in SHIPPED:
         raise ParameterError(
             f"there is no plugin {name!r}; looked for {', '.join(map(str, places_of(name)))}; of chunkflow's own,"
             f" {', '.join(sorted(SHIPPED))} are known"
         )
+    for one in volumes:
+        if not isinstance(one, Volume):
+            raise ParameterError(f"plugin {name} takes volumes, and is given {one!r}")
     called, own = SHIPPED[name.removesuffix(".py")]
     try:
         result: Volume | Job = load_operator(called).function(*volumes, **own, **arguments)
@@ -98,7 +106,7 @@ def _operator(name: str, volumes: Sequence[Volume], arguments: dict[str, Any]) -
     return result
 
 
-def _made(execute: PluginFile, nothing: list[None]) -> Volume | tuple[Volume, ...]:
+def _made(execute: PluginFile, fixed: list[Passed | None]) -> Volume | tuple[Volume, ...]:
     """Return what a function makes of no chunk, as volumes in memory."""
     made = [
         Volume.from_array(
@@ -107,7 +115,7 @@ def _made(execute: PluginFile, nothing: list[None]) -> Volume | tuple[Volume, ..
             voxel_size=getattr(one, "voxel_size", None),
             layer_type=getattr(one, "stated_layer_type", None),
         )
-        for one in execute.run(nothing)
+        for one in execute.run(fixed)
     ]
     if not made:
         raise ParameterError(f"plugin {execute.path} gets no volume and returns none; name its volume with -i")
@@ -115,7 +123,7 @@ def _made(execute: PluginFile, nothing: list[None]) -> Volume | tuple[Volume, ..
 
 
 def _volumes(
-    execute: PluginFile, given: Sequence[Volume], empty: tuple[bool, ...], outputs: list[Output], depth: int
+    execute: PluginFile, given: Sequence[Volume], fixed: Fixed, outputs: list[Output], depth: int
 ) -> Volume | tuple[Volume, ...]:
     """Return the results of a plugin; several are evaluated as one volume of bytes, so that it runs once a block."""
     first, rest = given[0], given[1:]
@@ -123,7 +131,7 @@ def _volumes(
     box = first.box.shrink(low, high)
     reach = Grown(as_zyx([n + depth for n in low]), as_zyx([n + depth for n in high]))
     specs = [one.spec(first.spec, box) for one in outputs]
-    options: dict[str, Any] = {"low": low, "high": high, "seen": first.spec, "empty": empty, "count": len(outputs)}
+    options: dict[str, Any] = {"low": low, "high": high, "seen": first.spec, "fixed": fixed, "count": len(outputs)}
     kinds = tuple((one.dtype.name, one.channels) for one in outputs)
     call = Call(execute, kinds)
     if len(specs) == 1:
@@ -147,9 +155,9 @@ def _volumes(
     )
 
 
-def _job(execute: PluginFile, given: Sequence[Volume], empty: tuple[bool, ...], depth: int) -> Job:
+def _job(execute: PluginFile, given: Sequence[Volume], fixed: Fixed, depth: int) -> Job:
     expression = Expression([one.node for one in given])
-    running = RunPlugin(execute, given[0].spec, empty, depth)
+    running = RunPlugin(execute, given[0].spec, fixed, depth)
     stage = Stage("run-plugin", given[0].grid, EvaluateVolumes.into(expression, running), after=expression.stages)
     return Job((*expression.stages, stage), None, name=f"plugin {execute.describe()['plugin']}")
 
@@ -185,12 +193,12 @@ class Call:
         low: Zyx,
         high: Zyx,
         seen: VolumeSpec,
-        empty: tuple[bool, ...],
+        fixed: Fixed,
         count: int,
     ) -> Array:
         """Return what the plugin gives for `box`, from arrays that hold `read_box`; several results as bytes."""
         inner = read_box.shrink(low, high)
-        results = [array_of(one) for one in self.plugin.run_on(_filled(arrays, empty), read_box, seen)]
+        results = [array_of(one) for one in self.plugin.run_on(_filled(arrays, fixed), read_box, seen)]
         found = [f"{one.dtype} of shape {one.shape}" for one in results]
         shapes = [inner.shape if channels is None else (channels, *inner.shape) for _, channels in self.kinds]
         expected = [f"{dtype} of shape {shape}" for (dtype, _), shape in zip(self.kinds, shapes, strict=True)]
@@ -204,10 +212,12 @@ class Call:
         return parts[0] if count == 1 else np.concatenate([_bytes(part) for part in parts])
 
 
-def _filled(arrays: Sequence[Array], empty: tuple[bool, ...]) -> list[Array | None]:
-    """Return arrays with None where nothing was given."""
-    left = iter(arrays)
-    return [None if nothing else next(left) for nothing in empty]
+def _filled(arrays: Sequence[Array], fixed: Fixed) -> list[Array | Passed | None]:
+    """Return arrays with what else was given in its places."""
+    filled: list[Array | Passed | None] = [*arrays]
+    for at, one in fixed.items():  # from the first on
+        filled.insert(at, one)
+    return filled
 
 
 def _bytes(array: Array) -> Array:
@@ -231,17 +241,17 @@ class RunPlugin(Consumer):
 
     plugin: PluginFile
     seen: VolumeSpec
-    empty: tuple[bool, ...]
+    fixed: Fixed
     depth: int
 
     def needs(self, box: BoundingBox) -> BoundingBox:
         return box.grow(self.depth).clip(self.seen.box)
 
     def compute(self, box: BoundingBox, arrays: list[Array]) -> None:
-        self.plugin.run_on(_filled(arrays, self.empty), self.needs(box), self.seen)
+        self.plugin.run_on(_filled(arrays, self.fixed), self.needs(box), self.seen)
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         return BlockResult()
 
     def describe(self) -> dict[str, Any]:
-        return {**self.plugin.describe(), "depth": self.depth}
+        return {**self.plugin.describe(), "fixed": describe(self.fixed), "depth": self.depth}

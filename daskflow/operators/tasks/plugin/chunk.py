@@ -298,8 +298,8 @@ class ProbabilityMap(Chunk):
 
 
 class PointCloud:
-    """Points (n, 3) in voxels (zyx), and nm per voxel."""
+    """Points (n, 3) in voxels (zyx), and nm per voxel, None if that is not known."""
 
-    def __init__(self, points: Array, voxel_size: Sequence[float]) -> None:
+    def __init__(self, points: Array, voxel_size: Sequence[float] | None) -> None:
         self.points = points
         self.voxel_size = to_cartesian(voxel_size)

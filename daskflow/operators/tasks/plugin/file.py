@@ -24,6 +24,8 @@ from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_voxel_
 from daskflow.geometry.spec import LAYER_TYPES
 from daskflow.operators.tasks.plugin import cartesian
 from daskflow.operators.tasks.plugin.chunk import Chunk, PointCloud, ProbabilityMap
+from daskflow.operators.tasks.plugin.passed import Synapses, handed
+from daskflow.stores.objects.located import Passed
 from daskflow.volume import Volume
 from daskflow.volume.description import Option
 
@@ -104,28 +106,32 @@ class PluginFile(Option):
             for one in inspect.signature(self.execute()).parameters.values()
         )
 
-    def run(self, chunks: Sequence[Chunk | None]) -> list[Any]:
-        """Return what the function returns for some chunks, as a list: nothing for None."""
+    def run(self, given: Sequence[Chunk | Passed | None]) -> list[Any]:
+        """Return what the function returns for chunks and objects, as a list: nothing for None."""
+        values = [handed(one) if isinstance(one, Passed) else one for one in given]
         try:
-            result = self.execute()(*chunks, **self.arguments)
+            result = self.execute()(*values, **self.arguments)
         except SystemExit as error:
             raise ParameterError(f"plugin {self.path} ended Python: {error!r}; return instead") from error
         if result is None:
             return []
         return list(result) if isinstance(result, list | tuple) else [result]
 
-    def run_on(self, arrays: Sequence[Array | None], box: BoundingBox, seen: VolumeSpec) -> list[Any]:
-        """Return the same for arrays that hold a box."""
+    def run_on(self, arrays: Sequence[Array | Passed | None], box: BoundingBox, seen: VolumeSpec) -> list[Any]:
+        """Return the same for arrays that hold a box, and objects."""
         return self.run(
-            [None if a is None else Chunk(a.copy(), box.start, seen.spacing, seen.layer_type) for a in arrays]
+            [
+                Chunk(one.copy(), box.start, seen.spacing, seen.layer_type) if isinstance(one, np.ndarray) else one
+                for one in arrays
+            ]
         )
 
-    def trial(self, volumes: Sequence[Volume | None], depth: int) -> list[Output]:
+    def trial(self, volumes: Sequence[Volume | Passed | None], depth: int) -> list[Output]:
         """Return what the plugin makes of a block of ones."""
-        first = next(volume for volume in volumes if volume is not None)
+        first = next(one for one in volumes if isinstance(one, Volume))
         shape = as_zyx([min(n + 2 * depth, m) for n, m in zip(_TRIAL, first.box.shape, strict=True)])
         box = BoundingBox.from_size(first.box.start, shape)
-        ones = [None if v is None else np.ones(v.spec.shape_of(box), v.dtype) for v in volumes]
+        ones = [np.ones(v.spec.shape_of(box), v.dtype) if isinstance(v, Volume) else v for v in volumes]
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 results = self.run_on(ones, box, first.spec)
@@ -238,6 +244,7 @@ def _chunkflow() -> dict[str, types.ModuleType]:
         "chunkflow.lib.bounding_boxes": places,
         "chunkflow.lib.cartesian_coordinate": places,
         "chunkflow.point_cloud": {"PointCloud": PointCloud},
+        "chunkflow.synapses": {"Synapses": Synapses},
     }
     modules = {name: types.ModuleType(name) for name in contents}
     for name, module in modules.items():
