@@ -26,7 +26,6 @@ IMAGES = {
     "median_filter": {},
     "normalize_contrast": {},
     "normalize_intensity": {},
-    "normalize_section_contrast": {"levels_path": "levels"},
     "normalize_section_shang": {},
     "quantize": {},
     "rescale_intensity": {},
@@ -55,14 +54,14 @@ ANYTHING = {
     *("downsample_upload", "downsample_volume", "fetch_task_from_file", "fetch_task_from_sqs", "fill"),
     *("generate_tasks", "index_database", "load_h5", "load_json", "load_npy", "load_nrrd", "load_png"),
     *("load_points", "load_precomputed", "load_skeleton", "load_synapses", "load_tif", "load_zarr"),
-    *("mark_complete", "mask", "mesh_manifest", "multiply", "normalize_contrast_nkem", "open"),
-    *("pick_channels", "plugin", "reorder_sections", "save", "save_annotations", "save_h5", "save_npy"),
-    *("save_nrrd", "save_pngs", "save_points", "save_precomputed", "save_swc", "save_synapses", "save_tif"),
-    *("save_zarr", "setup_env", "skip_all_zero", "skip_task_by_blocks_in_volume", "skip_task_by_file"),
-    *("statistics", "translate", "transpose"),
+    *("mark_complete", "mask", "mesh_manifest", "multiply", "normalize_contrast_nkem"),
+    *("normalize_section_contrast", "open", "pick_channels", "plugin", "reorder_sections", "save"),
+    *("save_annotations", "save_h5", "save_npy", "save_nrrd", "save_pngs", "save_points", "save_precomputed"),
+    *("save_swc", "save_synapses", "save_tif", "save_zarr", "setup_env", "skip_all_zero"),
+    *("skip_task_by_blocks_in_volume", "skip_task_by_file", "statistics", "translate", "transpose"),
 }
-# channels, 8 or 16 bits, a layer, and files
-NEED_MORE = {"channel_voting", "hypersquare_consensus", "index_objects", "normalize_section_contrast"}
+# channels, 8 or 16 bits, and a layer
+NEED_MORE = {"channel_voting", "hypersquare_consensus", "index_objects"}
 
 
 def apply(name: str, volume: Volume, options: dict[str, Any]) -> Any:
