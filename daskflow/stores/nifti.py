@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,14 @@ class NiftiStore(ArrayFile):
 
     @classmethod
     def load(cls, path: Path) -> Any:
-        proxy = _nibabel().load(path).dataobj
+        image = _nibabel().load(path)
+        proxy = image.dataobj
         if path.name.lower().endswith(".gz"):
-            return np.asanyarray(proxy)
+            with gzip.open(path) as file:
+                array = np.asanyarray(image.from_stream(file).dataobj)
+                while file.read(1 << 20):  # to the checksum, which follows the last voxel
+                    pass
+            return array
         return proxy if (proxy.slope, proxy.inter) == (1, 0) else _Scaled(proxy)
 
     @classmethod

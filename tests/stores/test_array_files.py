@@ -108,6 +108,15 @@ def test_a_file_that_is_cut_short_is_damaged(tmp_path, name):
         daskflow.open(tmp_path / name).read()
 
 
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd"])
+def test_a_gzip_file_that_disagrees_with_its_checksum_is_damaged(tmp_path, name):
+    daskflow.save(_volume("uint8", None), tmp_path / name).run(progress=False)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:])
+    with pytest.raises(CorruptChunkError, match=name):
+        daskflow.open(tmp_path / name).read()
+
+
 def test_a_name_that_tells_nothing_of_gzip_is_refused(tmp_path):
     with pytest.raises(ParameterError, match=r"\.nii"):
         daskflow.save(_volume("uint8", None), tmp_path / "a", format="nifti").check()
