@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ __all__ = ["gcs", "gcs_emulator", "moto", "s3"]  # fixtures
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves files; everything below /forbidden is refused."""
+    """Serves files and ranges of their bytes; everything below /forbidden is refused."""
 
     def log_message(self, *args: object) -> None:
         pass
@@ -27,8 +28,23 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.startswith("/forbidden"):
             self.send_error(403)
+        elif asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+            self._send_part(int(asked[1]), int(asked[2]))
         else:
             super().do_GET()
+
+    def _send_part(self, first: int, last: int) -> None:
+        file = Path(self.translate_path(self.path))
+        if not file.is_file():
+            self.send_error(404)
+            return
+        data = file.read_bytes()
+        part = data[first : last + 1]
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
 
 
 @pytest.fixture

@@ -105,5 +105,5 @@ def test_it_is_only_read_and_a_server_that_refuses_is_named(server):
         open_store(server).check_writable()
     with pytest.raises(ParameterError, match="graphene is only read"):
         daskflow.save(daskflow.open(server), server)
-    with pytest.raises(StoreAccessError, match=r"graphene volume http://127.0.0.1:\d+/segmentation/table/other .* 404"):
+    with pytest.raises(StoreAccessError, match=r"graphene volume http://127.0.0.1:\d+/segmentation/table/other .*404"):
         daskflow.open(server.replace("minnie", "other"))
