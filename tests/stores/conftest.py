@@ -20,7 +20,7 @@ __all__ = ["gcs", "gcs_emulator", "moto", "s3"]  # fixtures
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves files and ranges of their bytes; everything below /forbidden is refused."""
+    """Serves files, and ranges of those that are not below /whole; everything below /forbidden is refused."""
 
     def log_message(self, *args: object) -> None:
         pass
@@ -28,7 +28,9 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.startswith("/forbidden"):
             self.send_error(403)
-        elif asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+        elif (asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))) and (
+            not self.path.startswith("/whole")
+        ):
             self._send_part(int(asked[1]), int(asked[2]))
         else:
             super().do_GET()

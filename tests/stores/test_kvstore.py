@@ -52,9 +52,10 @@ def test_a_range_of_an_object_is_read_alone(root: str) -> None:
 
 def test_a_server_without_byte_ranges_is_told_from_a_damaged_object(http_files: tuple[str, Path]) -> None:
     url, folder = http_files
-    (folder / "object").write_bytes(bytes(100))
+    (folder / "whole").mkdir()
+    (folder / "whole/object").write_bytes(bytes(100))
     with pytest.raises(StoreError, match="without byte ranges") as raised:
-        kvstore.read_range(f"{url}/object", 10, 20)
+        kvstore.read_range(f"{url}/whole/object", 10, 20)
     assert not isinstance(raised.value, CorruptChunkError)
 
 
