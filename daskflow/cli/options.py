@@ -370,10 +370,12 @@ def _twin(own: click.Command, words: Sequence[str]) -> click.Command | None:
         return None
     from daskflow.volume import has_operator, load_operator
 
-    twin = command(load_operator(TWINS[own.name]))
-    other = _spelled(twin) - _spelled(own)
     mine = itertools.takewhile(lambda word: word.startswith("-") or not has_operator(word.replace("-", "_")), words)
-    return twin if any(word.partition("=")[0] in other for word in mine) else None
+    others = {word.partition("=")[0] for word in mine if word.startswith("-")} - _spelled(own)
+    if not others:
+        return None
+    twin = command(load_operator(TWINS[own.name]))
+    return twin if others & _spelled(twin) else None
 
 
 def _spelled(one: click.Command) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import pickle
 import platform
@@ -139,6 +138,8 @@ def _differing(there: Mapping[str, str], here: Mapping[str, str]) -> str:
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
+    import importlib.metadata
+
     versions = {"python": ".".join(platform.python_version_tuple()[:2]), "daskflow": daskflow.__version__}
     for package in packages:
         try:

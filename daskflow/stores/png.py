@@ -70,7 +70,7 @@ class PngStore(FileStore):
         path = kvstore.local_path(url)
         if path is None or path.is_file():
             return local_files.begins_with(url, (_MAGIC,))
-        return bool(_files(path))
+        return bool(_files(path)[0])
 
     @classmethod
     def open(cls, url: str, opening: Opening) -> Store:
@@ -79,7 +79,7 @@ class PngStore(FileStore):
         path = local_file(url)
         if opening.dataset is not None or opening.axes is not None or opening.time is not None:
             raise ParameterError(f"{url} holds one stack of sections; drop dataset, axes and time")
-        there, files = _files(path), _sections(path)
+        there, files = _files(path)
         if not files:
             raise StoreNotFoundError(f"{url} is neither a PNG file, nor a directory of them, nor how their names begin")
         skipped = [file.name for file in files if file not in there]
@@ -143,7 +143,7 @@ class PngStore(FileStore):
     def _read(self, box: BoundingBox) -> Array:
         inside = box.shift([-start for start in self.spec.box.start])
         out = np.zeros((*box.shape, self.header.bands), self.spec.dtype)
-        files = _sections(self.path)
+        _, files = _files(self.path)
         if len(files) != self.spec.box.shape[0]:
             raise CorruptChunkError(f"{self.url} now has {len(files)} sections; it had {self.spec.box.shape[0]}")
         y, x = (slice(a, b) for a, b in zip(inside.start[1:], inside.stop[1:], strict=True))
@@ -156,7 +156,7 @@ class PngStore(FileStore):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the location, and a hash of the names, sizes and times of the files."""
-        listed = [(path.name, *local_files.file_state(path).values()) for path in _files(self.path)]
+        listed = [(path.name, *local_files.file_state(path).values()) for path in _files(self.path)[0]]
         digest = hashlib.sha256(repr(listed).encode()).hexdigest()
         return {"format": self.format_name, "url": self.url, "spec": repr(self.spec), "files": digest}
 
@@ -165,24 +165,23 @@ def _name(z: int) -> str:
     return f"{z:05d}.png"
 
 
-def _files(path: Path) -> list[Path]:
-    """Return a file, those of a directory, or those whose names begin so and end in a number."""
+def _files(path: Path) -> tuple[list[Path], list[Path]]:
+    """Return a file, those of a directory, or those whose names begin so and end in a number; and the sections.
+
+    Sections are the files in order, and among them those that the numbers in their names skip.
+    """
     if path.is_file():
-        return [path]
+        return [path], [path]
     folder, prefix = (path, "") if path.is_dir() else (path.parent, path.name)
-    return _listed(folder, prefix, folder.stat().st_mtime_ns) if folder.is_dir() else []
+    return _listed(folder, prefix, folder.stat().st_mtime_ns) if folder.is_dir() else ([], [])
 
 
 @functools.lru_cache(maxsize=8)
-def _listed(folder: Path, prefix: str, mtime_ns: int) -> list[Path]:  # noqa: ARG001 (a changed directory is another list)
+def _listed(folder: Path, prefix: str, mtime_ns: int) -> tuple[list[Path], list[Path]]:  # noqa: ARG001 (a changed directory is another list)
     wanted = re.compile(rf"{re.escape(prefix)}\d+\.png" if prefix else r"[^.].*\.png", re.IGNORECASE)
     found = [file for file in folder.iterdir() if wanted.fullmatch(file.name)]
-    return sorted(found, key=lambda file: local_files.natural_order(file.name))
-
-
-def _sections(path: Path) -> list[Path]:
-    """Return the files in order, and among them those that the numbers in their names skip."""
-    return with_skipped(_files(path))
+    there = sorted(found, key=lambda file: local_files.natural_order(file.name))
+    return there, with_skipped(there)
 
 
 def _first_section(files: Sequence[Path]) -> int | None:

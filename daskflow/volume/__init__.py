@@ -12,7 +12,7 @@ from daskflow.volume.registry import (
     operator,
     operator_names,
 )
-from daskflow.volume.stage import BlockResult, Estimate, Stage, Task, in_order
+from daskflow.volume.stage import BlockResult, Estimate, Stage, Task, in_order, numbered
 from daskflow.volume.tasks import AfterTask, BoxTask, ListedTasks, Tasks
 from daskflow.volume.volume import Volume
 
@@ -35,6 +35,7 @@ __all__ = [
     "in_order",
     "load_file",
     "load_operator",
+    "numbered",
     "operator",
     "operator_names",
 ]

@@ -295,6 +295,11 @@ class Stage:
     after: tuple[Stage, ...] = field(default=(), repr=False, compare=False)
 
 
+def numbered(count: int, each: int = 1) -> BlockGrid:
+    """Return a grid of tasks that are counted along z, and within each of these along y."""
+    return BlockGrid(BoundingBox((0, 0, 0), (count, each, 1)), (1, 1, 1))
+
+
 def in_order(stages: Sequence[Stage], *, after: Sequence[Stage] = ()) -> tuple[Stage, ...]:
     """Return stages each of which comes after the one before it, and the first after some others."""
     found: list[Stage] = []

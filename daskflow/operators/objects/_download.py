@@ -16,13 +16,13 @@ from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
 from daskflow.jobs.fingerprint import token
 from daskflow.operators import options
-from daskflow.operators.objects._label_objects import numbered, object_labels
+from daskflow.operators.objects._label_objects import object_labels
 from daskflow.stores import kvstore
 from daskflow.stores.objects.layer_objects import Meshes, Skeletons, made_from
 from daskflow.stores.objects.mesh_files import Mesh, encode_surface
 from daskflow.stores.objects.skeleton_files import Skeleton, to_swc
 from daskflow.stores.objects.spatial_index import SpatialIndex
-from daskflow.volume import BlockResult, Stage, Task
+from daskflow.volume import BlockResult, Stage, Task, numbered
 from daskflow.volume.stage import Output, Scopes
 
 Kind = Literal["mesh", "skeleton"]

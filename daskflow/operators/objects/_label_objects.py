@@ -95,11 +95,6 @@ def fits_float32(box: BoundingBox, *, parts: int = 32) -> bool:
     return max(map(abs, (*box.start, *box.stop))) * parts <= 2**23
 
 
-def numbered(count: int, each: int = 1) -> BlockGrid:
-    """Return a grid of tasks that are counted along z, and within each of these along y."""
-    return BlockGrid(BoundingBox((0, 0, 0), (count, each, 1)), (1, 1, 1))
-
-
 def check_own_directory(url: str, job: str, *, kind: str) -> None:
     """Raise unless a directory of objects can be written, and is new or of the job in the directory `job`.
 

@@ -10,9 +10,8 @@ from typing import Any
 from daskflow.errors import StoreNotFoundError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
-from daskflow.operators.objects._label_objects import numbered
 from daskflow.stores import kvstore
-from daskflow.volume import BlockResult, Stage, Task
+from daskflow.volume import BlockResult, Stage, Task, numbered
 from daskflow.volume.stage import Output
 
 _ENDINGS = (".h5", ".hdf5", ".json")

@@ -12,14 +12,13 @@ import numpy as np
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
-from daskflow.operators.objects._label_objects import numbered
 from daskflow.operators.objects.skeletonize.pieces import Piece, unique_edges
 from daskflow.operators.objects.skeletonize.prune import prune
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import require_file, write_file
 from daskflow.stores.objects.layer_objects import load_object_info
 from daskflow.stores.objects.skeleton_files import Skeleton, decode_skeleton, encode_skeleton, skeleton_info
-from daskflow.volume import BlockResult, Flag, Stage, Task, operator
+from daskflow.volume import BlockResult, Flag, Stage, Task, numbered, operator
 from daskflow.volume.stage import Output
 
 _SHORTEST, _TICK = 1000.0, 3500.0  # nm

@@ -17,7 +17,6 @@ from daskflow.jobs import Job, Report
 from daskflow.jobs.fingerprint import token
 from daskflow.jobs.report import Finish
 from daskflow.operators import options
-from daskflow.operators.objects._label_objects import numbered
 from daskflow.operators.objects.mesh.multires import Detail, multires
 from daskflow.scratch.records import read_record, required_records, write_record
 from daskflow.stores import kvstore
@@ -34,7 +33,7 @@ from daskflow.stores.objects.mesh_files import multires_info
 from daskflow.stores.objects.shards import Object, Sharding, object_sharding, shard_numbers, write_shard
 from daskflow.stores.objects.skeleton_files import SKELETONS
 from daskflow.stores.precomputed_info import named_objects
-from daskflow.volume import BlockResult, Stage, Task, operator
+from daskflow.volume import BlockResult, Stage, Task, numbered, operator
 from daskflow.volume.stage import Output, Scope
 
 Key = Literal["mesh", "skeletons"]

@@ -10,12 +10,12 @@ import numpy as np
 from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
-from daskflow.operators.objects._label_objects import numbered, object_labels
+from daskflow.operators.objects._label_objects import object_labels
 from daskflow.operators.segmentation.voxel_counts import LabelCounts
 from daskflow.stores import kvstore
 from daskflow.stores.objects.layer_objects import Meshes
 from daskflow.stores.objects.mesh_files import encode_surface
-from daskflow.volume import BlockResult, Flag, Stage, Task, Volume, operator
+from daskflow.volume import BlockResult, Flag, Stage, Task, Volume, numbered, operator
 from daskflow.volume.kinds import taken
 from daskflow.volume.stage import Bound, Output
 

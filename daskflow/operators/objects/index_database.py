@@ -13,13 +13,12 @@ from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
 from daskflow.operators import options
-from daskflow.operators.objects._label_objects import numbered
 from daskflow.operators.objects.index_objects import Kind
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import writing
 from daskflow.stores.objects.layer_objects import load_object_info, made_from, object_directory
 from daskflow.stores.objects.spatial_index import SpatialIndex
-from daskflow.volume import BlockResult, Stage, Task, operator
+from daskflow.volume import BlockResult, Stage, Task, numbered, operator
 from daskflow.volume.stage import Output
 
 _MOST = 2**63 - 1  # a number in sqlite

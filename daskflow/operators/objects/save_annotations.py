@@ -15,13 +15,12 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import VoxelTask
 from daskflow.operators import options
-from daskflow.operators.objects._label_objects import numbered
 from daskflow.scratch.records import required_records, write_record
 from daskflow.stores import kvstore
 from daskflow.stores.objects.annotations import Annotations, write_annotations
 from daskflow.stores.objects.located import Located, Points
 from daskflow.stores.objects.synapses import Synapses
-from daskflow.volume import BlockResult, Estimate, Stage, Task, Volume, in_order, operator
+from daskflow.volume import BlockResult, Estimate, Stage, Task, Volume, in_order, numbered, operator
 from daskflow.volume.expression import Fetched
 from daskflow.volume.kinds import taken
 from daskflow.volume.stage import Bound, Output, Scope

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import GeometryError, MissingDependencyError, ParameterError
-from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
+from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import Tabulate
 from daskflow.operators import options
@@ -22,7 +22,7 @@ from daskflow.scratch.records import Arrays
 from daskflow.scratch.tables import How, Table, merged
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import writing
-from daskflow.volume import BlockResult, Expression, Stage, Task, Volume, operator
+from daskflow.volume import BlockResult, Expression, Stage, Task, Volume, numbered, operator
 from daskflow.volume.kinds import taken
 from daskflow.volume.stage import Output, Scope
 
@@ -76,9 +76,8 @@ def region_properties(volume: Volume, image: Volume | None = None, *, output: op
     table = Table("regions", len(grid), COLUMNS if image is None else IMAGE_COLUMNS, scope)
     measuring = Tabulate(table, grid, sums_of, {"corner": volume.box.start}, memory=64)
     stages = (*expression.stages, *measuring.stages("measure-regions", expression))
-    once = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
     task = WriteProperties(table, volume.spec, url)
-    finish = Stage("write-properties", once, task, numbered=True, after=stages[-1:])
+    finish = Stage("write-properties", numbered(1), task, numbered=True, after=stages[-1:])
     makes = (Output(url, "table"),)
     return Job((*stages, finish), f"{url}.daskflow/", name="region properties", makes=makes)
 

@@ -24,7 +24,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.kvstore import transaction
 from daskflow.stores.objects.files import writing
 from daskflow.stores.objects.intmap import write_intmap_in_parts
-from daskflow.volume import BlockResult, Expression, Stage, Task, Volume, operator
+from daskflow.volume import BlockResult, Expression, Stage, Task, Volume, numbered, operator
 from daskflow.volume.stage import Bound, Output, Scope, smaller_block
 
 Labels = npt.NDArray[np.uint64]
@@ -80,8 +80,8 @@ def voxel_counts(
     finish = (ReportCounts(counting, outputs),)
     if not outputs:
         return Job(stages, None, name="voxel counts", finish=finish)
-    once = BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1))
-    writing = Stage("write-counts", once, WriteCounts(counting, outputs, background), numbered=True, after=stages[-1:])
+    task = WriteCounts(counting, outputs, background)
+    writing = Stage("write-counts", numbered(1), task, numbered=True, after=stages[-1:])
     directory = f"{layer[0]}.voxel-counts.daskflow/" if layer is not None else f"{outputs[0]}.daskflow/"
     makes = tuple(Output(url, "table") for url in outputs[layer is not None :])
     makes += () if layer is None else (Output(layer[1], "table", layer=layer[2]),)

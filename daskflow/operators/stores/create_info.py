@@ -11,14 +11,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from daskflow.errors import ParameterError
-from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, as_voxel_size, as_zyx
+from daskflow.geometry import BoundingBox, VolumeSpec, as_voxel_size, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.sinks import LayerSink
 from daskflow.operators import options
 from daskflow.operators.stores.downsample.levels import coarser
 from daskflow.stores import Layout, kvstore
 from daskflow.stores.base import NUMBERS
-from daskflow.volume import BlockResult, Flag, Volume, operator
+from daskflow.volume import BlockResult, Flag, Volume, numbered, operator
 from daskflow.volume.stage import Stage, Task
 
 
@@ -66,7 +66,7 @@ def create_info(
     step = as_zyx(factor, name="factor")
     levels = itertools.accumulate(range(max_mip), lambda level, _: coarser(level, step), initial=spec)
     sinks = tuple(LayerSink(location, level, mip, "precomputed", layout) for mip, level in enumerate(levels))
-    stage = Stage("create-info", BlockGrid(BoundingBox((0, 0, 0), (1, 1, 1)), (1, 1, 1)), CreateLevels(sinks), True)
+    stage = Stage("create-info", numbered(1), CreateLevels(sinks), True)
     return Job((stage,), None, name="create-info")
 
 

@@ -19,7 +19,6 @@ from daskflow.jobs.arrange import evaluate_stage, file_stages
 from daskflow.jobs.evaluate import assumed_voxel_size, sources
 from daskflow.jobs.report import Finish
 from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, Sink, safe_name, verify_all
-from daskflow.layers.log import UploadLog
 from daskflow.layers.provenance import WriteProvenance, notes_in_sources
 from daskflow.operators import options
 from daskflow.operators.stores._transcoding import transcoding_stage
@@ -147,7 +146,11 @@ def save(
         notes = (*notes, f"{volume.box} is written of the level {spec.box} (z0-z1_y0-y1_x0-x1)")
     count = levels if levels != "auto" else _levels_to_fit(base, step)
     written = WriteProvenance(target.store.provenance_url(location), mip, 1 + count)
-    finish = (written, *finish, *([UploadLog(location, mip, volume.box, f"save-{leaf}")] if upload_log else []))
+    finish = (written, *finish)
+    if upload_log:
+        from daskflow.layers.log import UploadLog
+
+        finish = (*finish, UploadLog(location, mip, volume.box, f"save-{leaf}"))
     warnings = assumed_voxel_size(volume) if target.store.needs_voxel_size else ()
     saved = None if part else Volume(Saved(volume.spec.replace(layer_type=spec.layer_type), volume.node, base))
     said: dict[str, Any] = {"name": f"save-{leaf}", "notes": notes, "warnings": warnings, "volume": saved}

@@ -6,14 +6,16 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, VoxelSize
-from daskflow.stores.objects.skeleton_files import Skeleton
+
+if TYPE_CHECKING:
+    from daskflow.stores.objects.skeleton_files import Skeleton
 
 Array = npt.NDArray[Any]
 
@@ -103,7 +105,7 @@ class Points(Located):
 
 
 @dataclass(frozen=True, eq=False)
-class SkeletonSet(Located, Mapping[int, Skeleton]):
+class SkeletonSet(Located, Mapping[int, "Skeleton"]):
     """Skeletons by label; their vertices are xyz in nm, so that a voxel is 1 nm here."""
 
     line_name: ClassVar[str] = "skels"

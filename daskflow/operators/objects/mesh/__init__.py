@@ -13,7 +13,7 @@ from daskflow.jobs import Job
 from daskflow.jobs.evaluate import EvaluateVolumes, assumed_voxel_size
 from daskflow.operators import options
 from daskflow.operators.objects._holes import check_level
-from daskflow.operators.objects._label_objects import fits_float32, numbered, object_blocks, object_labels, object_place
+from daskflow.operators.objects._label_objects import fits_float32, object_blocks, object_labels, object_place
 from daskflow.operators.objects.mesh.multires import Detail
 from daskflow.operators.objects.mesh.plan import Frame, Meshing, MeshSelection, Target
 from daskflow.operators.objects.mesh.stages import (
@@ -27,7 +27,7 @@ from daskflow.operators.segmentation.voxel_counts import LabelCounts
 from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores.kvstore import plain_number
 from daskflow.stores.objects.mesh_files import DRACO_LEVEL, SURFACE_FILES
-from daskflow.volume import Stage, Volume, in_order, operator
+from daskflow.volume import Stage, Volume, in_order, numbered, operator
 from daskflow.volume.stage import Output, Scope
 
 _MOST_DRACO = 10

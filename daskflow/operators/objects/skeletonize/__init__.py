@@ -13,7 +13,7 @@ from daskflow.jobs.evaluate import assumed_voxel_size
 from daskflow.operators import options
 from daskflow.operators.geometry.declare import declare
 from daskflow.operators.objects._holes import check_level
-from daskflow.operators.objects._label_objects import Selection, numbered, object_blocks, object_labels, object_place
+from daskflow.operators.objects._label_objects import Selection, object_blocks, object_labels, object_place
 from daskflow.operators.objects.skeletonize.plan import Pruning, Skeletonizing, Target, share_count
 from daskflow.operators.objects.skeletonize.stages import (
     BLOCK_BYTES,
@@ -26,7 +26,7 @@ from daskflow.operators.objects.skeletonize.teasar import Tracing
 from daskflow.operators.segmentation.voxel_counts import LabelCounts
 from daskflow.scratch.pieces import Pieces, bucket_count
 from daskflow.stores import kvstore
-from daskflow.volume import Flag, Stage, Volume, in_order, operator
+from daskflow.volume import Flag, Stage, Volume, in_order, numbered, operator
 from daskflow.volume.stage import Output, Scope
 
 _BLOCK = (384, 384, 384)
