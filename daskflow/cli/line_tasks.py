@@ -8,7 +8,6 @@ import inspect
 import os
 import uuid
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -165,9 +164,9 @@ def _ending(path: str) -> str:
 
 def _prefixed(path: str, task: BoxTask) -> str:
     """Return the file in a directory, or whose name begins so, that is a task's; the same file if it has an ending."""
-    if _ending(path):
-        return path
-    return f"{path}/{task.box}" if Path(path).is_dir() else f"{path}{task.box}"
+    from daskflow.stores.opening import begins_with_box
+
+    return path if _ending(path) else begins_with_box(path, task.box)
 
 
 def _part(volume: Volume, chain: Chain, box: BoundingBox) -> Volume:

@@ -314,6 +314,13 @@ def file_of(url: str | os.PathLike[str], format: str, box: BoundingBox) -> str: 
     return path if split_dataset(path)[0].lower().endswith(suffixes) else f"{path}{box}{suffixes[0]}"
 
 
+def begins_with_box(path: str, box: BoundingBox) -> str:
+    """Return how the file of a task of `box` is called, but for its ending, in a directory or after a prefix."""
+    local = kvstore.local_path(kvstore.normalise(path))
+    within = local is not None and local.is_dir() and not path.endswith("/")
+    return f"{path}/{box}" if within else f"{path}{box}"
+
+
 def by_suffix(url: str, *, default: bool = False) -> list[Format]:
     """Return the formats that claim the ending of a URL, those with the longest suffix, by rank."""
     name = url.rstrip("/").lower()

@@ -31,7 +31,12 @@ def inverse(volume: Volume) -> Volume:
 def inverted(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return 255 minus an array of uint8, or 1 minus one of floats between 0 and 1."""
     whole = 255 if array.dtype == np.uint8 else 1
-    if whole == 1 and array.size and not (array.min() >= 0 and array.max() <= 1):
-        raise ParameterError(f"inverse takes floats between 0 and 1, here are {array.min()} to {array.max()}")
+    check_floats(array, 0, "inverse")
     result: np.ndarray[Any, Any] = np.subtract(whole, array, dtype=array.dtype)
     return result
+
+
+def check_floats(array: np.ndarray[Any, Any], least: int, command: str) -> None:
+    """Raise where floats lie outside `least` and 1, or are NaN; integers may be anything."""
+    if array.dtype.kind == "f" and array.size and not (array.min() >= least and array.max() <= 1):
+        raise ParameterError(f"{command} takes floats between {least} and 1, here are {array.min()} to {array.max()}")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from daskflow.errors import ParameterError
+from daskflow.operators.image.inverse import check_floats
 from daskflow.volume import Volume, operator
 
 
@@ -31,7 +32,6 @@ def mapto01(volume: Volume) -> Volume:
 def mapped(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return an array of uint8, or of floats between -1 and 1, as float32 between 0 and 1."""
     low, high = (0, 255) if array.dtype == np.uint8 else (-1, 1)
-    if low < 0 and array.size and not (array.min() >= -1 and array.max() <= 1):
-        raise ParameterError(f"mapto01 takes floats between -1 and 1, here are {array.min()} to {array.max()}")
+    check_floats(array, -1, "mapto01")
     values: np.ndarray[Any, Any] = array.astype(np.float32)
     return (values - low) / np.float32(high - low)

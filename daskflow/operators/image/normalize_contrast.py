@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from daskflow.errors import ParameterError
-from daskflow.operators.image.contrast import stretch_by_files, stretch_sections
+from daskflow.operators.image.contrast import grey_range, stretch_by_files, stretch_sections
 from daskflow.operators.image.contrast.counts import Sampling, counted_levels
 from daskflow.operators.image.contrast.tables import grey_image
 from daskflow.stores import kvstore
@@ -68,6 +68,6 @@ def checked_range(
         raise ParameterError(f"{name} takes uint8, the volume is {volume.dtype}; contrast takes uint16")
     if not (0 <= lower < 1 and 0 <= upper < 1 and lower + upper < 1):
         raise ParameterError(f"clip fractions {lower} and {upper} must be at least 0 and leave something between them")
-    if not 0 <= minval <= maxval <= np.iinfo(np.uint8).max or maxval == 0:
-        raise ParameterError(f"minval {minval} and maxval {maxval} must ascend between 0 and 255")
+    if grey_range(volume, minval, maxval)[1] == 0:
+        raise ParameterError(f"minval {minval} and maxval {maxval} leave only black; raise maxval")
     return lower, upper

@@ -11,6 +11,7 @@ from daskflow.errors import StoreNotFoundError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs import Job
 from daskflow.stores import kvstore
+from daskflow.stores.opening import begins_with_box
 from daskflow.volume import BlockResult, Stage, Task, numbered
 from daskflow.volume.stage import Output
 
@@ -67,8 +68,7 @@ def file_to_read(path: str, box: BoundingBox | None, suffix: str | None) -> str:
     url = kvstore.normalise(path)
     if url.endswith(_ENDINGS) or box is None:
         return url
-    local = kvstore.local_path(url)
-    stem = f"{url}/{box}" if path.endswith("/") or (local is not None and local.is_dir()) else f"{url}{box}"
+    stem = kvstore.normalise(begins_with_box(path, box))
     names = [f"{stem}{suffix}"] if suffix is not None else [stem, *(f"{stem}{ending}" for ending in _ENDINGS)]
     found = next((name for name in names if kvstore.exists(name)), None)
     if found is None:

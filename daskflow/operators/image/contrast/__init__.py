@@ -67,7 +67,7 @@ def contrast(
     """
     grey_image(volume, "contrast")
     clip = _fractions(clip_fraction)
-    low, high = _range(volume, minval, maxval)
+    low, high = grey_range(volume, minval, maxval)
     sampling = Sampling(volume.box, coverage, seed)
     top = int(np.iinfo(volume.dtype).max)
     if levels is not None:
@@ -135,7 +135,8 @@ def _fractions(clip_fraction: float | Sequence[float]) -> tuple[float, float]:
     return pair[0], pair[1]
 
 
-def _range(volume: Volume, minval: Any, maxval: Any) -> tuple[int, int]:
+def grey_range(volume: Volume, minval: Any, maxval: Any) -> tuple[int, int]:
+    """Return the darkest and the brightest value of a result, or raise where the dtype does not hold them."""
     most = int(np.iinfo(volume.dtype).max)
     low, high = 0 if minval is None else int(minval), most if maxval is None else int(maxval)
     if not 0 <= low <= high <= most:
