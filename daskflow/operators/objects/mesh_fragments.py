@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import MissingDependencyError, ParameterError
+from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Job, Report
 from daskflow.jobs.consumer import Consumer
@@ -21,9 +21,8 @@ from daskflow.operators.geometry.declare import declare
 from daskflow.operators.objects._label_objects import object_labels
 from daskflow.operators.objects.mesh import mesh
 from daskflow.operators.objects.mesh.plan import Frame
-from daskflow.operators.objects.mesh.simplify import finest_error, simplify
-from daskflow.operators.objects.mesh.stages import BLOCK_BYTES, fragment_name
-from daskflow.operators.objects.mesh.surface import Seen, Surface, select, surfaces
+from daskflow.operators.objects.mesh.stages import BLOCK_BYTES, check_packages, fragment_name, simplified
+from daskflow.operators.objects.mesh.surface import Seen, Surface, select
 from daskflow.operators.segmentation.voxel_counts import count_labels
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import write_file
@@ -156,12 +155,8 @@ class WriteFragments(Consumer):
         if dust > 1:
             names, sizes = count_labels(labels)
             labels = select(labels, None, names[(sizes < dust) & (names != 0)].tolist())
-        if not labels.any():
-            return {}
-        size, error = self.frame.voxel_size, finest_error(self.max_error, self.frame.voxel_size)
-        found = surfaces(labels, seen.corner(self.whole.start), seen.around)
-        made = ((label, simplify(one.vertices, one.faces, error, size, unit=0.5)) for label, one in found)
-        return {label: Surface(*one) for label, one in made if len(one[1])}
+        made = simplified(labels, seen, self.whole, self.frame, self.max_error)
+        return {label: surface for label, surface in made if len(surface.faces)}
 
     def write(self, box: BoundingBox, outputs: dict[int, Surface]) -> BlockResult:
         for label, surface in outputs.items():
@@ -176,11 +171,7 @@ class WriteFragments(Consumer):
         return Estimate(memory=BLOCK_BYTES * self.needs(box).size)
 
     def check(self) -> None:
-        for package in ("zmesh", "pyfqmr"):
-            try:
-                __import__(package)
-            except ImportError as error:
-                raise MissingDependencyError.of(package, "mesh") from error
+        check_packages("zmesh", "pyfqmr")
         kvstore.check_writable(self.directory)
 
     def describe(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from daskflow.operators.objects.mesh.large import (
     parents,
 )
 from daskflow.operators.objects.mesh.multires import Encoded, Position, manifest_of, multires
-from daskflow.operators.objects.mesh.plan import Meshing
+from daskflow.operators.objects.mesh.plan import Frame, Meshing
 from daskflow.operators.objects.mesh.simplify import finest_error, simplify
 from daskflow.operators.objects.mesh.surface import (
     Faces,
@@ -75,6 +76,27 @@ _SECONDS = 6e-7  # per voxel of real neurites, of which both libraries keep Pyth
 BLOCK_BYTES = 50  # per voxel: labels as numbers of 4 bytes, twice, and the triangles of a dense block
 
 
+def simplified(
+    labels: Array, seen: Seen, volume: BoundingBox, frame: Frame, max_error: float
+) -> Iterator[tuple[int, Surface]]:
+    """Yield the surface of each label but 0 of what was read of a volume, simplified by at most `max_error` nm."""
+    if not labels.any():
+        return
+    error = finest_error(max_error, frame.voxel_size)
+    for label, surface in surfaces(labels, seen.corner(volume.start), seen.around):
+        if len(surface.faces):
+            yield label, Surface(*simplify(surface.vertices, surface.faces, error, frame.voxel_size, unit=0.5))
+
+
+def check_packages(*names: str) -> None:
+    """Raise unless the packages that meshing needs are installed."""
+    for name in names:
+        try:
+            __import__(name)
+        except ImportError as error:
+            raise MissingDependencyError.of(name, "mesh") from error
+
+
 @dataclass(frozen=True)
 class ExtractSurfaces(Consumer):
     """Make the surfaces of the labels of a block, and simplify them; `job` is the URL of its directory, once bound."""
@@ -96,16 +118,9 @@ class ExtractSurfaces(Consumer):
         labels = self._chosen(unsigned, box.slices(seen.read))
         holes = self.meshing.selection.fill_holes
         passes = filled_labels(labels, holes) if holes else (labels,)
-        return {label: surface for one in passes for label, surface in self._surfaces(seen, one)}
-
-    def _surfaces(self, seen: Seen, labels: Array) -> Iterator[tuple[int, Surface]]:
-        if not labels.any():
-            return
-        voxel_size = self.meshing.frame.voxel_size
-        error = finest_error(self.meshing.detail.max_error, voxel_size)
-        for label, surface in surfaces(labels, seen.corner(self.meshing.grid.box.start), seen.around):
-            if len(surface.faces):
-                yield label, Surface(*simplify(surface.vertices, surface.faces, error, voxel_size, unit=0.5))
+        meshing = self.meshing
+        made = (simplified(one, seen, meshing.grid.box, meshing.frame, meshing.detail.max_error) for one in passes)
+        return dict(itertools.chain.from_iterable(made))
 
     def _chosen(self, labels: Array, inside: tuple[slice, slice, slice]) -> Array:
         """Return the labels (zyx) that are meshed, background in place of the others.
@@ -159,11 +174,7 @@ class ExtractSurfaces(Consumer):
         return Estimate(memory=BLOCK_BYTES * voxels, locked_seconds=_SECONDS * voxels, option="mesh --shape")
 
     def check(self) -> None:
-        for package in ("zmesh", "pyfqmr", "DracoPy"):
-            try:
-                __import__(package)
-            except ImportError as error:
-                raise MissingDependencyError.of(package, "mesh") from error
+        check_packages("zmesh", "pyfqmr", "DracoPy")
         check_own_directory(self.meshing.target.url, self.job, kind="meshes")
         write_record(self.meshing.pieces.scope.url, self._begun, 0, {})
 
