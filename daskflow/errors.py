@@ -26,6 +26,7 @@ The error in brackets is the built-in one that it derives from, too.
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from daskflow.redaction import redact
@@ -61,6 +62,18 @@ class MissingDependencyError(DaskflowError, ImportError):
     def of(cls, package: str, extra: str) -> MissingDependencyError:
         """Build the error that names the package and the extra that installs it."""
         return cls(f"needs {package}: pip install 'daskflow[{extra}]'")
+
+
+def optional_module(name: str, *, package: str, extra: str) -> Any:
+    """Return a module of an optional package.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError.of(package, extra) from error
 
 
 class StoreError(DaskflowError, OSError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from daskflow.errors import CorruptChunkError, MissingDependencyError
+from daskflow.errors import CorruptChunkError, optional_module
 
 SUFFIXES = {"gzip": ".gz", "br": ".br", "none": ""}
 MOST_ALWAYS = 2**24  # bytes to which an object whose size is not known may unpack, however few are stored
@@ -102,8 +102,4 @@ def _whole(content: bytes, most: int, *, complete: bool) -> bytes | None:
 
 
 def _brotli() -> Any:
-    try:
-        import brotli
-    except ImportError as error:
-        raise MissingDependencyError.of("brotli", "brotli") from error
-    return brotli
+    return optional_module("brotli", package="brotli", extra="brotli")

@@ -15,10 +15,10 @@ import numpy as np
 from daskflow.errors import (
     CorruptChunkError,
     MissingChunkError,
-    MissingDependencyError,
     ParameterError,
     StoreAccessError,
     StoreError,
+    optional_module,
 )
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec
 from daskflow.stores import hdf5_contents, kvstore, local_files
@@ -40,11 +40,7 @@ def load_h5py() -> Any:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    try:
-        import h5py
-    except ImportError:
-        raise MissingDependencyError.of("h5py", "hdf5") from None
-    return h5py
+    return optional_module("h5py", package="h5py", extra="hdf5")
 
 
 @functools.lru_cache(maxsize=16)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.errors import MissingDependencyError, ParameterError
+from daskflow.errors import ParameterError, optional_module
 from daskflow.geometry import VolumeSpec
 from daskflow.stores.array_files import ArrayFile, in_order
 from daskflow.stores.base import Array, Layout, ReadBox
@@ -35,11 +35,7 @@ _LABELS = "label"  # the intent of segmentations
 
 
 def _nibabel() -> Any:
-    try:
-        import nibabel
-    except ImportError:
-        raise MissingDependencyError.of("nibabel", "nifti") from None
-    return nibabel
+    return optional_module("nibabel", package="nibabel", extra="nifti")
 
 
 class NiftiStore(ArrayFile):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.errors import CorruptChunkError, MissingDependencyError
+from daskflow.errors import CorruptChunkError, optional_module
 from daskflow.geometry import VolumeSpec
 from daskflow.stores.array_files import ArrayFile, in_order
 from daskflow.stores.base import Layout, ReadBox
@@ -35,11 +35,7 @@ _KIND, _OFFSET = "daskflow layer_type", "daskflow voxel_offset"
 
 
 def _pynrrd() -> Any:
-    try:
-        import nrrd
-    except ImportError:
-        raise MissingDependencyError.of("pynrrd", "nrrd") from None
-    return nrrd
+    return optional_module("nrrd", package="pynrrd", extra="nrrd")
 
 
 class NrrdStore(ArrayFile):

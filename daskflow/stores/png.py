@@ -18,10 +18,10 @@ from daskflow.errors import (
     CorruptChunkError,
     GeometryError,
     MissingChunkError,
-    MissingDependencyError,
     ParameterError,
     StoreAccessError,
     StoreNotFoundError,
+    optional_module,
 )
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore, local_files
@@ -39,11 +39,7 @@ _NUMBERED = re.compile(r".*?(\d+)\.png", re.IGNORECASE)
 
 
 def _imagecodecs() -> Any:
-    try:
-        import imagecodecs
-    except ImportError:
-        raise MissingDependencyError.of("imagecodecs", "tiff") from None
-    return imagecodecs
+    return optional_module("imagecodecs", package="imagecodecs", extra="tiff")
 
 
 class _Header(NamedTuple):

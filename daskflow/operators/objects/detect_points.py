@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from daskflow.errors import MissingDependencyError, ParameterError
+from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.jobs import Job, Report
 from daskflow.jobs.evaluate import Tabulate
@@ -19,6 +19,7 @@ from daskflow.operators import options
 from daskflow.scratch.records import Arrays
 from daskflow.scratch.tables import How, Table
 from daskflow.stores import kvstore
+from daskflow.stores.hdf5 import load_h5py
 from daskflow.stores.objects.files import writing
 from daskflow.volume import Expression, Volume, operator
 from daskflow.volume.stage import Output, Scope
@@ -55,6 +56,7 @@ def detect_points(
 
     Raises:
         ParameterError: several channels, other integers than uint8, or numbers out of range.
+        MissingDependencyError: h5py is not installed.
     """
     if volume.channels not in (None, 1) or not (volume.dtype.kind == "f" or volume.dtype == np.uint8):
         raise ParameterError(f"detect-points takes uint8 or floats in one channel, not {volume.dtype} {volume.shape}")
@@ -65,6 +67,7 @@ def detect_points(
             f"a volume of {volume.box.shape} voxels (zyx) has none farther than {min_distance} from its edge; choose a"
             " smaller min_distance"
         )
+    load_h5py()
     url = kvstore.normalise(os.fspath(output))
     inner = volume.box.shrink(min_distance)
     flags = volume.map_overlap(
@@ -143,11 +146,7 @@ class WritePoints(Finish):
         """Write the file, and add the number of points to the report."""
         points, heights = self._found()
         report.results["points"] = len(points)
-        try:
-            import h5py
-        except ImportError as error:
-            raise MissingDependencyError.of("h5py", "hdf5") from error
-        with writing(self.url) as stream, h5py.File(stream, "w") as file:
+        with writing(self.url) as stream, load_h5py().File(stream, "w") as file:
             file["points"] = points
             file["confidences"] = heights
             file["voxel_size"] = np.array(self.spec.spacing)

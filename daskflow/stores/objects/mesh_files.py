@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import CorruptChunkError, MissingDependencyError, ParameterError
+from daskflow.errors import CorruptChunkError, ParameterError, optional_module
 from daskflow.stores.objects.picture import figure
 from daskflow.stores.refusals import parse_object
 
@@ -266,11 +266,7 @@ def decode_draco(data: bytes) -> tuple[npt.NDArray[np.int64], Faces]:
 
 
 def _draco() -> Any:
-    try:
-        import DracoPy
-    except ImportError as error:
-        raise MissingDependencyError.of("DracoPy", "mesh") from error
-    return DracoPy
+    return optional_module("DracoPy", package="DracoPy", extra="mesh")
 
 
 def legacy_info(*, mip: int, spatial_index: Json | None = None, chunk_size: Sequence[int] | None = None) -> Json:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import MissingDependencyError
+from daskflow.errors import optional_module
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs import Report
 from daskflow.jobs.consumer import Consumer
@@ -91,10 +91,7 @@ def simplified(
 def check_packages(*names: str) -> None:
     """Raise unless the packages that meshing needs are installed."""
     for name in names:
-        try:
-            __import__(name)
-        except ImportError as error:
-            raise MissingDependencyError.of(name, "mesh") from error
+        optional_module(name, package=name, extra="mesh")
 
 
 @dataclass(frozen=True)
