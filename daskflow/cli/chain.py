@@ -44,6 +44,7 @@ class Chain:
         task: the box that the line works on, in a line of tasks.
         region: the smallest box that holds all tasks, where that is known.
         reads: what the first volume that a line of tasks opens is, in whose voxels boxes count.
+        own: URLs of files that only the task reads.
         skipped: whether a command has found that there is nothing to do.
         command: the one that is applied.
         unread: names that no command has read yet, and which has made each.
@@ -57,6 +58,7 @@ class Chain:
     task: BoxTask | None = None
     region: BoundingBox | None = None
     reads: VolumeSpec | None = None
+    own: set[str] = field(default_factory=set)
     skipped: bool = False
     command: str = ""
     unread: dict[str, str] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import inspect
 import os
 import uuid
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daskflow.cli.chain import NOTHING, Chain, Settings, Step, client_for, run_job, say
-from daskflow.errors import AlignmentError, BoundsError, DaskflowError, ParameterError
+from daskflow.errors import AlignmentError, BoundsError, DaskflowError, ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec, as_zyx
+from daskflow.redaction import redact
 
 if TYPE_CHECKING:
     from daskflow.jobs import Job
@@ -49,8 +51,9 @@ def call(operator: Operator, chain: Chain, inputs: list[Volume], given: list[Any
         if reading is None:
             return NOTHING
         result = operator.function(*given, **reading)
-        if chain.reads is None and isinstance(result, Volume):
-            chain.reads = result.spec
+        if isinstance(result, Volume):
+            chain.reads = chain.reads or result.spec
+            chain.own |= _read_by(result) if reading != values else set()
         return result
     if operator.returns is Job:
         return _sink(operator, chain, task, inputs, given, values)
@@ -140,7 +143,34 @@ def _sink(
         values["bounding_box"] = str(_part(inputs[0], chain, task.box).box)
         return operator.function(*inputs, *given, **values)
     parts = [_part(one, chain, task.box) if isinstance(one, Volume) else one for one in inputs]
-    return operator.function(*parts, *given, **values)
+    job = operator.function(*parts, *given, **values)
+    if not task.alone and (read := set().union(*map(_read_by, volumes))) and read <= chain.own:
+        _refuse_new_layer(job, volumes[0].spec)
+    return job
+
+
+def _read_by(volume: Volume) -> set[str]:
+    from daskflow.jobs.evaluate import sources
+
+    return {node.store.url for node in sources(volume)}
+
+
+def _refuse_new_layer(job: Job, spec: VolumeSpec) -> None:
+    """Raise where a job that reads files of one task makes a layer for all of them: no file says how large it is."""
+    from daskflow.stores.opening import open_store
+
+    level = next((one for stage in job.given for one in stage.task.makes() if one.kind == "level"), None)
+    if level is None:
+        return
+    try:
+        open_store(level.url, mip=level.mip or 0)
+    except StoreNotFoundError as error:
+        size = "Z Y X" if spec.voxel_size is None else " ".join(f"{value:g}" for value in spec.voxel_size)
+        raise ParameterError(
+            f"{redact(level.url)} has no level {level.mip}, and each task reads its own file, which is {spec.box}"
+            f" (z0-z1_y0-y1_x0-x1) here; create the layer for all tasks first: create-info -v {redact(level.url)}"
+            f" -d {spec.dtype} -s {size} -z Z Y X -o Z Y X -b Z Y X"
+        ) from error
 
 
 def _named(value: Any, task: BoxTask) -> Any:
@@ -315,11 +345,27 @@ class _TaskLine:
         if not jobs:
             return chains, None, None
         tasks = str(window[0].box) if len(window) == 1 else f"{window[0].box} and {len(window) - 1} more tasks"
-        job = dataclasses.replace(self._merged(jobs), name=f"{self._line} of {tasks}")
+        boxes = [str(task.box) for task, chain in zip(window, chains, strict=True) if chain.jobs]
+        some = " ".join(boxes) if len(boxes) < len(window) else ""
+        job = dataclasses.replace(self._merged(jobs, some), name=f"{self._line} of {tasks}")
+        if any(chain.task is not None and chain.task.missing for chain in chains) and not self.settings.only_plan:
+            self._reopen(job)
         return chains, job, run_job(job, self.client, self.settings, brief=True)
 
-    def _merged(self, jobs: Sequence[Job]) -> Job:
-        """Return one job of several; for tasks of a queue in a place of its own, as others may have the same tasks."""
+    def _reopen(self, job: Job) -> None:
+        """Let a job that has finished do all of it again."""
+        from daskflow.jobs.lock import Lease
+
+        if job.directory is not None and (report := job.home.load_report()) is not None and report.ok:
+            with Lease(job.home.lock):
+                job.home.clear()
+
+    def _merged(self, jobs: Sequence[Job], some: str) -> Job:
+        """Return one job of several.
+
+        That of tasks of a queue has a place of its own, as others may have the same tasks, and so has that of `some` of
+        a list, without those that are skipped, as others are next time.
+        """
         from daskflow.jobs import merge
         from daskflow.layers.provenance import WriteProvenance
 
@@ -327,8 +373,9 @@ class _TaskLine:
         finish = [one for one in job.finish if not (self._noted and isinstance(one, WriteProvenance))]
         self._noted = True  # once a line, which may have thousands of windows
         place = job.directory
-        if place is not None and not self.tasks.resumes:
-            place = f"{place.rstrip('/').removesuffix('.daskflow')}.{uuid.uuid4().hex[:8]}.daskflow/"
+        if place is not None and (some or not self.tasks.resumes):
+            which = hashlib.sha256(some.encode()).hexdigest() if self.tasks.resumes else uuid.uuid4().hex
+            place = f"{place.rstrip('/').removesuffix('.daskflow')}.{which[:8]}.daskflow/"
         return dataclasses.replace(job, finish=tuple(finish), directory=place)
 
 

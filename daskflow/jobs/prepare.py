@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from daskflow.errors import AlreadyStoredError
 from daskflow.jobs.batch import Verb
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.evaluate import warn
 from daskflow.jobs.fingerprint import changed, changes, describe_stages, starts_afresh
 from daskflow.jobs.ledger import DONE, EMPTY, FAILED, Journal
-from daskflow.jobs.outputs import forget_replaced, refuse_files
+from daskflow.jobs.outputs import forget_replaced, jobs_of, refuse_files
 from daskflow.jobs.progress import Progress
 from daskflow.jobs.report import Finish, Report
 from daskflow.stores import kvstore
@@ -71,7 +72,7 @@ def prepare(job: Job, options: Options) -> Prepared:
     complete = earlier is not None and earlier.ok
     killed = earlier is None and directory.read("job.json") is not None
     if options.verb == "run" and not options.overwrite:
-        _refuse_to_replace(stages, outputs, made)
+        _refuse_to_replace(stages, outputs, made, description)
     theirs = _replaced_since(outputs, directory.outputs)
     if _reopen(job, stages, journal, options, theirs, complete=complete) and options.verb == "run":
         directory.forget_report()  # not before: it says that the scratch data are gone
@@ -112,13 +113,14 @@ def check_job(job: Job, *, overwrite: bool) -> None:
     """Raise what running a job would refuse before it computes; see `Job.check`."""
     directory = job.home
     made = directory.outputs
+    description = describe_stages(job.stages)
     with rehearsing():
         if not overwrite and not _starts_over(job, directory):
-            other = starts_afresh(directory, describe_stages(job.stages), renew=job.renewable, command=job.command)
+            other = starts_afresh(directory, description, renew=job.renewable, command=job.command)
             made = [] if other and not job.renewable else made
         _, stages = _bound(job, directory)
         if not overwrite:
-            _refuse_to_replace(stages, job.outputs, made)
+            _refuse_to_replace(stages, job.outputs, made, description)
         for stage in stages:
             stage.task.check()
 
@@ -138,12 +140,33 @@ def _starts_over(job: Job, directory: JobDirectory) -> bool:
     return replaces and known is not None and bool(changes(known["stages"], describe_stages(job.stages)))
 
 
-def _refuse_to_replace(stages: Sequence[Stage], outputs: Sequence[Output], made: Sequence[Output]) -> None:
-    """Raise when the stages would replace what neither they nor an earlier run of the job has made."""
+def _refuse_to_replace(
+    stages: Sequence[Stage], outputs: Sequence[Output], made: Sequence[Output], description: dict[str, Any]
+) -> None:
+    """Raise when the stages would replace what neither they nor an earlier run of the job has made.
+
+    What another job has made by the same stage is its own: a line of tasks, run again, makes a job of those that are
+    not skipped.
+    """
     refuse_files(outputs, made)
     levels = {(one.url, one.mip) for one in made if one.kind == "level"}
     for stage in stages:
-        stage.task.refuse_to_replace(stage.grid.box, lambda url, mip: (place_of(url), mip) in levels)
+        try:
+            stage.task.refuse_to_replace(stage.grid.box, lambda url, mip: (place_of(url), mip) in levels)
+        except AlreadyStoredError:
+            if not _made_alike(stage, description[stage.name]):
+                raise
+
+
+def _made_alike(stage: Stage, described: dict[str, Any]) -> bool:
+    """Return whether a job states that it has made all that a stage makes, by one that does the same."""
+    places = {(place_of(one.url), one.mip) for one in stage.task.makes()}
+    for job in (job for one in stage.task.makes() for job in jobs_of(one.url)):
+        for name, other in job.read("job.json")["stages"].items():
+            alike = {**other, "after": None} == {**described, "after": None}
+            if alike and places <= {(one.url, one.mip) for one in job.outputs if one.stage == name}:
+                return True
+    return False
 
 
 def _delete_objects(directory: JobDirectory, outputs: Sequence[Output]) -> None:

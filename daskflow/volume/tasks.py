@@ -34,12 +34,14 @@ class BoxTask:
         alone: whether the line has no other task, so that its files need not be named by the box.
         again: whether it was begun before, so that what lies in its box may be its own.
         message: what a queue holds of it, if it is of one.
+        missing: whether what it writes was found not to be stored, whatever earlier runs say.
     """
 
     box: BoundingBox
     alone: bool = False
     again: bool = False
     message: Message | None = None
+    missing: bool = False
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,40 @@ def test_a_job_of_tasks_goes_on_where_it_was_stopped(em):
     assert before == {path: path.stat().st_mtime_ns for path in Path("out").rglob("*") if path.is_file()}
 
 
+def test_tasks_of_which_chunks_are_missing_are_done_again(em):
+    words = (
+        "--quiet generate-tasks -v em -c 16 32 64 skip-task-by-blocks-in-volume -v out load-precomputed -v em"
+        " save-precomputed -v out -b 16 32 32"
+    )
+    line(words)
+    chunks = sorted(path for path in Path("out").glob("*/*_*_*") if path.is_file())
+    for gone in ((2,), (2,), (0, 5)):
+        kept = [path for number, path in enumerate(chunks) if number not in gone]
+        for number in gone:
+            chunks[number].unlink()
+        before = max(path.stat().st_mtime_ns for path in kept)
+        line(words)
+        np.testing.assert_array_equal(daskflow.open("out").read(), em.read())
+        written = [path for path in chunks if path.stat().st_mtime_ns > before]
+        assert len(written) == 2 * len(gone)  # chunks of the tasks
+    daskflow.open(em.read() + 1, voxel_size=(40, 4, 4), voxel_offset=(16, -32, 0)).save("em", overwrite=True).run(
+        progress=False
+    )
+    chunks[0].unlink()
+    assert "already in what would be written" in line(words, code=1)  # it would be of another image
+
+
+def test_a_layer_for_all_tasks_is_not_made_of_the_file_of_one():
+    line("--quiet generate-tasks -v em -c 16 32 32 load-precomputed -v em save-h5 -f in_")
+    words = "generate-tasks -v em -c 16 32 32 load-h5 -f in_ save-precomputed -v out -b 16 32 32"
+    for options in ("", "--plan "):
+        assert "create-info -v" in line(options + words, code=1)
+        assert not list(Path().glob("out*"))
+    line("create-info -v out -d uint8 -s 40 4 4 -z 32 64 64 -o 16 -32 0 -b 16 32 32")
+    line(f"--quiet {words}")
+    np.testing.assert_array_equal(daskflow.open("out").read(), daskflow.open("em").read())
+
+
 def test_each_task_has_a_file_named_by_its_box(em):
     line("--quiet generate-tasks -v em -c 32 64 32 load-precomputed -v em threshold -t 99 save-h5 -f cut.h5")
     names = sorted(path.name for path in Path().glob("*.h5"))

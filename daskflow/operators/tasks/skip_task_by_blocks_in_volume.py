@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated
 
 from daskflow.errors import AlignmentError, StoreNotFoundError
@@ -16,6 +17,8 @@ def skip_task_by_blocks_in_volume(
     task: BoxTask, *, volume_path: Annotated[str, Flag("-v")], mip: options.Mip = 0
 ) -> BoxTask | None:
     """Skip a task if all chunks, or shards, of its box are stored in a layer.
+
+    Any other is done again, whatever an earlier run of the line has noted.
 
     Args:
         volume_path: path or URL of the layer that is written.
@@ -41,4 +44,5 @@ def skip_task_by_blocks_in_volume(
             " part; cut tasks with --aligned-block-size"
         )
     stored = sum(1 for _ in store.stored_chunks(box))
-    return None if stored >= len(BlockGrid(box, unit, spec.chunk_origin)) else task
+    whole = stored >= len(BlockGrid(box, unit, spec.chunk_origin))
+    return None if whole else dataclasses.replace(task, missing=True)
