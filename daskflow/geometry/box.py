@@ -271,6 +271,13 @@ class BlockGrid:
                 for x in range(cells.start[2], cells.stop[2]):
                     yield self.index((z, y, x))
 
+    def coarser(self, along: int) -> BlockGrid:
+        """Return the grid of boxes of so many blocks along each axis, the first block being the first of its box."""
+        assert self.origin is not None
+        sides = zip(self.box.start, self.origin, self.block, strict=True)
+        origin = as_zyx([start - (start - origin) % step for start, origin, step in sides])
+        return BlockGrid(self.box, as_zyx([step * along for step in self.block]), origin)
+
     @property
     def chunks(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Sizes of the blocks along each axis, as `dask.array` calls its chunks."""

@@ -29,6 +29,7 @@ MODULES = {
     "napari": ("napari",),
     "codecs": ("imagecodecs", "crackle", "compresso", "fpzip", "zfpc"),
     "skeleton": ("kimimaro", "fill_voids"),
+    "agglomeration": ("numba",),
     "mesh": ("zmesh", "DracoPy", "pyfqmr"),
     "cuda": ("dask_cuda", "cupy"),
     "slurm": ("dask_jobqueue",),

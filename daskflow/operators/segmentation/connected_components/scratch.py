@@ -179,13 +179,9 @@ class Labelling(Bound):
     @functools.cached_property
     def levels(self) -> tuple[BlockGrid, ...]:
         """Groups of 4 x 4 x 4 neighbouring blocks, boxes of as many groups, and so on to one box."""
-        box, block, levels = self.grid.box, self.grid.block, list[BlockGrid]()
-        assert self.grid.origin is not None
-        sides = zip(box.start, self.grid.origin, block, strict=True)
-        z, y, x = (start - (start - origin) % step for start, origin, step in sides)
-        while not levels or len(levels[-1]) > 1:
-            block = (block[0] * _ALONG, block[1] * _ALONG, block[2] * _ALONG)
-            levels.append(BlockGrid(box, block, (z, y, x)))
+        levels = [self.grid.coarser(_ALONG)]
+        while len(levels[-1]) > 1:
+            levels.append(levels[-1].coarser(_ALONG))
         return tuple(levels)
 
     @functools.cached_property

@@ -1,0 +1,84 @@
+"""Fragments of a volume merged to objects, by the mean affinity between them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.errors import GeometryError, ParameterError, optional_module
+from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.operators.segmentation import affinities as affinity
+from daskflow.operators.segmentation.agglomerate.stages import Agglomeration, agglomeration_stages
+from daskflow.operators.segmentation.remap import replace_labels
+from daskflow.volume import Expression, Flag, Volume, operator
+from daskflow.volume.kinds import taken
+from daskflow.volume.stage import Scope
+
+
+@operator()
+def agglomerate(
+    affinities: Volume,
+    fragments: Volume | None = None,
+    *,
+    threshold: Annotated[float | Sequence[float], Flag("-t")] = 0.5,
+    order: affinity.Order = "xyz",
+    offsets: affinity.Offsets | None = None,
+) -> Volume | tuple[Volume, ...]:
+    """Merge fragments to objects by the mean affinity of where they touch, the same for any blocks.
+
+    The two regions with the greatest mean affinity are merged, whose edges to others add up, and so on down to the
+    threshold: average linkage of the region graph (as waterz has it with MeanAffinity, of one minus the affinity). Here
+    blocks merge what they know all edges of, ever larger boxes what is left, and the result is that of the volume in
+    one piece, to the bit. Affinities are rounded to 16 bits, so sums are exact; of equal means, that of the smaller
+    labels comes first. An object is named by the largest label of its fragments.
+
+    Args:
+        affinities: three channels, czyx: floats from 0 to 1, or uint8 or uint16, of which the greatest is 1.
+        fragments: labels over the same box, in pieces or not, 0 being background, which stays; e.g. of `watershed`.
+        threshold: least mean affinity that merges, from 0 to 1; several give a segmentation each from the same passes.
+        order: see above.
+        offsets: see above.
+
+    Returns:
+        A segmentation of the dtype of the fragments, zyx; a tuple of them where several thresholds are given.
+
+    Raises:
+        GeometryError: the fragments cover another box.
+        ParameterError: not three channels, or a threshold that is not from 0 to 1.
+        MissingDependencyError: numba is not installed.
+    """
+    optional_module("numba", package="numba", extra="agglomeration")
+    thresholds = tuple(float(one) for one in np.atleast_1d(threshold))
+    for value in thresholds:
+        if not 0 <= value <= 1:
+            raise ParameterError(f"threshold {value:g} is not from 0 to 1, as mean affinities are")
+    if not thresholds or len(set(thresholds)) < len(thresholds):
+        raise ParameterError(f"thresholds {' '.join(map(str, thresholds))} are none, or not all different")
+    edges = affinity.edges(affinities, order=order, offsets=offsets)
+    if fragments is None:
+        raise ParameterError("agglomerate needs fragments")
+    fragments = taken(fragments, "labels", "agglomerate", "fragments")
+    if fragments.box != affinities.box:
+        raise GeometryError(
+            f"the fragments cover {fragments.box}, the affinities {affinities.box} (z0-z1_y0-y1_x0-x1); crop them to"
+            " the same box"
+        )
+    expression = Expression([edges.node, fragments.node])
+    grid = BlockGrid(affinities.box, affinities.block, affinities.spec.chunk_origin)
+    one = Agglomeration(grid, thresholds, Scope("agglomeration", (expression, grid, thresholds)))
+    stages = (*expression.stages, *agglomeration_stages(one, expression))
+    spec = fragments.spec.replace(channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None)
+    found = tuple(
+        fragments.map_after(named, left=one, stages=stages, spec=spec, which=which) for which in range(len(thresholds))
+    )
+    return found[0] if np.ndim(threshold) == 0 else found
+
+
+def named(array: npt.NDArray[Any], *, box: BoundingBox, left: Agglomeration, which: int) -> npt.NDArray[Any]:
+    """Return the fragments of a block (zyx) by the names of their objects at one of the thresholds."""
+    find = functools.partial(left.names, box, which)
+    return replace_labels(array, find, box, "uint8" if array.dtype == bool else array.dtype.name)

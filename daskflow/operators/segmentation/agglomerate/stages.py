@@ -1,0 +1,295 @@
+r"""The passes of an agglomeration, and what they leave for each other.
+
+    blocks         contacts of fragments ─► places: in which blocks each fragment is
+    blocks         merge what is known  │      ▲ names of what it has
+    2 x 2 x 2      merge what is left   │      │ names
+    ...                                 ▼      │
+    the volume     merge the rest ─────────────┘
+
+A region is known in a box of blocks when all blocks that it occurs in lie there, as then all its edges do. The mean of
+two edges is never above the better one, so merging the best pairs of known regions inside a box gives what merging the
+best pair of the whole volume again and again gives: reducibility (Bruynooghe 1977; Sumengen et al. 2021, arXiv
+2105.11653). Sums of 16-bit affinities and their numbers are integers, so no order of adding changes a mean; equal means
+are ordered by the names of the regions, of which a merged one keeps the larger.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.jobs.consumer import Consumer
+from daskflow.jobs.evaluate import EvaluateVolumes
+from daskflow.operators.segmentation.affinities import ONE
+from daskflow.scratch.records import Arrays, required_records, write_record
+from daskflow.scratch.tables import How, Table, merged
+from daskflow.stores import kvstore
+from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, in_order
+from daskflow.volume.stage import Bound, Scope
+
+Array = npt.NDArray[Any]
+Names = npt.NDArray[np.uint64]
+
+# regions, and the first and last position (zyx) among the blocks of those that each occurs in
+PLACES: dict[str, How] = {"regions": "key", "low": "min", "high": "max"}
+EDGES: dict[str, How] = {"u": "key", "v": "key", "sums": "sum", "counts": "sum"}
+_KEPT = 16
+_VOXEL_BYTES = 40  # of finding contacts: the fragments three times over, as they are numbered, and the table
+_FRAGMENT_VOXELS = 40  # in EM; each has about 3.6 contacts, and all that is known of it takes this many bytes:
+_FRAGMENT_BYTES = 700
+_BORDER_LAYERS = 8  # voxels from a border within which regions are left to a larger box
+
+
+@dataclass(frozen=True)
+class Agglomeration(Bound):
+    """One agglomeration: its blocks, thresholds from 0 to 1, and where its scratch data lie."""
+
+    grid: BlockGrid
+    thresholds: tuple[float, ...]
+    scope: Scope
+
+    @functools.cached_property
+    def levels(self) -> tuple[BlockGrid, ...]:
+        """The blocks, boxes of 2 x 2 x 2 of them, and so on to one box."""
+        levels = [self.grid]
+        while len(levels[-1]) > 1:
+            levels.append(levels[-1].coarser(2))
+        return tuple(levels)
+
+    @property
+    def places(self) -> Table:
+        """Where every region occurs."""
+        return Table("places", len(self.grid), PLACES, self.scope)
+
+    def write(self, kind: str, level: int, index: int, arrays: Arrays) -> None:
+        """Store what a box of a level has of a kind."""
+        write_record(self.scope.url, f"{kind}-{level}", index, arrays)
+
+    def read(self, kind: str, level: int, indexes: Iterable[int]) -> list[Arrays]:
+        """Return what `write` stored."""
+        return required_records(self.scope.url, f"{kind}-{level}", indexes)
+
+    def names(self, box: BoundingBox, which: int, regions: Names) -> Names:
+        """Return what regions that occur in a box are called at one of the thresholds; others keep their names."""
+        names = regions.copy()
+        for block in self.grid.touching(box):
+            known = _kept(self.scope, block)
+            at, there = found_in(known["regions"], regions)
+            names[there] = known["names"][at[there], which]
+        return names
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _kept(scope: Scope, block: int) -> Arrays:
+    (record,) = required_records(scope.url, "names-0", [block])
+    return record
+
+
+def found_in(known: Names, wanted: Names) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return where each of some names stands among rising ones, and whether it is there at all."""
+    at = np.searchsorted(known, wanted)
+    there = at < len(known)
+    there[there] = known[at[there]] == wanted[there]
+    return at, there
+
+
+@dataclass(frozen=True)
+class FindContacts(Consumer):
+    """Find which fragments touch over the edges of every block's voxels to those before, and where fragments occur."""
+
+    agglomeration: Agglomeration
+
+    @property
+    def grid(self) -> BlockGrid:
+        return self.agglomeration.grid
+
+    def needs(self, box: BoundingBox) -> BoundingBox:
+        z, y, x = box.start
+        return BoundingBox((z - 1, y - 1, x - 1), box.stop).clip(self.grid.box)
+
+    def compute(self, box: BoundingBox, arrays: list[Array]) -> Arrays:
+        edges, fragments = arrays
+        around = self.needs(box)
+        return contacts_of(edges[(slice(None), *box.slices(around))], fragments.reshape(around.shape))
+
+    def write(self, box: BoundingBox, outputs: Arrays) -> BlockResult:
+        (block,) = self.grid.touching(box)
+        self.agglomeration.write("contacts", 0, block, outputs)
+        regions = outputs["regions"]
+        place = np.broadcast_to(np.array(self.grid.position(block)), (len(regions), 3))
+        self.agglomeration.places.write(block, {"regions": regions, "low": place, "high": place})
+        return BlockResult(empty=not len(regions), counts={"contacts": len(outputs["u"])})
+
+    def further(self, box: BoundingBox) -> Estimate:
+        known = box.size // _FRAGMENT_VOXELS * _FRAGMENT_BYTES
+        return Estimate(bytes_written=known, memory=box.size * _VOXEL_BYTES + known)
+
+    def check(self) -> None:
+        kvstore.check_writable(self.agglomeration.scope.url)
+
+    def describe(self) -> dict[str, Any]:
+        return {"finds": "contacts of fragments"}
+
+
+def contacts_of(edges: Array, fragments: Array) -> Arrays:
+    """Return the contacts of fragments over the edges of a block.
+
+    Args:
+        edges: affinities of the block's voxels to those before, uint16, (3, z, y, x).
+        fragments: labels, zyx, of the same voxels, and on axes where there is one, of the layer before; 0 is none.
+
+    Returns:
+        `regions`, all labels but 0, rising; of each pair that touches, sorted, `u` < `v`, and, int64 (n, 3), per axis
+        `sums` of the affinities between the two, `counts` of the edges.
+    """
+    import fastremap
+
+    from daskflow.operators.segmentation.agglomerate.kernels import contacts
+
+    numbers, known = fastremap.renumber(np.ascontiguousarray(fragments), preserve_zero=True)
+    regions = np.zeros(len(known) + 1, np.uint64)
+    regions[np.fromiter(known.values(), np.int64, len(known))] = np.fromiter(known.keys(), np.uint64, len(known))
+    layers = tuple(a - b for a, b in zip(fragments.shape, edges.shape[1:], strict=True))
+    pairs, sums, counts = contacts(np.ascontiguousarray(edges), numbers.astype(np.uint32, copy=False), layers)
+    ends = np.stack((regions[pairs >> np.uint64(32)], regions[pairs & np.uint64(0xFFFFFFFF)]))
+    ends.sort(axis=0)
+    regions = np.unique(regions)
+    edges_of = {"u": ends[0], "v": ends[1], "sums": sums, "counts": counts}
+    return {"regions": regions[regions != 0], **merged(EDGES, [edges_of])}
+
+
+@dataclass(frozen=True)
+class _BoxTask(Task):
+    """Works on what is known in one box of a level, 0 being the blocks."""
+
+    agglomeration: Agglomeration
+    level: int
+
+    def _number(self, box: BoundingBox) -> int:
+        (index,) = self.agglomeration.levels[self.level].touching(box)
+        return index
+
+    def _within(self, box: BoundingBox) -> list[int]:
+        return list(self.agglomeration.levels[self.level - 1].touching(box))
+
+    def estimate(self, box: BoundingBox) -> Estimate:
+        """Guess the memory: that of fragments in the block, or of those at the borders of the boxes within."""
+        voxels = box.size
+        if self.level:
+            blocks = zip(box.shape, self.agglomeration.levels[self.level - 1].block, strict=True)
+            voxels = 2 * sum(-(-side // step) * (box.size // side) for side, step in blocks) * _BORDER_LAYERS
+        return Estimate(memory=min(voxels, box.size) // _FRAGMENT_VOXELS * _FRAGMENT_BYTES)
+
+    def describe(self) -> dict[str, Any]:
+        return {"level": self.level, "thresholds": list(self.agglomeration.thresholds)}
+
+
+class MergeRegions(_BoxTask):
+    """Merge the regions of a box that are known."""
+
+    def read(self, box: BoundingBox) -> list[Arrays]:
+        one = self.agglomeration
+        if self.level:
+            return one.read("open", self.level - 1, self._within(box))
+        (record,) = one.read("contacts", 0, [self._number(box)])
+        places = one.places.of(record["regions"])
+        edges = {name: record[name].sum(axis=1) for name in ("sums", "counts")}
+        return [{name: record[name] for name in ("regions", "u", "v")} | edges | places]
+
+    def compute(self, box: BoundingBox, inputs: list[Arrays]) -> tuple[Arrays, Arrays]:
+        one = self.agglomeration
+        blocks = list(one.grid.touching(box))
+        first, last = (np.array(one.grid.position(block)) for block in (blocks[0], blocks[-1]))
+        known = merged(PLACES, inputs)
+        waits = np.any((known["low"] < first) | (known["high"] > last), axis=1)
+        return merge_known(known, merged(EDGES, inputs), waits, min(one.thresholds) * ONE)
+
+    def write(self, box: BoundingBox, outputs: tuple[Arrays, Arrays]) -> BlockResult:
+        index, (done, left) = self._number(box), outputs
+        last = self.level == len(self.agglomeration.levels) - 1
+        assert not (last and len(left["regions"])), f"{len(left['regions'])} regions are left in the whole volume"
+        self.agglomeration.write("merged", self.level, index, done)
+        self.agglomeration.write("open", self.level, index, left)
+        return BlockResult(counts={"merges": len(done["child"]), f"open_{self.level}": len(left["u"])})
+
+
+def merge_known(known: Arrays, edges: Arrays, waits: npt.NDArray[np.bool_], least: float) -> tuple[Arrays, Arrays]:
+    """Merge the regions of a graph as far as all that bears on it is known.
+
+    Args:
+        known: columns as in `PLACES`, regions rising.
+        edges: columns as in `EDGES`, of one total each.
+        waits: of each region, whether further edges of it are elsewhere.
+        least: score below which nothing merges.
+
+    Returns:
+        What is done: `regions`, and of each merge in order `child`, `parent`, `sums` and `counts`; and what is left for
+        a larger box: columns as in `PLACES` and `EDGES`.
+    """
+    from daskflow.operators.segmentation.agglomerate.kernels import merge_regions
+
+    regions, sums, counts, waits = known["regions"], edges["sums"].copy(), edges["counts"].copy(), waits.copy()
+    u, v = (np.searchsorted(regions, edges[end]) for end in ("u", "v"))
+    child, parent, merged_sums, merged_counts, ends = merge_regions(u, v, sums, counts, waits, least)
+    done = {"child": regions[child], "parent": regions[parent], "sums": merged_sums, "counts": merged_counts}
+    low, high = known["low"].copy(), known["high"].copy()
+    np.minimum.at(low, ends, known["low"])
+    np.maximum.at(high, ends, known["high"])
+    kept = np.flatnonzero(waits & (ends == np.arange(len(ends))))
+    open_edges = (counts > 0) & waits[u] & waits[v]
+    pairs = regions[np.sort(np.stack((u, v))[:, open_edges], axis=0)]
+    rows = {"u": pairs[0], "v": pairs[1], "sums": sums[open_edges], "counts": counts[open_edges]}
+    left = {"regions": regions[kept], "low": low[kept], "high": high[kept], **merged(EDGES, [rows])}
+    return {"regions": regions, **done}, left
+
+
+class NameRegions(_BoxTask):
+    """Say what each region of a box is called in the end, at every threshold."""
+
+    def read(self, box: BoundingBox) -> tuple[Arrays, Arrays | None]:
+        one = self.agglomeration
+        (done,) = one.read("merged", self.level, [self._number(box)])
+        if self.level == len(one.levels) - 1:
+            return done, None
+        (above,) = one.read("names", self.level + 1, one.levels[self.level + 1].touching(box))
+        return done, above
+
+    def compute(self, box: BoundingBox, inputs: tuple[Arrays, Arrays | None]) -> Arrays:  # noqa: ARG002
+        done, above = inputs
+        regions = done["regions"]
+        child, parent = (np.searchsorted(regions, done[end]) for end in ("child", "parent"))
+        scores = done["sums"] / done["counts"]
+        names = np.empty((len(regions), len(self.agglomeration.thresholds)), np.uint64)
+        for which, threshold in enumerate(self.agglomeration.thresholds):
+            root = np.arange(len(regions))
+            kept = scores >= threshold * ONE
+            root[child[kept]] = parent[kept]
+            while not np.array_equal(further := root[root], root):
+                root = further
+            names[:, which] = regions[root]
+            if above is not None:
+                at, there = found_in(above["regions"], names[:, which])
+                names[there, which] = above["names"][at[there], which]
+        return {"regions": regions, "names": names}
+
+    def write(self, box: BoundingBox, outputs: Arrays) -> BlockResult:
+        self.agglomeration.write("names", self.level, self._number(box), outputs)
+        return BlockResult()
+
+
+def agglomeration_stages(one: Agglomeration, expression: Expression) -> tuple[Stage, ...]:
+    """Return the passes of an agglomeration of edges and fragments, in order."""
+    levels = list(enumerate(one.levels))
+    stages = (
+        Stage("find-contacts", one.grid, EvaluateVolumes.into(expression, FindContacts(one))),
+        *one.places.stages(),
+        *(Stage(f"merge-regions-{level}", grid, MergeRegions(one, level)) for level, grid in levels),
+        *(Stage(f"name-regions-{level}", grid, NameRegions(one, level)) for level, grid in reversed(levels)),
+    )
+    return in_order(stages, after=expression.stages)
