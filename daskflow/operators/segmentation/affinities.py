@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import ParameterError
+from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry import BoundingBox, Zyx
 from daskflow.volume import Volume
 
@@ -25,6 +25,8 @@ Offsets = Annotated[
     "instead of an order, the neighbour of each channel, z y x after z y x: e.g. -1 0 0 0 -1 0 0 0 -1 is zyx, and 1 0 0"
     " means that a channel lies at the voxel before the edge.",
 ]
+Low = Annotated[float, "affinities up to it join nothing: a voxel with no other is background."]
+High = Annotated[float, "affinities from it on always join; above 1, none does."]
 _AXES: dict[str, Zyx] = {"xyz": (2, 1, 0), "zyx": (0, 1, 2)}
 
 
@@ -58,7 +60,36 @@ def edges(affinities: Volume, *, order: str = "xyz", offsets: Sequence[int] | No
         layer_type="affinity_map",
         channel=tuple(axes.index(axis) for axis in range(3)),
         shifted=tuple(shifted[axes.index(axis)] for axis in range(3)),
+        corner=affinities.box.start,
     )
+
+
+def within(edges: Volume, mask: Volume) -> Volume:
+    """Return edges, as `edges` has them, 0 where either of the two voxels lies where a mask is 0.
+
+    Raises:
+        GeometryError: the mask covers another box.
+        ParameterError: the mask has several channels.
+    """
+    if mask.box != edges.box:
+        raise GeometryError(
+            f"the mask covers {mask.box}, the affinities {edges.box} (z0-z1_y0-y1_x0-x1); crop them to the same box"
+        )
+    if mask.channels not in (None, 1):
+        raise ParameterError(f"a mask has one channel, this one has {mask.channels}; pick one (pick-channels)")
+    return edges.map_overlap(masked, mask, depth=dict.fromkeys(range(3), (1, 0)), trim=False, dtype=np.uint16)
+
+
+def masked(edges: Edges, mask: Array, *, box: BoundingBox, read_box: BoundingBox) -> Edges:
+    """Return the edges of a box, 0 but where a mask has both voxels; what is given has a voxel more before the box."""
+    kept = mask.reshape(read_box.shape) != 0
+    inside = kept[box.slices(read_box)]
+    found = np.where(inside, edges[(slice(None), *box.slices(read_box))], np.uint16(0))
+    for axis in range(3):
+        back = box.shift(tuple(-int(one == axis) for one in range(3))).clip(read_box)
+        there = back.shift(tuple(int(one == axis) for one in range(3)))
+        found[(axis, *there.slices(box))] *= kept[back.slices(read_box)]
+    return found
 
 
 def _axes(offsets: Sequence[int]) -> tuple[Zyx, tuple[bool, ...]]:
@@ -75,7 +106,13 @@ def _axes(offsets: Sequence[int]) -> tuple[Zyx, tuple[bool, ...]]:
 
 
 def as_edges(
-    array: Array, *, box: BoundingBox, read_box: BoundingBox, channel: Zyx, shifted: tuple[bool, bool, bool]
+    array: Array,
+    *,
+    box: BoundingBox,
+    read_box: BoundingBox,
+    channel: Zyx,
+    shifted: tuple[bool, bool, bool],
+    corner: Zyx,
 ) -> Edges:
     """Return the edges of a box, (3, z, y, x), as `edges` describes them; 0 where the voxel before is outside.
 
@@ -85,6 +122,7 @@ def as_edges(
         read_box: the same, with a voxel before it on axes where edges are shifted.
         channel: that of each axis, zyx.
         shifted: of each axis, whether the edge is stored at the voxel before.
+        corner: of the volume.
     """
     found = np.zeros((3, *box.shape), np.uint16)
     for axis in range(3):
@@ -97,6 +135,8 @@ def as_edges(
         else:
             source = box.slices(read_box)
         found[(axis, *target.slices(box))] = _bits(array[(channel[axis], *source)], read_box)
+        if box.start[axis] == corner[axis]:
+            np.moveaxis(found[axis], axis, 0)[:1] = 0
     return found
 
 

@@ -11,7 +11,7 @@ from daskflow.operators.segmentation.connected_components import connected_compo
 from daskflow.operators.segmentation.connected_components import scratch as module
 from daskflow.operators.segmentation.connected_components.blocks import Foreground
 from daskflow.operators.segmentation.connected_components.scratch import LabelledStore, Labelling
-from daskflow.operators.segmentation.connected_components.stages import labelling_stages
+from daskflow.operators.segmentation.connected_components.stages import LabelForeground, labelling_stages
 from daskflow.volume import Volume
 from daskflow.volume.stage import Scope, Scopes, run_here
 
@@ -77,7 +77,8 @@ def test_other_voxels_labelled_at_the_same_place_get_their_own_numbers(tmp_path)
         volume = Volume.from_array(voxels.astype(np.uint8))
         labelling = Labelling(BlockGrid(volume.box, (4, 4, 4)), 6, Scope("same"))
         scopes = Scopes(str(tmp_path / "scratch"))
-        run_here(labelling_stages(labelling, volume.expression, Foreground(), np.dtype(np.uint32)), scopes)
+        blocks = LabelForeground(labelling, Foreground())
+        run_here(labelling_stages(blocks, volume.expression, np.dtype(np.uint32)), scopes)
         store = LabelledStore(labelling.bind(scopes), volume.spec.replace(dtype=np.dtype(np.uint32)))
 
         assert np.array_equal(

@@ -14,6 +14,7 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.operators.segmentation import affinities as affinity
 from daskflow.operators.segmentation.agglomerate.stages import Agglomeration, agglomeration_stages
 from daskflow.operators.segmentation.remap import replace_labels
+from daskflow.operators.segmentation.watershed import watershed
 from daskflow.volume import Expression, Flag, Volume, operator
 from daskflow.volume.kinds import taken
 from daskflow.volume.stage import Scope
@@ -25,6 +26,8 @@ def agglomerate(
     fragments: Volume | None = None,
     *,
     threshold: Annotated[float | Sequence[float], Flag("-t")] = 0.5,
+    low: affinity.Low = 0.001,
+    high: affinity.High = 0.9999,
     order: affinity.Order = "xyz",
     offsets: affinity.Offsets | None = None,
 ) -> Volume | tuple[Volume, ...]:
@@ -38,8 +41,11 @@ def agglomerate(
 
     Args:
         affinities: three channels, czyx: floats from 0 to 1, or uint8 or uint16, of which the greatest is 1.
-        fragments: labels over the same box, in pieces or not, 0 being background, which stays; e.g. of `watershed`.
+        fragments: labels over the same box, in pieces or not, 0 being background, which stays; by default the basins
+            that `watershed` finds.
         threshold: least mean affinity that merges, from 0 to 1; several give a segmentation each from the same passes.
+        low: of the watershed.
+        high: of the watershed.
         order: see above.
         offsets: see above.
 
@@ -58,9 +64,9 @@ def agglomerate(
             raise ParameterError(f"threshold {value:g} is not from 0 to 1, as mean affinities are")
     if not thresholds or len(set(thresholds)) < len(thresholds):
         raise ParameterError(f"thresholds {' '.join(map(str, thresholds))} are none, or not all different")
-    edges = affinity.edges(affinities, order=order, offsets=offsets)
     if fragments is None:
-        raise ParameterError("agglomerate needs fragments")
+        fragments = watershed(affinities, low=low, high=high, order=order, offsets=offsets)
+    edges = affinity.edges(affinities, order=order, offsets=offsets)
     fragments = taken(fragments, "labels", "agglomerate", "fragments")
     if fragments.box != affinities.box:
         raise GeometryError(

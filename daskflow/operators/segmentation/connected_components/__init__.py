@@ -13,7 +13,7 @@ from daskflow.geometry import BlockGrid
 from daskflow.operators import options
 from daskflow.operators.segmentation.connected_components.blocks import Connectivity, Foreground
 from daskflow.operators.segmentation.connected_components.scratch import LabelledStore, Labelling
-from daskflow.operators.segmentation.connected_components.stages import labelling_stages
+from daskflow.operators.segmentation.connected_components.stages import LabelForeground, labelling_stages
 from daskflow.volume import Flag, Volume, operator
 from daskflow.volume.kinds import without_negatives
 from daskflow.volume.stage import Scope, smaller_block
@@ -71,7 +71,7 @@ def connected_components(
     expression = (volume if foreground.bounds else without_negatives(volume)).expression
     scope = Scope("components", (expression, foreground, connectivity, dust, grid, numbers))
     labelling = Labelling(grid, connectivity, scope, dust)
-    stages = labelling_stages(labelling, expression, foreground, numbers)
+    stages = labelling_stages(LabelForeground(labelling, foreground), expression, numbers)
     store = functools.partial(LabelledStore, spec=spec)
     return Volume.waiting(spec, store, labelling, (*expression.stages, *stages)).with_block(grid.block)
 

@@ -53,16 +53,14 @@ class LabelBlocks(Consumer):
     """Label every block by itself."""
 
     labelling: Labelling
-    foreground: Foreground
 
     @property
     def grid(self) -> BlockGrid:
         return self.labelling.grid
 
     def compute(self, box: BoundingBox, arrays: list[Array]) -> tuple[Array, Components]:
-        mask = self.foreground.mask(arrays[0].reshape(box.shape))
-        one = self.labelling
-        return label_block(mask, box, one.grid.box, one.connectivity, sized=one.dust > 0)
+        """Return the number of each voxel's component in the block, 0 being none, and the components."""
+        raise NotImplementedError
 
     def write(self, box: BoundingBox, outputs: tuple[Array, Components]) -> BlockResult:
         labels, components = outputs
@@ -80,11 +78,22 @@ class LabelBlocks(Consumer):
         kvstore.check_writable(self.labelling.scope.url)
 
     def describe(self) -> dict[str, Any]:
-        return {
-            "foreground": self.foreground.bounds,
-            "dust": self.labelling.dust,
-            "connectivity": self.labelling.connectivity,
-        }
+        return {"dust": self.labelling.dust, "connectivity": self.labelling.connectivity}
+
+
+@dataclass(frozen=True)
+class LabelForeground(LabelBlocks):
+    """Label components of voxels that are alike."""
+
+    foreground: Foreground
+
+    def compute(self, box: BoundingBox, arrays: list[Array]) -> tuple[Array, Components]:
+        mask = self.foreground.mask(arrays[0].reshape(box.shape))
+        one = self.labelling
+        return label_block(mask, box, one.grid.box, one.connectivity, sized=one.dust > 0)
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"foreground": self.foreground.bounds}
 
 
 @dataclass(frozen=True)
@@ -219,14 +228,13 @@ class NumberComponents(_BoxTask):
         return super().describe() | {"dtype": self.dtype.name}
 
 
-def labelling_stages(
-    labelling: Labelling, expression: Expression, foreground: Foreground, dtype: np.dtype[Any]
-) -> tuple[Stage, ...]:
+def labelling_stages(blocks: LabelBlocks, expression: Expression, dtype: np.dtype[Any]) -> tuple[Stage, ...]:
     """Return the stages of a labelling, in order; arguments as in their tasks."""
+    labelling = blocks.labelling
     levels = list(enumerate(labelling.levels))
     names = ["number-components", *(f"number-components-{level}" for level, _ in levels[1:])]
     stages = (
-        Stage("label-components", labelling.grid, EvaluateVolumes.into(expression, LabelBlocks(labelling, foreground))),
+        Stage("label-components", labelling.grid, EvaluateVolumes.into(expression, blocks)),
         Stage("match-seams", labelling.levels[0], MatchSeams(labelling, 0)),
         *(Stage(f"join-seams-{level}", grid, JoinSeams(labelling, level)) for level, grid in levels[1:]),
         *labelling.numbering.stages(),

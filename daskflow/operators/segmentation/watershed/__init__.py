@@ -1,0 +1,141 @@
+"""Watershed of affinities: basins, the fragments that agglomeration merges."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daskflow.errors import ParameterError, optional_module
+from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.operators import options
+from daskflow.operators.segmentation import affinities as affinity
+from daskflow.operators.segmentation.connected_components.blocks import Components, global_indices
+from daskflow.operators.segmentation.connected_components.scratch import LabelledStore, Labelling
+from daskflow.operators.segmentation.connected_components.stages import LabelBlocks, labelling_stages
+from daskflow.volume import Estimate, Volume, operator
+from daskflow.volume.stage import Scope
+
+Array = npt.NDArray[Any]
+
+_VOXEL_BYTES = 12  # parents, labels, best edges, and sizes where there is dust
+
+
+@operator()
+def watershed(
+    affinities: Volume,
+    mask: Volume | None = None,
+    *,
+    low: affinity.Low = 0.001,
+    high: affinity.High = 0.9999,
+    dust: options.Dust = 0,
+    order: affinity.Order = "xyz",
+    offsets: affinity.Offsets | None = None,
+) -> Volume:
+    """Cut a volume into basins of its affinities, the same for any blocks.
+
+    Voxels are joined over each voxel's best edge, and over all edges of at least `high`: the basins of steepest ascent
+    of Zlateski & Seung (2015, arXiv 1505.00249), as one round of Boruvka. Affinities are rounded to 16 bits, and of
+    equal ones the first in the volume is best, so that basins do not depend on blocks; take `high` at or below the
+    level at which a net saturates, as this joins plateaus. Basins are numbered 1 to n in the order of their first
+    voxels, by the passes of `connected_components`.
+
+    Args:
+        affinities: three channels, czyx: floats from 0 to 1, or uint8 or uint16, of which the greatest is 1.
+        mask: over the same box; where it is 0 there is background, and no edge.
+        low: see above.
+        high: see above.
+        dust: basins of fewer voxels in the whole volume become background.
+        order: see above.
+        offsets: see above.
+
+    Returns:
+        A segmentation, zyx: uint32, or uint64 from 2^32 voxels on.
+
+    Raises:
+        GeometryError: the mask covers another box.
+        ParameterError: not three channels, or thresholds that are not 0 <= low < high.
+        MissingDependencyError: numba is not installed.
+    """
+    optional_module("numba", package="numba", extra="agglomeration")
+    if not 0 <= low < high:
+        raise ParameterError(f"low {low:g} and high {high:g} are not 0 <= low < high")
+    if dust < 0:
+        raise ParameterError(f"dust {dust} must be at least 0 voxels")
+    edges = affinity.edges(affinities, order=order, offsets=offsets)
+    if mask is not None:
+        edges = affinity.within(edges, mask)
+    grid = BlockGrid(edges.box, edges.block, edges.spec.chunk_origin)
+    if math.prod(grid.block) >= 2**31:
+        raise ParameterError(f"blocks of {grid.block} voxels (zyx) are 2^31 voxels or more; choose smaller ones")
+    numbers = np.dtype(np.uint32 if edges.box.size < 2**32 else np.uint64)
+    spec = edges.spec.replace(
+        dtype=numbers, channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None
+    )
+    expression = edges.expression
+    bounds = math.floor(low * affinity.ONE), math.ceil(high * affinity.ONE)
+    labelling = Labelling(grid, 6, Scope("watershed", (expression, bounds, dust, grid)), dust)
+    stages = labelling_stages(LabelBasins(labelling, *bounds), expression, numbers)
+    store = functools.partial(LabelledStore, spec=spec)
+    return Volume.waiting(spec, store, labelling, (*expression.stages, *stages)).with_block(grid.block)
+
+
+@dataclass(frozen=True)
+class LabelBasins(LabelBlocks):
+    """Label the basins of every block, with the voxels around it; bounds as integers, edges above `low` counting."""
+
+    low: int
+    high: int
+
+    def needs(self, box: BoundingBox) -> BoundingBox:
+        return box.grow(1).clip(self.grid.box)
+
+    def compute(self, box: BoundingBox, arrays: list[Array]) -> tuple[Array, Components]:
+        return label_basins(arrays[0], box, self.grid.box, self.low, self.high, sized=self.labelling.dust > 0)
+
+    def further(self, box: BoundingBox) -> Estimate:
+        known = super().further(box)
+        return Estimate(bytes_written=known.bytes_written, memory=box.size * _VOXEL_BYTES)
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"basins": [self.low, self.high]}
+
+
+def label_basins(
+    edges: Array, box: BoundingBox, whole: BoundingBox, low: int, high: int, *, sized: bool
+) -> tuple[Array, Components]:
+    """Label the basins of a block.
+
+    Args:
+        edges: as `affinities.edges` has them, uint16, (3, z, y, x), of the block and the voxels around it.
+        box: of the block.
+        whole: of the volume.
+        low: only edges above it count.
+        high: those of at least this count always.
+        sized: whether voxels are counted.
+
+    Returns:
+        The number of each voxel's basin, 0 being none, and the basins: on low faces these planes have those alone that
+        go on over them, so that two basins on either side of a face are one where both planes have a number.
+    """
+    from daskflow.operators.segmentation.watershed.kernels import basins
+
+    before = _steps(box, box.grow(1).clip(whole))
+    labels, firsts, *faces = basins(np.ascontiguousarray(edges), before, box.shape, low, high)
+    planes = {}
+    for axis in range(3):
+        if box.start[axis] > whole.start[axis]:
+            planes[axis, 0] = np.where(faces[axis], labels.take(0, axis), np.uint32(0))
+        if box.stop[axis] < whole.stop[axis]:
+            planes[axis, 1] = np.ascontiguousarray(labels.take(-1, axis))
+    sizes = np.bincount(labels.reshape(-1), minlength=len(firsts) + 1)[1:] if sized else None
+    return labels, Components(len(firsts), global_indices(firsts, box, whole), None, planes, sizes)
+
+
+def _steps(box: BoundingBox, around: BoundingBox) -> Zyx:
+    z, y, x = (a - b for a, b in zip(box.start, around.start, strict=True))
+    return z, y, x
