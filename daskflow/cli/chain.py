@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from daskflow.volume import BoxTask, Tasks, Volume
 
 
+class EachTask(Exception):
+    """A command does for each task what it cannot do for all of them at once."""
+
+
 NOTHING = object()  # what is read of a file that a task does not have
 
 
@@ -42,6 +46,7 @@ class Chain:
     Attributes:
         volumes: by name, and what else is passed on: points, synapses, skeletons, JSON.
         task: the box that the line works on, in a line of tasks.
+        together: whether the task stands for all tasks of the line, which tile its box.
         region: the smallest box that holds all tasks, where that is known.
         reads: what the first volume that a line of tasks opens is, in whose voxels boxes count.
         own: URLs of files that only the task reads.
@@ -56,6 +61,7 @@ class Chain:
     jobs: list[Job] = field(default_factory=list)
     after: list[Callable[[Report | None], None]] = field(default_factory=list)
     task: BoxTask | None = None
+    together: bool = False
     region: BoundingBox | None = None
     reads: VolumeSpec | None = None
     own: set[str] = field(default_factory=set)
@@ -77,6 +83,16 @@ class Chain:
             for name, maker in self.unread.items():
                 raise ParameterError(f"{maker}: no later command reads its result {name!r}; {self._advice(name)}")
         return self
+
+    def one_task(self) -> BoxTask | None:
+        """Return the task, as a command has it that depends on where its box begins and ends.
+
+        Raises:
+            EachTask: it stands for all tasks.
+        """
+        if self.together:
+            raise EachTask
+        return self.task
 
     def _advice(self, name: str) -> str:
         return "save it, or leave the command out" if name == "chunk" else f"one that does has -i {name}"
@@ -126,6 +142,8 @@ class Chain:
             if name not in known:
                 there = ", ".join(sorted(known)) or "none yet: begin with open, load-... or create-chunk"
                 raise ParameterError(f"there is no volume {name!r}; there are: {there}")
+            if name not in self.volumes:
+                self.one_task()
             found.append(known[name])
             self.unread.pop(name, None)
             if not _is_of(found[-1], kind):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daskflow.cli.chain import NOTHING, Chain, Settings, Step, client_for, run_job, say
+from daskflow.cli.chain import NOTHING, Chain, EachTask, Settings, Step, client_for, run_job, say
 from daskflow.errors import AlignmentError, BoundsError, DaskflowError, ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox, VolumeSpec, as_zyx
 from daskflow.redaction import redact
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from daskflow.volume import BoxTask, Operator, Tasks, Volume
     from daskflow.volume.stage import Output
 
-_TOGETHER = 64  # tasks of a list that are one job
+_TOGETHER = 64  # tasks of a list that are one job at least
+_MOST_JOBS = 256  # of a list, each of which keeps a directory
 _SHOWN = 5
 _HOPELESS = 3  # tasks of a queue of which none can be done
 _OF_A_TASK = {"inference": ("output_crop_margin", "patch_num")}  # what the box of a task says, wherever it is cut
@@ -47,7 +48,9 @@ def call(operator: Operator, chain: Chain, inputs: list[Volume], given: list[Any
     if task is None:
         return operator.function(*inputs, *given, **values)
     if not operator.inputs:
-        reading = _reading(operator, values, task)
+        reading = values if operator.in_task is None else operator.in_task(values, task.box)
+        if reading != values:
+            chain.one_task()
         if reading is None:
             return NOTHING
         result = operator.function(*given, **reading)
@@ -60,6 +63,7 @@ def call(operator: Operator, chain: Chain, inputs: list[Volume], given: list[Any
     values = {name: value for name, value in values.items() if name not in _OF_A_TASK.get(operator.name, ())}
     result = operator.function(*inputs, *given, **values)
     if isinstance(result, Job):  # of a plugin that returns nothing
+        chain.one_task()
         parts = [_part(one, chain, task.box) if isinstance(one, Volume) else one for one in inputs]
         return operator.function(*parts, *given, **values)
     if not _waits(result) or any(map(_waits, inputs)):
@@ -81,7 +85,7 @@ def _task_of(chain: Chain, inputs: Sequence[Volume]) -> BoxTask:
             "there is no task; begin the line with create-bbox, generate-tasks, fetch-task-from-file or"
             " fetch-task-from-sqs"
         )
-    return chain.task or BoxTask(inputs[0].box, alone=True)
+    return chain.one_task() or BoxTask(inputs[0].box, alone=True)
 
 
 def _waits(one: Any) -> bool:
@@ -90,31 +94,6 @@ def _waits(one: Any) -> bool:
     from daskflow.volume import Volume
 
     return isinstance(one, Volume) and any(isinstance(stage.task, VoxelTask) for stage in one.expression.stages)
-
-
-def _reading(operator: Operator, values: dict[str, Any], task: BoxTask) -> dict[str, Any] | None:
-    """Return the options of what reads a file, which has the task's box in its name where only a prefix is given.
-
-    They are None where the task has no such file, or one that holds nothing.
-    """
-    from daskflow.operators.aliases import ALIASES
-    from daskflow.operators.objects._line_objects import file_to_read
-    from daskflow.operators.tasks._flags import holds_something
-    from daskflow.stores import kvstore
-    from daskflow.stores.opening import file_of
-
-    if operator.name == "load_json":
-        return {**values, "file_path": file_to_read(values["file_path"], task.box, ".json")}
-    if operator.name == "load_synapses" and values["start"] is None:
-        return {**values, "start": task.box.start, "stop": task.box.stop}
-    name = values.get("file_name")
-    known = ALIASES[operator.name].steps.get("open", {}).get("format") if operator.name in ALIASES else None
-    if known == "hdf5" and name is not None:
-        file = file_of(name, known, task.box)
-        if file != os.fspath(name) and not holds_something(kvstore.normalise(file)):
-            return None
-        return {**values, "file_name": file}
-    return values
 
 
 def _sink(
@@ -140,10 +119,13 @@ def _sink(
         ]
         values = {name: _named(value, task) if name in _NAMES else value for name, value in values.items()}
     if "bounding_box" in known:
+        chain.one_task()
         values["bounding_box"] = str(_part(inputs[0], chain, task.box).box)
         return operator.function(*inputs, *given, **values)
     parts = [_part(one, chain, task.box) if isinstance(one, Volume) else one for one in inputs]
     job = operator.function(*parts, *given, **values)
+    if values.get("upload_log") or {one.kind for stage in job.given for one in stage.task.makes()} != {"level"}:
+        chain.one_task()
     if not task.alone and (read := set().union(*map(_read_by, volumes))) and read <= chain.own:
         _refuse_new_layer(job, volumes[0].spec)
     return job
@@ -268,17 +250,23 @@ class _TaskLine:
         self.failed: list[str] = []
         self._line = " ".join(step.command for step in steps)
         self.done = self.skipped = 0
-        self._noted = False
+        self._noted: set[Any] = set()
 
     def run(self) -> int:
         """Run window after window, and say what became of the tasks."""
-        with contextlib.closing(self.tasks.windows(self._most)) as windows:
+        as_one = self._as_one()
+        each = self.tasks.windows(self._most) if as_one is None else (window for window in [[as_one]])
+        with contextlib.closing(each) as windows:
             for window in windows:
                 if self.settings.only_plan:
                     self._run(window)
                     return 0
                 if not self._settle(window):
                     self._retry(window)
+        if as_one is not None:
+            if self.failed:
+                return 2  # the report has said what has failed
+            self.done = len(self.tasks.listed)
         if not self.settings.quiet:
             skipped = f", {self.skipped:,} of them skipped" if self.skipped else ""
             say(f"{self.done:,} task{'s' * (self.done != 1)} done{skipped}")
@@ -288,10 +276,27 @@ class _TaskLine:
             say(f"{len(self.failed):,} failed: {shown}{more}", err=True)
         return 2 if self.failed else 0
 
+    def _as_one(self) -> BoxTask | None:
+        """Return the task that does what all tasks would, where no command does something of its own for each.
+
+        It is one job, whose blocks do not wait for those of other tasks; none is begun here.
+        """
+        from daskflow.volume import BoxTask
+
+        box = self.tasks.tiled
+        if box is None:
+            return None
+        chain = Chain(task=BoxTask(box), region=box, together=True)
+        try:
+            chain.apply(self.steps)
+        except (EachTask, click.ClickException, DaskflowError):  # what is refused is refused for a task
+            return None
+        return chain.task if chain.jobs and not chain.after else None
+
     def _most(self) -> int:
         """Return how many tasks run at once: of a queue as many as there are workers, whom others wait for."""
         if self.tasks.resumes:
-            return _TOGETHER
+            return max(_TOGETHER, -(-len(self.tasks.listed) // _MOST_JOBS))
         info = getattr(self.client, "scheduler_info", None)
         return 1 if info is None else max(1, len(info(n_workers=-1)["workers"]))
 
@@ -326,8 +331,9 @@ class _TaskLine:
             return False
         if report is not None and not report.ok:
             return False
+        outputs = () if job is None else job.outputs
         for chain in chains:
-            own = None if report is None or job is None else _own(report, job, chain)
+            own = report and _own(report, outputs, chain)
             for act in chain.after:
                 act(own)
         if job is not None and job.directory is not None and not self.tasks.resumes:
@@ -370,8 +376,13 @@ class _TaskLine:
         from daskflow.layers.provenance import WriteProvenance
 
         job = merge(jobs, command=self.settings.command)
-        finish = [one for one in job.finish if not (self._noted and isinstance(one, WriteProvenance))]
-        self._noted = True  # once a line, which may have thousands of windows
+        finish = []
+        for one in job.finish:
+            if isinstance(one, WriteProvenance):  # once a line, which may have thousands of tasks
+                if one in self._noted:
+                    continue
+                self._noted.add(one)
+            finish.append(one)
         place = job.directory
         if place is not None and (some or not self.tasks.resumes):
             which = hashlib.sha256(some.encode()).hexdigest() if self.tasks.resumes else uuid.uuid4().hex
@@ -379,13 +390,13 @@ class _TaskLine:
         return dataclasses.replace(job, finish=tuple(finish), directory=place)
 
 
-def _own(report: Report, job: Job, chain: Chain) -> Report:
+def _own(report: Report, outputs: Sequence[Output], chain: Chain) -> Report:
     """Return what a report says of the stages that write what one task writes, named as in a job of it alone."""
 
     def key(one: Output) -> tuple[Any, ...]:
         return one.kind, one.url, one.mip, one.dataset, None if one.grid is None else one.grid["box"]
 
     names = {key(one): one.stage for own in chain.jobs for one in own.outputs}
-    stages = {one.stage: names[key(one)] for one in job.outputs if key(one) in names}
+    stages = {one.stage: names[key(one)] for one in outputs if key(one) in names}
     kept = (dataclasses.replace(one, name=stages[one.name]) for one in report.stages if one.name in stages)
     return dataclasses.replace(report, stages=tuple(kept))

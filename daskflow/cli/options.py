@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from daskflow.volume import Operator, Parameter
 
 _MIPS = {"mip", "chunk_mip"}  # which the option --mip before the commands stands for, unless they say otherwise
-_LATER = {"volume", "output_name", "check_all_zero", "skip_to"}  # of mask, not handed to what masks later
 _SIMPLE: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _LABELLED = re.compile(r"(xyz|zyx):(.+)", re.IGNORECASE)
@@ -53,14 +52,13 @@ def command(operator: Operator) -> click.Command:
         command = step_name or operator.command
         if operator.returns is Tasks:
             return Step(command, _refuse, lambda: operator.function(**values))
-        always = operator.name == "delete_task_in_queue"
         first = next((one for one in operator.inputs[:1] if one.required and not _said(context, one.name)), None)
 
         def apply(chain: Chain) -> None:
             usual = {} if first is None else {first.name: chain.usual(values[first.name], first.annotation)}
             _apply(operator, chain, {**values, **usual})
 
-        return Step(command, apply, always=always)
+        return Step(command, apply, always=operator.always)
 
     return WordCommand(
         operator.command,
@@ -88,14 +86,14 @@ def _refuse(_chain: Chain) -> None:
 
 
 def _apply(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
-    if values.get("check_all_zero"):
-        own = {name: value for name, value in values.items() if name not in _LATER}
-        chain.later.append((values["skip_to"] or "save", functools.partial(operator.function, **own)))
-        return
     if not operator.keeps_name:
         _apply_once(operator, chain, values)
         return
     first = operator.inputs[0].name
+    if operator.later is not None and values[operator.later[0]]:
+        own = {name: value for name, value in values.items() if name not in (first, "output_name", *operator.later)}
+        chain.later.append((values[operator.later[1]] or "save", functools.partial(operator.function, **own)))
+        return
     names = values[first].split(",")
     outputs = (values["output_name"] or values[first]).split(",")
     if len(outputs) != len(names):

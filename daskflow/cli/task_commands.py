@@ -55,9 +55,10 @@ def skip_none(input_name: str, touch: bool, prefix: str | None, suffix: str) -> 
             return
         chain.skipped = True
         if touch and prefix is not None:
-            if chain.task is None:
+            task = chain.one_task()
+            if task is None:
                 raise ParameterError("there is no task whose box could name the file; say --no-touch")
-            make_file(flag_url(prefix, chain.task.box, suffix))
+            make_file(flag_url(prefix, task.box, suffix))
 
     return Step("skip-none", apply)
 

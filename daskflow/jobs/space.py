@@ -37,10 +37,11 @@ def check_space(job: Job, plan: Plan, *, anew: bool) -> None:
         PlanError: a disk has less than voxels take when they are compressed as far as they can be.
     """
     left = {} if anew else _left(job)
+    places = {one.stage: one.url for one in reversed(job.outputs)}
     written: Counter[int] = Counter()
     folders: dict[int, Path] = {}
     for stage in plan.stages:
-        made = next((one.url for one in job.outputs if one.stage == stage.name), job.directory)
+        made = places.get(stage.name, job.directory)
         folder = None if made is None else folder_of(made)
         if folder is not None:
             disk = os.stat(folder).st_dev  # noqa: PTH116

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from daskflow.geometry import BoundingBox
 from daskflow.operators.aliases import Alias
+from daskflow.operators.tasks._flags import holds_something
 from daskflow.stores import kvstore
 from daskflow.stores.opening import file_of, format_named
 from daskflow.volume import Flag, Operator, Parameter, Volume, load_operator, operator
@@ -58,7 +59,19 @@ def compose(name: str, alias: Alias) -> Callable[..., Any]:
     call.__module__ = "daskflow"
     call.__signature__ = signature  # type: ignore[attr-defined]  # which inspect takes for the function's
     call.__annotations__ = {**{one.name: Volume for one in main.inputs}, **hints, "return": main.returns}
-    return operator(group=alias.group)(call)
+    of_task = _of_task if alias.steps.get("open") == {"format": "hdf5"} else None
+    return operator(group=alias.group, in_task=of_task)(call)
+
+
+def _of_task(values: dict[str, Any], box: BoundingBox) -> dict[str, Any] | None:
+    """Return the options of what reads an HDF5 file, with a task's box in a name that is a prefix.
+
+    They are None where the task has no such file, or one that holds nothing.
+    """
+    file = file_of(values["file_name"], "hdf5", box)
+    if file == os.fspath(values["file_name"]):
+        return values
+    return {**values, "file_name": file} if holds_something(kvstore.normalise(file)) else None
 
 
 def _file(url: Any, format_name: str, inputs: Sequence[Any], given: Mapping[str, Any]) -> Any:

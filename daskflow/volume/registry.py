@@ -22,16 +22,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskflow.errors import ParameterError
+from daskflow.geometry import BoundingBox
 from daskflow.plugins import entry_points
 
 if TYPE_CHECKING:
     from daskflow.volume.kinds import Takes
 
 F = TypeVar("F", bound=Callable[..., Any])
+InTask = Callable[[dict[str, Any], BoundingBox], dict[str, Any] | None]
 T = TypeVar("T")
 
 _ATTRIBUTE = "__daskflow_operator__"
-_KEEPS_NAME = "__daskflow_keeps_name__"
 _PARTS = re.compile(
     r"(?P<text>.*?)(?:^Args:\n(?P<args>.*?))?(?P<rest>^(?:Returns|Raises|Yields|Examples?):\n.*)?\Z",
     re.DOTALL | re.MULTILINE,
@@ -86,6 +87,10 @@ class Operator:
         returns: its return annotation.
         keeps_name: on the command line, its result takes the place of its first volume unless it is given a name, and
             it may be applied to several volumes.
+        always: on the command line, it is applied to a task that is skipped, too.
+        later: options by which it changes, instead of its volume, what a later command gets: one that says so, and
+            one that names the command.
+        in_task: returns what its options are for a task, given its box, None where there is nothing to be read.
         takes_task: whether its first argument is the task of the line.
     """
 
@@ -96,6 +101,9 @@ class Operator:
     parameters: tuple[Parameter, ...]
     returns: Any
     keeps_name: bool = False
+    always: bool = False
+    later: tuple[str, str] | None = None
+    in_task: InTask | None = None
     takes_task: bool = False
 
     @property
@@ -114,7 +122,15 @@ class Operator:
         return split_docstring(inspect.getdoc(self.function) or "")[0]
 
 
-def operator(*, group: str = "plugins", takes: Takes | None = None, keeps_name: bool = False) -> Callable[[F], F]:
+def operator(
+    *,
+    group: str = "plugins",
+    takes: Takes | None = None,
+    keeps_name: bool = False,
+    always: bool = False,
+    later: tuple[str, str] | None = None,
+    in_task: InTask | None = None,
+) -> Callable[[F], F]:
     """Register a function as an operator.
 
     The help of a parameter is its line in the docstring, or else a text in its type: ``Annotated[int, "voxels ..."]``.
@@ -124,13 +140,16 @@ def operator(*, group: str = "plugins", takes: Takes | None = None, keeps_name: 
         takes: what its volumes must be: image (no segmentation) or labels (none of them negative); anything unless
             given. Others are refused when it is called, negative labels when they are read.
         keeps_name: see `Operator`.
+        always: see `Operator`.
+        later: see `Operator`.
+        in_task: see `Operator`.
     """
+    said = {"group": group, "keeps_name": keeps_name, "always": always, "later": later, "in_task": in_task}
 
     def mark(function: F) -> F:
         _complete(function)
         marked = function if takes is None else _taking(takes, function)
-        setattr(marked, _ATTRIBUTE, group)
-        setattr(marked, _KEEPS_NAME, keeps_name)
+        setattr(marked, _ATTRIBUTE, said)
         return marked
 
     return mark
@@ -250,13 +269,22 @@ def describe_operator(function: Callable[..., Any]) -> Operator:
         passed = Volume in (annotation, *typing.get_args(annotation)) or is_passed(annotation)
         (inputs if passed else parameters).append(described)
     name = function.__name__
-    own = function.__module__.startswith("daskflow.operators.")
-    group = _groups()[name] if own else getattr(function, _ATTRIBUTE)
-    keeps_name, returns = getattr(function, _KEEPS_NAME), hints.get("return")
+    said = dict(getattr(function, _ATTRIBUTE))
+    if function.__module__.startswith("daskflow.operators."):
+        said["group"] = _groups()[name]
+    returns = hints.get("return")
     if Volume in typing.get_args(returns):  # of what a plugin may return
         returns = Volume
     task = BoxTask in [hints[name] for name in inspect.signature(function).parameters if name in hints]
-    return Operator(name, group, function, tuple(inputs), tuple(parameters), returns, keeps_name, task)
+    return Operator(
+        name,
+        function=function,
+        inputs=tuple(inputs),
+        parameters=tuple(parameters),
+        returns=returns,
+        takes_task=task,
+        **said,
+    )
 
 
 def is_passed(annotation: Any) -> bool:

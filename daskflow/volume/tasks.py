@@ -65,12 +65,22 @@ class Tasks(ABC):
         """The smallest box that holds all of them; None where nobody knows."""
         return None
 
+    @property
+    def tiled(self) -> BoundingBox | None:
+        """The box that they tile, if they are several boxes of one size, which are known."""
+        return None
+
     @abstractmethod
     def windows(self, most: Callable[[], int]) -> Generator[list[BoxTask], None, None]:
         """Yield the tasks, as many at once as may run together, which `most` says each time."""
 
     def publish(self, say: Callable[[str], None]) -> None:  # noqa: B027 (most have nothing to store)
         """Store what is asked for beside the line, e.g. a file of boxes, and say so."""
+
+    @property
+    def listed(self) -> Boxes:
+        """Their boxes, where these are known."""
+        return ()
 
     @property
     def elsewhere(self) -> bool:
@@ -93,6 +103,13 @@ class ListedTasks(Tasks):
     def region(self) -> BoundingBox:
         boxes = self.listed
         return boxes.box if isinstance(boxes, BlockGrid) else functools.reduce(BoundingBox.union, boxes)
+
+    @property
+    def tiled(self) -> BoundingBox | None:
+        boxes = self.listed
+        grid = boxes if isinstance(boxes, BlockGrid) else BlockGrid(self.region, boxes[0].shape)
+        tiles = grid is boxes or (len(grid) == len(boxes) and set(grid) == set(boxes))
+        return self.region if tiles and len(boxes) > 1 else None
 
     def __str__(self) -> str:
         return self.counted

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import daskflow
+from daskflow.cli import line_tasks
 from daskflow.cli.app import app
 from daskflow.geometry import BoundingBox
 
@@ -52,6 +53,22 @@ def test_a_job_of_tasks_goes_on_where_it_was_stopped(em):
     before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*") if path.is_file()}
     line(words)
     assert before == {path: path.stat().st_mtime_ns for path in Path("out").rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("first", ["generate-tasks -v em -c 16 32 32", "fetch-task-from-file -f boxes.npy"])
+def test_tasks_that_differ_by_their_boxes_alone_are_one_job(em, first):
+    line("generate-tasks -v em -c 16 32 32 -f boxes.npy")
+    assert line(f"{first} {FILTER} save-precomputed -v out -b 16 32 32").endswith("\n8 tasks done\n")
+    assert [path.name for path in Path().glob("*out*.daskflow")] == ["out.daskflow"]
+    np.testing.assert_array_equal(daskflow.open("out").read(), daskflow.gaussian_filter(em, sigma=(1, 2, 2)).read())
+
+
+def test_many_tasks_of_their_own_are_few_jobs(monkeypatch):
+    monkeypatch.setattr(line_tasks, "_TOGETHER", 1)
+    monkeypatch.setattr(line_tasks, "_MOST_JOBS", 3)
+    line("--quiet generate-tasks -v em -c 16 32 32 load-precomputed -v em save-precomputed -v out mark-complete -p m_")
+    assert len(list(Path().glob("m_*"))) == 8
+    assert len(list(Path().glob("out*.daskflow"))) == 3
 
 
 def test_tasks_of_which_chunks_are_missing_are_done_again(em):

@@ -18,7 +18,7 @@ from daskflow.volume import Flag, Volume, operator
 Array = np.ndarray[Any, Any]
 
 
-@operator(keeps_name=True)
+@operator(keeps_name=True, later=("check_all_zero", "skip_to"))
 def mask(
     volume: Volume,
     *,

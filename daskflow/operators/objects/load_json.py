@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from daskflow.errors import CorruptChunkError, ParameterError
+from daskflow.geometry import BoundingBox
 from daskflow.operators.objects._line_objects import file_to_read, required_bytes
 from daskflow.stores import kvstore
 from daskflow.stores.objects.located import JsonValue
@@ -14,7 +15,11 @@ from daskflow.volume import Flag, operator
 _MOST = 64 * 2**20  # bytes; every task that a plugin runs in is sent them
 
 
-@operator()
+def _of_task(values: dict[str, Any], box: BoundingBox) -> dict[str, Any]:
+    return {**values, "file_path": file_to_read(values["file_path"], box, ".json")}
+
+
+@operator(in_task=_of_task)
 def load_json(*, file_path: Annotated[str, Flag("-f")]) -> JsonValue:
     """Load a value from a JSON file, for plugins: `plugin -i chunk,dict`.
 

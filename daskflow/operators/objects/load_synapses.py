@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, as_voxel_size
@@ -14,7 +14,11 @@ from daskflow.stores.objects.synapses import Synapses, decode_synapses
 from daskflow.volume import Flag, operator
 
 
-@operator()
+def _of_task(values: dict[str, Any], box: BoundingBox) -> dict[str, Any]:
+    return values if values["start"] is not None else {**values, "start": box.start, "stop": box.stop}
+
+
+@operator(in_task=_of_task)
 def load_synapses(
     *,
     file_path: Annotated[str, Flag("-f")],

@@ -8,7 +8,7 @@ from daskflow.errors import ParameterError
 from daskflow.volume import AfterTask, BoxTask, operator
 
 
-@operator()
+@operator(always=True)
 def delete_task_in_queue(task: BoxTask) -> AfterTask:
     """Take the task out of its queue, once all is written or the task is skipped.
 
