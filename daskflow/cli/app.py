@@ -119,7 +119,7 @@ def _told() -> Iterator[None]:
     "cluster",
     metavar="WHERE",
     help="local, slurm or another kind that `daskflow clusters` lists, a scheduler's address or scheduler.json, or a"
-    " YAML file with a kind and its options; on this machine unless given.",
+    " YAML file with a kind and its options; by default on this machine.",
 )
 @click.option(
     "--cluster-option",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from daskflow.cli.wording import as_typed
+from daskflow.cli.wording import as_typed, makers
 from daskflow.errors import DaskflowError, ParameterError
 from daskflow.redaction import redact
 
@@ -141,14 +141,15 @@ class Chain:
                 continue
             if name not in known:
                 there = ", ".join(sorted(known)) or "none yet: begin with open, load-... or create-chunk"
-                raise ParameterError(f"there is no volume {name!r}; there are: {there}")
+                advice = makers(kind) or (f"; -o {name} names a result so" if name != "chunk" else "")
+                raise ParameterError(f"there is no volume {name!r}; there are: {there}{advice}")
             if name not in self.volumes:
                 self.one_task()
             found.append(known[name])
             self.unread.pop(name, None)
             if not _is_of(found[-1], kind):
                 wanted = getattr(kind, "__name__", "Volume")
-                raise ParameterError(f"it takes {wanted}, and {name!r} is {found[-1]!r}")
+                raise ParameterError(f"it takes {wanted}, and {name!r} is {found[-1]!r}{makers(kind)}")
         return found
 
     def masked(self, command: str, inputs: list[Any]) -> list[Any]:

@@ -75,7 +75,7 @@ def _state(kind: Kind) -> str:
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes; one per core and thread, 1 with a GPU, by default.")
 @click.option("--threads", type=click.IntRange(1), help="Threads per worker; 1 by default, 2 with a GPU.")
-@click.option("--memory", metavar="SIZE", help="Memory limit of each worker; its share of the machine unless given.")
+@click.option("--memory", metavar="SIZE", help="Memory limit of each worker; by default its share of the machine.")
 @click.argument("address", metavar="ADDRESS")
 @click.argument("others", nargs=-1, type=click.UNPROCESSED)
 def worker(workers: int | None, threads: int | None, memory: str | None, address: str, others: tuple[str, ...]) -> None:

@@ -65,7 +65,7 @@ def retry(ctx: click.Context, job: str, yes: bool) -> None:
 
 @click.command(cls=WordCommand, short_help="Read back all that is stored, and list what is missing or damaged.")
 @click.argument("output", metavar="OUTPUT")
-@click.option("-m", "--mip", type=int, help="Pyramid level of a layer; all unless given.")
+@click.option("-m", "--mip", type=int, help="Pyramid level of a layer; by default all.")
 @click.option("--fill-missing", is_flag=True, help="Missing chunks are background; look for damaged ones alone.")
 @click.option("--list", "listed", metavar="FILE", help="CSV file for every bad chunk: mip, box, error, message.")
 @click.pass_context

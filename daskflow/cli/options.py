@@ -132,7 +132,7 @@ def _apply_once(operator: Operator, chain: Chain, values: dict[str, Any]) -> Non
 def _output(operator: Operator) -> click.Option:
     names, also = ["-o", "--output-name", "output_name"], ["--output-chunk-name", "--output-names"]
     if operator.keeps_name:
-        said = "Names of the results; those of the volumes unless given."
+        said = "Names of the results; by default those of the volumes."
         return Spelled(names, also=also, metavar="NAMES", help=said)
     said = "Name that the result gets for later commands."
     default = getattr(operator.returns, "line_name", "chunk")

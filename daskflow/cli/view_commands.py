@@ -26,8 +26,8 @@ _NAME = click.option("--name", "step_name", metavar="NAME", help="What messages 
     "-c",
     "--inputs",
     metavar="NAMES",
-    help="Layers, with commas, each with options in brackets: em,affs[color=red,opacity=0.5]; chunk, or else the last,"
-    " unless given.",
+    help="Layers, with commas, each with options in brackets: em,affs[color=red,opacity=0.5]; by default chunk, or else"
+    " the last.",
 )
 @click.option("-s", "--segments", type=Numbers(int), default=(), metavar="LABELS", help="To show in 3D, with commas.")
 @click.option("--objects", multiple=True, metavar="DIR", help="Meshes or skeletons that are in no layer; repeatable.")
@@ -62,9 +62,7 @@ def neuroglancer(
 
 
 @click.command(cls=WordCommand, short_help="Show the sections of an image, and labels over it, in the browser.")
-@click.option(
-    "-i", "--image-chunk-name", metavar="NAME", help="Name of the image; chunk, or else the last, unless given."
-)
+@click.option("-i", "--image-chunk-name", metavar="NAME", help="Name of the image; by default chunk, or else the last.")
 @click.option("--segmentation-chunk-name", metavar="NAME", help="Name of labels that are shown over it.")
 @click.option("-p", "--port", type=int, default=0, help="Port on 127.0.0.1; a free one by default.")
 @_NAME
@@ -89,7 +87,7 @@ def view(image_chunk_name: str | None, segmentation_chunk_name: str | None, port
 
 
 @click.command(cls=WordCommand, short_help="Show volumes in napari.")
-@click.option("-i", "--inputs", metavar="NAMES", help="Layers, with commas; chunk, or else the last, unless given.")
+@click.option("-i", "--inputs", metavar="NAMES", help="Layers, with commas; by default chunk, or else the last.")
 @_VOXEL_SIZE
 @_NAME
 def napari(inputs: str | None, voxel_size: VoxelSize | None, step_name: str | None) -> Step:

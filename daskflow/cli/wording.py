@@ -7,6 +7,7 @@ import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from daskflow import operators
 from daskflow.operators.aliases import ALIASES
@@ -54,6 +55,16 @@ def definitions() -> Iterator[tuple[str, str, ast.FunctionDef]]:
         for node in ast.parse(source.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name == name:
                 yield name, group, node
+
+
+def makers(kind: Any) -> str:
+    """Return, to be added to a message, which commands make objects of a kind that a line passes on."""
+    from daskflow.volume.registry import is_passed
+
+    names = {one.__name__ for one in (kind, *kind.__subclasses__())} if is_passed(kind) else set()
+    found = (name for name, _, one in definitions() if one.returns is not None and ast.unparse(one.returns) in names)
+    made = [name.replace("_", "-") for name in found]
+    return f"; what it takes comes from {', '.join(made)}" if made else ""
 
 
 @functools.cache

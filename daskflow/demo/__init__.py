@@ -87,7 +87,7 @@ def run(
 
 def _step(job: Job, client: Any, say: Say) -> None:
     say(str(job.plan(client)))
-    say(str(job.run(client)))
+    say(job.run(client).details)
 
 
 def _check_installed(*, view: bool) -> None:

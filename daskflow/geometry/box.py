@@ -187,7 +187,7 @@ class BlockGrid:
     Attributes:
         box: the voxels that are tiled.
         block: voxels per block (zyx).
-        origin: the corner from which blocks are counted; `box.start` unless given.
+        origin: the corner from which blocks are counted; by default `box.start`.
 
     Raises:
         GeometryError: a block size below 1.

@@ -49,7 +49,7 @@ class VolumeSpec:
         shift: where voxel 0 begins (nm, zyx), not 0 for a level whose offset was rounded; no part of equality.
         chunk: voxels per storage chunk (zyx); None when nothing is stored in chunks.
         shard: voxels per shard (zyx), a multiple of `chunk`; None without shards.
-        chunk_origin: the corner from which chunks and shards are counted; `box.start` unless given.
+        chunk_origin: the corner from which chunks and shards are counted; by default `box.start`.
         layer_type: image, segmentation, affinity_map, probability_map, or None when unknown.
         channel_names: one name per channel, or empty.
 

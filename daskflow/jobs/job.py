@@ -369,4 +369,6 @@ def _refuse_one_place(stages: Sequence[Stage]) -> None:
     made = [one for one in stated(stages) if one.kind in ("level", "file")]
     for one, other in itertools.combinations(made, 2):
         if one.clashes(other) and one.dataset == other.dataset:
-            raise ParameterError(f"two volumes would be written to {one}; give one of them another output")
+            boxes = sorted({grid["box"] for grid in (one.grid, other.grid) if grid is not None})
+            where = f" in {' and '.join(boxes)} (z0-z1_y0-y1_x0-x1), which overlap" if len(boxes) > 1 else ""
+            raise ParameterError(f"two volumes would be written to {one}{where}; give one of them another output")

@@ -34,7 +34,7 @@ _MOST_TRACEBACKS = 100
 
 
 class Ledger:
-    """The state of every block of a stage, uint8 in grid order, in the memory of the driver; all pending unless given.
+    """The state of every block of a stage, uint8 in grid order, in the memory of the driver; by default all pending.
 
     Stored, it is a zarr v3 array of one gzipped chunk, whose voxels are the blocks: it opens like any volume.
     """

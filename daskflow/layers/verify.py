@@ -61,11 +61,11 @@ def verify(
     Args:
         url: the layer, or the file of a volume.
         more: others, that are read as well.
-        name: what the report is of; the URL unless given.
-        mip: the level, -1 is the coarsest; all of them unless given.
+        name: what the report is of; by default the URL.
+        mip: the level, -1 is the coarsest; by default all of them.
         fill_missing: take missing chunks for background, and look for damaged ones alone.
         output: path of a CSV file that lists every bad chunk: mip, box (z0-z1_y0-y1_x0-x1), error, message.
-        client: what reads; threads of this process unless given.
+        client: what reads; by default threads of this process.
         progress: as in `Job.run`.
 
     Returns:

@@ -19,9 +19,9 @@ Mip = Annotated[int, Flag("-m"), "pyramid level: 0 is the finest, -1 the coarses
 Overwrite = Annotated[bool, "replace what another job or program has stored there, and start over a job that differs."]
 
 # a region of a volume
-Start = Annotated[Sequence[int], Flag("-s"), "first voxel of the box (zyx); the volume's corner unless given."]
+Start = Annotated[Sequence[int], Flag("-s"), "first voxel of the box (zyx); by default the volume's corner."]
 Stop = Annotated[
-    Sequence[int], Flag("-t"), "where the box ends (zyx), itself outside; the volume's far corner unless given."
+    Sequence[int], Flag("-t"), "where the box ends (zyx), itself outside; by default the volume's far corner."
 ]
 Size = Annotated[Sequence[int], Flag("-z"), "voxels of the box (zyx), instead of a stop; -1 is all from the start on."]
 
@@ -70,7 +70,7 @@ Memory = Annotated[
 ]
 
 # objects of labels, and which labels
-Labels = Annotated[Sequence[int], "only these labels; all unless given."]
+Labels = Annotated[Sequence[int], "only these labels; by default all."]
 ExcludeLabels = Annotated[Sequence[int], "labels to leave out."]
 Dust = Annotated[int, "labels of fewer voxels in the whole volume are left out."]
 FillHoles = Annotated[

@@ -161,7 +161,7 @@ class Stated:
         units: one for all axes, or one per axis.
         voxel_offset: of the first voxel, in voxels.
         position: of the first voxel's corner, in `position_units`; `voxel_offset` wins.
-        position_units: as `units`; those of the voxel size unless given.
+        position_units: as `units`; by default those of the voxel size.
         layer_type: the word that the source has for it.
         channel_names: one per channel.
         single_channel: whether a channel axis of length 1 is meant, not left over.

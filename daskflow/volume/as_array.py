@@ -69,7 +69,7 @@ class AsArray(NDArrayOperatorsMixin):
 
         Args:
             bins: their number, or edges.
-            range: lowest and highest edge; of integers of 8 and 16 bit all values unless given.
+            range: lowest and highest edge; by default all values of integers of 8 and 16 bit.
             **options: as for `dask.array.histogram`.
         """
         import dask.array as da

@@ -178,7 +178,11 @@ def _taking(takes: Takes, function: F) -> F:
         from daskflow.volume.kinds import taken
         from daskflow.volume.volume import Volume
 
-        bound = signature.bind(*args, **options)
+        try:
+            bound = signature.bind(*args, **options)
+        except TypeError as error:
+            own = ", ".join(name for name in signature.parameters if name not in options)
+            raise TypeError(f"{function.__name__}() {error}; it also takes {own}") from None
         for name, value in bound.arguments.items():
             if isinstance(value, Volume):
                 bound.arguments[name] = taken(value, takes, command, name)

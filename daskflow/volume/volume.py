@@ -60,7 +60,7 @@ class Volume(AsArray):
 
         Args:
             array: zyx or czyx.
-            **spec: `voxel_offset` (zyx voxels), `voxel_size` (nm, zyx; unknown unless given), `layer_type`,
+            **spec: `voxel_offset` (zyx voxels), `voxel_size` (nm, zyx; by default unknown), `layer_type`,
                 `channel_names`.
         """
         array = np.asarray(array)
@@ -270,12 +270,12 @@ class Volume(AsArray):
                 repeated), nearest, periodic or a constant; a tuple gives one per axis, a list one per volume.
             trim: cut the halo off the result; otherwise the function returns the block alone.
             dtype: of the result; found by calling the function on a few ones when not given.
-            channels: channels of the result: a number, or None for zyx; those of this volume unless given.
+            channels: channels of the result: a number, or None for zyx; by default those of this volume.
             factor: voxels of this volume that make one of the result (zyx), when the function downsamples.
-            layer_type: of the result; that of this volume unless given.
+            layer_type: of the result; by default that of this volume.
             memory: bytes that the function takes while it runs, its arrays and result apart, for each voxel it is given
-                of this volume; or a function that gives the bytes for a box of the result. As much again as arrays and
-                result unless given. Plans count with it.
+                of this volume; or a function that gives the bytes for a box of the result. By default as much again as
+                arrays and result. Plans count with it.
             **options: handed to the function.
 
         Raises:

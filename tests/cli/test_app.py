@@ -350,6 +350,8 @@ def test_changed_parameters_are_refused_by_name():
         ("open missing.npy save a", 1, "open: nothing is stored at"),
         ("open image.npy sav a", 2, "did you mean 'save'"),
         ("cutout -v x", 1, "load-precomputed: no precomputed layer"),
+        ("open image.npy save-annotations --output a", 1, "comes from load-points, load-skeleton, load-synapses"),
+        ("open image.npy evaluate-segmentation", 1, "-o groundtruth names a result so"),
         ("threshold save a", 1, "there is no volume 'chunk'"),
         ("open image.npy threshold -i other save a", 1, "there is no volume 'other'; there are: chunk"),
         ("open image.npy", 1, "computes nothing"),

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 
 import daskflow
 from daskflow.cli.app import app
-from daskflow.operators.tasks.setup_env import Layers
+from daskflow.operators.stores.create_info import CreateLevels
+from daskflow.stores import Layout
 from daskflow.stores.objects.layer_objects import read_mesh
 from daskflow.stores.objects.mesh_files import Mesh, decode_fragment, weld
 
@@ -56,8 +57,8 @@ def answers(channels):
     grey = daskflow.open("em").spec.replace(chunk=None, chunk_origin=None)
     meaning = "affinity_map" if channels == 3 else "probability_map"
     spec = grey.replace(dtype=np.dtype(np.float32), channels=channels, layer_type=meaning)
-    Layers("out", spec, 2, (8, 16, 16), "raw").make(replace=False)
-    Layers("out/thumbnail", grey, 6, (8, 1, 1), "raw").make(replace=False)
+    for url, finest, mip, chunk in (("out", spec, 2, (8, 16, 16)), ("out/thumbnail", grey, 6, (8, 1, 1))):
+        CreateLevels.of(url, finest, mip, Layout(chunk=chunk, encoding="raw"), (1, 2, 2)).check()
 
 
 @pytest.fixture

@@ -167,6 +167,7 @@ def test_what_needs_the_whole_volume_gets_the_region_of_all_tasks(em):
         ("load-precomputed -v em generate-tasks -v em -c 16 32 32 save a", "put it first"),
         ("generate-tasks -v em -c 16 32 32 create-bbox -s 0 0 0 -z 1 1 1 save a", "put it first"),
         ("generate-tasks -v em -c 16 32 32 -q a load-precomputed -v em save a", "other lines"),
+        ("fetch-task-from-file -f two.txt load-precomputed -v em save a -c 8 32 32", "0-32 and 24-40_0-32_0-32"),
         ("create-bbox -s 0 0 0 -z 9 9 9 load-precomputed -v em save a", "lies outside"),
         ("load-precomputed -v em delete-task-in-queue", "there is no task"),
         (
@@ -176,6 +177,7 @@ def test_what_needs_the_whole_volume_gets_the_region_of_all_tasks(em):
     ],
 )
 def test_lines_that_mean_nothing_are_refused(words, complaint):
+    Path("two.txt").write_text("16-32_0-32_0-32\n24-40_0-32_0-32\n")
     assert complaint in line(words, code=1)
     assert not Path("a").exists()
 

@@ -186,6 +186,9 @@ def test_a_run_gets_its_layers_once(tmp_path, monkeypatch):
         daskflow.setup_env(**{**how, "channel_num": 4}).publish(said.append)
     daskflow.setup_env(**{**how, "channel_num": 4}, overwrite_info=True).publish(said.append)
     assert daskflow.open("out", mip=1, fill_missing=True).channels == 4
+    with pytest.raises(ParameterError):
+        daskflow.setup_env(**how, encoding="compressed_segmentation", overwrite_info=True).publish(said.append)
+    assert daskflow.open("out", mip=1, fill_missing=True).channels == 4
 
 
 @pytest.mark.parametrize(

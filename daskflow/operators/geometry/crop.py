@@ -25,7 +25,7 @@ def crop(
     Args:
         volume: the volume to cut.
         margin: voxels added around the box, inside the volume: low z, y, x then high z, y, x, or three for both sides.
-        bounds_mip: pyramid level in whose voxels the numbers are given; that of the volume unless given. Voxels of the
+        bounds_mip: pyramid level in whose voxels the numbers are given; by default that of the volume. Voxels of the
             volume that lie in the box in part are kept.
 
     Returns:

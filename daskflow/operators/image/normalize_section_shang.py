@@ -23,8 +23,8 @@ def normalize_section_shang(
 
     Args:
         volume: an image with one channel.
-        nominalmin: what the second smallest value becomes; 0 unless given.
-        nominalmax: what the second largest value becomes; the largest number of the dtype, 1 for floats, unless given.
+        nominalmin: what the second smallest value becomes; by default 0.
+        nominalmax: what the second largest value becomes; by default the largest number of the dtype, 1 for floats.
         clipvalues: clip what lies outside of the two.
 
     Returns:

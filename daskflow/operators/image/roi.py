@@ -49,7 +49,7 @@ def roi(
             default all are searched as one.
         max_axial_len: where a section has more voxels than a square of this side, windows of 2 x 2, 4 x 4, ... voxels
             are averaged first, until it has not; boxes are then as exact as the windows.
-        mip: the level that is searched; the coarsest unless given.
+        mip: the level that is searched; by default the coarsest.
 
     Returns:
         The job; ``run().results["rois"]`` has the boxes, as text z0-z1_y0-y1_x0-x1, in voxels of the finest level.

@@ -40,7 +40,7 @@ def aggregate_skeleton_fragments(
 
     Args:
         fragments_path: path or URL of the directory of fragments.
-        output_path: path or URL of the directory for skeletons; that of the fragments unless given.
+        output_path: path or URL of the directory for skeletons; by default that of the fragments.
         prefix: only labels that begin with these digits.
         shortest: components with less cable (nm) are left out.
         tick_length: terminal branches shorter than this (nm) are cut.

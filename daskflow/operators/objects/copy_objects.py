@@ -68,8 +68,8 @@ def copy_objects(
         output: path or URL of another, which must be there when this ends.
         mesh: copy the meshes, if there are any.
         skeletons: copy the skeletons, if there are any.
-        directory: name of the directory in the source that is copied, to one of the same name; those that its info
-            names unless given.
+        directory: name of the directory in the source that is copied, to one of the same name; by default those that
+            its info names.
         format: same as in the source; or sharded to put what has files for each label into shards, where legacy meshes
             become multi-resolution ones.
         lods: levels of detail that legacy meshes get in shards beside the finest, if they are large enough.

@@ -30,7 +30,7 @@ def download_mesh(
     Args:
         layer: path or URL of a precomputed layer whose info names a directory of meshes.
         output: path or URL of a directory, in which each label gets a file LABEL.ply.
-        labels: only these, each of which must have a mesh; all that there are unless given.
+        labels: only these, each of which must have a mesh; by default all that there are.
         start: first voxel (zyx) of a box; meshes that reach into it are written. Needs the spatial index of the meshes.
         format: ply and stl are binary, obj is text.
         lod: level of detail of multi-resolution meshes, 0 the finest, -1 the coarsest of each.

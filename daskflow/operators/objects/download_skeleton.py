@@ -25,7 +25,7 @@ def download_skeleton(
     Args:
         layer: path or URL of a precomputed layer whose info names a directory of skeletons, in shards or not.
         output: path or URL of a directory, in which each label gets a file LABEL.swc.
-        labels: only these, each of which must have a skeleton; all that there are unless given.
+        labels: only these, each of which must have a skeleton; by default all that there are.
         start: first voxel (zyx) of a box; skeletons that reach into it are written. Needs their spatial index.
 
     Returns:

@@ -34,7 +34,7 @@ def load_synapses(
 
     Args:
         file_path: a file; or a directory or prefix, to which the box of the task is added.
-        suffix: end of the name of the file, after the box; .h5, .hdf5 and .json are tried unless given.
+        suffix: end of the name of the file, after the box; by default .h5, .hdf5 or .json.
         c_order: places in the file are zyx; otherwise xyz.
         resolution: nm per voxel (zyx), instead of that in the file.
         remove_outside: leave out presynaptic sites outside the box, which has its start and not its stop in it, and the

@@ -33,7 +33,7 @@ def mesh_manifest(
     Args:
         volume_path: the precomputed layer whose info names the directory of meshes.
         prefix: only labels that begin with these digits, so that several processes take some each; labels of fewer
-            digits belong to the prefix that they are. All unless given.
+            digits belong to the prefix that they are. By default all.
         digits: how many digits a prefix has.
         disbatch: take the prefix from DISBATCH_REPEAT_INDEX.
 

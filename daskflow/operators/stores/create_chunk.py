@@ -37,7 +37,7 @@ def create_chunk(
         size: voxels per axis (zyx).
         pattern: sin, zero or random.
         voxel_offset: global coordinates of the first voxel (zyx).
-        voxel_size: nm per voxel (zyx); unknown unless given.
+        voxel_size: nm per voxel (zyx); by default unknown.
         seed: number from which the random pattern is drawn.
 
     Returns:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from daskflow.errors import ParameterError
-from daskflow.geometry import BoundingBox, VolumeSpec, as_voxel_size, as_zyx
+from daskflow.geometry import BoundingBox, VolumeSpec, Zyx, as_voxel_size, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.sinks import LayerSink
 from daskflow.operators import options
@@ -61,13 +61,10 @@ def create_info(
         ParameterError: neither a volume nor size, dtype and voxel size are given.
     """
     spec = _finest(volume, volume_size, voxel_size, voxel_offset, channel_num, data_type, layer_type)
-    location = kvstore.normalise(os.fspath(volume_path).removeprefix("precomputed://"))
+    location = os.fspath(volume_path).removeprefix("precomputed://")
     layout = Layout(chunk=as_zyx(block_size, name="block_size"), encoding=encoding)
-    step = as_zyx(factor, name="factor")
-    levels = itertools.accumulate(range(max_mip), lambda level, _: coarser(level, step), initial=spec)
-    sinks = tuple(LayerSink(location, level, mip, "precomputed", layout) for mip, level in enumerate(levels))
-    stage = Stage("create-info", numbered(1), CreateLevels(sinks), True)
-    return Job((stage,), None, name="create-info")
+    creating = CreateLevels.of(location, spec, max_mip, layout, as_zyx(factor, name="factor"))
+    return Job((Stage("create-info", numbered(1), creating, True),), None, name="create-info")
 
 
 @dataclass(frozen=True)
@@ -75,6 +72,18 @@ class CreateLevels(Task):
     """Create levels of a layer, which is done when that is checked."""
 
     levels: tuple[LayerSink, ...]
+
+    @classmethod
+    def of(cls, url: str, finest: VolumeSpec, max_mip: int, layout: Layout, factor: Zyx) -> CreateLevels:
+        """Return what creates a precomputed layer: its finest level, and those that are coarser by a factor each."""
+        location = kvstore.normalise(url)
+        levels = itertools.accumulate(range(max_mip), lambda level, _: coarser(level, factor), initial=finest)
+        return cls(tuple(LayerSink(location, one, mip, "precomputed", layout) for mip, one in enumerate(levels)))
+
+    def replace(self) -> None:
+        """Create the levels, instead of what the layer said of itself."""
+        kvstore.delete(kvstore.join(self.levels[0].url, "info"))
+        self.check()
 
     def check(self) -> None:
         for level in self.levels:

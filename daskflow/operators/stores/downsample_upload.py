@@ -37,9 +37,9 @@ def downsample_upload(
 
     Args:
         volume: the voxels of level `chunk_mip`, or of a part of it.
-        volume_path: path or URL of the layer; where the volume was opened from unless given.
-        chunk_mip: level of the volume; that of the layer with its voxel size unless given.
-        start_mip: the first level that is written; the one after the volume's unless given.
+        volume_path: path or URL of the layer; by default where the volume was opened from.
+        chunk_mip: level of the volume; by default that of the layer with its voxel size.
+        start_mip: the first level that is written; by default the one after the volume's.
         stop_mip: the level after the last one that is written.
 
     Returns:

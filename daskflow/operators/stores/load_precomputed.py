@@ -39,8 +39,8 @@ def load_precomputed(
 
     Args:
         volume_path: path or URL of the layer.
-        chunk_start: first voxel of the box (zyx); the volume's corner unless given.
-        chunk_stop: where the box ends (zyx), itself outside; the volume's far corner unless given.
+        chunk_start: first voxel of the box (zyx); by default the volume's corner.
+        chunk_stop: where the box ends (zyx), itself outside; by default the volume's far corner.
         chunk_size: voxels of the box (zyx), instead of a stop; -1 is all from the start on.
         expand_margin_size: voxels added around the box: low z, y, x then high z, y, x, or three for both sides. With
             fill_missing they may lie beyond the layer, where voxels are zero.

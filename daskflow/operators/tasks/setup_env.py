@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,9 @@ import numpy as np
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx, as_voxel_size, as_zyx
-from daskflow.operators.stores.downsample.levels import coarser
+from daskflow.operators.stores.create_info import CreateLevels
 from daskflow.operators.tasks._listed import PublishedTasks
 from daskflow.stores import Layout, kvstore
-from daskflow.stores.opening import create_store
 from daskflow.volume import Flag, Tasks, operator
 
 _LEAST_THUMBNAIL = 5
@@ -59,12 +59,12 @@ def setup_env(
         layer_path: path or URL of the precomputed layer of the result.
         max_ram_size: memory of a worker in GB (10^9 bytes).
         output_patch_size: voxels the net answers for (zyx), of level `mip`; y and x are the same.
-        input_patch_size: voxels the net sees (zyx), of level `mip`; as many unless given.
+        input_patch_size: voxels the net sees (zyx), of level `mip`; by default as in the output patch.
         channel_num: channels the net answers.
         dtype: dtype of the layer.
-        output_patch_overlap: voxels of level `mip` that neighbouring patches share (zyx); half a patch unless given.
-        crop_chunk_margin: voxels of level `mip` at each side of a task (zyx) that few patches answer for; the overlap
-            unless given.
+        output_patch_overlap: voxels of level `mip` that neighbouring patches share (zyx); by default half a patch.
+        crop_chunk_margin: voxels of level `mip` at each side of a task (zyx) that few patches answer for; by default
+            the overlap.
         mip: level that the net reads and writes.
         thumbnail_mip: level of the thumbnails, at least 5.
         max_mip: coarsest level that is made of the result later, of which a task is whole voxels.
@@ -111,33 +111,15 @@ def setup_env(
     )
     region = volume.coarsen((1, 2**mip, 2**mip))
     grid = BlockGrid(region.align(sizes.task, region.start), sizes.task)
-    layers = [Layers(layer_path, spec, mip, sizes.block, encoding)]
+    halves = (1, 2, 2)
+    layers = [CreateLevels.of(layer_path, spec, mip, Layout(chunk=sizes.block, encoding=encoding), halves)]
     if thumbnail:
         grey = spec.replace(dtype=np.dtype(np.uint8), channels=None, layer_type="image")
         place = kvstore.join(kvstore.normalise(layer_path), "thumbnail")
-        layers.append(Layers(place, grey, sizes.thumbnail_mip, sizes.thumbnail_block, "raw"))
+        raw = Layout(chunk=sizes.thumbnail_block, encoding="raw")
+        layers.append(CreateLevels.of(place, grey, sizes.thumbnail_mip, raw, halves))
     tasks = (grid, range(len(grid)), None, queue_name, visibility_timeout)
     return Production(*tasks, sizes=sizes, layers=tuple(layers), replace=overwrite_info)
-
-
-@dataclass(frozen=True)
-class Layers:
-    """A layer that is made without chunks: its levels up to one, in chunks of one size (zyx)."""
-
-    url: str
-    finest: VolumeSpec
-    mip: int
-    block: Zyx
-    encoding: str
-
-    def make(self, *, replace: bool) -> None:
-        """Make the layer, unless it is there and agrees; what it says of itself may be replaced."""
-        if replace:
-            kvstore.delete(kvstore.join(kvstore.normalise(self.url), "info"))
-        layout = Layout(chunk=self.block, encoding=self.encoding)
-        for mip in range(self.mip + 1):
-            spec = coarser(self.finest, (1, 2**mip, 2**mip)) if mip else self.finest
-            create_store(self.url, spec, mip=mip, format="precomputed", layout=layout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,12 +127,15 @@ class Production(PublishedTasks):
     """The tasks of a run of a network, its sizes, and the layers that it writes."""
 
     sizes: Sizes
-    layers: tuple[Layers, ...]
+    layers: tuple[CreateLevels, ...]
     replace: bool
 
     def publish(self, say: Callable[[str], None]) -> None:
-        for layer in self.layers:
-            layer.make(replace=self.replace)
+        make = CreateLevels.replace if self.replace else CreateLevels.check
+        for how in (kvstore.rehearsing(), contextlib.nullcontext()):  # nothing is lost for what is refused
+            with how:
+                for layer in self.layers:
+                    make(layer)
         say(str(self))
         super().publish(say)
 
@@ -160,7 +145,7 @@ class Production(PublishedTasks):
     @property
     def _line(self) -> str:
         """The line that runs the tasks."""
-        sizes, layer = self.sizes, self.layers[0]
+        sizes, layer = self.sizes, self.layers[0].levels[-1]
         fetch = f"fetch-task-from-sqs -q {self.queue_name}" if self.queue_name else "generate-tasks ..."
         done = " delete-task-in-queue" if self.queue_name else ""
         thumbnail = " --create-thumbnail" if len(self.layers) > 1 else ""
@@ -168,7 +153,7 @@ class Production(PublishedTasks):
             [
                 f"daskflow --mip {layer.mip} {fetch}",
                 f"load-precomputed -v IMAGE --fill-missing --expand-margin-size {_spaced(sizes.margin)}",
-                f"inference -m MODEL -w WEIGHTS {sizes.options} -c {layer.finest.channels or 1}",
+                f"inference -m MODEL -w WEIGHTS {sizes.options} -c {layer.spec.channels or 1}",
                 f"save-precomputed -v {layer.url} --upload-log{thumbnail}{done}",
             ]
         )

@@ -78,10 +78,6 @@ class Synapses(Located):
         left[:, 0] = rows[left[:, 0].astype(np.int64)]
         return replace(self, pre=self.pre[keep], post=left, attributes=attributes)
 
-    def without_pre(self, rows: Sequence[int]) -> Synapses:
-        """Return all but some presynaptic sites and what belongs to them."""
-        return self.kept(~np.isin(np.arange(len(self.pre)), rows))
-
     def within(self, box: BoundingBox) -> Synapses:
         """Return the presynaptic sites in a box, itself without its stop, with what belongs to them."""
         start, stop = np.array(box.start), np.array(box.stop)
@@ -109,8 +105,12 @@ def decode_synapses(data: bytes, name: str) -> Synapses:
         if isinstance(found, list):
             return _from_dvid(found)
         return _from_arrays(found, found.get("users", ())) if "pre" in found else _from_sites(found)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise CorruptChunkError(f"{name} holds no synapses that can be read: {error!r}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else "values have other forms"
+        raise CorruptChunkError(
+            f"{name} holds no synapses that can be read: {error if isinstance(error, ValueError | OSError) else why};"
+            " known are HDF5 and JSON of chunkflow, and lists of DVID"
+        ) from error
 
 
 def _from_hdf5(data: bytes) -> Synapses:
@@ -133,10 +133,15 @@ def _from_arrays(arrays: Mapping[str, Any], users: Sequence[str]) -> Synapses:
 
 
 def _rows(values: Any, columns: int) -> Array:
-    found = np.asarray(values)
-    if found.size and found.dtype.kind not in "iu" and not (found.dtype.kind == "f" and (found % 1 == 0).all()):
-        raise ValueError(f"places are whole voxels, not {found.dtype}")
-    return found.reshape(-1, columns).astype(np.int32)
+    found = np.asarray(values, dtype=None if hasattr(values, "dtype") else object)
+    try:
+        rows = found.reshape(-1, columns).astype(np.float64)
+    except (ValueError, TypeError):
+        raise ValueError(f"places are rows of {columns} numbers") from None
+    wrong = (rows % 1 != 0) | (abs(rows) >= 2**31)
+    if wrong.any():
+        raise ValueError(f"places are whole voxels below 2^31, not {rows[wrong][0]:g}")
+    return rows.astype(np.int32)
 
 
 def _from_sites(found: Mapping[str, Any]) -> Synapses:

@@ -88,7 +88,7 @@ def test_a_box_holds_its_start_and_not_its_stop():
     assert kept.pre.tolist() == [[1, 2, 3], [4, 4, 4]]
     assert kept.post.tolist() == [[0, 1, 1, 1], [1, 5, 5, 5]]
     assert kept.attributes["post_confidence"].tolist() == [0.1, 0.3]
-    fewer = Synapses(synapses.pre, np.array([(0, 9, 9, 9), (2, 5, 5, 5), (1, 7, 7, 7)])).without_pre([0])
+    fewer = Synapses(synapses.pre, np.array([(0, 9, 9, 9), (2, 5, 5, 5), (1, 7, 7, 7)])).kept(np.arange(3) > 0)
     assert fewer.post.tolist() == [[1, 5, 5, 5], [0, 7, 7, 7]]
 
 
@@ -114,7 +114,10 @@ def test_a_line_of_tasks_cuts_synapses_so_that_each_is_in_one_file(tmp_path):
         ({"pre": [[1, 2, 3]], "pre_confidence": [2.0]}, "from 0 to 1"),
         ({"order": ["y", "x", "z"], "a": {"coord": [0, 0, 0]}}, "known orders: zyx, xyz"),
         ([{"Kind": "PreSyn", "Pos": [1, 2, 3]}] * 2, "at the place of another"),
-        ("text", "no synapses"),
+        ("text", "values have other forms"),
+        ({"pre": [[1, 2], [3]]}, "rows of 3 numbers"),
+        ({"pre": [[1e30, 2, 3]]}, "below 2"),
+        ([{"Pos": [1, 2, 3]}], "lacks 'Kind'; known are"),
     ],
 )
 def test_damaged_synapses_are_refused(content, words):

@@ -78,8 +78,8 @@ def skeletonize(
     Args:
         volume: a segmentation, with one channel; a part of one gives skeletons of what is in that part.
         output: path or URL of the directory for skeletons, needed where the volume is not stored in a precomputed
-            layer; in one it is skeletons_mip_N unless given.
-        shape: voxels per block (zyx), counted from the volume's start; paths depend on it. 384 384 384 unless given,
+            layer; in one it is by default skeletons_mip_N.
+        shape: voxels per block (zyx), counted from the volume's start; paths depend on it. By default 384 384 384,
             for which workers of 4 GB have memory, or the volume where it must be one block.
         format: sharded for shards, files for a file for each label.
         voxel_size: nm (zyx), in place of what the volume says.
