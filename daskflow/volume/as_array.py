@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Number
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from daskflow.volume.volume import Volume
 
 
+_OF_VOXELS = (np.where, np.clip)  # which numpy does not have as ufuncs
+
+
 class AsArray(NDArrayOperatorsMixin):
     """What makes a volume an array to others; `Volume` gives the voxels as `data`.
 
-    Operators, comparisons and functions of single voxels, e.g. ``numpy.sqrt``, take volumes over the same box and
-    numbers, and give a volume. With arrays they give a dask array, as `data` does.
+    Operators, comparisons and functions of single voxels, e.g. ``numpy.sqrt`` and ``numpy.where``, take volumes over the
+    same box and numbers, and give a volume. With arrays, and of any other function, it is what `data` gives.
     """
 
     @property
@@ -35,10 +38,14 @@ class AsArray(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__":
             return getattr(ufunc, method)(*(np.asarray(one) if one is self else one for one in inputs), **options)
-        known = all(isinstance(one, AsArray | Number | np.bool) for one in inputs)
-        if known and not options and ufunc.nout == 1 and ufunc.signature is None:
+        if _known(inputs) and not options and ufunc.nout == 1 and ufunc.signature is None:
             return mapped(ufunc, inputs)
         return ufunc(*(one.data if isinstance(one, AsArray) else one for one in inputs), **options)
+
+    def __array_function__(self, function: Any, types: Any, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        if function in _OF_VOXELS and _known(inputs) and len(inputs) == 3 and not options:
+            return mapped(function, inputs)
+        return function(*_as_data(inputs), **{name: _as_data(value) for name, value in options.items()})
 
     __hash__ = object.__hash__
 
@@ -86,7 +93,18 @@ class AsArray(NDArrayOperatorsMixin):
         return np.asarray(self.data.compute(), dtype=dtype)
 
 
-def mapped(ufunc: np.ufunc, inputs: Sequence[Volume | Number]) -> Volume:
+def _known(inputs: Sequence[Any]) -> bool:
+    return all(isinstance(one, AsArray | Number | np.bool) for one in inputs)
+
+
+def _as_data(given: Any) -> Any:
+    """Return what a function is given, dask arrays in place of volumes."""
+    if isinstance(given, AsArray):
+        return given.data
+    return type(given)(map(_as_data, given)) if type(given) in (list, tuple) else given
+
+
+def mapped(ufunc: Callable[..., Array], inputs: Sequence[Volume | Number]) -> Volume:
     """Return the volume of a function of single voxels, given volumes and numbers in the order of its arguments.
 
     A result of truth values has no layer type, and any other that of the volumes where they agree; labels that become
@@ -122,7 +140,7 @@ def mapped(ufunc: np.ufunc, inputs: Sequence[Volume | Number]) -> Volume:
     )
 
 
-def _applied(*arrays: Array, ufunc: np.ufunc, numbers: Sequence[Number | None]) -> Array:
+def _applied(*arrays: Array, ufunc: Callable[..., Array], numbers: Sequence[Number | None]) -> Array:
     following = iter(arrays)
     result: Array = ufunc(*(next(following) if one is None else one for one in numbers))
     return result

@@ -22,6 +22,7 @@ EXPRESSIONS = {
     "comparison": lambda a, b: (a > 9) & ~(b == a) | (b != 3),
     "functions": lambda a, b: np.maximum(np.sqrt(a), np.minimum(abs(-b), 30)),
     "mask": lambda a, b: a * (b > 20),
+    "choice": lambda a, b: np.where(a > b, np.clip(a, 5, 30), -1),
 }
 
 
@@ -55,6 +56,8 @@ def test_nothing_is_read_before_it_is_asked():
     lazy = np.sqrt(1 - volume) > volume
     assert isinstance(lazy, Volume)
     assert all(isinstance(one, da.Array) for one in (lazy[2], lazy.mean(), lazy.min(), lazy.max(), np.sum(volume)))
+    others = (np.mean(volume), np.where(volume > 1, [0], volume), np.clip(volume, 1, None), np.stack([volume, volume]))
+    assert all(isinstance(one, da.Array) for one in others)
     with pytest.raises(AssertionError):
         lazy.read()
 
