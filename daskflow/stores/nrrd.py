@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import bz2
+import contextlib
+import gzip
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,10 @@ _TYPES = {"float32": "float", "float64": "double"} | {
     f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 _CHANNELS = ("list", "vector", "color", "colour", "complex", "point", "matrix", "quaternion", "normal", "gradient")
+_PACKED: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("gzip", "gz"), lambda file: gzip.GzipFile(fileobj=file)),
+    **dict.fromkeys(("bzip2", "bz2"), bz2.BZ2File),
+}
 _KIND, _OFFSET = "daskflow layer_type", "daskflow voxel_offset"
 
 
@@ -54,6 +62,8 @@ class NrrdStore(ArrayFile):
             header = nrrd.read_header(file)
             elsewhere = {"data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip"} & set(header)
             _refuse_outside(path, str(header.get("data file", header.get("datafile", path.name))))
+            if header["encoding"] in _PACKED:
+                return _unpacked(path, header, file)
             if header["encoding"] != "raw" or elsewhere:
                 return nrrd.read_data(header, file, str(path), index_order="F")
             dtype = nrrd.reader._determine_datatype(header)
@@ -131,6 +141,24 @@ def _refuse_outside(path: Path, name: str) -> None:
     """Raise where a header, perhaps a stranger's, names a file that is not in its directory or below that."""
     if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
         raise CorruptChunkError(f"{path} names {name}, which is not beside it; put it there, and name it so")
+
+
+def _unpacked(path: Path, header: Any, file: Any) -> Any:
+    """Return the voxels of a packed file, of which no more is unpacked than its header says that there are."""
+    dtype, sizes = _pynrrd().reader._determine_datatype(header), tuple(map(int, header["sizes"]))
+    name = header.get("data file", header.get("datafile"))
+    with contextlib.ExitStack() as stack:
+        packed = file if name is None else stack.enter_context((path.parent / name).open("rb"))
+        for _ in range(header.get("line skip", header.get("lineskip", 0))):
+            packed.readline()
+        unpacked = stack.enter_context(_PACKED[header["encoding"]](packed))
+        unpacked.seek(max(0, header.get("byte skip", header.get("byteskip", 0))))
+        wanted = math.prod(sizes) * dtype.itemsize
+        data = unpacked.read(wanted + 1)
+    if len(data) != wanted:
+        there = "more" if len(data) > wanted else f"{len(data):,}"
+        raise CorruptChunkError(f"{path} holds {there} bytes, and its header states {wanted:,}: {dtype} {sizes}")
+    return np.frombuffer(data, dtype).reshape(sizes, order="F")
 
 
 def _names(header: Any) -> tuple[str, ...]:

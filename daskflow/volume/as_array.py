@@ -26,8 +26,8 @@ _OF_VOXELS = (np.where, np.clip)  # which numpy does not have as ufuncs
 class AsArray(NDArrayOperatorsMixin):
     """What makes a volume an array to others; `Volume` gives the voxels as `data`.
 
-    Operators, comparisons and functions of single voxels, e.g. ``numpy.sqrt`` and ``numpy.where``, take volumes over the
-    same box and numbers, and give a volume. With arrays, and of any other function, it is what `data` gives.
+    Operators, comparisons and functions of single voxels, e.g. ``numpy.sqrt`` and ``numpy.where``, take volumes over
+    the same box and numbers, and give a volume. With arrays, and of any other function, it is what `data` gives.
     """
 
     @property

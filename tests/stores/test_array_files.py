@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -115,6 +119,23 @@ def test_a_gzip_file_that_disagrees_with_its_checksum_is_damaged(tmp_path, name)
     (tmp_path / name).write_bytes(whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:])
     with pytest.raises(CorruptChunkError, match=name):
         daskflow.open(tmp_path / name).read()
+
+
+@pytest.mark.parametrize("packing", ["gzip", "bzip2"])
+def test_no_more_is_unpacked_than_the_header_states(tmp_path, packing):
+    nrrd = pytest.importorskip("nrrd")
+    array = np.random.default_rng(0).integers(0, 9, (4, 5, 6)).astype(np.int16)
+    nrrd.write(str(tmp_path / "a.nrrd"), array, {"encoding": packing})
+    np.testing.assert_array_equal(daskflow.open(tmp_path / "a.nrrd").read(), array.T)
+    header, _, _ = (tmp_path / "a.nrrd").read_bytes().partition(b"\n\n")
+    module = {"gzip": gzip, "bzip2": bz2}[packing]
+    bomb = module.compress(bytes(2**26), 1)
+    (tmp_path / "a.nrrd").write_bytes(header + b"\n\n" + bomb)
+    tracemalloc.start()
+    with pytest.raises(CorruptChunkError, match=r"holds more bytes, and its header states 240: int16 \(4, 5, 6\)"):
+        daskflow.open(tmp_path / "a.nrrd").read()
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
 
 
 def test_a_name_that_tells_nothing_of_gzip_is_refused(tmp_path):
