@@ -33,23 +33,17 @@ def fitted(job: Job, workers: Workers, *, anew: bool = False) -> Job:
         anew: whether it forgets what earlier runs have done.
     """
     begun = {} if anew else _begun(job)
-    fresh: dict[int, Stage] = {}
+    blocks = {}
     notes = []
     for stage in job.stages:
         there = workers.of(gpu=stage.task.gpu)
         block = _block(stage, there, begun.get(stage.name))
-        new = dataclasses.replace(stage, after=tuple(fresh[id(one)] for one in stage.after))
         if block is not None:
-            new = dataclasses.replace(new, grid=dataclasses.replace(stage.grid, block=block))
+            blocks[stage.name] = block
             z, y, x = block
             has = f"workers have {format_bytes(there.memory or 0)}"
             notes.append(f"{stage.name}: blocks of {z} {y} {x} zyx, as {'it was begun' if begun else has}")
-        fresh[id(stage)] = new
-    if not notes:
-        return job
-    job = dataclasses.replace(job, notes=(*job.notes, *notes))
-    job.__dict__["stages"] = tuple(fresh.values())  # instead of those that are arranged of what was given
-    return job
+    return dataclasses.replace(job, notes=(*job.notes, *notes), blocks=blocks) if blocks else job
 
 
 def _begun(job: Job) -> dict[str, BlockGrid]:

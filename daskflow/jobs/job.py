@@ -9,13 +9,14 @@ import itertools
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from daskflow.clusters import Threads, connect, script_is_guarded
 from daskflow.clusters.workers import Workers
 from daskflow.errors import JobError, ParameterError
+from daskflow.geometry import Zyx
 from daskflow.jobs.arrange import arranged, notes_on
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.evaluate import EvaluateVolumes
@@ -67,6 +68,7 @@ class Job:
         makes: what the finish functions make, beside what the stages do.
         warnings: what is taken for granted, a line each: logged once per run, and kept in report and provenance.
         volume: what is saved in a layer, for further steps of the same job, e.g. ``merge([job, mesh(job.volume)])``.
+        blocks: blocks (zyx) by the name of a stage, instead of those that it was given.
 
     Raises:
         ParameterError: no stage, or names that are not safe in URLs.
@@ -83,6 +85,7 @@ class Job:
     makes: tuple[Output, ...] = dataclasses.field(default=(), kw_only=True)
     warnings: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     volume: Volume | None = dataclasses.field(default=None, kw_only=True)
+    blocks: Mapping[str, Zyx] = dataclasses.field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -102,7 +105,7 @@ class Job:
         A stage begins when every block of those that it comes after is done. Those of the same name are numbered, e.g.
         label-components, label-components-2. Links in URLs are followed to see what reads what others write.
         """
-        return _told_apart(arranged(self.given))
+        return _told_apart(arranged(self.given), self.blocks)
 
     def __repr__(self) -> str:
         stages = ", ".join(stage.name for stage in self.stages)
@@ -253,14 +256,16 @@ def _default_workers() -> Workers:
         return Workers(1, pool.threads, pool.threads, pool.memory)
 
 
-def _told_apart(stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    """Return the stages, those whose name is taken by an earlier one with a number behind it."""
+def _told_apart(stages: Sequence[Stage], blocks: Mapping[str, Zyx]) -> tuple[Stage, ...]:
+    """Return the stages in other blocks, by name; a name that an earlier stage has gets a number behind it."""
     told: dict[str, Stage] = {}
     fresh: dict[int, Stage] = {}
     for stage in stages:
         numbered = (f"{stage.name}-{number}" for number in range(2, len(told) + 3))
         name = next(name for name in (stage.name, *numbered) if name not in told)
-        told[name] = dataclasses.replace(stage, name=name, after=tuple(fresh[id(one)] for one in stage.after))
+        grid = dataclasses.replace(stage.grid, block=blocks.get(name, stage.grid.block))
+        after = tuple(fresh[id(one)] for one in stage.after)
+        told[name] = dataclasses.replace(stage, name=name, grid=grid, after=after)
         fresh[id(stage)] = told[name]
     return tuple(told.values())
 
