@@ -103,7 +103,7 @@ def _apply(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
 
 
 def _apply_once(operator: Operator, chain: Chain, values: dict[str, Any]) -> None:
-    from daskflow.cli.line_tasks import call
+    from daskflow.cli.task_calls import call
 
     values = dict(values)
     output = values.pop("output_name", None)
