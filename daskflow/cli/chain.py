@@ -50,6 +50,7 @@ class Chain:
         region: the smallest box that holds all tasks, where that is known.
         reads: what the first volume that a line of tasks opens is, in whose voxels boxes count.
         own: URLs of files that only the task reads.
+        absent: names for which the task has no file to be read.
         skipped: whether a command has found that there is nothing to do.
         command: the one that is applied.
         unread: names that no command has read yet, and which has made each.
@@ -65,6 +66,7 @@ class Chain:
     region: BoundingBox | None = None
     reads: VolumeSpec | None = None
     own: set[str] = field(default_factory=set)
+    absent: set[str] = field(default_factory=set)
     skipped: bool = False
     command: str = ""
     unread: dict[str, str] = field(default_factory=dict)
@@ -107,6 +109,7 @@ class Chain:
             maker = self.unread[name]
             raise ParameterError(f"its result replaces {name!r}, which {maker} has made and no command has read")
         self.volumes[name] = value
+        self.absent.discard(name)
         self.unread[name] = self.command
         self.latest = name
 
@@ -139,6 +142,8 @@ class Chain:
         for name in (names or "").split(","):
             if not name:
                 continue
+            if name in self.absent:
+                raise ParameterError(f"the task has no file for {name!r}; skip-none -i {name} leaves such tasks out")
             if name not in known:
                 there = ", ".join(sorted(known)) or "none yet: begin with open, load-... or create-chunk"
                 advice = makers(kind) or (f"; -o {name} names a result so" if name != "chunk" else "")
@@ -180,6 +185,7 @@ class Chain:
             self.skipped = True
         elif result is NOTHING:
             self.volumes.pop(name or "chunk", None)
+            self.absent.add(name or "chunk")
         else:
             self._refuse_nested(result)
             self.jobs.append(result)

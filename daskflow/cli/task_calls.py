@@ -111,6 +111,8 @@ def _sink(
         values["bounding_box"] = str(_part(inputs[0], chain, task.box).box)
         return operator.function(*inputs, *given, **values)
     parts = [_part(one, chain, task.box) if isinstance(one, Volume) else one for one in inputs]
+    if operator.in_task is not None and all(part.box in task.box for part in parts):
+        values = operator.in_task(values, task.box) or values  # a file of less is still that of the task
     job = operator.function(*parts, *given, **values)
     if values.get("upload_log") or {one.kind for stage in job.given for one in stage.task.makes()} != {"level"}:
         chain.one_task()

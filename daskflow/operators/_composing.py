@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -59,11 +60,17 @@ def compose(name: str, alias: Alias) -> Callable[..., Any]:
     call.__module__ = "daskflow"
     call.__signature__ = signature  # type: ignore[attr-defined]  # which inspect takes for the function's
     call.__annotations__ = {**{one.name: Volume for one in main.inputs}, **hints, "return": main.returns}
-    of_task = _of_task if alias.steps.get("open") == {"format": "hdf5"} else None
+    of_task = _read_of_task if alias.steps.get("open") == {"format": "hdf5"} else None
+    if "file_name" in signature.parameters and "save" in alias.steps:
+        of_task = functools.partial(_written_of_task, alias.steps["save"]["format"])
     return operator(group=alias.group, in_task=of_task)(call)
 
 
-def _of_task(values: dict[str, Any], box: BoundingBox) -> dict[str, Any] | None:
+def _written_of_task(format_name: str, values: dict[str, Any], box: BoundingBox) -> dict[str, Any]:
+    return {**values, "file_name": file_of(values["file_name"], format_name, box)}
+
+
+def _read_of_task(values: dict[str, Any], box: BoundingBox) -> dict[str, Any] | None:
     """Return the options of what reads an HDF5 file, with a task's box in a name that is a prefix.
 
     They are None where the task has no such file, or one that holds nothing.

@@ -140,6 +140,16 @@ def test_files_of_tasks_are_read_and_those_that_are_missing_skipped(em):
     np.testing.assert_array_equal(daskflow.open("out_16-48_-32-32_32-64.h5").read(), em.read()[..., 32:] > 99)
 
 
+def test_files_of_tasks_that_reach_beyond_the_data_are_read_again(em):
+    grid = "--quiet generate-tasks -v em -c 24 64 64"
+    line(f"{grid} load-precomputed -v em save-h5 -f in_")
+    line("create-info -v out -d uint8 -s 40 4 4 -z 32 64 64 -o 16 -32 0 -b 8 64 64")
+    line(f"{grid} load-h5 -f in_ save-precomputed -v out")
+    np.testing.assert_array_equal(daskflow.open("out").read(), em.read())
+    Path("in_40-64_-32-32_0-64.h5").unlink()
+    assert "skip-none -i chunk" in line(f"{grid} load-h5 -f in_ save-precomputed -v out", code=1)
+
+
 def test_one_box_is_written_under_the_name_that_is_given(em):
     line("--quiet create-bbox -s 20 -8 10 -z 4 8 16 load-precomputed -v em save-h5 -f cut.h5")
     np.testing.assert_array_equal(daskflow.open("cut.h5").read(), em.read()[4:8, 24:32, 10:26])
