@@ -99,7 +99,7 @@ class ListedTasks(Tasks):
         """Those of the boxes that are tasks."""
         return self.boxes
 
-    @property
+    @functools.cached_property
     def region(self) -> BoundingBox:
         boxes = self.listed
         return boxes.box if isinstance(boxes, BlockGrid) else functools.reduce(BoundingBox.union, boxes)

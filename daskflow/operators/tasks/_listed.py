@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Callable, Iterable
@@ -33,7 +34,7 @@ class PublishedTasks(ListedTasks):
     queue_name: str | None = None
     visibility_timeout: int = 3600
 
-    @property
+    @functools.cached_property
     def listed(self) -> Boxes:
         whole = self.chosen == range(len(self.boxes))
         return self.boxes if whole else tuple(self.boxes[number] for number in self.chosen)
