@@ -58,11 +58,11 @@ def prepare(job: Job, options: Options) -> Prepared:
     description = describe_stages(job.stages)
     renew = job.renewable and options.verb == "run"
     replaced = options.overwrite or _starts_over(job, directory)
-    if replaced:
-        _check_anew(job, directory)  # what is refused must not cost the record of what is there
+    fresh = replaced or starts_afresh(directory, description, renew=renew, command=job.command)
+    if replaced or (fresh and len(outputs) > 1):
+        _check_anew(job, directory)  # what is refused must not cost the record of what is there, nor leave half of all
     if options.overwrite:
         _delete_objects(directory, outputs)
-    fresh = replaced or starts_afresh(directory, description, renew=renew, command=job.command)
     if fresh:
         directory.clear()
     made = directory.outputs if renew or not fresh else []

@@ -372,6 +372,13 @@ def test_a_line_that_may_replace_writes_again_what_another_job_has_replaced(tmp_
     assert line.run(threads, progress=False).already_done
 
 
+def test_what_is_refused_of_the_second_output_leaves_nothing_of_the_first(tmp_path):
+    other = daskflow.open(IMAGE, voxel_size=(8, 8, 8), voxel_offset=(32, 0, 0))
+    with pytest.raises(MetadataMismatchError, match="voxel_offset"):
+        daskflow.merge([opened().save(tmp_path / "a"), other.save(tmp_path / "a")]).run(progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_disjoint_parts_of_one_layer_are_written_by_one_line(tmp_path):
     bounds = (0, 0, 0, *IMAGE.shape)
     parts = [daskflow.crop(opened(IMAGE), start=(low, 0, 0), size=(8, 16, 16)) for low in (0, 8)]
