@@ -8,12 +8,13 @@ pytest.importorskip("torch", reason="the demo runs a network: pip install 'daskf
 
 
 @pytest.mark.slow
-def test_demo_segments_the_phantom_and_says_what_it_does(tmp_path):
+def test_demo_segments_the_phantom_and_says_what_it_does(tmp_path, capsys):
     lines = []
     scores = run(str(tmp_path), options={"workers": 1}, view=False, say=lines.append)
     assert scores["adjusted_rand_index"] > 0.9
     assert scores["vi_split"] + scores["vi_merge"] < 0.3
-    text = "\n".join(lines)
+    text = "\n".join([*lines, capsys.readouterr().err])
+    assert text.count("save-interior: finished") == 1
     for words in ("synthetic", "Plan of save-interior", "8 of 8 blocks done", "components", "adjusted rand index"):
         assert words in text
     for name in ("image", "interior", "segmentation", "truth"):
