@@ -100,7 +100,7 @@ class Summary(ABC):
         import html
 
         title, rows, notes = self.summary()
-        below = "".join(f"<div>{html.escape(note)}</div>" for note in notes)
+        below = "".join(f"<div style='white-space:pre-wrap'>{html.escape(note)}</div>" for note in notes)
         return f"<b>{html.escape(title)}</b>{html_table(self.header, rows)}{below}"
 
 

@@ -350,7 +350,7 @@ def _refuse_rivals(jobs: Sequence[Job]) -> None:
     seen: dict[str, list[tuple[Any, ...]]] = {}
     files: dict[str, tuple[str, list[tuple[Any, ...]]]] = {}
     for job in jobs:
-        for one in job.outputs:
+        for one in job.makes:
             if one.kind in ("table", "file") and one.layer is None:
                 kind, keys = files.setdefault(one.url, (one.kind, keys_of(job.given)))
                 if "table" in (kind, one.kind) and keys != keys_of(job.given):
@@ -370,10 +370,10 @@ def _refuse_rivals(jobs: Sequence[Job]) -> None:
 
 
 def _refuse_one_place(stages: Sequence[Stage]) -> None:
-    """Raise where two volumes would be written to one place, of which either could be left in the end."""
-    made = [one for one in stated(stages) if one.kind in ("level", "file")]
+    """Raise where two stages would write to one place, of which either could be left in the end."""
+    made = [one for one in stated(stages) if one.kind in ("level", "file", "table")]
     for one, other in itertools.combinations(made, 2):
         if one.clashes(other) and one.dataset == other.dataset:
             boxes = sorted({grid["box"] for grid in (one.grid, other.grid) if grid is not None})
             where = f" in {' and '.join(boxes)} (z0-z1_y0-y1_x0-x1), which overlap" if len(boxes) > 1 else ""
-            raise ParameterError(f"two volumes would be written to {one}{where}; give one of them another output")
+            raise ParameterError(f"two results would be written to {one}{where}; give one of them another output")

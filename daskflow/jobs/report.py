@@ -200,6 +200,10 @@ class Report(Summary):
         for name, value in () if self.verified else self.results.items():
             if isinstance(value, dict) and value.keys() <= by_stage:
                 continue
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                rows = [tuple(_told(found) for found in row.values()) for row in value]
+                lines += [f"{name}:", text_table([one.replace("_", " ") for one in value[0]], rows)]
+                continue
             if name in groups[1:] and any(self.counts.get(label) != found for label, found in value.items()):
                 lines.append(f"{name.replace('_', ' ')}:")
             for label, found in value.items() if isinstance(value, dict) else [(name, value)]:
@@ -209,6 +213,10 @@ class Report(Summary):
                 named = label.replace("_", " ")
                 lines.append(f"  {named:<28}{told:.6g}" if isinstance(told, float) else f"  {named}: {told}")
         return lines
+
+
+def _told(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def counted(stages: Sequence[StageReport]) -> list[str]:

@@ -386,7 +386,7 @@ def test_disjoint_parts_of_one_layer_are_written_by_one_line(tmp_path):
     quietly(daskflow.merge(jobs))
     np.testing.assert_array_equal(daskflow.open(tmp_path / "layer").read(), IMAGE)
     again = daskflow.crop(opened(IMAGE + 1), start=(0, 0, 0), size=(16, 16, 8))
-    with pytest.raises(ParameterError, match="two volumes would be written"):
+    with pytest.raises(ParameterError, match="two results would be written"):
         daskflow.merge([jobs[0], again.save(tmp_path / "layer", bounds=bounds, chunk=(8, 8, 8))])
 
 

@@ -232,7 +232,7 @@ def test_block_that_was_asked_for_is_kept_when_sinks_share_it(tmp_path):
 def test_two_volumes_for_one_place_are_refused(tmp_path, name, other):
     one = volume().save(tmp_path / name, levels=int(bool(other)), **{"chunk": (4, 5, 5)} if other else {})
     second = volume(IMAGE[:, ::2, ::2] if other else 255 - IMAGE, voxel_size=(40, 8, 8)).save(tmp_path / name, **other)
-    with pytest.raises(ParameterError, match="two volumes would be written"):
+    with pytest.raises(ParameterError, match="two results would be written"):
         daskflow.merge([one, second])
     assert len(daskflow.merge([one, one]).stages) == len(one.stages)
 

@@ -14,10 +14,10 @@ from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.jobs.evaluate import Tabulate
 from daskflow.operators.segmentation.connected_components import connected_components
-from daskflow.operators.segmentation.evaluate_segmentation import (
+from daskflow.operators.segmentation.evaluate_segmentation import evaluate_segmentation
+from daskflow.operators.segmentation.evaluate_segmentation.scores import (
     by_segment,
     by_truth,
-    evaluate_segmentation,
     overlaps,
     pair_sums,
     scores_of,

@@ -6,13 +6,12 @@ import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import GeometryError, MissingDependencyError, ParameterError
+from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import Tabulate
@@ -22,6 +21,7 @@ from daskflow.scratch.records import Arrays
 from daskflow.scratch.tables import How, Table, merged
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import writing
+from daskflow.stores.parquet import load_pyarrow, write_parquet
 from daskflow.volume import BlockResult, Expression, Stage, Task, Volume, numbered, operator
 from daskflow.volume.kinds import taken
 from daskflow.volume.stage import Output, Scope
@@ -215,25 +215,3 @@ def _intensities(rows: Arrays, count: npt.NDArray[Any], values: npt.NDArray[Any]
         "intensity_max": rows["most"],
         "intensity_std": np.sqrt(variance),
     }
-
-
-def write_parquet(file: IO[bytes], tables: Iterator[Arrays]) -> int:
-    """Write tables of the same columns as Parquet, one after the other, and return the number of rows."""
-    arrow, rows = load_pyarrow(), 0
-    first = arrow.table(next(tables))
-    with arrow.parquet.ParquetWriter(file, first.schema) as writer:
-        for table in itertools.chain([first], map(arrow.table, tables)):
-            writer.write_table(table)
-            rows += table.num_rows
-    return rows
-
-
-def load_pyarrow() -> ModuleType:
-    """Return pyarrow, with its module for Parquet."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingDependencyError.of("pyarrow", "parquet") from error
-    module: ModuleType = pa
-    return module

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from daskflow.geometry import BlockGrid, BoundingBox
-from daskflow.operators.segmentation.evaluate_segmentation import PAIRS, by_segment, by_truth, overlaps
+from daskflow.operators.segmentation.evaluate_segmentation.scores import PAIRS, by_segment, by_truth, overlaps
 from daskflow.scratch.tables import merged
 
 SHAPES = npst.array_shapes(min_dims=3, max_dims=3, max_side=7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -13,9 +14,12 @@ from daskflow.errors import GeometryError, ParameterError, optional_module
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.operators.segmentation import affinities as affinity
 from daskflow.operators.segmentation.agglomerate.stages import Agglomeration, agglomeration_stages
+from daskflow.operators.segmentation.agglomerate.tree import WriteGraph, WriteTree
 from daskflow.operators.segmentation.remap import replace_labels
 from daskflow.operators.segmentation.watershed import watershed
-from daskflow.volume import Expression, Flag, Volume, operator
+from daskflow.stores import kvstore
+from daskflow.stores.parquet import load_pyarrow
+from daskflow.volume import Expression, Flag, Stage, Volume, in_order, numbered, operator
 from daskflow.volume.kinds import taken
 from daskflow.volume.stage import Scope
 
@@ -30,6 +34,8 @@ def agglomerate(
     high: affinity.High = 0.9999,
     order: affinity.Order = "xyz",
     offsets: affinity.Offsets | None = None,
+    tree: str | os.PathLike[str] | None = None,
+    graph: str | os.PathLike[str] | None = None,
 ) -> Volume | tuple[Volume, ...]:
     """Merge fragments to objects by the mean affinity of where they touch, the same for any blocks.
 
@@ -46,8 +52,10 @@ def agglomerate(
         threshold: least mean affinity that merges, from 0 to 1; several give a segmentation each from the same passes.
         low: of the watershed.
         high: of the watershed.
-        order: see above.
-        offsets: see above.
+        tree: path or URL of a Parquet file for the merges: child, parent, score, sum and count. From it other, higher
+            thresholds follow by `remap`, and scores of all by `evaluate_segmentation`.
+        graph: path or URL of a Parquet file for the region graph: u, v, score, sum and count of all that touch, and sum
+            and count per axis.
 
     Returns:
         A segmentation of the dtype of the fragments, zyx; a tuple of them where several thresholds are given.
@@ -75,13 +83,29 @@ def agglomerate(
         )
     expression = Expression([edges.node, fragments.node])
     grid = BlockGrid(affinities.box, affinities.block, affinities.spec.chunk_origin)
-    one = Agglomeration(grid, thresholds, Scope("agglomeration", (expression, grid, thresholds)))
+    files = [None if url is None else _parquet(url) for url in (tree, graph)]
+    scope = Scope("agglomeration", (expression, grid, thresholds, files))
+    one = Agglomeration(grid, thresholds, scope, graph=graph is not None)
     stages = (*expression.stages, *agglomeration_stages(one, expression))
+    writes = {
+        **({} if files[0] is None else {"write-tree": WriteTree(one, files[0])}),
+        **({} if files[1] is None else {"write-graph": WriteGraph(one, files[1], one.pairs)}),
+    }
+    files_written = [Stage(name, numbered(1), task, numbered=True) for name, task in writes.items()]
+    stages += in_order(files_written, after=stages[-1:])
     spec = fragments.spec.replace(channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None)
     found = tuple(
         fragments.map_after(named, left=one, stages=stages, spec=spec, which=which) for which in range(len(thresholds))
     )
     return found[0] if np.ndim(threshold) == 0 else found
+
+
+def _parquet(url: str | os.PathLike[str]) -> str:
+    location = kvstore.normalise(os.fspath(url))
+    if not location.endswith(".parquet"):
+        raise ParameterError(f"{kvstore.redact(location)} is to be a Parquet file, so its name must end with .parquet")
+    load_pyarrow()
+    return location
 
 
 def named(array: npt.NDArray[Any], *, box: BoundingBox, left: Agglomeration, which: int) -> npt.NDArray[Any]:

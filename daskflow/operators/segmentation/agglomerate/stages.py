@@ -48,11 +48,12 @@ _BORDER_LAYERS = 8  # voxels from a border within which regions are left to a la
 
 @dataclass(frozen=True)
 class Agglomeration(Bound):
-    """One agglomeration: its blocks, thresholds from 0 to 1, and where its scratch data lie."""
+    """One agglomeration: its blocks, thresholds from 0 to 1, where its scratch data lie, whether the graph is kept."""
 
     grid: BlockGrid
     thresholds: tuple[float, ...]
     scope: Scope
+    graph: bool = False
 
     @functools.cached_property
     def levels(self) -> tuple[BlockGrid, ...]:
@@ -66,6 +67,11 @@ class Agglomeration(Bound):
     def places(self) -> Table:
         """Where every region occurs."""
         return Table("places", len(self.grid), PLACES, self.scope)
+
+    @property
+    def pairs(self) -> Table:
+        """The region graph, with sums and counts per axis."""
+        return Table("graph", len(self.grid), EDGES, self.scope)
 
     def write(self, kind: str, level: int, index: int, arrays: Arrays) -> None:
         """Store what a box of a level has of a kind."""
@@ -124,6 +130,8 @@ class FindContacts(Consumer):
         regions = outputs["regions"]
         place = np.broadcast_to(np.array(self.grid.position(block)), (len(regions), 3))
         self.agglomeration.places.write(block, {"regions": regions, "low": place, "high": place})
+        if self.agglomeration.graph:
+            self.agglomeration.pairs.write(block, {name: outputs[name] for name in EDGES})
         return BlockResult(empty=not len(regions), counts={"contacts": len(outputs["u"])})
 
     def further(self, box: BoundingBox) -> Estimate:
@@ -134,7 +142,7 @@ class FindContacts(Consumer):
         kvstore.check_writable(self.agglomeration.scope.url)
 
     def describe(self) -> dict[str, Any]:
-        return {"finds": "contacts of fragments"}
+        return {"finds": "contacts of fragments", "graph": self.agglomeration.graph}
 
 
 def contacts_of(edges: Array, fragments: Array) -> Arrays:
@@ -289,6 +297,7 @@ def agglomeration_stages(one: Agglomeration, expression: Expression) -> tuple[St
     stages = (
         Stage("find-contacts", one.grid, EvaluateVolumes.into(expression, FindContacts(one))),
         *one.places.stages(),
+        *(one.pairs.stages() if one.graph else ()),
         *(Stage(f"merge-regions-{level}", grid, MergeRegions(one, level)) for level, grid in levels),
         *(Stage(f"name-regions-{level}", grid, NameRegions(one, level)) for level, grid in reversed(levels)),
     )

@@ -46,12 +46,8 @@ def watershed(
 
     Args:
         affinities: three channels, czyx: floats from 0 to 1, or uint8 or uint16, of which the greatest is 1.
-        mask: over the same box; where it is 0 there is background, and no edge.
-        low: see above.
-        high: see above.
+        mask: a volume over the same box; where it is 0 there is background, and no edge.
         dust: basins of fewer voxels in the whole volume become background.
-        order: see above.
-        offsets: see above.
 
     Returns:
         A segmentation, zyx: uint32, or uint64 from 2^32 voxels on.
