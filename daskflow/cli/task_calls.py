@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.cli.chain import NOTHING, Chain
-from daskflow.errors import AlignmentError, BoundsError, ParameterError, StoreNotFoundError
+from daskflow.errors import AlignmentError, BoundsError, ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec, as_zyx
 from daskflow.redaction import redact
 
@@ -129,20 +129,17 @@ def _read_by(volume: Volume) -> set[str]:
 
 def _refuse_new_layer(job: Job, spec: VolumeSpec) -> None:
     """Raise where a job that reads files of one task makes a layer for all of them: no file says how large it is."""
-    from daskflow.stores.opening import open_store
+    from daskflow.stores.opening import find_store
 
     level = next((one for stage in job.given for one in stage.task.makes() if one.kind == "level"), None)
-    if level is None:
-        return
-    try:
-        open_store(level.url, mip=level.mip or 0)
-    except StoreNotFoundError as error:
+    if level is not None and find_store(level.url, mip=level.mip or 0) is None:
+        url = redact(level.url)
         size = "Z Y X" if spec.voxel_size is None else " ".join(f"{value:g}" for value in spec.voxel_size)
         raise ParameterError(
-            f"{redact(level.url)} has no level {level.mip}, and each task reads its own file, which is {spec.box}"
-            f" (z0-z1_y0-y1_x0-x1) here; create the layer for all tasks first: create-info -v {redact(level.url)}"
-            f" -d {spec.dtype} -s {size} -z Z Y X -o Z Y X -b Z Y X"
-        ) from error
+            f"{url} has no level {level.mip}, and each task reads its own file, which is {spec.box} (z0-z1_y0-y1_x0-x1)"
+            f" here; create the layer for all tasks first: create-info -v {url} -d {spec.dtype} -s {size} -z Z Y X"
+            " -o Z Y X -b Z Y X"
+        )
 
 
 def _named(value: Any, task: BoxTask) -> Any:

@@ -58,11 +58,11 @@ def prepare(job: Job, options: Options) -> Prepared:
     description = describe_stages(job.stages)
     renew = job.renewable and options.verb == "run"
     replaced = options.overwrite or _starts_over(job, directory)
-    fresh = replaced or starts_afresh(directory, description, renew=renew, command=job.command)
-    if replaced or (fresh and len(outputs) > 1):
-        _check_anew(job, directory)  # what is refused must not cost the record of what is there, nor leave half of all
+    if replaced:
+        _check_anew(job, directory)  # what is refused must not cost the record of what is there
     if options.overwrite:
         _delete_objects(directory, outputs)
+    fresh = replaced or starts_afresh(directory, description, renew=renew, command=job.command)
     if fresh:
         directory.clear()
     made = directory.outputs if renew or not fresh else []
@@ -76,6 +76,8 @@ def prepare(job: Job, options: Options) -> Prepared:
     theirs = _replaced_since(outputs, directory.outputs)
     if _reopen(job, stages, journal, options, theirs, complete=complete) and options.verb == "run":
         directory.forget_report()  # not before: it says that the scratch data are gone
+    if fresh and not replaced and len(outputs) > 1:
+        _check_anew(job, directory)  # what is refused of one output leaves nothing of another
     for stage in stages:
         stage.task.check()
     if options.verb == "run" and journal.finished and complete:

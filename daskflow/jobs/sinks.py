@@ -16,7 +16,6 @@ from daskflow.errors import (
     MetadataMismatchError,
     MissingChunkError,
     StoreAccessError,
-    StoreNotFoundError,
 )
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.consumer import Consumer
@@ -24,7 +23,7 @@ from daskflow.jobs.outputs import refuse_taken
 from daskflow.jobs.report import Finish, Report
 from daskflow.stores import Layout, Store, kvstore
 from daskflow.stores.memory import ScratchStore
-from daskflow.stores.opening import check_file, create_store, format_named, open_level, open_store
+from daskflow.stores.opening import check_file, create_store, find_store, format_named, open_level, open_store
 from daskflow.volume import BlockResult, Estimate
 from daskflow.volume.node import Array
 from daskflow.volume.stage import Output, Own, Scope, Scopes
@@ -122,9 +121,8 @@ class LayerSink(Sink):
     def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
         if self.overwrite or own(self.url, self.mip):
             return
-        try:
-            store = open_store(self.url, mip=self.mip, format=self.format)
-        except StoreNotFoundError:
+        store = find_store(self.url, mip=self.mip, format=self.format)
+        if store is None:
             return
         create_store(self.url, self.spec, mip=self.mip, format=self.format, layout=self.layout)  # compares the two
         refuse_taken(store, self.url, box, self._replaced(store, box))
@@ -143,11 +141,9 @@ class LayerSink(Sink):
 
     def intact(self) -> bool:
         """Return whether the level is there, and on a local disk any chunk of it."""
-        if not _opens(self.url, mip=self.mip, format=self.format):
-            return False
-        if self.drop is not None or kvstore.local_path(self.url) is None:
-            return True
-        level = open_store(self.url, mip=self.mip, format=self.format)
+        level = find_store(self.url, mip=self.mip, format=self.format)
+        if level is None or self.drop is not None or kvstore.local_path(self.url) is None:
+            return level is not None
         try:
             return next(level.contents(), None) is not None
         except StoreAccessError:
@@ -292,7 +288,7 @@ class FileSink(Sink):
         """Return whether the file, and the dataset in it, is there."""
         if not format_named(self.format).store.there(self.url, self.spec):
             return False
-        return self.dataset is None or _opens(self.url, format=self.format, dataset=self.dataset)
+        return self.dataset is None or find_store(self.url, format=self.format, dataset=self.dataset) is not None
 
     def write(self, box: BoundingBox, array: Array) -> BlockResult:
         return self.gathered.write(box, array)
@@ -334,15 +330,6 @@ def verify_all(checks: Iterable[Callable[[], None]]) -> None:
     if errors:
         more = [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
         raise type(errors[0])("\n".join([*lines[:_MOST_LINES], *more])) from errors[0]
-
-
-def _opens(url: str, **how: Any) -> bool:
-    """Return whether there is something to open at a URL; `how` as for `open_store`."""
-    try:
-        open_store(url, **how)
-    except StoreNotFoundError:
-        return False
-    return True
 
 
 def safe_name(url: str) -> str:

@@ -10,7 +10,7 @@ import os
 import pkgutil
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from daskflow.config import meant
 from daskflow.errors import DaskflowError, ParameterError, StoreNotFoundError, UnknownFormatError
@@ -139,6 +139,14 @@ def open_store(
     )
     store = reopen(Opened(stated.name, location, opening))
     return store if mip >= 0 else _counted_back(store, mip)
+
+
+def find_store(url: str | os.PathLike[str], **how: Any) -> Store | None:
+    """Return what `open_store` opens, None where nothing is stored; `how` as there."""
+    try:
+        return open_store(url, **how)
+    except StoreNotFoundError:
+        return None
 
 
 def _counted_back(store: Store, mip: int) -> Store:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from daskflow.config import parse_bytes
-from daskflow.errors import AlignmentError, BoundsError, ParameterError, StoreNotFoundError
+from daskflow.errors import AlignmentError, BoundsError, ParameterError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.arrange import evaluate_stage, file_stages
@@ -26,7 +25,7 @@ from daskflow.operators.stores.downsample.kernels import Carried, Downsampling
 from daskflow.operators.stores.downsample.levels import NewLevels, chosen_method, passes, sensible_levels, unit_of_all
 from daskflow.operators.stores.downsample.passes import Levels, Pass, stages_after
 from daskflow.stores import Layout, kvstore
-from daskflow.stores.opening import format_named, open_store, split_dataset, target_format
+from daskflow.stores.opening import find_store, format_named, split_dataset, target_format
 from daskflow.stores.sharding import default_shard
 from daskflow.volume import BlockResult, Estimate, Flag, Volume, in_order, operator
 from daskflow.volume.kinds import without_negatives
@@ -203,8 +202,9 @@ def _stated(spec: VolumeSpec, location: str, format_name: str) -> tuple[VolumeSp
     kind: LayerType | None = "segmentation"
     why = f"as integers of {8 * spec.dtype.itemsize} bits are unless their layer type is stated"
     if format_named(format_name).store.of_chunks:
-        with contextlib.suppress(StoreNotFoundError):
-            kind, why = open_store(location, format=format_name).spec.layer_type, "as the layer that is there says"
+        there = find_store(location, format=format_name)
+        if there is not None:
+            kind, why = there.spec.layer_type, "as the layer that is there says"
     return spec.replace(layer_type=kind), (f"{spec.dtype} is saved as {kind or 'voxels of unknown kind'}, {why}",)
 
 
@@ -226,10 +226,7 @@ def _keeping(volume: Volume, asked: Layout, location: str, format_name: str, mip
     kept = source.options
     if source.lossy or kept == Layout() or (asked.encoding, asked.quality, asked.effort) != (None, None, None):
         return asked
-    try:
-        there = open_store(location, mip=mip, format=format_name)
-    except StoreNotFoundError:
-        there = source
+    there = find_store(location, mip=mip, format=format_name) or source
     if there.options != kept:
         return asked
     return dataclasses.replace(asked, encoding=kept.encoding, quality=kept.quality, effort=kept.effort)
@@ -241,12 +238,11 @@ def _completed(
     """Return the layout with the chunk and shard that an existing layer, or else the source, has."""
     chunk, shard = layout.chunk, layout.shard
     if chunk is None:
-        try:
-            there = open_store(location, mip=mip, format=format_name).spec
-        except StoreNotFoundError:
+        there = find_store(location, mip=mip, format=format_name)
+        if there is None:
             chunk = _within((spec.chunk or _CHUNK) if shard is None else _CHUNK, spec.box)
         else:
-            chunk, shard = there.chunk, shard or there.shard
+            chunk, shard = there.spec.chunk, shard or there.spec.shard
     assert chunk is not None
     if shard_memory is not None:
         shard = default_shard(spec.box.shape, chunk, spec.dtype.itemsize * (spec.channels or 1), memory=shard_memory)
@@ -327,12 +323,8 @@ def level_box(
     the volume's; a box is what a level gets where none is there.
     """
     if bounds is None or isinstance(bounds, BoundingBox):
-        new = bounds or volume.box
-        try:
-            there = open_store(location, mip=mip, format=format_name).spec.box
-        except StoreNotFoundError:
-            return new
-        return there if volume.box in there else new
+        there = find_store(location, mip=mip, format=format_name)
+        return there.spec.box if there is not None and volume.box in there.spec.box else bounds or volume.box
     if isinstance(bounds, str):
         boxes = {node.store.spec.box for node in sources(volume) if node.store.spec.ratio(volume.spec) == (1, 1, 1)}
         if bounds != "source" or len(boxes) != 1:
@@ -359,13 +351,8 @@ def finer_levels(
     They are as in the layer that the volume is read from at that mip, else by `factor` finer from level to level. A
     layer that is there gets none.
     """
-    if not mip or not format_named(format_name).store.levelled:
-        return ()
-    try:
-        open_store(location, format=format_name)
-    except StoreNotFoundError:
-        pass
-    else:
+    levelled = format_named(format_name).store.levelled
+    if not mip or not levelled or find_store(location, format=format_name) is not None:
         return ()
     alike = [
         node.store for node in sources(volume) if node.store.mip == mip and node.store.spec.spacing == level.spacing

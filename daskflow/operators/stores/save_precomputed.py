@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from daskflow.errors import ParameterError, StoreNotFoundError
+from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx, as_zyx
 from daskflow.jobs import Job, merge
 from daskflow.operators import options
@@ -22,7 +22,7 @@ from daskflow.operators.stores.downsample.levels import coarser
 from daskflow.operators.stores.save import save
 from daskflow.stores import Store, kvstore
 from daskflow.stores.base import DEFAULT_CHUNK
-from daskflow.stores.opening import open_store
+from daskflow.stores.opening import find_store
 from daskflow.volume import Flag, Volume, operator
 
 Array = np.ndarray[Any, Any]
@@ -70,7 +70,7 @@ def save_precomputed(
     whole = volume.box
     if bounds is not None:
         whole = bounds if isinstance(bounds, BoundingBox) else BoundingBox(as_zyx(bounds[:3]), as_zyx(bounds[3:]))
-    there = _level(location, mip)
+    there = find_store(location, mip=mip, format="precomputed")
     written, notes = _as_in_the_layer(volume, there)
     chunk = block_size
     if intensity_threshold is not None:
@@ -105,7 +105,7 @@ def _save_thumbnail(volume: Volume, location: str, mip: int, level: BoundingBox,
             f"a thumbnail has a voxel for {_window(mip)} voxels (zyx) counted from {level.start}, and the volume begins"
             f" {tuple(begun)} voxels inside of one; begin with one"
         )
-    new = volume.box != level and _level(location, _THUMBNAIL_MIP) is None
+    new = volume.box != level and find_store(location, mip=_THUMBNAIL_MIP, format="precomputed") is None
     return save(
         thumbnail,
         location,
@@ -115,13 +115,6 @@ def _save_thumbnail(volume: Volume, location: str, mip: int, level: BoundingBox,
         chunk=thumbnail.box.shape if new else None,
         overwrite=overwrite,
     )
-
-
-def _level(location: str, mip: int) -> Store | None:
-    try:
-        return open_store(location, mip=mip, format="precomputed")
-    except StoreNotFoundError:
-        return None
 
 
 def _as_in_the_layer(volume: Volume, there: Store | None) -> tuple[Volume, tuple[str, ...]]:

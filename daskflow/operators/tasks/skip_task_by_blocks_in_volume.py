@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-from daskflow.errors import AlignmentError, StoreNotFoundError
+from daskflow.errors import AlignmentError
 from daskflow.geometry import BlockGrid
 from daskflow.operators import options
-from daskflow.stores.opening import open_store
+from daskflow.stores.opening import find_store
 from daskflow.volume import BoxTask, Flag, operator
 
 
@@ -30,9 +30,8 @@ def skip_task_by_blocks_in_volume(
         AlignmentError: the box fills a chunk or a shard in part.
         ParameterError: it is a file, no layer of chunks.
     """
-    try:
-        store = open_store(volume_path, mip=mip)
-    except StoreNotFoundError:
+    store = find_store(volume_path, mip=mip)
+    if store is None:
         return task
     store.levels()  # refuses files
     spec = store.spec

@@ -7,13 +7,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from daskflow.errors import ParameterError, StoreNotFoundError
+from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.sinks import LayerSink
 from daskflow.operators.stores.downsample.kernels import Downsampling, Method
 from daskflow.operators.stores.downsample.passes import Pass, Scratch
 from daskflow.stores import Layout
-from daskflow.stores.opening import format_named, open_store
+from daskflow.stores.opening import find_store, format_named
 from daskflow.stores.sharding import default_shard
 
 MOST_LEVELS = 30
@@ -138,11 +138,8 @@ class NewLevels:
         # quality and effort of the level below are of its encoding
         inherited = ("encoding", "quality", "effort", "compression") if asked.encoding is None else ("compression",)
         kept = {name: getattr(other, name) for name in inherited if getattr(asked, name) is None}
-        try:
-            there = open_store(self.url, mip=mip, format=self.format)
-        except StoreNotFoundError:
-            pass
-        else:  # what it says differs only where it was made otherwise: a second run asks for the same as the first
+        there = find_store(self.url, mip=mip, format=self.format)
+        if there is not None:  # what it says differs only where it was made otherwise: a second run asks for the same
             stated = there.layout
             kept = {name: None if value is None else getattr(stated, name) for name, value in kept.items()}
             chunk = asked.chunk or stated.chunk or chunk
