@@ -107,7 +107,7 @@ class ListedTasks(Tasks):
     @property
     def tiled(self) -> BoundingBox | None:
         boxes = self.listed
-        grid = boxes if isinstance(boxes, BlockGrid) else BlockGrid(self.region, boxes[0].shape)
+        grid = boxes if isinstance(boxes, BlockGrid) else BlockGrid(self.region, max(box.shape for box in boxes))
         tiles = grid is boxes or (len(grid) == len(boxes) and set(grid) == set(boxes))
         return self.region if tiles and len(boxes) > 1 else None
 

@@ -5,8 +5,10 @@ import pytest
 
 import daskflow
 from daskflow.errors import AlignmentError, MetadataMismatchError, ParameterError
-from daskflow.geometry import BoundingBox
-from daskflow.volume import BoxTask
+from daskflow.geometry import BlockGrid, BoundingBox
+from daskflow.volume import BoxTask, ListedTasks
+
+REGION = BoundingBox((0, -8, 0), (8, 8, 20))
 
 
 def boxes(tasks):
@@ -167,6 +169,15 @@ def test_sizes_of_a_run_are_those_of_chunkflow(how, patches, task, margin, block
     if how.get("mip"):
         assert len(boxes(tasks)) == 16
         assert boxes(tasks)[-1] == "300-400_2176-4352_2176-4352"
+
+
+@pytest.mark.parametrize(
+    ("left_out", "added", "tiles"), [(None, None, True), (2, None, False), (2, "0-9_0-8_8-16", False), (3, None, False)]
+)
+def test_boxes_that_tile_a_box_are_known_in_any_order(left_out, added, tiles):
+    found = [box for number, box in enumerate(BlockGrid(REGION, (8, 8, 8))) if number != left_out]
+    found += [BoundingBox.from_string(added)] if added else []
+    assert ListedTasks(tuple(found[::-1])).tiled == (REGION if tiles else None)
 
 
 def test_a_run_gets_its_layers_once(tmp_path, monkeypatch):
