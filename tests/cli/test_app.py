@@ -91,7 +91,7 @@ def test_commands_after_save_work_on_what_was_saved():
     assert len(daskflow.open("three").mips) == 2
     assert list(Path("one").glob("*/stats/voxel_counts.im"))
     assert "already done" in line(f"{opened} one voxel-counts -o counts.npy downsample")
-    assert "two volumes" in line(f"{opened} four --levels 1 downsample", code=1)
+    assert "two results" in line(f"{opened} four --levels 1 downsample", code=1)
 
 
 def test_report_says_no_line_twice_and_quiet_says_nothing_of_what_went_well(tmp_path):
