@@ -31,7 +31,7 @@ def contacts(affinities: Array, fragments: Array, low: tuple[int, int, int]) -> 
     """Return which fragments of a block touch, over the edges from its voxels to the ones before, and how.
 
     Args:
-        affinities: uint16, (3, z, y, x), as `affinities.edges` has them.
+        affinities: uint16, (3, z, y, x), as `_affinities.edges` has them.
         fragments: numbers of the fragments, uint32, with `low` more voxels (zyx) before the block; 0 is none.
         low: 1 on axes where the block has neighbours before it, else 0.
 

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
-from daskflow.operators.segmentation.affinities import ONE
+from daskflow.operators.segmentation._affinities import ONE
 from daskflow.scratch.records import Arrays, required_records, write_record
 from daskflow.scratch.tables import How, Table, merged
 from daskflow.stores import kvstore

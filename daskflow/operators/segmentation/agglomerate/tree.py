@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from daskflow.errors import ParameterError, StoreNotFoundError
 from daskflow.geometry import BoundingBox
-from daskflow.operators.segmentation.affinities import ONE
+from daskflow.operators.segmentation._affinities import ONE
 from daskflow.operators.segmentation.agglomerate.stages import Agglomeration
 from daskflow.scratch import Table
 from daskflow.scratch.records import Arrays

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from daskflow.errors import ParameterError, optional_module
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.operators import options
-from daskflow.operators.segmentation import affinities as affinity
+from daskflow.operators.segmentation import _affinities as affinity
 from daskflow.operators.segmentation.connected_components.blocks import Components, global_indices
 from daskflow.operators.segmentation.connected_components.scratch import LabelledStore, Labelling
 from daskflow.operators.segmentation.connected_components.stages import LabelBlocks, labelling_stages

@@ -152,5 +152,6 @@ def _bits(values: Array, box: BoundingBox) -> Edges:
             f"an affinity in {box} (z0-z1_y0-y1_x0-x1) is {wrong:g}, which is not from 0 to 1; scale them first,"
             " e.g. divide by the greatest"
         )
-    rounded: Edges = np.rint(values * values.dtype.type(ONE)).astype(np.uint16)
+    scale = np.float64(ONE) if values.dtype == np.float64 else np.float32(ONE)  # which float16 does not hold
+    rounded: Edges = np.rint(values * scale).astype(np.uint16)
     return rounded
