@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -57,7 +57,7 @@ def infer(
         dtype: what the network answers where answers are not blended.
     """
     engine = network.engine()
-    sources = [array[None] if array.ndim == 3 else array for array in arrays]
+    sources = as_sources(arrays)
     if nan == "error":
         # types that hold no NaN hide it: all that the network sees is looked at, not only the box
         hidden = not np.issubdtype(np.dtype(dtype), np.floating)
@@ -70,30 +70,65 @@ def infer(
     else:
         total = Mosaic(network.channels, box.shape, np.dtype(dtype), network.name)
         patches = (patch for patch in patches if not patch.owned.clip(box).empty)
+    with engine.guard:
+        for patch, output in answers(sources, read_box, grid, patches, network):
+            inside = (patch.output if network.blend == "bump" else patch.owned).clip(box)
+            total.add(inside.slices(box), output, inside.slices(patch.output), patch)
+        result = total.result
+        suspects = total.suspects if nan != "keep" else []
+    if nan == "error":
+        refuse_non_finite(result, box, suspects, sources, read_box, grid, network)
+    elif suspects:
+        zero_non_finite(result)
+    return result
+
+
+def as_sources(arrays: Iterable[Array]) -> list[Array]:
+    """Return arrays, zyx or czyx, as czyx."""
+    return [array[None] if array.ndim == 3 else array for array in arrays]
+
+
+def answers(
+    sources: list[Array], read_box: BoundingBox, grid: PatchGrid, patches: Iterable[Patch], network: Network
+) -> Iterator[tuple[Patch, Any]]:
+    """Yield what a network answers for each patch that is not zero, as its engine does; its guard must be held."""
+    engine = network.engine()
     answer: Callable[[Array], Any] = engine
     if network.augment != "none":
         answer = functools.partial(augmented, engine, affinities=network.augment == "affinities")
-    with engine.guard:
-        for batch, inputs in _batches(sources, read_box, grid, patches, engine):
-            for patch, output in zip(batch, answer(inputs), strict=True):
-                inside = (patch.output if network.blend == "bump" else patch.owned).clip(box)
-                total.add(inside.slices(box), output, inside.slices(patch.output), patch)
-        result = total.result
-        suspects = total.suspects if nan != "keep" else []
-    bad = ~np.isfinite(result) if suspects else np.zeros((), bool)
-    if nan == "error" and bad.any():
-        for patch, source in itertools.product(suspects, sources):
-            check_image(source, read_box, patch.input.clip(grid.box))
-        raise ModelError(
-            f"network {network.name} answered NaN or infinity in {int(bad.sum())} of {result.size} values of box {box},"
-            f" first in the patch {suspects[0].output} (z0-z1_y0-y1_x0-x1);"
-            f"{_OVERFLOW if network.dtype == 'float16' else ''}"
-            " mend the network, or pass nan='zero' to write zeros there"
-        )
+    for batch, inputs in _batches(sources, read_box, grid, patches, engine):
+        yield from zip(batch, answer(inputs), strict=True)
+
+
+def refuse_non_finite(
+    result: Array,
+    box: BoundingBox,
+    suspects: Sequence[Patch],
+    sources: Sequence[Array],
+    read_box: BoundingBox,
+    grid: PatchGrid,
+    network: Network,
+) -> None:
+    """Raise where the result of a box holds NaN or infinity, of which some patches are suspected."""
+    bad = int((~np.isfinite(result)).sum()) if suspects else 0
+    if not bad:
+        return
+    for patch, source in itertools.product(suspects, sources):
+        check_image(source, read_box, patch.input.clip(grid.box))
+    raise ModelError(
+        f"network {network.name} answered NaN or infinity in {bad} of {result.size} values of box {box},"
+        f" first in the patch {suspects[0].output} (z0-z1_y0-y1_x0-x1);"
+        f"{_OVERFLOW if network.dtype == 'float16' else ''}"
+        " mend the network, or pass nan='zero' to write zeros there"
+    )
+
+
+def zero_non_finite(result: Array) -> None:
+    """Set NaN and infinities to zero, and count them."""
+    bad = ~np.isfinite(result)
     if bad.any():
         result[bad] = 0
         count("non_finite_voxels", int(bad.sum()))
-    return result
 
 
 def check_image(array: Array, read_box: BoundingBox, box: BoundingBox) -> None:

@@ -229,8 +229,11 @@ class TorchAccumulator:
         self._added: list[tuple[Patch, torch.Tensor]] = []
 
     def add(self, at: Slices, output: torch.Tensor, part: Slices, patch: Patch) -> None:
-        values = output[(slice(None), *part)]
-        self._sum[(slice(None), *at)].addcmul_(values, self._shares(patch.neighbours)[part])
+        values, share = output[(slice(None), *part)], self._shares(patch.neighbours)[part]
+        weighted = torch.empty_like(share)
+        for total, answers in zip(self._sum[(slice(None), *at)], values, strict=True):
+            # rounded before it is added, as where the two are done by different blocks
+            total.add_(torch.mul(answers, share, out=weighted))
         self._added.append((patch, values.sum()))
 
     @property

@@ -19,19 +19,23 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 
-from daskflow.config import format_bytes
 from daskflow.errors import AlignmentError, ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import Assemble, EvaluateVolumes, VoxelTask
 from daskflow.jobs.sinks import FileSink, KeptStore, ScratchSink, Sink
 from daskflow.volume import Expression, Stage, Volume, in_order
-from daskflow.volume.node import Node, Stored, Waiting
+from daskflow.volume.mapping import MappedBoxes
+from daskflow.volume.node import Node, Step, Stored, Waiting
 from daskflow.volume.stage import Scope, default_block, place_of
 
 _LONGEST_NAME = 80
 _LARGEST_JOIN = 4  # times the largest of the blocks that are joined
 _LITTLE_MEMORY = 2**29  # bytes of a joined block that any worker has; larger ones take ...
+_LITTLE_REPEATED = 1.1  # times that a part is computed, up to which keeping the result costs more than it saves
+_PARTS_BYTES = 2**26  # of the result, in a block that computes parts once
+_FEWEST_PARTS = 16  # such blocks of a small volume
+_MOST_LOOKED = 64  # blocks along an axis
 _MORE_MEMORY = 1.25  # ... at most so many times what the blocks take together that are joined
 
 
@@ -47,12 +51,10 @@ def notes_on(stages: Sequence[Stage]) -> tuple[str, ...]:
     """Return a line for each volume that arranged stages keep in scratch data."""
     found = []
     for stage in stages:
-        kept = stage.task.sinks if isinstance(stage.task, EvaluateVolumes) else ()
-        for sink in kept:
-            if isinstance(sink, ScratchSink):
-                size = format_bytes(sink.spec.nbytes_of(stage.grid.box))
+        for consumer in stage.task.consumers if isinstance(stage.task, EvaluateVolumes) else ():
+            if kept := consumer.kept(stage.grid.box):
                 users = [other.name for other in stages if any(one.name == stage.name for one in other.after)]
-                found.append(f"{stage.name}: {size}, computed once and kept in scratch data for {', '.join(users)}")
+                found.append(f"{stage.name}: {kept} for {', '.join(users)}")
     return tuple(found)
 
 
@@ -119,18 +121,13 @@ class _Graph:
         return next(one for one in sinks if (one.url, one.dataset) == (sink.url, sink.dataset))
 
     def keep(self) -> None:
-        """Keep in scratch layers what is dear and evaluated by several stages."""
-        while (shared := self._shared()) is not None:
+        """Keep in scratch layers what is dear and evaluated by several stages, or by one in parts again and again."""
+        while (shared := self._shared() or self._repeated()) is not None:
             node, hull, users = shared
-            first = Expression([node])
-            blocks = [stage.grid.block for n in users if (stage := self.stages[n]).grid.box == hull]
-            block = max(blocks, key=math.prod, default=default_block(node.spec.replace(box=hull)))
-            sink = ScratchSink("voxels", node.spec.replace(box=hull), block, Scope("kept", (first, hull)))
-            stage = Stage("keep-in-scratch", BlockGrid(hull, block), EvaluateVolumes.into(first, sink))
+            waiting = self._kept_by_parts(node, hull, users) or self._kept_by_blocks(node, hull, users)
             number = max(self.stages) + 1
-            self.stages[number] = stage
+            (self.stages[number],) = waiting.stages
             self.before[number] = functools.reduce(set.intersection, map(self._all_before, users))
-            waiting = Waiting(node.spec, KeptStore, sink, (stage,))
             for user in users:
                 task = self.stages[user].task
                 assert isinstance(task, VoxelTask)
@@ -138,24 +135,59 @@ class _Graph:
                 self.stages[user] = dataclasses.replace(self.stages[user], task=task)
                 self.before[user] = self.before[user] | {number}
 
-    def _shared(self) -> tuple[Node, BoundingBox, list[int]] | None:
-        """Return a dear node that several stages evaluate, the box that they need of it, and these stages.
+    def _kept_by_blocks(self, node: MappedBoxes, hull: BoundingBox, users: Sequence[int]) -> Waiting:
+        """Return the node whose voxels a stage of its own evaluates."""
+        first = Expression([node])
+        blocks = [stage.grid.block for n in users if (stage := self.stages[n]).grid.box == hull]
+        block = max(blocks, key=math.prod, default=default_block(node.spec.replace(box=hull)))
+        sink = ScratchSink("voxels", node.spec.replace(box=hull), block, Scope("kept", (first, hull)))
+        stage = Stage("keep-in-scratch", BlockGrid(hull, block), EvaluateVolumes.into(first, sink))
+        return Waiting(node.spec, KeptStore, sink, (stage,))
 
-        Of several such nodes it is none that another is made of.
-        """
+    def _kept_by_parts(self, node: MappedBoxes, hull: BoundingBox, users: Sequence[int]) -> Waiting | None:
+        """Return the node of which a stage of its own computes every part once; None where that saves little."""
+        if node.once is None:
+            return None
+        repeats = max(_repeats(self.stages[user], node, hull) for user in users)
+        if repeats <= _LITTLE_REPEATED:
+            return None
+        tasks = [self.stages[user].task for user in users]
+        asked = [task.block for task in tasks if isinstance(task, EvaluateVolumes) and task.block is not None]
+        largest = max(math.prod(block) for block in asked) if asked else 0
+        voxel = node.spec.nbytes_of(BoundingBox((0, 0, 0), (1, 1, 1)))
+        size = largest * voxel or min(_PARTS_BYTES, node.spec.nbytes_of(hull) / _FEWEST_PARTS)
+        return node.once.kept(node, hull, size, repeats)
+
+    def _repeated(self) -> tuple[MappedBoxes, BoundingBox, list[int]] | None:
+        """Return a dear node of which one stage would compute parts again and again, and what is needed of it."""
+        for node, found in self._dear():
+            ((number, hull),) = found[:1]
+            stage = self.stages[number]
+            assert isinstance(stage.task, VoxelTask)
+            able = len(found) == 1 and node.once is not None and not _spared(stage.task.expression, node)
+            if able and _repeats(stage, node, hull) > _LITTLE_REPEATED:
+                return node, hull, [number]
+        return None
+
+    def _shared(self) -> tuple[MappedBoxes, BoundingBox, list[int]] | None:
+        """Return a dear node that several stages evaluate, the box that they need of it, and these stages."""
+        for node, found in self._dear():
+            hull = functools.reduce(BoundingBox.union, (box for _, box in found))
+            if len(found) > 1 and hull.size < sum(box.size for _, box in found):
+                return node, hull, [number for number, _ in found]
+        return None
+
+    def _dear(self) -> list[tuple[MappedBoxes, list[tuple[int, BoundingBox]]]]:
+        """Return each dear node with the stages that evaluate it and what they need; what is made of others first."""
         needed: dict[int, list[tuple[int, BoundingBox]]] = {}
-        nodes: dict[int, Node] = {}
+        nodes: dict[int, MappedBoxes] = {}
         for number, stage in self.stages.items():
             if isinstance(stage.task, VoxelTask):
                 for node, box in stage.task.dear(stage.grid):
                     nodes[id(node)] = node
                     needed.setdefault(id(node), []).append((number, box))
-        shared = []
-        for key, found in needed.items():
-            hull = functools.reduce(BoundingBox.union, (box for _, box in found))
-            if len(found) > 1 and hull.size < sum(box.size for _, box in found):
-                shared.append((nodes[key], hull, [number for number, _ in found]))
-        return max(shared, key=lambda one: len(Expression([one[0]]).nodes), default=None)
+        found = [(nodes[key], boxes) for key, boxes in needed.items()]
+        return sorted(found, key=lambda one: len(Expression([one[0]]).nodes), reverse=True)
 
     def sorted(self) -> tuple[Stage, ...]:
         """Return the stages, each after those that it comes after, else as they were given."""
@@ -211,6 +243,30 @@ def _joined(one: Stage, other: Stage) -> Stage | None:
     joined = Stage(name, grid, EvaluateVolumes(expression, placed, takes, block))
     apart = _memory(one) + _memory(other)
     return joined if block is not None or _memory(joined) <= max(_LITTLE_MEMORY, _MORE_MEMORY * apart) else None
+
+
+def _repeats(stage: Stage, node: MappedBoxes, hull: BoundingBox) -> float:
+    """Return how often the blocks of a stage compute a part of a node, from up to 64 blocks along each axis."""
+    assert isinstance(stage.task, VoxelTask)
+    assert node.once is not None
+    repeats = 1.0
+    for axis, count in enumerate(stage.grid.shape):
+        places = range(0, count, -(-count // _MOST_LOOKED))
+        parts = 0
+        for place in places:
+            z, y, x = (place if one == axis else 0 for one in range(3))
+            box = stage.grid[stage.grid.index((z, y, x))]
+            needed = stage.task.expression.needed(stage.task.whole(BlockGrid(box, box.shape)), gathered=True)
+            at = stage.task.expression[node]
+            parts += node.once.counts(needed[at])[axis] if at in needed and not needed[at].empty else 0
+        repeats *= parts * count / len(places) / max(1, node.once.counts(hull)[axis])
+    return repeats
+
+
+def _spared(expression: Expression, node: Node) -> bool:
+    """Return whether some blocks may need nothing of a node, e.g. those that a mask leaves out."""
+    sparing = (s for s in expression.nodes if isinstance(s, Step) and type(s).spares_first is not Step.spares_first)
+    return any(node in Expression([step.inputs[0]]).nodes for step in sparing)
 
 
 def _memory(stage: Stage) -> int:

@@ -32,6 +32,15 @@ class Consumer(Storing):
         """The corner that units are counted from; None for the volume's."""
         return None
 
+    @property
+    def gpu(self) -> bool:
+        """Whether it computes on a GPU where there is one."""
+        return False
+
+    def kept(self, box: BoundingBox) -> str:  # noqa: ARG002
+        """Say what all of a box is to other stages for which it is kept in scratch data; nothing by default."""
+        return ""
+
     def placed(self, block: Zyx) -> Consumer:  # noqa: ARG002
         """Return the consumer that gets blocks of a shape; for those that must know it."""
         return self

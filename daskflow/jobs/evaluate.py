@@ -26,7 +26,7 @@ from daskflow.stores.opening import open_store, write_file
 from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, Volume, in_order
 from daskflow.volume.expression import Fetched
 from daskflow.volume.mapping import MappedBoxes
-from daskflow.volume.node import Array, Node, Stored
+from daskflow.volume.node import Array, Stored
 from daskflow.volume.stage import Output, Own
 
 Rows = Mapping[str, npt.NDArray[Any]]
@@ -57,7 +57,7 @@ class VoxelTask(Task):
         """Return the box that all blocks together need of each output."""
         raise NotImplementedError
 
-    def dear(self, grid: BlockGrid) -> Iterator[tuple[Node, BoundingBox]]:
+    def dear(self, grid: BlockGrid) -> Iterator[tuple[MappedBoxes, BoundingBox]]:
         """Yield the nodes that are not to be evaluated twice, and what is needed of each."""
         needed = self.expression.needed(self.whole(grid), gathered=True)
         for node in self.expression.nodes:
@@ -89,6 +89,10 @@ class EvaluateVolumes(VoxelTask):
     def into(cls, expression: Expression, consumer: Consumer, *, block: Zyx | None = None) -> Self:
         """Return the task that hands all outputs of an expression to one consumer."""
         return cls(expression, (consumer,), (tuple(range(len(expression.outputs))),), block)
+
+    @property
+    def gpu(self) -> bool:
+        return super().gpu or any(one.gpu for one in self.consumers)
 
     @property
     def sinks(self) -> tuple[Sink, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from daskflow.config import format_bytes
 from daskflow.errors import (
     AlignmentError,
     CorruptChunkError,
@@ -216,6 +217,9 @@ class ScratchSink(Sink):
     def write(self, box: BoundingBox, array: Array) -> BlockResult:
         self.store().write(box, array)
         return BlockResult(empty=not array.any())
+
+    def kept(self, box: BoundingBox) -> str:
+        return f"{format_bytes(self.spec.nbytes_of(box))}, computed once and kept in scratch data"
 
     def describe(self) -> dict[str, Any]:
         return {"scratch": self.url, **_described(self.spec)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -24,7 +25,7 @@ from daskflow.volume.boundary import (
     extend,
 )
 from daskflow.volume.description import describe, describe_function
-from daskflow.volume.node import Array, Calling, Memory, Node, Step, checked
+from daskflow.volume.node import Array, Calling, Memory, Node, Step, Waiting, checked
 from daskflow.volume.stage import Bound, Scopes, Stage
 
 
@@ -149,6 +150,21 @@ class Mapped(_OfVolumes):
         }
 
 
+class Once(ABC):
+    """How a job evaluates a function of boxes so that no part of it, e.g. a patch, is computed by two blocks."""
+
+    @abstractmethod
+    def counts(self, box: BoundingBox) -> Zyx:
+        """Return how many parts along each axis (zyx) a box of the result is made of."""
+
+    @abstractmethod
+    def kept(self, node: MappedBoxes, box: BoundingBox, block_bytes: float, otherwise: float) -> Waiting:
+        """Return the node that has the voxels of a box once a stage, its only one, has computed every part of it.
+
+        Blocks of the stage have about so many bytes; `otherwise` is how often parts would be computed without it.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class MappedBoxes(_OfVolumes):
     """A function over boxes of inputs over one box, that reads a box of its own choosing around each.
@@ -158,11 +174,13 @@ class MappedBoxes(_OfVolumes):
         reads: the inputs' box needed for an output box.
         dear: evaluating it twice costs more than keeping its voxels.
         gpu: the function computes on a GPU where there is one.
+        once: how it is evaluated without computing parts of it twice, if it can be.
     """
 
     reads: Callable[[BoundingBox], BoundingBox]
     dear: bool = False
     gpu: bool = False
+    once: Once | None = None
 
     def _read_box(self, box: BoundingBox) -> BoundingBox:
         return self.reads(box).clip(self.volumes[0].spec.box)

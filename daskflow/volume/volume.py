@@ -18,7 +18,7 @@ from daskflow.stores.memory import ArrayStore
 from daskflow.volume.as_array import AsArray, as_xarray
 from daskflow.volume.boundary import BoundaryLike, DepthLike
 from daskflow.volume.expression import Expression
-from daskflow.volume.mapping import SAME, MappedAfter, MappedBoxes, Same, map_overlap
+from daskflow.volume.mapping import SAME, MappedAfter, MappedBoxes, Once, Same, map_overlap
 from daskflow.volume.node import Array, Crop, DaskSource, Generated, Memory, Node, Stored, Waiting
 from daskflow.volume.stage import Bound, Stage, default_block
 
@@ -307,6 +307,7 @@ class Volume(AsArray):
         memory: Memory = None,
         dear: bool = False,
         gpu: bool = False,
+        once: Once | None = None,
         **options: Any,
     ) -> Volume:
         """Return the volume whose boxes are `function` of boxes that `reads` chooses, e.g. a network's patches.
@@ -321,13 +322,14 @@ class Volume(AsArray):
             dear: a job that would evaluate it more than once keeps its voxels in scratch data instead.
             gpu: the function computes on a GPU where there is one, so that a job runs it on the workers of a cluster
                 that declare GPUs, if any do.
+            once: how a job evaluates it without computing parts of it in two blocks, where that pays.
             **options: handed to the function.
         """
         nodes = (self.node, *(other.node for other in others))
         boxes = {node.spec.box for node in nodes}
         if len(boxes) > 1:
             raise GeometryError(f"volumes over different boxes: {', '.join(map(str, sorted(boxes)))}; crop them to one")
-        return Volume(MappedBoxes(spec, function, nodes, options, memory, reads, dear, gpu), block=self.block)
+        return Volume(MappedBoxes(spec, function, nodes, options, memory, reads, dear, gpu, once), block=self.block)
 
     def map_after(
         self,

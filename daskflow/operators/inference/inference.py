@@ -13,6 +13,7 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, as_zyx
 from daskflow.inference.blend import infer
 from daskflow.inference.network import ModelFile, Network
+from daskflow.inference.once import OncePerPatch
 from daskflow.inference.patches import PatchGrid
 from daskflow.operators.geometry.pick_channels import pick_channels
 from daskflow.volume import Flag, Volume, operator
@@ -151,6 +152,7 @@ def inference(
         memory=network.memory,
         dear=True,
         gpu=network.gpu,
+        once=None if network.framework == "identity" else OncePerPatch(grid, network, nan),
         grid=grid,
         network=network,
         nan=nan,
