@@ -18,12 +18,12 @@ from daskflow.volume.stage import Scopes, run_here
 
 
 class Turned:
-    """Answers with the mirrored patch and another function of it, and counts patches."""
+    """Answers with the mirrored patch and another function of it; counts those of an image above 2."""
 
     calls = 0
 
     def __call__(self, patches):
-        type(self).calls += len(patches)
+        type(self).calls += int((patches.max(axis=(1, 2, 3, 4)) > 1).sum())  # not those of noise
         return np.concatenate([patches[..., ::-1] / 3, np.sqrt(patches) + 1], axis=1)
 
     def __getstate__(self):
@@ -32,11 +32,11 @@ class Turned:
 
 class Classes(Turned):
     def __call__(self, patches):
-        return (super().__call__(patches)[:, :, ::-1] * 100).astype(np.uint8)
+        return (super().__call__(patches)[:, :, ::-1] * 50).astype(np.uint8)
 
 
 def image(shape, seed=0):
-    array = np.random.default_rng(seed).random(shape, np.float32)
+    array = np.random.default_rng(seed).random(shape, np.float32) + 2
     array[:, : shape[1] // 3] = 0  # patches that are not run
     return array
 
@@ -80,7 +80,7 @@ def test_any_blocks_give_the_whole_volume_to_the_bit(tmp_path_factory, case, see
     scopes = Scopes(str(tmp_path_factory.mktemp("scratch")))
     run_here(waiting.stages, scopes)
     most = np.prod(once.counts(hull))
-    assert run.calls <= most + 1  # one on noise, before any block
+    assert run.calls <= most
     store = waiting.bound(scopes).store
     assert isinstance(store, PatchStore)
     for box in (hull, *BlockGrid(hull, (3, 4, 5))):
@@ -88,7 +88,7 @@ def test_any_blocks_give_the_whole_volume_to_the_bit(tmp_path_factory, case, see
 
 
 def test_a_job_runs_every_patch_once_whatever_its_blocks(tmp_path):
-    array = np.random.default_rng(0).random((12, 40, 40), np.float32) + 0.1
+    array = np.random.default_rng(0).random((12, 40, 40), np.float32) + 2
     options = {"input_patch_size": (6, 16, 16), "output_patch_overlap": (2, 4, 4), "num_output_channels": 2}
     volume = inference(Volume.from_array(array), framework="prebuilt", convnet_model=Turned(), **options)
     patches = 3 * 3 * 3
@@ -103,9 +103,9 @@ def test_a_job_runs_every_patch_once_whatever_its_blocks(tmp_path):
     assert f"{patches} patches, passes per patch 1.00 instead of" in str(job.plan())
     Turned.calls = 0
     with Threads(2) as threads:
-        report = job.run(threads, progress=False)
-    assert report.ok
-    assert Turned.calls == patches + 1  # one on noise, before any block
+        report = job.run(threads, progress=False, retries=0)
+    assert report.ok, report.failures
+    assert Turned.calls == patches
     assert report.counts["patches"] == patches
     np.testing.assert_array_equal(daskflow.open(tmp_path / "answer").read(), expected)
     np.testing.assert_array_equal(daskflow.open(tmp_path / "negative").read(), -expected)
@@ -121,7 +121,7 @@ def test_a_run_that_ended_early_leaves_only_its_own_blocks_to_the_next(tmp_path)
                 raise RuntimeError("gone")
             return super().__call__(patches)
 
-    array = np.random.default_rng(0).random((12, 40, 40), np.float32) + 0.1
+    array = np.random.default_rng(0).random((12, 40, 40), np.float32) + 2
     options = {"input_patch_size": (6, 16, 16), "output_patch_overlap": (2, 4, 4), "num_output_channels": 2}
     volume = inference(Volume.from_array(array), framework="prebuilt", convnet_model=Failing(), **options)
     job = volume.save(tmp_path / "answer", chunk=(4, 8, 8), block=(4, 16, 16))
@@ -132,5 +132,5 @@ def test_a_run_that_ended_early_leaves_only_its_own_blocks_to_the_next(tmp_path)
         last = job.run(threads, progress=False, retry_failed=True)
     assert last.ok
     assert 0 < first.counts["patches"] < last.counts["patches"] == 27
-    assert Failing.calls == 27 - first.counts["patches"] + 1  # one on noise
+    assert Failing.calls == 27 - first.counts["patches"]
     np.testing.assert_array_equal(daskflow.open(tmp_path / "answer").read(), volume.read())
