@@ -6,6 +6,8 @@ Prints, with CPU seconds of one thread (the least of some repetitions, taken in 
   MONAI's `sliding_window_inference` with the same net, patches and Gaussian blending; at most 1.10 is wanted;
 * a pass-through net with three channels: volume voxels per second that are cut out, blended and checked, net apart; at
   least 100 Mvoxel/s is wanted (MONAI 60, chunkflow 14-29);
+* the same U-Net over blocks of 1, 2, 4 and 8 strides: forward passes and CPU where every block runs all patches that it
+  needs, and where each patch is run once, scratch data included;
 * the same U-Net over a block for each core, in threads that take turns at it, beside threads that do
   not (which a network that keeps tensors on itself does not survive): wall and CPU seconds, and how many cores these
   threads ask for on average, time in which another program has the core included (at least 0.9 of the cores is wanted);
@@ -39,10 +41,13 @@ import torch
 import daskflow
 from daskflow.clusters import Threads
 from daskflow.clusters.threads import cores
-from daskflow.geometry import BoundingBox, Zyx
+from daskflow.geometry import BlockGrid, BoundingBox, Zyx, as_zyx
 from daskflow.inference.blend import infer
 from daskflow.inference.network import ModelFile, Network, Precision
+from daskflow.inference.once import OncePerPatch
 from daskflow.inference.patches import PatchGrid
+from daskflow.volume.mapping import MappedBoxes
+from daskflow.volume.stage import Scopes, run_here
 
 UNET = Path(__file__).parents[1] / "recipes" / "affinity_unet.py"
 PASS_THROUGH = """
@@ -76,12 +81,14 @@ def main() -> None:
             compare("U-Net", UNET, (16, 40, 40), (8, 16, 16), repeat)
             take_turns(UNET, (16, 40, 40), (8, 16, 16), repeat)
             compare("pass-through", through, (16, 40, 40), (8, 16, 16), repeat)
+            patches_once(UNET, (8, 16, 16), 2)
             whole_job(UNET, (16, 40, 40), (8, 16, 16), "cpu", "float32")
             command_line(Path(folder), (16, 40, 40), (8, 16, 16), repeat)
         else:
             compare("U-Net", UNET, (56, 168, 168), (32, 96, 96), repeat)
             take_turns(UNET, (56, 168, 168), (32, 96, 96), repeat)
             compare("pass-through", through, (104, 416, 416), (32, 128, 128), 4 * repeat)
+            patches_once(UNET, (8, 32, 32), 8)
             whole_job(UNET, (56, 168, 168), (32, 96, 96), "cpu", "float32")
             command_line(Path(folder), (104, 416, 416), (32, 128, 128), repeat)
 
@@ -114,6 +121,41 @@ def compare(name: str, model: Path, shape: Zyx, patch: Zyx, repeat: int) -> None
         beyond = best[who] - best["bare"]
         rate = f"{array.size / beyond / 1e6:.0f} Mvoxel/s" if beyond > 0 else "too little to measure"
         print(f"  {who:20} {best[who]:7.3f} s, {best[who] / best['bare']:.3f} of bare; beyond it {rate}")
+
+
+def patches_once(model: Path, patch: Zyx, strides: int) -> None:
+    """Print forward passes and CPU of blocks of 1, 2, 4 and 8 strides that each run all they need, and once in all."""
+    stride = tuple(n - n // 4 for n in patch)
+    shape = as_zyx([strides * s + n // 4 for s, n in zip(stride, patch, strict=True)])
+    array, box = smooth_noise(shape), BoundingBox((0, 0, 0), shape)
+    grid = PatchGrid(box, patch, patch, as_zyx([n // 4 for n in patch]))
+    network = Network("pytorch", patch, patch, model=ModelFile.at(model), device="cpu")
+    volume = daskflow.open(array)
+    spec = volume.spec.replace(channels=3, dtype=np.dtype(np.float32))
+    node = volume.map_boxes(infer, reads=grid.reads, spec=spec, dear=True, network=network).node
+    assert isinstance(node, MappedBoxes)
+    once = OncePerPatch(grid, network, "error")
+    network.engine()
+    print(f"{len(grid)} patches of {patch}, overlap {grid.overlap} zyx:")
+    for count in (1, 2, 4, 8):
+        blocks = BlockGrid(box, as_zyx([count * s for s in stride]))
+        start, passes = time.process_time(), 0
+        for block in blocks:
+            reads = grid.reads(block)
+            infer(array[reads.slices(box)], box=block, read_box=reads, grid=grid, network=network)
+            passes += len(list(grid.patches(block)))
+        repeated = time.process_time() - start
+        with tempfile.TemporaryDirectory() as folder:
+            scopes = Scopes(folder)
+            start = time.process_time()
+            waiting = once.kept(node, box, spec.nbytes_of(blocks[0]), 1.0)
+            run_here(waiting.stages, scopes)
+            store = waiting.bound(scopes).store
+            for block in blocks:
+                store.read(block)
+            alone = time.process_time() - start
+        told = f"{passes} passes, {repeated:.2f} s; each patch once: {len(grid)} passes, {alone:.2f} s"
+        print(f"  blocks of {count} strides  {told}, {alone / repeated:.2f}")
 
 
 def take_turns(model: Path, shape: Zyx, patch: Zyx, repeat: int) -> None:
