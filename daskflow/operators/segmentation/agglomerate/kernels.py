@@ -84,193 +84,163 @@ def contacts(affinities: Array, fragments: Array, low: tuple[int, int, int]) -> 
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _before(scores: Array, highs: Array, lows: Array, one: int, other: int) -> bool:
-    """Return whether one entry of a heap comes before another."""
-    if scores[one] != scores[other]:
-        return bool(scores[one] > scores[other])
-    if highs[one] != highs[other]:
-        return bool(highs[one] < highs[other])
-    return bool(lows[one] < lows[other])
+def _pair(one: int, other: int) -> np.uint64:
+    """Return two numbers below 2^32 as one, the larger first."""
+    return np.uint64(max(one, other)) << _HALF | np.uint64(min(one, other))
 
 
 @numba.njit(cache=True, nogil=True)
-def _rise(scores: Array, highs: Array, lows: Array, edges: Array, at: int) -> None:
+def _push(scores: Array, names: Array, held: Array, at: int, score: float, name: np.uint64, edge: int) -> None:
+    """Put an edge into a heap of `at` entries: a higher score comes first, then a lower pair of names."""
     while at > 0:
-        above = (at - 1) >> 1
-        if not _before(scores, highs, lows, at, above):
-            return
-        scores[at], scores[above] = scores[above], scores[at]
-        highs[at], highs[above] = highs[above], highs[at]
-        lows[at], lows[above] = lows[above], lows[at]
-        edges[at], edges[above] = edges[above], edges[at]
+        above = (at - 1) >> 2
+        if scores[above] > score or (scores[above] == score and names[above] <= name):
+            break
+        scores[at], names[at], held[at] = scores[above], names[above], held[above]
         at = above
+    scores[at], names[at], held[at] = score, name, edge
 
 
 @numba.njit(cache=True, nogil=True)
-def _sink(scores: Array, highs: Array, lows: Array, edges: Array, at: int, size: int) -> None:
+def _sink(scores: Array, names: Array, held: Array, at: int, size: int) -> None:
+    """Move an entry of a heap of `size` down to where it belongs."""
+    score, name, edge = scores[at], names[at], held[at]
     while True:
-        first, child = at, 2 * at + 1
-        if child < size and _before(scores, highs, lows, child, first):
-            first = child
-        if child + 1 < size and _before(scores, highs, lows, child + 1, first):
-            first = child + 1
-        if first == at:
-            return
-        scores[at], scores[first] = scores[first], scores[at]
-        highs[at], highs[first] = highs[first], highs[at]
-        lows[at], lows[first] = lows[first], lows[at]
-        edges[at], edges[first] = edges[first], edges[at]
-        at = first
+        best = 4 * at + 1
+        if best >= size:
+            break
+        for child in range(best + 1, min(best + 4, size)):
+            if scores[child] > scores[best] or (scores[child] == scores[best] and names[child] < names[best]):
+                best = child
+        if scores[best] < score or (scores[best] == score and names[best] >= name):
+            break
+        scores[at], names[at], held[at] = scores[best], names[best], held[best]
+        at = best
+    scores[at], names[at], held[at] = score, name, edge
+
+
+@numba.njit(cache=True, nogil=True)
+def _table(ends: Array, counts: Array, size: int) -> tuple[Array, Array]:
+    """Return the hash table of the edges that are left, by the pair of their ends."""
+    keys, places = np.full(size, _EMPTY, np.uint64), np.empty(size, np.int32)
+    for edge in range(len(counts)):
+        if counts[edge] > 0:
+            key = _pair(ends[edge, 0], ends[edge, 1])
+            slot = _slot(keys, key)
+            keys[slot], places[slot] = key, edge
+    return keys, places
 
 
 @numba.njit(cache=True, nogil=True)
 def merge_regions(
-    u: Array, v: Array, sums: Array, counts: Array, waits: Array, least: float
-) -> tuple[Array, Array, Array, Array, Array]:
-    """Merge the regions of a graph from the best edge down, as far as all that bears on it is known.
+    ends: Array, sums: Array, counts: Array, extents: Array, waits: Array, least: float
+) -> tuple[Array, Array, Array]:
+    """Merge the regions of a graph from the best edge down, as far as everything that matters for it is known.
 
-    The score of an edge is `sums` / `counts`; of equal ones that with the lower region, the larger of its two first,
-    comes first. A region that waits, and one whose best edge leads to such, merges with none.
+    The score of an edge is `sums / counts`; of equal scores that of the lower pair of regions, of which the larger one
+    counts first, is better. A region that waits merges with none, nor does one whose best edge leads to such: it waits,
+    too. Scores never rise by merging, so an entry of the heap is never worse than its edge is by now, and of two edges
+    that become one, the entry of the better one is enough.
 
     Args:
-        u: first region of each edge, int64; changed, as `v`, `sums` and `counts` are. Regions are numbered from 0 in
-            the order of their names.
-        v: second region.
-        sums: int64.
-        counts: int64, where an edge is dropped made 0.
-        waits: of each region, whether further edges of it are elsewhere; then also those that wait for others.
-        least: edges of a lower score merge nothing.
+        ends: int32 (n, 2), the regions, numbered from 0 in the order of their names, of each edge; no pair twice.
+        sums: int64 (n,).
+        counts: int64 (n,).
+        extents: int32 (regions, 2, 3), first and last block of each (zyx).
+        waits: of each region, whether it has edges that are not known here.
+        least: edges below this score do not merge.
+
+    All arrays are changed: of edges that are gone the count is 0, the others have the names of the regions they are
+    between; `extents` and `waits` are those of the region that is kept in each place.
 
     Returns:
-        Of each merge, in order: the region that ends, the one that goes on, which is the larger, sum and count; and of
-        each region the one it ended in.
+        The merges in order, int64 (m, 4): the region that ends, the larger one that it became a part of, sum and count
+        of the edge; the region that is kept in each place; and whether it still is.
     """
-    regions, many = len(waits), len(u)
+    regions, many = len(waits), len(counts)
     size = 1024
     while size < 3 * many:
         size *= 2
-    keys = np.full(size, _EMPTY, np.uint64)
-    places = np.zeros(size, np.int64)
-    used = 0
-    head = np.full(regions, -1, np.int64)
-    degree = np.zeros(regions, np.int64)
-    following = np.empty(2 * many, np.int64)
-    ready = 0
-    for edge in range(many):
-        at = _slot(keys, np.uint64(u[edge]) << _HALF | np.uint64(v[edge]))
-        keys[at], places[at] = np.uint64(u[edge]) << _HALF | np.uint64(v[edge]), edge
-        used += 1
-        following[2 * edge], head[u[edge]] = head[u[edge]], 2 * edge
-        following[2 * edge + 1], head[v[edge]] = head[v[edge]], 2 * edge + 1
-        degree[u[edge]] += 1
-        degree[v[edge]] += 1
-        ready += sums[edge] / counts[edge] >= least
-    room = ready + 1024
-    scores, highs, lows = np.empty(room, np.float64), np.empty(room, np.int64), np.empty(room, np.int64)
-    edges = np.empty(room, np.int64)
+    keys, places = _table(ends, counts, size)
+    used = many
+    first, degree = np.full(regions, -1, np.int32), np.zeros(regions, np.int32)
+    following = np.empty(2 * many, np.int32)  # a half edge is 2 * edge + which of its ends
+    scores, names, held = np.empty(many, np.float64), np.empty(many, np.uint64), np.empty(many, np.int32)
     heap = 0
     for edge in range(many):
+        for side in range(2):
+            end = ends[edge, side]
+            following[2 * edge + side], first[end] = first[end], 2 * edge + side
+            degree[end] += 1
         score = sums[edge] / counts[edge]
         if score >= least:
-            scores[heap], edges[heap] = score, edge
-            highs[heap], lows[heap] = max(u[edge], v[edge]), min(u[edge], v[edge])
+            scores[heap], names[heap], held[heap] = score, _pair(ends[edge, 0], ends[edge, 1]), edge
             heap += 1
-    for at in range(heap // 2, -1, -1):
-        _sink(scores, highs, lows, edges, at, heap)
-    # a region is kept under one of its members, that with most edges, and goes by the largest
-    kept_as = np.arange(regions)
-    name = np.arange(regions)
-    gone, into = np.empty(regions, np.int64), np.empty(regions, np.int64)
-    merged_sums, merged_counts = np.empty(regions, np.int64), np.empty(regions, np.int64)
-    merges = 0
+    for at in range((heap + 2) >> 2, -1, -1):
+        if at < heap:
+            _sink(scores, names, held, at, heap)
+    name, kept = np.arange(regions), np.ones(regions, np.bool_)
+    merges = np.empty((regions, 4), np.int64)
+    done = 0
     while heap > 0:
-        edge, score, high, low = edges[0], scores[0], highs[0], lows[0]
+        score, pair, edge = scores[0], names[0], held[0]
         heap -= 1
-        scores[0], highs[0], lows[0], edges[0] = scores[heap], highs[heap], lows[heap], edges[heap]
-        _sink(scores, highs, lows, edges, 0, heap)
+        if heap > 0:
+            scores[0], names[0], held[0] = scores[heap], names[heap], held[heap]
+            _sink(scores, names, held, 0, heap)
         if counts[edge] == 0:
             continue
-        a, b = u[edge], v[edge]
-        now = sums[edge] / counts[edge]
-        larger, smaller = max(name[a], name[b]), min(name[a], name[b])
-        if now != score or larger != high or smaller != low:
-            if now >= least and (now < score or (now == score and (larger, smaller) > (high, low))):
-                scores[heap], highs[heap], lows[heap], edges[heap] = now, larger, smaller, edge
+        a, b = ends[edge, 0], ends[edge, 1]
+        now, called = sums[edge] / counts[edge], _pair(name[a], name[b])
+        if now != score or called != pair:
+            if now >= least:
+                _push(scores, names, held, heap, now, called, edge)
                 heap += 1
-                _rise(scores, highs, lows, edges, heap - 1)
             continue
         if waits[a] or waits[b]:
             waits[a] = waits[b] = True
             continue
-        gone[merges], into[merges] = smaller, larger
-        merged_sums[merges], merged_counts[merges] = sums[edge], counts[edge]
-        merges += 1
+        merges[done, 0], merges[done, 1] = min(name[a], name[b]), max(name[a], name[b])
+        merges[done, 2], merges[done, 3] = sums[edge], counts[edge]
+        done += 1
         counts[edge] = 0
-        if degree[a] > degree[b]:
+        if degree[a] > degree[b]:  # the one with fewer edges moves into the place of the other
             a, b = b, a
-        name[b] = larger
-        kept_as[a] = b
-        half = head[a]
+        name[b], kept[a] = max(name[a], name[b]), False
+        degree[b] += degree[a]
+        for axis in range(3):
+            extents[b, 0, axis] = min(extents[a, 0, axis], extents[b, 0, axis])
+            extents[b, 1, axis] = max(extents[a, 1, axis], extents[b, 1, axis])
+        half = first[a]
         while half >= 0:
-            after = following[half]
-            moved = half >> 1
-            if counts[moved] != 0:
-                other = v[moved] if half & 1 == 0 else u[moved]
-                key = np.uint64(min(b, other)) << _HALF | np.uint64(max(b, other))
-                at = _slot(keys, key)
-                fresh = keys[at] == _EMPTY
-                if fresh:
-                    keys[at] = key
-                    used += 1
-                target = places[at]
-                if fresh or counts[target] == 0:
-                    places[at] = moved
-                    if half & 1 == 0:
-                        u[moved] = b
-                    else:
-                        v[moved] = b
-                    following[half], head[b] = head[b], half
-                    degree[b] += 1
+            after, moved = following[half], half >> 1
+            if counts[moved] > 0:
+                key = _pair(b, ends[moved, 1 - (half & 1)])
+                slot = _slot(keys, key)
+                used += keys[slot] == _EMPTY
+                twin = np.int64(-1) if keys[slot] == _EMPTY else np.int64(places[slot])
+                if twin >= 0 and counts[twin] > 0:
+                    better = sums[moved] / counts[moved] > sums[twin] / counts[twin]
+                    stays, goes = (moved, twin) if better else (twin, moved)
+                    sums[stays] += sums[goes]
+                    counts[stays] += counts[goes]
+                    counts[goes] = 0
                 else:
-                    before = sums[target] / counts[target]
-                    sums[target] += sums[moved]
-                    counts[target] += counts[moved]
-                    counts[moved] = 0
-                    now = sums[target] / counts[target]
-                    if now > before and now >= least:
-                        if heap == len(edges):
-                            scores = np.concatenate((scores, np.empty(heap, np.float64)))
-                            highs = np.concatenate((highs, np.empty(heap, np.int64)))
-                            lows = np.concatenate((lows, np.empty(heap, np.int64)))
-                            edges = np.concatenate((edges, np.empty(heap, np.int64)))
-                        scores[heap], edges[heap] = now, target
-                        highs[heap], lows[heap] = max(larger, name[other]), min(larger, name[other])
-                        heap += 1
-                        _rise(scores, highs, lows, edges, heap - 1)
+                    stays = moved
+                if stays == moved:
+                    keys[slot], places[slot] = key, moved
+                    ends[moved, half & 1] = b
+                    following[half], first[b] = first[b], half
                 if 2 * used > len(keys):
-                    keys = np.full(2 * len(keys), _EMPTY, np.uint64)
-                    places = np.zeros(len(keys), np.int64)
-                    used = 0
-                    for one in range(many):
-                        if counts[one] != 0:
-                            key = np.uint64(min(u[one], v[one])) << _HALF | np.uint64(max(u[one], v[one]))
-                            at = _slot(keys, key)
-                            keys[at], places[at] = key, one
-                            used += 1
+                    # edges that `a` still has are found by pairs with `a`, which nobody looks for
+                    keys, places = _table(ends, counts, len(keys) * 2)
+                    used = many
             half = after
-    for region in range(regions):
-        end = region
-        while kept_as[end] != end:
-            end = kept_as[end]
-        one = region
-        while kept_as[one] != end:
-            kept_as[one], one = end, kept_as[one]
     for edge in range(many):
-        u[edge], v[edge] = name[u[edge]], name[v[edge]]
-    ends = name[kept_as]
-    for region in range(regions):
-        if kept_as[region] == region:
-            waits[ends[region]] = waits[region]
-    for region in range(regions):
-        waits[region] = waits[ends[region]]
-    return gone[:merges], into[:merges], merged_sums[:merges], merged_counts[:merges], ends
+        if counts[edge] > 0:
+            a, b = ends[edge, 0], ends[edge, 1]
+            if waits[a] and waits[b]:
+                ends[edge, 0], ends[edge, 1] = min(name[a], name[b]), max(name[a], name[b])
+            else:
+                counts[edge] = 0
+    return merges[:done], name, kept

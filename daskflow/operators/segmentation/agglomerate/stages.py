@@ -243,17 +243,17 @@ def merge_known(known: Arrays, edges: Arrays, waits: npt.NDArray[np.bool_], leas
     from daskflow.operators.segmentation.agglomerate.kernels import merge_regions
 
     regions, sums, counts, waits = known["regions"], edges["sums"].copy(), edges["counts"].copy(), waits.copy()
-    u, v = (np.searchsorted(regions, edges[end]) for end in ("u", "v"))
-    child, parent, merged_sums, merged_counts, ends = merge_regions(u, v, sums, counts, waits, least)
-    done = {"child": regions[child], "parent": regions[parent], "sums": merged_sums, "counts": merged_counts}
-    low, high = known["low"].copy(), known["high"].copy()
-    np.minimum.at(low, ends, known["low"])
-    np.maximum.at(high, ends, known["high"])
-    kept = np.flatnonzero(waits & (ends == np.arange(len(ends))))
-    open_edges = (counts > 0) & waits[u] & waits[v]
-    pairs = regions[np.sort(np.stack((u, v))[:, open_edges], axis=0)]
-    rows = {"u": pairs[0], "v": pairs[1], "sums": sums[open_edges], "counts": counts[open_edges]}
-    left = {"regions": regions[kept], "low": low[kept], "high": high[kept], **merged(EDGES, [rows])}
+    ends = np.searchsorted(regions, np.stack((edges["u"], edges["v"]), axis=1)).astype(np.int32)
+    extents = np.stack((known["low"], known["high"]), axis=1).astype(np.int32)
+    merges, names, kept = merge_regions(ends, sums, counts, extents, waits, least)
+    done = {"child": regions[merges[:, 0]], "parent": regions[merges[:, 1]]}
+    done |= {"sums": merges[:, 2], "counts": merges[:, 3]}
+    places = np.flatnonzero(kept & waits)
+    places = places[np.argsort(names[places])]
+    pairs = regions[ends[counts > 0]]
+    rows = {"u": pairs[:, 0], "v": pairs[:, 1], "sums": sums[counts > 0], "counts": counts[counts > 0]}
+    open_regions = {"regions": regions[names[places]], "low": extents[places, 0], "high": extents[places, 1]}
+    left = {**open_regions, **merged(EDGES, [rows])}
     return {"regions": regions, **done}, left
 
 
