@@ -4,10 +4,10 @@ Input is (batch, 1, z, y, x) float32 in [0, 1]; output is (batch, 3, z, y, x) pr
 along x, 1 along y, 2 along z: that a voxel and its neighbour one step lower on that axis lie inside the same object.
 The patch size must be a multiple of 8 on each axis; the output has the size of the input.
 
-    scale 1    1 -> 12 -> 12 ----------------------------(+)-> 12 -> 3
-    scale 1/2         `-> 32 x2 -------------------(+)-> 32 x2
-    scale 1/4                `-> 40 x2 ------(+)-> 40 x2
-    scale 1/8                       `-> 48 x2 '
+    scale 1    1 -> 16 -> 16 ----------------------------(+)-> 16 -> 3
+    scale 1/2         `-> 40 x2 -------------------(+)-> 40 x2
+    scale 1/4                `-> 56 x2 ------(+)-> 56 x2
+    scale 1/8                       `-> 80 x2 '
 
 Most of the work is at half resolution, where a CPU is efficient. There is no normalisation layer, so an output voxel
 depends on the image around it and on nothing else in the patch. Needs nothing but torch.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-WIDTHS = (12, 32, 40, 48)
+WIDTHS = (16, 40, 56, 80)
 
 
 class Residual(nn.Module):

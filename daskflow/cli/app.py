@@ -70,6 +70,8 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the next word names, or say what it may have meant."""
+        if args[0] == "plugin" and args[2:3] == ["agglomerate"] and {"-a", "--args"}.isdisjoint(args):
+            args = ["agglomerate", "--one-minus", "--threshold", "0.7", *args[3:]]  # as in chunkflow's README
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:  # as a shell asks
             known = [*self.list_commands(ctx), *FORMER_NAMES]
             raise click.UsageError(f"no command {args[0]!r}: {hint(args[0], known)}")
@@ -215,8 +217,6 @@ def listed() -> dict[str, list[tuple[str, str]]]:
 
 def hint(word: str, known: Iterable[str]) -> str:
     """Return what to type instead of an unknown command."""
-    if word == "agglomerate":
-        return "it is not there yet; docs/from-chunkflow.md says what to type instead"
     if word in FORMER:
         return f"it is {FORMER[word]!r} here"
     if not ({"/", "."} & set(word) or Path(word).exists()):

@@ -163,6 +163,13 @@ FORMER_LETTERS = {
 those that mean one thing, but for chunkflow's."""
 
 FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "agglomerate": {
+        "--aff-threshold-low": ("--one-minus", "--low"),
+        "--aff-threshold-high": ("--one-minus", "--high"),
+        "--flip-channel": ("--one-minus", "--order", "xyz"),
+        "--no-flip-channel": ("--one-minus", "--order", "zyx"),
+        "--fragments-chunk": ("--one-minus", "--fragments"),
+    },
     "normalize-contrast": {"--whole": ("--no-per-section",)},
     "normalize-contrast-nkem": {"--whole": ("--no-per-section",)},
     "contrast-levels": {"--directory": ("--output",), "-d": ("--output",)},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import h5py
@@ -169,23 +168,34 @@ def test_predict_affinities(line, shown, name):
 
 
 @pytest.mark.parametrize("name", [name for name, line in LINES.items() if "agglomerate" in line])
-def test_lines_that_agglomerate_are_refused_and_run_with_what_the_page_says_instead(line, shown, name):
+def test_lines_that_agglomerate(line, shown, name):
     array = image()
     tifffile.imwrite("image.tif", array)
     write_network(3, "path/of/model.py", "path/of/weight.pt")
     affinities = answer(array, 3, "path/of/model.py", "path/of/weight.pt")
-    daskflow.open(affinities).save("affs.h5").run(progress=False)
-    refusal = "No such option '--threshold'" if "plugin" in LINES[name] else "'agglomerate': it is not there yet"
-    assert refusal in line(name, code=2)
-    said = re.search(r"`(quantize -i affs .* -o seg)`", PAGE.read_text())[1]
-    instead = re.sub("(plugin -f )?agglomerate .*?-o seg", said, shlex.join(words(name, PORT=0)))
-    run(["--overwrite", *shlex.split(instead)])
+    if "inference" not in LINES[name]:
+        daskflow.open(affinities).save("affs.h5").run(progress=False)
+
+    line(name)
+
     state, volumes = shown[0]
     assert layers(state)["seg"] == "segmentation"
-    inside = (affinities[:2].mean(axis=0) * 255).astype(np.uint8) > 127
-    assert ((volumes["seg"].compute() > 0) == inside).all()
-    assert inside.any()
-    assert not inside.all()
+    right = daskflow.agglomerate(daskflow.open(affinities), threshold=1 - 0.7).read()
+    np.testing.assert_array_equal(volumes["seg"].compute(), right)
+    assert len(np.unique(right)) > 1
+
+
+@pytest.mark.parametrize("said", ["", "-a threshold=0.7;flip_channel=True;aff_threshold_low=0.001"])
+def test_the_plugin_that_agglomerates(tmp_path, monkeypatch, said):
+    monkeypatch.chdir(tmp_path)
+    affinities = np.random.default_rng(0).random((3, 8, 9, 10)).astype(np.float32)
+    daskflow.open(affinities).save("affs.h5").run(progress=False)
+
+    plugin = ["plugin", "-f", "agglomerate", *said.split(), "-i", "a", "-o", "s"]
+    run(["load-h5", "-f", "affs.h5", "-o", "a", *plugin, "save-h5", "-i", "s", "-f", "s.h5"])
+
+    right = daskflow.agglomerate(daskflow.open(affinities), threshold=1 - 0.7).read()
+    np.testing.assert_array_equal(daskflow.open("s.h5").read(), right)
 
 
 def test_every_line_is_tried():

@@ -98,13 +98,6 @@ def test_unknown_and_background_have_no_positive_affinity(recipe):
     assert known[0, :, :, 1:3].all()
 
 
-def test_erosion_takes_one_voxel_from_each_side_of_a_face(recipe):
-    labels = torch.full((4, 4, 8), 2.0)
-    labels[:, :, 4:] = 3
-    row = recipe.erode(labels)[2, 2]
-    assert row.tolist() == [2, 2, 2, recipe.BACKGROUND, recipe.BACKGROUND, 3, 3, 3]
-
-
 @pytest.mark.parametrize("cut", ["cut_patch", "warp_patch"])
 def test_augmented_patches_keep_image_and_labels_together(recipe, cut):
     labels = torch.full((40, 40, 40), 2.0)
@@ -115,7 +108,9 @@ def test_augmented_patches_keep_image_and_labels_together(recipe, cut):
     for _ in range(8):
         image, truth = getattr(recipe, cut)(labels / 10, labels, 24, rng)
         known = truth != recipe.UNKNOWN
-        inner = (recipe.erode(truth) > recipe.BACKGROUND) & known
+        around = torch.stack((truth[None], -truth[None]))
+        most, least = torch.nn.functional.max_pool3d(around, 3, stride=1, padding=1)[:, 0]
+        inner = (most == -least) & (truth > recipe.BACKGROUND) & known
         assert ((image[inner] * 10 - truth[inner]).abs() < 0.35).float().mean() > 0.995
         seen.append(float(inner.float().mean()))
     assert min(seen) > 0.2

@@ -26,7 +26,7 @@ from daskflow.volume.stage import Scope
 
 @operator()
 def agglomerate(
-    affinities: Volume,
+    affinities: Annotated[Volume, Flag("-i")],
     fragments: Volume | None = None,
     *,
     threshold: Annotated[float | Sequence[float], Flag("-t")] = 0.5,
@@ -36,6 +36,7 @@ def agglomerate(
     offsets: affinity.Offsets | None = None,
     tree: str | os.PathLike[str] | None = None,
     graph: str | os.PathLike[str] | None = None,
+    one_minus: bool = False,
 ) -> Volume | tuple[Volume, ...]:
     """Merge fragments to objects by the mean affinity of where they touch, the same for any blocks.
 
@@ -56,6 +57,8 @@ def agglomerate(
             thresholds follow by `remap`, and scores of all by `evaluate_segmentation`.
         graph: path or URL of a Parquet file for the region graph: u, v, score, sum and count of all that touch, and sum
             and count per axis.
+        one_minus: thresholds are one minus the mean affinity, so that greater ones merge more, as waterz counts, and
+            chunkflow's plugin with it, whose options imply it.
 
     Returns:
         A segmentation of the dtype of the fragments, zyx; a tuple of them where several thresholds are given.
@@ -66,7 +69,7 @@ def agglomerate(
         MissingDependencyError: numba is not installed.
     """
     optional_module("numba", package="numba", extra="agglomeration")
-    thresholds = tuple(float(one) for one in np.atleast_1d(threshold))
+    thresholds = tuple(1 - float(one) if one_minus else float(one) for one in np.atleast_1d(threshold))
     for value in thresholds:
         if not 0 <= value <= 1:
             raise ParameterError(f"threshold {value:g} is not from 0 to 1, as mean affinities are")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from daskflow.operators.segmentation import _affinities as affinity
 from daskflow.operators.segmentation.connected_components.blocks import Components, global_indices
 from daskflow.operators.segmentation.connected_components.scratch import LabelledStore, Labelling
 from daskflow.operators.segmentation.connected_components.stages import LabelBlocks, labelling_stages
-from daskflow.volume import Estimate, Volume, operator
+from daskflow.volume import Estimate, Flag, Volume, operator
 from daskflow.volume.stage import Scope
 
 Array = npt.NDArray[Any]
@@ -27,7 +27,7 @@ _VOXEL_BYTES = 12  # parents, labels, best edges, and sizes where there is dust
 
 @operator()
 def watershed(
-    affinities: Volume,
+    affinities: Annotated[Volume, Flag("-i")],
     mask: Volume | None = None,
     *,
     low: affinity.Low = 0.001,

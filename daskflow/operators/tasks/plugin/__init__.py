@@ -23,6 +23,7 @@ Fixed = dict[int, Passed | None]  # what every block gets, by its place among th
 
 # what chunkflow's own plugins are here, with the options that they stand for
 SHIPPED: dict[str, tuple[str, dict[str, Any]]] = {
+    "agglomerate": ("agglomerate", {"one_minus": True, "threshold": 0.7}),
     "clahe": ("clahe", {"clip_limit": 20.0, "tile_grid": (512, 512)}),
     "fill_segmentation_holes": ("fill_segmentation_holes", {}),
     "gaussian_filter": ("gaussian_filter", {}),
@@ -35,6 +36,8 @@ SHIPPED: dict[str, tuple[str, dict[str, Any]]] = {
     "stretch_intensity": ("stretch_intensity", {}),
     "transpose": ("transpose", {}),
 }
+
+_RENAMED = {"aff_threshold_low": "low", "aff_threshold_high": "high"}
 
 __all__ = ["Chunk", "parse_arguments", "plugin"]
 
@@ -99,8 +102,11 @@ def _operator(name: str, volumes: Sequence[Volume | Passed], arguments: dict[str
         if not isinstance(one, Volume):
             raise ParameterError(f"plugin {name} takes volumes, and is given {one!r}")
     called, own = SHIPPED[name.removesuffix(".py")]
+    arguments = {_RENAMED.get(argument, argument): value for argument, value in arguments.items()}
+    if called == "agglomerate" and "flip_channel" in arguments:
+        arguments["order"] = "xyz" if arguments.pop("flip_channel") else "zyx"
     try:
-        result: Volume | Job = load_operator(called).function(*volumes, **own, **arguments)
+        result: Volume | Job = load_operator(called).function(*volumes, **(own | arguments))
     except TypeError as error:
         raise ParameterError(f"plugin {name}, {called.replace('_', '-')} here: {error}") from error
     return result
