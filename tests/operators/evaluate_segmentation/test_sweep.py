@@ -8,9 +8,10 @@ from skimage.metrics import adapted_rand_error, variation_of_information
 
 from daskflow.clusters import Threads
 from daskflow.errors import ParameterError, StoreNotFoundError
+from daskflow.operators.segmentation._merge_tree import MergeTree, read_tree
 from daskflow.operators.segmentation.agglomerate import agglomerate
-from daskflow.operators.segmentation.agglomerate.tree import MergeTree, read_tree
 from daskflow.operators.segmentation.evaluate_segmentation import evaluate_segmentation
+from daskflow.operators.segmentation.remap import remap
 from daskflow.volume import Volume
 
 pyarrow = pytest.importorskip("pyarrow.parquet")
@@ -92,3 +93,15 @@ def test_what_is_no_tree_is_refused(tmp_path):
         evaluate_segmentation(volume, volume, tree="t.parquet", thresholds=[2])
     with pytest.raises(ParameterError, match="give the tree"):
         evaluate_segmentation(volume, volume, plot="p.svg")
+
+
+def test_remapping_by_a_tree_gives_what_is_agglomerated_at_that_threshold(tmp_path):
+    fragments, _, found = made(tmp_path)
+
+    for threshold in (0.5, 0.6):
+        cut = remap(fragments, table=tmp_path / "tree.parquet", threshold=threshold, unmapped="keep")
+        np.testing.assert_array_equal(cut.read(), found[threshold].read())
+    with pytest.raises(ParameterError, match="cut at a threshold"):
+        remap(fragments, table=tmp_path / "tree.parquet")
+    with pytest.raises(ParameterError, match="cut at a threshold"):
+        remap(fragments, table={1: 2}, threshold=0.5)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from daskflow.geometry import BoundingBox
-from daskflow.operators.segmentation.agglomerate.tree import MergeTree, read_tree
+from daskflow.operators.segmentation._merge_tree import MergeTree, read_tree
 from daskflow.operators.segmentation.evaluate_segmentation.scores import (
     PAIRS,
     by_segment,
