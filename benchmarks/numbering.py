@@ -23,7 +23,7 @@ from tables import freshly
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.operators.segmentation.connected_components.blocks import Foreground, Joined, join
 from daskflow.operators.segmentation.connected_components.scratch import Labelling
-from daskflow.operators.segmentation.connected_components.stages import MatchSeams, labelling_stages
+from daskflow.operators.segmentation.connected_components.stages import LabelForeground, MatchSeams, labelling_stages
 from daskflow.stores import kvstore
 from daskflow.volume import Volume
 from daskflow.volume.stage import Scope, Scopes
@@ -100,7 +100,7 @@ def main(components: int, inside: int, through: int) -> None:
             seconds += time.process_time() - start
         show("write", len(groups), seconds, peak() - before)
         volume = Volume.from_array(np.zeros((1, 1, 1), np.uint8))
-        stages = labelling_stages(labelling, volume.expression, Foreground(), np.dtype(np.uint64))
+        stages = labelling_stages(LabelForeground(labelling, Foreground()), volume.expression, np.dtype(np.uint64))
         counts = dict[str, int]()
         for stage in stages[2:]:
             task, before, start = stage.task.bind(Scopes(directory)), freshly(), time.process_time()

@@ -25,7 +25,7 @@ napoleon_use_ivar = True
 CONTENTS = {
     "Guide": "getting-started operators inference jobs faults scaling",
     "Tutorials": "tutorials/look tutorials/segment tutorials/objects tutorials/cluster",
-    "Data": "formats images downsampling labels meshes skeletons viewing",
+    "Data": "formats images downsampling segmentation labels meshes skeletons viewing",
     "Clusters": "clusters kubernetes ../helm/daskflow/README",
     "Coming from": "from-igneous from-chunkflow",
     "Reference": "api writing-operators architecture ../recipes/README ../CONTRIBUTING ../CHANGELOG",

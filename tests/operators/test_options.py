@@ -28,6 +28,8 @@ SEVERAL_LETTERS = {
     "format",  # -f is the factor of save
 }
 SEVERAL_DEFAULTS = {
+    "high",
+    "low",
     "dust",  # 0 where what is left out would be missed, igneous's where specks are noise or take most of the time
     "fill_missing",  # of a mask, where what is missing is masked
     "format",  # of volumes, meshes and skeletons
@@ -102,10 +104,11 @@ def test_former_words_of_a_command_are_understood(command, word):
     derived = derive(load_operator(command.replace("-", "_")))
     known = {name for parameter in derived.params for name in (*parameter.opts, *parameter.secondary_opts)}
     assert word not in known
-    first, *rest = FORMER_OPTIONS[command][word]
+    first, *rest = stands_for = list(FORMER_OPTIONS[command][word])
     assert first in known
-    value, places = rest or ["x"], ["a"] * sum(parameter.param_type_name == "argument" for parameter in derived.params)
-    typed = [word, *([] if rest else value), *places, "save", word]
-    assert gather_numbers(derived, typed) == [first, *value, *places, "save", word]
-    if not rest:
-        assert gather_numbers(derived, [f"{word}=x"]) == [f"{first}=x"]
+    places = ["a"] * sum(parameter.param_type_name == "argument" for parameter in derived.params)
+    value = [] if rest and not rest[-1].startswith("--") else ["x"]
+    typed = [word, *value, *places, "save", word]
+    assert gather_numbers(derived, typed) == [*stands_for, *value, *places, "save", word]
+    if value:
+        assert gather_numbers(derived, [f"{word}=x"]) == [*stands_for[:-1], f"{stands_for[-1]}=x"]

@@ -47,12 +47,12 @@ def options(recipe, data, *words):
 def test_training_lowers_the_loss_and_the_file_says_where_it_comes_from(recipe, data):
     losses = recipe.train(options(recipe, data, "--steps", "80", "--seed", "3", "--rate", "0.005"))
     assert len(losses) == 80
-    assert np.mean(losses[-20:]) < 0.85 * np.mean(losses[:20])
+    assert np.mean(losses[-20:]) < 0.9 * np.mean(losses[:20])
     with safe_open(data / "net.safetensors", "pt") as file:
         header = file.metadata()
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     assert header["script"] == "recipes/train_affinities.py"
-    assert header["half"] == "z < 32; validation x >= 64 of 80"
+    assert header["half"] == "z < 32; validation x >= 72 of 80"
     assert (header["seed"], header["steps"], header["date"]) == ("3", "80", "2026-01-02")
     assert header["torch"] == torch.__version__
     assert 0 < float(header["validation_loss"]) < 0.65

@@ -35,7 +35,7 @@ def remap(
     volume: Volume,
     *,
     table: str | Mapping[int, int] | npt.NDArray[Any],
-    threshold: float | None = None,
+    cut: float | None = None,
     unmapped: Unmapped = "error",
     offset: int = 0,
     dtype: Literal["uint8", "uint16", "uint32", "uint64"] | None = None,
@@ -49,9 +49,9 @@ def remap(
     Args:
         volume: a segmentation, with one channel.
         table: path or URL of a .npy, .json ({"old": new} or a list of pairs) or .csv (old,new) file; in Python also a
-            mapping or an array. Or the .parquet file of a merge tree, as `agglomerate` writes it, cut at a threshold;
+            mapping or an array. Or the .parquet file of a merge tree, as `agglomerate` writes it, with `cut`;
             each worker loads it.
-        threshold: least mean affinity that merges in a tree, from 0 to 1; fragments that merge with none are unmapped.
+        cut: least mean affinity that merges in a tree, from 0 to 1; fragments that merge with none are unmapped.
         unmapped: what becomes of a label that is not in the table: error (the block fails, and says which label),
             keep (its name) or zero (background).
         offset: what is added to labels that are kept, so that they differ from the names in the table.
@@ -70,7 +70,7 @@ def remap(
     if offset < 0:
         raise ParameterError(f"offset {offset} must not be negative")
     wanted = np.dtype(dtype if dtype is not None else "uint8" if volume.dtype == bool else volume.dtype)
-    known = Fitting(table_of(table, threshold), wanted.name)
+    known = Fitting(table_of(table, cut), wanted.name)
     return volume.map_blocks(
         rename,
         dtype=wanted,
@@ -190,18 +190,18 @@ class Rows:
 
 @dataclass(frozen=True)
 class FileTable:
-    """A table in a file; a merge tree is cut at a threshold."""
+    """A table in a file; a merge tree is cut at a mean affinity."""
 
     url: str
-    threshold: float | None = None
+    cut: float | None = None
 
     def rows(self) -> Rows:
         """Return its rows, mapped or loaded once."""
-        return _loaded(self.url, states.object_state(self.url), self.threshold)
+        return _loaded(self.url, states.object_state(self.url), self.cut)
 
     def describe(self) -> Any:
         """Return which file it is, and when that was written."""
-        cut = {} if self.threshold is None else {"threshold": self.threshold}
+        cut = {} if self.cut is None else {"cut": self.cut}
         return {"table": kvstore.redact(self.url), "written": states.object_state(self.url), **cut}
 
 
@@ -221,18 +221,20 @@ class ArrayTable:
         return {"table": states.digest(keys + b"|" + np.ascontiguousarray(self.held.values).tobytes())}
 
 
-def table_of(source: Source, threshold: float | None = None) -> FileTable | ArrayTable:
+def table_of(source: Source, cut: float | None = None) -> FileTable | ArrayTable:
     """Return the table that a path or URL, a mapping or an array stands for; files are not opened yet."""
     is_tree = isinstance(source, str | os.PathLike) and os.fspath(source).endswith(".parquet")
-    if is_tree != (threshold is not None):
-        raise ParameterError("a merge tree, a .parquet file, is cut at a threshold, and no other table is; give both")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ParameterError(f"threshold {threshold:g} is not from 0 to 1, as mean affinities are")
+    if is_tree != (cut is not None):
+        raise ParameterError(
+            "a merge tree, a .parquet file, is cut at a mean affinity, and no other table is; give both table and cut"
+        )
+    if cut is not None and not 0 <= cut <= 1:
+        raise ParameterError(f"cut {cut:g} is not from 0 to 1, as mean affinities are")
     if isinstance(source, str | os.PathLike):
         url = kvstore.normalise(source)
         if is_tree:
             load_pyarrow()
-            return FileTable(url, threshold)
+            return FileTable(url, cut)
         if not url.endswith(_ENDINGS):
             raise ParameterError(f"tables of labels are {', '.join(_ENDINGS)} files, not {kvstore.redact(url)}")
         return FileTable(url)
@@ -270,9 +272,9 @@ def rows_of(array: npt.NDArray[Any], name: str) -> Rows:
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(url: str, stamp: str | None, threshold: float | None) -> Rows:  # noqa: ARG001 (a key of the cache)
-    if threshold is not None:
-        return Rows(*read_tree(url).names(threshold))
+def _loaded(url: str, stamp: str | None, cut: float | None) -> Rows:  # noqa: ARG001 (a key of the cache)
+    if cut is not None:
+        return Rows(*read_tree(url).names(cut))
     name, path = kvstore.redact(url), kvstore.local_path(url)
     if path is not None and url.endswith(".npy") and path.is_file():
         return rows_of(_npy(path, name, mmap_mode="r"), name)

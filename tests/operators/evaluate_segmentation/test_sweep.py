@@ -99,9 +99,9 @@ def test_remapping_by_a_tree_gives_what_is_agglomerated_at_that_threshold(tmp_pa
     fragments, _, found = made(tmp_path)
 
     for threshold in (0.5, 0.6):
-        cut = remap(fragments, table=tmp_path / "tree.parquet", threshold=threshold, unmapped="keep")
+        cut = remap(fragments, table=tmp_path / "tree.parquet", cut=threshold, unmapped="keep")
         np.testing.assert_array_equal(cut.read(), found[threshold].read())
-    with pytest.raises(ParameterError, match="cut at a threshold"):
+    with pytest.raises(ParameterError, match="cut at a mean affinity"):
         remap(fragments, table=tmp_path / "tree.parquet")
-    with pytest.raises(ParameterError, match="cut at a threshold"):
-        remap(fragments, table={1: 2}, threshold=0.5)
+    with pytest.raises(ParameterError, match="cut at a mean affinity"):
+        remap(fragments, table={1: 2}, cut=0.5)
