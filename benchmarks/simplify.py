@@ -142,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="tiny data, to see that it runs")
     small = parser.parse_args().small
-    for package in ("pyfqmr", "zmesh"):
+    for package in ("numba", "zmesh"):
         try:
             __import__(package)
         except ImportError:

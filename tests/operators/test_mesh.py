@@ -20,7 +20,7 @@ from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.volume import Volume
 
 pytest.importorskip("zmesh")
-pytest.importorskip("pyfqmr")
+pytest.importorskip("numba")
 pytest.importorskip("DracoPy")
 
 FORMATS = ["sharded", "multires", "legacy"]

@@ -13,7 +13,7 @@ from daskflow.stores.objects.layer_objects import Meshes, Skeletons
 from daskflow.volume import Volume
 
 pytest.importorskip("zmesh")
-pytest.importorskip("pyfqmr")
+pytest.importorskip("numba")
 pytest.importorskip("DracoPy")
 pytest.importorskip("kimimaro")
 

@@ -30,7 +30,7 @@ MODULES = {
     "codecs": ("imagecodecs", "crackle", "compresso", "fpzip", "zfpc"),
     "skeleton": ("kimimaro", "fill_voids"),
     "agglomeration": ("numba",),
-    "mesh": ("zmesh", "DracoPy", "pyfqmr"),
+    "mesh": ("zmesh", "DracoPy", "numba"),
     "cuda": ("dask_cuda", "cupy"),
     "slurm": ("dask_jobqueue",),
     "kubernetes": ("dask_kubernetes",),

@@ -171,7 +171,7 @@ class WriteFragments(Consumer):
         return Estimate(memory=BLOCK_BYTES * self.needs(box).size)
 
     def check(self) -> None:
-        check_packages("zmesh", "pyfqmr")
+        check_packages("zmesh", "numba")
         kvstore.check_writable(self.directory)
 
     def describe(self) -> dict[str, Any]:

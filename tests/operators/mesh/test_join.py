@@ -11,7 +11,7 @@ from daskflow.operators.objects.mesh import mesh
 from daskflow.volume import Volume
 
 pytest.importorskip("zmesh")
-pytest.importorskip("pyfqmr")
+pytest.importorskip("numba")
 pytest.importorskip("DracoPy")
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 pytest.importorskip("zmesh")
-pytest.importorskip("pyfqmr")
+pytest.importorskip("numba")
 pytest.importorskip("DracoPy")
 
 MEMORY = 25_000_000

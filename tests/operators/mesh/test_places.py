@@ -14,7 +14,7 @@ from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.volume import Volume
 
 pytest.importorskip("zmesh")
-pytest.importorskip("pyfqmr")
+pytest.importorskip("numba")
 pytest.importorskip("DracoPy")
 
 SIZE = (40.0, 8.0, 4.0)

@@ -10,7 +10,7 @@ from daskflow.stores.objects.layer_objects import Meshes
 from daskflow.volume import Volume
 
 pytest.importorskip("zmesh")
-pytest.importorskip("pyfqmr")
+pytest.importorskip("numba")
 pytest.importorskip("DracoPy")
 
 FINE = {"min_chunk": (8, 8, 8), "lods": 3}

@@ -94,7 +94,7 @@ def mesh(
 
     Raises:
         ParameterError: the volume holds no labels, or there is nowhere to write; or several blocks where one is needed.
-        MissingDependencyError: when it is run, if zmesh, pyfqmr or DracoPy is not installed.
+        MissingDependencyError: when it is run, if zmesh, numba or DracoPy is not installed.
         MetadataMismatchError: when it is run, if the directory holds the meshes of another job.
     """
     error = math.prod(volume.spec.spacing) ** (1 / 3) if max_error is None else max_error

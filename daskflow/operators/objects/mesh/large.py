@@ -136,7 +136,7 @@ def make_part(vertices: Points, faces: Faces, position: Position, division: Divi
     arrays: Arrays = {}
     for lod in range(division.inner + 1):
         if lod:
-            vertices, faces = _simplified(vertices, faces, lod, division)
+            vertices, faces = division.detail.coarser(vertices, faces, lod)
         arrays |= _encoded(vertices, faces, division.inside(position, lod), lod, division)
     return {**arrays, "vertices": vertices, "faces": faces}
 
@@ -147,7 +147,7 @@ def join_parts(records: Sequence[Arrays], position: Position, lod: int, division
     They are made from the records of the cells of the level before that are in it, in Z-curve order.
     """
     surface = Surface.joined([Surface(record["vertices"], record["faces"]) for record in records])
-    vertices, faces = _simplified(surface.vertices, surface.faces, lod, division)
+    vertices, faces = division.detail.coarser(surface.vertices, surface.faces, lod)
     arrays = _encoded(vertices, faces, (position, position), lod, division)
     return {**arrays, "vertices": vertices, "faces": faces}
 
@@ -166,12 +166,6 @@ def fragments_of(record: Arrays, lod: int) -> Encoded:
     starts = [0, *stops[:-1]]
     places = [(x, y, z) for x, y, z in record[f"positions{lod}"].tolist()]
     return [(place, data[a:b].tobytes()) for place, a, b in zip(places, starts, stops, strict=False)]
-
-
-def _simplified(vertices: Points, faces: Faces, lod: int, division: Division) -> tuple[Points, Faces]:
-    if not len(faces):
-        return vertices, faces
-    return division.detail.coarser(vertices, faces, lod, origin=division.cells.origin)
 
 
 def _encoded(vertices: Points, faces: Faces, within: tuple[Position, Position], lod: int, division: Division) -> Arrays:

@@ -60,12 +60,10 @@ class Detail:
         size = np.maximum(np.ceil((high - origin) / 2 ** (levels - 1)), 1)
         return Cells(origin, size, np.full(3, 2 ** (levels - 1), np.int64))
 
-    def coarser(
-        self, vertices: Points, faces: Faces, lod: int, origin: npt.NDArray[np.float64] | None = None
-    ) -> tuple[Points, Faces]:
-        """Return level `lod` made from the one before; vertices in voxels (xyz), `origin` as in `simplify`."""
+    def coarser(self, vertices: Points, faces: Faces, lod: int) -> tuple[Points, Faces]:
+        """Return level `lod` made from the one before; vertices in voxels (xyz)."""
         error = (self.max_error or math.prod(self.voxel_size) ** (1 / 3)) * 2**lod
-        return simplify(vertices, faces, error, self.voxel_size, origin=origin)
+        return simplify(vertices, faces, error, self.voxel_size)
 
 
 def _float32_below(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

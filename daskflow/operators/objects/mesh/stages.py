@@ -171,7 +171,7 @@ class ExtractSurfaces(Consumer):
         return Estimate(memory=BLOCK_BYTES * voxels, locked_seconds=_SECONDS * voxels, option="mesh --shape")
 
     def check(self) -> None:
-        check_packages("zmesh", "pyfqmr", "DracoPy")
+        check_packages("zmesh", "numba", "DracoPy")
         check_own_directory(self.meshing.target.url, self.job, kind="meshes")
         write_record(self.meshing.pieces.scope.url, self._begun, 0, {})
 
