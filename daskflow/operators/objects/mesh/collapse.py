@@ -33,7 +33,6 @@ _STIFFNESS = 1e-6  # of the squared distances to corners
 _TURN = 0.04  # square of the cosine by which a triangle may turn
 _SHARPEST = 0.1  # square of the sum of normals over the sum of their lengths, at least
 _THIN = 1e-4  # square of the height of a triangle over the longer of the edges that move
-_LEAST = 3  # triangles around a vertex
 _SMALL = 32
 _GONE = -1
 _NONE = -1
@@ -45,7 +44,6 @@ class _Mesh(NamedTuple):
     corners: Array  # the vertex of each half-edge
     other: Array
     locked: Array  # vertices that stay
-    degrees: Array  # triangles around each vertex
     quadrics: Array  # (n, 10)
 
 
@@ -107,8 +105,8 @@ def _opposites(corners: Array, locked: Array) -> Array:
 
 
 @_compiled
-def _degrees(corners: Array, other: Array, locked: Array) -> Array:
-    """Return how many triangles are around each vertex, and lock those where sheets touch."""
+def _lock_touching(corners: Array, other: Array, locked: Array) -> None:
+    """Lock the vertices where sheets touch: not all triangles are around them one after another."""
     degrees = np.zeros(len(locked), np.int32)
     some = np.zeros(len(locked), np.int32)
     for h in range(len(corners)):
@@ -120,7 +118,6 @@ def _degrees(corners: Array, other: Array, locked: Array) -> Array:
             while g != some[v]:
                 g, count = _around(other, g), count + 1
             locked[v] = count != degrees[v]
-    return degrees
 
 
 @_compiled
@@ -311,10 +308,21 @@ def _turned(mesh: _Mesh, h: int, x: float, y: float, z: float) -> bool:
 
 
 @_compiled
+def _pointed(other: Array, h: int) -> bool:
+    """Return whether three triangles are all that is around the start of a half-edge."""
+    g = h
+    for _ in range(3):
+        g = _around(other, g)
+        if g == _NONE:
+            return False
+    return bool(g == h)
+
+
+@_compiled
 def _simple(mesh: _Mesh, h: int, marks: Array, mark: int) -> bool:
     """Return whether a surface stays one where an edge collapses: its ends have no third neighbour in common."""
     t = mesh.other[h]
-    if min(mesh.degrees[mesh.corners[_next(_next(h))]], mesh.degrees[mesh.corners[_next(_next(t))]]) <= _LEAST:
+    if _pointed(mesh.other, _next(_next(h))) or _pointed(mesh.other, _next(_next(t))):
         return False
     g, common = t, 0
     while True:
@@ -343,7 +351,6 @@ def _take_out(mesh: _Mesh, queue: _Queue, h: int, bucket: int) -> None:
     a, b = mesh.other[_next(h)], mesh.other[_next(_next(h))]
     mesh.other[a], mesh.other[b] = b, a
     start = h - h % 3
-    mesh.degrees[mesh.corners[_next(_next(h))]] -= 1
     mesh.corners[start : start + 3] = _GONE
     free = not mesh.locked[mesh.corners[a]] and not mesh.locked[mesh.corners[b]]
     if free and queue.after[a] == _OUT and queue.after[b] == _OUT:
@@ -356,7 +363,6 @@ def _merge(mesh: _Mesh, queue: _Queue, h: int, bucket: int) -> None:
     t = mesh.other[h]
     u, v = mesh.corners[h], mesh.corners[t]
     mesh.quadrics[v] += mesh.quadrics[u]
-    mesh.degrees[v] += mesh.degrees[u] - 4
     g = h
     while True:
         mesh.corners[g] = v
@@ -382,9 +388,9 @@ def collapse(points: Array, corners: Array, size: Array, limit: float) -> None:
     """
     locked = np.zeros(len(points), np.bool_)
     other = _opposites(corners, locked)
-    degrees = _degrees(corners, other, locked)
+    _lock_touching(corners, other, locked)
     _lock_small(corners, other, locked)
-    mesh = _Mesh(points, corners, other, locked, degrees, _quadrics(points, corners, size))
+    mesh = _Mesh(points, corners, other, locked, _quadrics(points, corners, size))
     ends = np.full(_BUCKETS, _NONE, np.int32)
     queue = _Queue(ends, ends.copy(), np.full(len(corners), _OUT, np.int32))
     marks, mark = np.zeros(len(points), np.int32), 0
