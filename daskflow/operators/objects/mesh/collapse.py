@@ -34,6 +34,7 @@ _TURN = 0.04  # square of the cosine by which a triangle may turn
 _SHARPEST = 0.1  # square of the sum of normals over the sum of their lengths, at least
 _THIN = 1e-4  # square of the height of a triangle over the longer of the edges that move
 _SMALL = 32
+_ZERO, _ONE, _TWO, _THREE = np.arange(4, dtype=np.uint32)
 _GONE = -1
 _NONE = -1
 _OUT = -2  # in no bucket
@@ -69,13 +70,16 @@ def _kept(function: F) -> F:
 
 @_compiled
 def _next(h: int) -> int:
-    return h - 2 if h % 3 == 2 else h + 1
+    n: Any = np.uint32(h)  # divided faster than signed numbers, by a sixth of all time
+    following: int = n - _TWO if n % _THREE == _TWO else n + _ONE
+    return following
 
 
 @_compiled
 def _around(other: Array, h: int) -> int:
     """Return the half-edge from the same vertex that comes after one."""
-    turned: int = other[h + 2 if h % 3 == 0 else h - 1]
+    n = np.uint32(h)
+    turned: int = other[n + _TWO if n % _THREE == _ZERO else n - _ONE]
     return turned
 
 
