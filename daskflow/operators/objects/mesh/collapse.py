@@ -17,15 +17,14 @@ they had when they were last looked at, an octave each, and are looked at again 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from daskflow.operators._compiled import compiled, kept
+
 Array = npt.NDArray[Any]
-F = TypeVar("F", bound=Callable[..., Any])
 
 _BUCKETS = 16  # more are more sweeps over memory
 _TILE = 1 << 16  # half-edges that are looked at before the next ones: as much as is in the cache of a core
@@ -54,28 +53,14 @@ class _Queue(NamedTuple):
     after: Array  # the half-edge that comes after each
 
 
-def _compiled(function: F) -> F:
-    compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
-    return cast("F", compiled)
-
-
-def _kept(function: F) -> F:
-    """Compile a function and keep the machine code beside this file or in the user's cache, if one can be written."""
-    try:
-        compiled: Any = numba.njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:
-        return _compiled(function)
-    return cast("F", compiled)
-
-
-@_compiled
+@compiled
 def _next(h: int) -> int:
     n: Any = np.uint32(h)  # divided faster than signed numbers, by a sixth of all time
     following: int = n - _TWO if n % _THREE == _TWO else n + _ONE
     return following
 
 
-@_compiled
+@compiled
 def _around(other: Array, h: int) -> int:
     """Return the half-edge from the same vertex that comes after one."""
     n = np.uint32(h)
@@ -83,7 +68,7 @@ def _around(other: Array, h: int) -> int:
     return turned
 
 
-@_compiled
+@compiled
 def _opposites(corners: Array, locked: Array) -> Array:
     """Return the other half of each edge, and lock vertices of edges that are not of two triangles."""
     first = np.full(len(locked), _NONE, np.int32)
@@ -108,7 +93,7 @@ def _opposites(corners: Array, locked: Array) -> Array:
     return other
 
 
-@_compiled
+@compiled
 def _lock_touching(corners: Array, other: Array, locked: Array) -> None:
     """Lock the vertices where sheets touch: not all triangles are around them one after another."""
     degrees = np.zeros(len(locked), np.int32)
@@ -124,7 +109,7 @@ def _lock_touching(corners: Array, other: Array, locked: Array) -> None:
             locked[v] = count != degrees[v]
 
 
-@_compiled
+@compiled
 def _lock_small(corners: Array, other: Array, locked: Array) -> None:
     """Lock the vertices of small connected pieces."""
     seen = np.zeros(len(corners) // 3, np.bool_)
@@ -149,7 +134,7 @@ def _lock_small(corners: Array, other: Array, locked: Array) -> None:
                     locked[corners[h]] = True
 
 
-@_compiled
+@compiled
 def _cross(points: Array, a: int, b: int, x: float, y: float, z: float) -> tuple[float, float, float]:
     """Return the normal of a triangle of two vertices and a place, twice its area long."""
     ax, ay, az = points[a, 0], points[a, 1], points[a, 2]
@@ -158,14 +143,14 @@ def _cross(points: Array, a: int, b: int, x: float, y: float, z: float) -> tuple
     return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
 
 
-@_compiled
+@compiled
 def _length(points: Array, a: int, x: float, y: float, z: float) -> float:
     """Return the squared distance from a vertex to a place."""
     length: float = (points[a, 0] - x) ** 2 + (points[a, 1] - y) ** 2 + (points[a, 2] - z) ** 2
     return length
 
 
-@_compiled
+@compiled
 def _quadrics(points: Array, corners: Array, size: Array) -> Array:
     """Return the quadric of each vertex: xx, xy, xz, yy, yz, zz, x, y, z, 1.
 
@@ -209,7 +194,7 @@ def _quadrics(points: Array, corners: Array, size: Array) -> Array:
     return quadrics
 
 
-@_compiled
+@compiled
 def _best(points: Array, quadrics: Array, u: int, v: int) -> tuple[float, float, float, float]:
     """Return the place where two quadrics are least, and the cost there: not a number where they are nothing.
 
@@ -232,7 +217,7 @@ def _best(points: Array, quadrics: Array, u: int, v: int) -> tuple[float, float,
     return a - ex, b - ey, c - ez, cost - (dx * ex + dy * ey + dz * ez)
 
 
-@_compiled
+@compiled
 def _bucket(cost: float, limit: float) -> int:
     if not cost < limit:
         return _BUCKETS
@@ -241,7 +226,7 @@ def _bucket(cost: float, limit: float) -> int:
     return _BUCKETS - math.frexp(limit / cost)[1]
 
 
-@_compiled
+@compiled
 def _put(queue: _Queue, h: int, bucket: int) -> None:
     queue.after[h] = _NONE
     if queue.first[bucket] == _NONE:
@@ -251,7 +236,7 @@ def _put(queue: _Queue, h: int, bucket: int) -> None:
     queue.last[bucket] = h
 
 
-@_compiled
+@compiled
 def _queue_tile(mesh: _Mesh, queue: _Queue, start: int, limit: float) -> None:
     for h in range(start, min(start + _TILE, len(mesh.corners))):
         u, v = mesh.corners[h], mesh.corners[_next(h)]
@@ -261,7 +246,7 @@ def _queue_tile(mesh: _Mesh, queue: _Queue, start: int, limit: float) -> None:
                 _put(queue, h, bucket)
 
 
-@_compiled
+@compiled
 def _collapse_queued(mesh: _Mesh, queue: _Queue, limit: float, marks: Array, mark: int) -> int:
     """Collapse all edges in a queue, and return the last number that was marked with."""
     points, corners = mesh.points, mesh.corners
@@ -287,7 +272,7 @@ def _collapse_queued(mesh: _Mesh, queue: _Queue, limit: float, marks: Array, mar
     return mark
 
 
-@_compiled
+@compiled
 def _turned(mesh: _Mesh, h: int, x: float, y: float, z: float) -> bool:
     """Return whether a triangle at the start of a half-edge turns over or gets too thin when that goes to a place."""
     points, corners = mesh.points, mesh.corners
@@ -311,7 +296,7 @@ def _turned(mesh: _Mesh, h: int, x: float, y: float, z: float) -> bool:
             return False
 
 
-@_compiled
+@compiled
 def _pointed(other: Array, h: int) -> bool:
     """Return whether three triangles are all that is around the start of a half-edge."""
     g = h
@@ -322,7 +307,7 @@ def _pointed(other: Array, h: int) -> bool:
     return bool(g == h)
 
 
-@_compiled
+@compiled
 def _simple(mesh: _Mesh, h: int, marks: Array, mark: int) -> bool:
     """Return whether a surface stays one where an edge collapses: its ends have no third neighbour in common."""
     t = mesh.other[h]
@@ -342,14 +327,14 @@ def _simple(mesh: _Mesh, h: int, marks: Array, mark: int) -> bool:
             return bool(common == 2)
 
 
-@_compiled
+@compiled
 def _may(mesh: _Mesh, h: int, place: tuple[float, float, float], marks: Array, mark: int) -> bool:
     x, y, z = place
     t = mesh.other[h]
     return _simple(mesh, h, marks, mark) and not _turned(mesh, h, x, y, z) and not _turned(mesh, t, x, y, z)
 
 
-@_compiled
+@compiled
 def _take_out(mesh: _Mesh, queue: _Queue, h: int, bucket: int) -> None:
     """Join the neighbours of a triangle that vanishes."""
     a, b = mesh.other[_next(h)], mesh.other[_next(_next(h))]
@@ -361,7 +346,7 @@ def _take_out(mesh: _Mesh, queue: _Queue, h: int, bucket: int) -> None:
         _put(queue, a, bucket)
 
 
-@_compiled
+@compiled
 def _merge(mesh: _Mesh, queue: _Queue, h: int, bucket: int) -> None:
     """Make the end of an edge the one vertex of both."""
     t = mesh.other[h]
@@ -377,7 +362,7 @@ def _merge(mesh: _Mesh, queue: _Queue, h: int, bucket: int) -> None:
     _take_out(mesh, queue, t, bucket)
 
 
-@_kept
+@kept
 def collapse(points: Array, corners: Array, size: Array, limit: float) -> None:
     """Collapse edges of a surface in place, until each would cost more than `limit`.
 

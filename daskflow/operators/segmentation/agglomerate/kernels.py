@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from daskflow.operators._compiled import compiled, kept
 
 Array = npt.NDArray[Any]
 
@@ -15,7 +16,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled
 def _slot(keys: Array, key: np.uint64) -> int:
     """Return where a key stands in a table of a power of two of keys, or the empty place where it belongs."""
     mask = np.uint64(len(keys) - 1)
@@ -26,7 +27,7 @@ def _slot(keys: Array, key: np.uint64) -> int:
     return int(at)
 
 
-@numba.njit(cache=True, nogil=True)
+@kept
 def contacts(affinities: Array, fragments: Array, low: tuple[int, int, int]) -> tuple[Array, Array, Array]:
     """Return which fragments of a block touch, over the edges from its voxels to the ones before, and how.
 
@@ -83,13 +84,13 @@ def contacts(affinities: Array, fragments: Array, low: tuple[int, int, int]) -> 
     return pairs[:found], sums[:found], counts[:found]
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled
 def _pair(one: int, other: int) -> np.uint64:
     """Return two numbers below 2^32 as one, the larger first."""
     return np.uint64(max(one, other)) << _HALF | np.uint64(min(one, other))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _push(scores: Array, names: Array, held: Array, at: int, score: float, name: np.uint64, edge: int) -> None:
     """Put an edge into a heap of `at` entries: a higher score comes first, then a lower pair of names."""
     while at > 0:
@@ -101,7 +102,7 @@ def _push(scores: Array, names: Array, held: Array, at: int, score: float, name:
     scores[at], names[at], held[at] = score, name, edge
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _sink(scores: Array, names: Array, held: Array, at: int, size: int) -> None:
     """Move an entry of a heap of `size` down to where it belongs."""
     score, name, edge = scores[at], names[at], held[at]
@@ -119,7 +120,7 @@ def _sink(scores: Array, names: Array, held: Array, at: int, size: int) -> None:
     scores[at], names[at], held[at] = score, name, edge
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _table(ends: Array, counts: Array, size: int) -> tuple[Array, Array]:
     """Return the hash table of the edges that are left, by the pair of their ends."""
     keys, places = np.full(size, _EMPTY, np.uint64), np.empty(size, np.int32)
@@ -131,7 +132,7 @@ def _table(ends: Array, counts: Array, size: int) -> tuple[Array, Array]:
     return keys, places
 
 
-@numba.njit(cache=True, nogil=True)
+@kept
 def merge_regions(
     ends: Array, sums: Array, counts: Array, extents: Array, waits: Array, least: float
 ) -> tuple[Array, Array, Array]:

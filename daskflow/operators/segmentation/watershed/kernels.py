@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from daskflow.operators._compiled import compiled, kept
 
 Array = npt.NDArray[Any]
 
 _NONE = np.uint8(6)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _best_edges(edges: Array, low: int) -> Array:
     """Return of each voxel which of its edges is best: 0, 1, 2 to the one before in z, y, x, 3, 4, 5 after in x, y, z.
 
@@ -42,7 +43,7 @@ def _best_edges(edges: Array, low: int) -> Array:
     return best
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _root(parents: Array, voxel: int) -> int:
     while parents[voxel] != voxel:
         parents[voxel] = parents[parents[voxel]]
@@ -50,7 +51,7 @@ def _root(parents: Array, voxel: int) -> int:
     return int(voxel)
 
 
-@numba.njit(cache=True, nogil=True)
+@kept
 def basins(
     edges: Array, before: tuple[int, int, int], shape: tuple[int, int, int], low: int, high: int
 ) -> tuple[Array, Array, Array, Array, Array]:
