@@ -81,6 +81,7 @@ LOADS_OBJECTS = {
     "load_skeleton": SkeletonSet,
     "load_synapses": Synapses,
 }
+OF_AFFINITIES_AND_LABELS = {"save_pychunkedgraph"}  # tried in test_save_pychunkedgraph.py
 SAVES_OBJECTS = {"save_annotations", "save_points", "save_swc", "save_synapses"}
 # chunkflow's ways with objects and indexes of these, tried in objects/test_fragments.py and test_index.py
 OF_FRAGMENTS = {"aggregate_skeleton_fragments", "download_meshes", "index_database", "index_objects"}
@@ -176,7 +177,7 @@ for _name, (_dtype, _channels, _) in TRANSFORMS.items():
 
 
 def test_every_operator_is_in_the_table():
-    of_objects = {*LOADS_OBJECTS, *SAVES_OBJECTS, *OF_FRAGMENTS}
+    of_objects = {*LOADS_OBJECTS, *SAVES_OBJECTS, *OF_FRAGMENTS, *OF_AFFINITIES_AND_LABELS}
     known = {*TRANSFORMS, *SOURCES, *NEEDS_FILES, *SINKS, *INTO_LAYERS, *OF_TASKS, *of_objects}
     assert set(operator_names()) == known
 

@@ -28,6 +28,7 @@ SEVERAL_LETTERS = {
     "format",  # -f is the factor of save
 }
 SEVERAL_DEFAULTS = {
+    "chunk",  # of a graph, which no source has
     "high",
     "low",
     "dust",  # 0 where what is left out would be missed, igneous's where specks are noise or take most of the time

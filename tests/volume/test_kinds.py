@@ -60,6 +60,8 @@ ANYTHING = {
     *("save_swc", "save_synapses", "save_tif", "save_zarr", "setup_env", "skip_all_zero"),
     *("skip_task_by_blocks_in_volume", "skip_task_by_file", "statistics", "translate", "transpose"),
 }
+# affinities, and fragments of them
+OF_AFFINITIES = {"agglomerate", "save_pychunkedgraph", "watershed"}
 # channels, 8 or 16 bits, and a layer
 NEED_MORE = {"channel_voting", "hypersquare_consensus", "index_objects"}
 
@@ -74,7 +76,7 @@ def volume_of(dtype: str, layer_type: Any = None, **how: Any) -> Volume:
 
 
 def test_every_operator_takes_images_or_labels_or_anything() -> None:
-    assert sorted({*IMAGES, *LABELS, *ANYTHING}) == operator_names()
+    assert sorted({*IMAGES, *LABELS, *ANYTHING, *OF_AFFINITIES}) == operator_names()
 
 
 @pytest.mark.parametrize("name", IMAGES)
