@@ -1,6 +1,7 @@
 """Exports for PyChunkedGraph: what its messages say is the graph of the voxels, for any blocks and interruptions."""
 
 import json
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -189,7 +190,7 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_blocks_of_several_chunks_and_interruptions_give_the_same_bytes(tmp_path, message, run_twice):
+def test_blocks_of_several_chunks_interruptions_and_lost_files_give_the_same_bytes(tmp_path, message, run_twice):
     arrays = example()
     options = {"chunk": (5, 6, 7), "spatial_bits": BITS, "order": "zyx"}
     for name in ("whole", "cut", "written"):
@@ -203,6 +204,10 @@ def test_blocks_of_several_chunks_and_interruptions_give_the_same_bytes(tmp_path
         else:
             run_twice(job, CutSupervoxels if name == "cut" else WriteChunks, 7)
 
+    shutil.rmtree(tmp_path / "cut/components")
+    again = save_pychunkedgraph(*volumes_of(*arrays), output=tmp_path / "cut", **options)
+    with Threads(1) as threads:
+        assert again.run(threads, progress=False).ok
     check(tmp_path / "whole", message, *arrays, (5, 6, 7))
     assert contents(tmp_path / "whole") == contents(tmp_path / "cut") == contents(tmp_path / "written")
     ids, meaning = supervoxels_of(arrays[1], (5, 6, 7), BITS)

@@ -333,6 +333,11 @@ class WriteChunks(Task):
         places = {"edges": self.graph.edges, "components": self.graph.components}
         return tuple(Output(url, kind, layer=self.graph.layer) for kind, url in places.items())
 
+    def intact(self) -> bool:
+        """Return whether both directories are there, and on a local disk any file in them."""
+        paths = map(kvstore.local_path, (self.graph.edges, self.graph.components))
+        return all(path is None or (path.is_dir() and any(path.iterdir())) for path in paths)
+
     def check(self) -> None:
         for url in (self.graph.edges, self.graph.components):
             kvstore.check_writable(url)
