@@ -15,7 +15,7 @@ def test_demo_segments_the_phantom_and_says_what_it_does(tmp_path, capsys):
     assert scores["vi_split"] + scores["vi_merge"] < 0.3
     text = "\n".join([*lines, capsys.readouterr().err])
     assert text.count("save-interior: finished") == 1
-    for words in ("synthetic", "Plan of save-interior", "8 of 8 blocks done", "components", "adjusted rand index"):
+    for words in ("synthetic", "Plan of save-interior", "20 of 20 blocks done", "components", "adjusted rand index"):
         assert words in text
     for name in ("image", "interior", "segmentation", "truth"):
         assert daskflow.open(tmp_path / name).box.shape == SHAPE
