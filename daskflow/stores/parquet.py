@@ -14,11 +14,12 @@ from daskflow.errors import optional_module
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def write_parquet(file: IO[bytes], tables: Iterator[Arrays]) -> int:
-    """Write tables of the same columns as Parquet, one after the other, and return the number of rows."""
+def write_parquet(file: IO[bytes], tables: Iterator[Arrays], **said: str) -> int:
+    """Write tables of the same columns as Parquet, and what is `said` of them, and return the number of rows."""
     arrow, rows = load_pyarrow(), 0
     first = arrow.table(next(tables))
     with arrow.parquet.ParquetWriter(file, first.schema) as writer:
+        writer.add_key_value_metadata(said)
         for table in itertools.chain([first], map(arrow.table, tables)):
             writer.write_table(table)
             rows += table.num_rows

@@ -23,14 +23,25 @@ class MergeTree:
         child: regions that end, rising, uint64.
         parent: what each is merged into.
         score: mean affinity of each merge, from 0 to 1.
+        least: score down to which regions were merged; what lower ones would merge is not known.
     """
 
     child: Names
     parent: Names
     score: npt.NDArray[np.float64]
+    least: float = 0.0
 
     def names(self, threshold: float) -> tuple[Names, Names]:
-        """Return the regions that merge at a threshold, rising, and what each is called in the end."""
+        """Return the regions that merge at a threshold, rising, and what each is called in the end.
+
+        Raises:
+            ParameterError: a threshold below `least`.
+        """
+        if threshold < self.least:
+            raise ParameterError(
+                f"the merge tree was made down to a mean affinity of {self.least:g}, so it cannot be cut at"
+                f" {threshold:g}; agglomerate with a lower threshold"
+            )
         kept = self.score >= threshold
         child, parent = self.child[kept], self.parent[kept]
         at = np.minimum(np.searchsorted(child, parent), max(0, len(child) - 1))
@@ -55,9 +66,11 @@ def read_tree(url: str) -> MergeTree:
     try:
         table = arrow.parquet.read_table(io.BytesIO(data), columns=["child", "parent", "score"])
         child, parent, score = (column.to_numpy() for column in table.columns)
+        least = float(arrow.parquet.read_metadata(io.BytesIO(data)).metadata.get(b"threshold", 0))
     except (ValueError, KeyError, OSError) as error:
         raise ParameterError(f"{name} is not a merge tree, with columns child, parent and score: {error}") from error
     order = np.argsort(child)
     if np.any(child[order][1:] == child[order][:-1]):
         raise ParameterError(f"{name} is not a merge tree: a region ends twice in it")
-    return MergeTree(child[order].astype(np.uint64), parent[order].astype(np.uint64), score[order].astype(np.float64))
+    child, parent = child[order].astype(np.uint64), parent[order].astype(np.uint64)
+    return MergeTree(child, parent, score[order].astype(np.float64), least)

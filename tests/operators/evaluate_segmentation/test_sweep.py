@@ -93,6 +93,20 @@ def test_what_is_no_tree_is_refused(tmp_path):
         evaluate_segmentation(volume, volume, tree="t.parquet", thresholds=[2])
     with pytest.raises(ParameterError, match="give the tree"):
         evaluate_segmentation(volume, volume, plot="p.svg")
+    with pytest.raises(ParameterError, match=r"must end with \.svg"):
+        evaluate_segmentation(volume, volume, tree="t.parquet", plot="p.png")
+
+
+def test_a_tree_is_not_cut_below_where_it_was_made(tmp_path):
+    fragments, truth, _ = made(tmp_path)
+
+    report = run(evaluate_segmentation(fragments, truth, tree=tmp_path / "tree.parquet"))
+
+    assert [one["threshold"] for one in report.results["sweep"]][-3:] == [0.2, 0.15, 0.1]
+    with pytest.raises(ParameterError, match=r"down to a mean affinity of 0\.1"):
+        run(evaluate_segmentation(fragments, truth, tree=tmp_path / "tree.parquet", thresholds=[0.05, 0.5]))
+    with pytest.raises(ParameterError, match=r"down to a mean affinity of 0\.1"):
+        remap(fragments, table=tmp_path / "tree.parquet", cut=0.05, unmapped="keep").read()
 
 
 def test_remapping_by_a_tree_gives_what_is_agglomerated_at_that_threshold(tmp_path):

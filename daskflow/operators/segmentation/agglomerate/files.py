@@ -30,7 +30,7 @@ class _WriteFile(Task):
 
     def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
         with writing(self.url) as file:
-            rows = write_parquet(file, self._tables())
+            rows = write_parquet(file, self._tables(), threshold=str(min(self.agglomeration.thresholds)))
         return BlockResult(counts={"rows": rows})
 
     def _tables(self) -> Iterator[Arrays]:

@@ -29,7 +29,6 @@ from daskflow.operators.segmentation.evaluate_segmentation.scores import (
 )
 from daskflow.operators.segmentation.evaluate_segmentation.sweep import (
     COLUMNS,
-    THRESHOLDS,
     ScoreThresholds,
     best,
     plot_of,
@@ -48,7 +47,7 @@ def evaluate_segmentation(
     groundtruth: Annotated[Volume, Flag("-g")],
     *,
     tree: str | os.PathLike[str] | None = None,
-    thresholds: Sequence[float] = THRESHOLDS,
+    thresholds: Sequence[float] | None = None,
     plot: str | os.PathLike[str] | None = None,
     output: options.Destination | None = None,
 ) -> Job:
@@ -69,8 +68,9 @@ def evaluate_segmentation(
         groundtruth: what is right, over the same box.
         tree: path or URL of the Parquet file of a merge tree of the segmentation's labels; one task holds it,
             and the pairs of labels.
-        thresholds: mean affinities at which the tree is cut, from 0 to 1.
-        plot: path or URL of an SVG of the scores over the thresholds.
+        thresholds: mean affinities at which the tree is cut, from 0 to 1; by default 0.05, 0.1, ... 0.95, as far down
+            as the tree goes.
+        plot: path or URL of an SVG file of the scores over the thresholds.
         output: path or URL of a JSON file for the scores, which the report holds in any case. Workers on several
             machines need one that all of them can reach. Without it, counts are kept in this machine's temporary files
             while the job runs, and a job that was interrupted starts over.
@@ -97,6 +97,8 @@ def evaluate_segmentation(
         stages = (*stages, dataclasses.replace(sweep.stage(), after=stages[-1:]))
     elif plot is not None:
         raise ParameterError("a plot shows the scores of a merge tree over its thresholds; give the tree, too")
+    if plot is not None and not os.fspath(plot).endswith(".svg"):
+        raise ParameterError(f"the plot is an SVG, so its name must end with .svg, not be {os.fspath(plot)}")
     files = [None if one is None else kvstore.normalise(os.fspath(one)) for one in (output, plot)]
     finish = (Score(scope, files[0], files[1], sweep),)
     makes = tuple(Output(one, "table") for one in files if one is not None)
@@ -104,9 +106,9 @@ def evaluate_segmentation(
     return Job(stages, directory, name=name, finish=finish, makes=makes)
 
 
-def _sweep(tree: str, thresholds: Sequence[float], grid: BlockGrid, scope: Scope) -> ScoreThresholds:
-    chosen = tuple(sorted({float(one) for one in thresholds}, reverse=True))
-    if not chosen or not all(0 <= one <= 1 for one in chosen):
+def _sweep(tree: str, thresholds: Sequence[float] | None, grid: BlockGrid, scope: Scope) -> ScoreThresholds:
+    chosen = None if thresholds is None else tuple(sorted({float(one) for one in thresholds}, reverse=True))
+    if chosen is not None and (not chosen or not all(0 <= one <= 1 for one in chosen)):
         raise ParameterError(f"thresholds {' '.join(f'{one:g}' for one in chosen)} must be numbers from 0 to 1")
     load_pyarrow()
     return ScoreThresholds(_pairs(grid, scope), tree, chosen)

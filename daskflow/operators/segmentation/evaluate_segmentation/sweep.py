@@ -41,12 +41,12 @@ class ScoreThresholds(Task):
     Attributes:
         pairs: voxels that fragments share with the truth.
         tree: URL of the merge tree.
-        thresholds: falling.
+        thresholds: falling; None for some, as far down as the tree goes.
     """
 
     pairs: Table
     tree: str
-    thresholds: tuple[float, ...]
+    thresholds: tuple[float, ...] | None
 
     def read(self, box: BoundingBox) -> tuple[Arrays, MergeTree]:  # noqa: ARG002
         return merged(PAIRS, list(self.pairs.tables())), read_tree(self.tree)
@@ -54,7 +54,7 @@ class ScoreThresholds(Task):
     def compute(self, box: BoundingBox, inputs: tuple[Arrays, MergeTree]) -> list[dict[str, Any]]:  # noqa: ARG002
         rows, tree = inputs
         found = []
-        for threshold in self.thresholds:
+        for threshold in self._thresholds(tree):
             rows = relabelled(rows, tree, threshold)
             segments = by_segment(rows)
             scores = scores_of(pair_sums(rows), size_sums(segments), size_sums(by_truth(rows)))
@@ -66,12 +66,18 @@ class ScoreThresholds(Task):
         write_record(self.pairs.scope.url, _NAME, 0, {"json": text})
         return BlockResult()
 
+    def _thresholds(self, tree: MergeTree) -> list[float]:
+        if self.thresholds is not None:
+            return list(self.thresholds)
+        return [one for one in reversed(THRESHOLDS) if one > tree.least] + [tree.least]
+
     def check(self) -> None:
-        read_tree(self.tree)
+        tree = read_tree(self.tree)
+        tree.names(min(self._thresholds(tree)))
 
     def describe(self) -> dict[str, Any]:
         written = {"tree": kvstore.redact(self.tree), "written": states.object_state(self.tree)}
-        return {**written, "thresholds": list(self.thresholds)}
+        return {**written, "thresholds": self.thresholds and list(self.thresholds)}
 
     def stage(self) -> Stage:
         """Return its one pass."""
