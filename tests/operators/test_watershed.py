@@ -67,7 +67,7 @@ def pairs_of_boxes(monkeypatch):
 
 
 @pytest.mark.usefixtures("pairs_of_boxes")
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(cases())
 def test_any_blocks_give_what_the_whole_gives(case):
     edges, (low, high), mask, block, corner = case
