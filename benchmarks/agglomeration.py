@@ -4,8 +4,9 @@
     python benchmarks/agglomeration.py --small  # a trial on 48^3, whose figures mean nothing
 
 Affinities are of a synthetic volume: inside cells high, at their borders low, with smooth noise. Both programs read the
-same array and write labels; CPU is that of all processes, start-up included. daskflow runs in one worker with one
-thread. waterz starts from a NumPy file that is read whole, which favours it.
+same array and write labels, first of the basins alone, for which waterz also makes the region graph. CPU is that of all
+processes, start-up included. daskflow runs in one worker with one thread. waterz starts from a NumPy file that is read
+whole, which favours it.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from daskflow.demo.phantom import phantom
 
 LOW, HIGH, THRESHOLD = 0.05, 0.98, 0.4
 WATERZ = f"""
-import numpy as np, waterz
-affinities = np.load("affinities.npy")
-(found,) = waterz.agglomerate(affinities, [{1 - THRESHOLD}], aff_threshold_low={LOW}, aff_threshold_high={HIGH})
+import sys, numpy as np, waterz
+affinities, least = np.load("affinities.npy"), float(sys.argv[1])
+(found,) = waterz.agglomerate(affinities, [least], aff_threshold_low={LOW}, aff_threshold_high={HIGH})
 np.save("theirs.npy", found)
 """
 
@@ -44,6 +45,23 @@ def affinities_of(side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]
     return found
 
 
+def compare(operator: str, options: str, least: float, block: int, place: Path) -> None:
+    """Print what an operator costs beside waterz up to a score, 0 merging nothing, and how many objects they find."""
+    shape = f"{block} {block} {block}"
+    line = f"--workers 1 --threads 1 open affinities {operator} --order zyx --low {LOW} --high {HIGH} {options}"
+    line += f" save ours --overwrite --block {shape} --chunk {shape}"
+    ours = run([sys.executable, "-m", "daskflow", *line.split()], place)
+    theirs = run([sys.executable, "-c", WATERZ, str(least)], place)
+    print(f"{operator:12}{'CPU':>10}{'wall':>10}{'peak':>12}")
+    for name, cost in (("daskflow", ours), ("waterz", theirs)):
+        print(f"{name:12}{cost.cpu:8.1f} s{cost.wall:8.1f} s{cost.peak / 1e6:9.0f} MB")
+    ratios = ours.cpu / theirs.cpu, ours.wall / theirs.wall, ours.peak / theirs.peak
+    print(f"{'ratio':12}" + "".join(f"{ratio:10.2f}" for ratio in ratios))
+    labels, other = daskflow.open(place / "ours").read(), np.load(place / "theirs.npy")
+    pairs = np.unique(np.stack((labels.ravel().astype(np.uint64), other.ravel())), axis=1).shape[1]
+    print(f"objects: {len(np.unique(labels)):,} and {len(np.unique(other)):,}, {pairs:,} pairs of both")
+
+
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -57,21 +75,9 @@ def main() -> None:
         layer = daskflow.open(array, layer_type="affinity_map", voxel_size=(10, 10, 10))
         layer.save(place / "affinities", chunk=(block,) * 3, encoding="raw").run(progress=False)
         daskflow.agglomerate(daskflow.open(array[:, :8, :8, :8].copy())).read()  # compiled and kept
-        shape = f"{block} {block} {block}"
-        line = f"--workers 1 --threads 1 open affinities agglomerate --order zyx --low {LOW} --high {HIGH}"
-        line += f" -t {THRESHOLD} save ours --block {shape} --chunk {shape}"
-        daskflow_command = [sys.executable, "-m", "daskflow", *line.split()]
-        ours = run(daskflow_command, place)
-        theirs = run([sys.executable, "-c", WATERZ], place)
         print(f"{side}^3 voxels, blocks of {block}^3, threshold {THRESHOLD}")
-        print(f"{'':12}{'CPU':>10}{'wall':>10}{'peak':>12}")
-        for name, cost in (("daskflow", ours), ("waterz", theirs)):
-            print(f"{name:12}{cost.cpu:8.1f} s{cost.wall:8.1f} s{cost.peak / 1e6:9.0f} MB")
-        ratios = ours.cpu / theirs.cpu, ours.wall / theirs.wall, ours.peak / theirs.peak
-        print(f"{'ratio':12}" + "".join(f"{ratio:10.2f}" for ratio in ratios))
-        labels, other = daskflow.open(place / "ours").read(), np.load(place / "theirs.npy")
-        pairs = np.unique(np.stack((labels.ravel().astype(np.uint64), other.ravel())), axis=1).shape[1]
-        print(f"objects: {len(np.unique(labels)):,} and {len(np.unique(other)):,}, {pairs:,} pairs of both")
+        compare("watershed", "", 0, block, place)
+        compare("agglomerate", f"-t {THRESHOLD}", 1 - THRESHOLD, block, place)
         report = json.loads((place / "ours.daskflow" / "report.json").read_text())
         counts = {name: count for stage in report["stages"] for name, count in stage["counts"].items()}
         print("edges:", ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()))

@@ -200,5 +200,6 @@ FORMER_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "--output-path": ("--output",),
         "--no-fill-holes": ("--fill-holes", "0"),
     },
+    "watershed": {"--aff-threshold-low": ("--low",), "--aff-threshold-high": ("--high",)},
 }
 """Words of a command that are still understood, igneous's among them, and what they stand for."""

@@ -55,7 +55,7 @@ def cases(draw):
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     levels = draw(st.sampled_from([2, 3, 15, 255, 65535]))
     edges = (random.integers(0, levels + 1, (3, *shape)) * (65535 // levels)).astype(np.uint16)
-    bounds = draw(st.sampled_from([(0.001, 0.9999), (0.3, 0.9), (0, 2), (0.5, 0.6)]))
+    bounds = draw(st.sampled_from([(0.001, 0.9999), (0.3, 0.9), (0, math.inf), (0.5, 0.6)]))
     mask = (random.random(shape) < 0.8).astype(np.uint8) if draw(st.booleans()) else None
     block = draw(st.tuples(*[st.integers(1, 6)] * 3))
     return edges, bounds, mask, block, draw(st.tuples(*[st.integers(-7, 7)] * 3))
@@ -141,7 +141,7 @@ def test_one_voxel_no_edge_and_one_basin_everywhere():
 def test_what_makes_no_sense_is_refused():
     affinities = Volume.from_array(np.zeros((3, 4, 4, 4), np.float32))
 
-    for low, high in ((0.5, 0.5), (0.9, 0.1), (-1, 0.5), (float("nan"), 1)):
+    for low, high in ((0.5, 0.5), (0.9, 0.1), (-1, 0.5), (float("nan"), 1), (1, math.inf)):
         with pytest.raises(ParameterError, match="0 <= low < high"):
             watershed(affinities, low=low, high=high)
     with pytest.raises(GeometryError, match=r"mask covers 0-2_0-4_0-4"):

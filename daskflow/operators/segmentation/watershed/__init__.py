@@ -54,12 +54,14 @@ def watershed(
 
     Raises:
         GeometryError: the mask covers another box.
-        ParameterError: not three channels, or thresholds that are not 0 <= low < high.
+        ParameterError: not three channels, or thresholds that are not 0 <= low < high, low below 1.
         MissingDependencyError: numba is not installed.
     """
     optional_module("numba", package="numba", extra="agglomeration")
-    if not 0 <= low < high:
-        raise ParameterError(f"low {low:g} and high {high:g} are not 0 <= low < high")
+    if not 0 <= low < min(high, 1):
+        raise ParameterError(
+            f"low {low:g} and high {high:g} are not 0 <= low < high, low below 1, the greatest affinity"
+        )
     if dust < 0:
         raise ParameterError(f"dust {dust} must be at least 0 voxels")
     edges = affinity.edges(affinities, order=order, offsets=offsets)
@@ -73,7 +75,7 @@ def watershed(
         dtype=numbers, channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None
     )
     expression = edges.expression
-    bounds = math.floor(low * affinity.ONE), math.ceil(high * affinity.ONE)
+    bounds = math.floor(low * affinity.ONE), math.ceil(min(high, 2) * affinity.ONE)
     labelling = Labelling(grid, 6, Scope("watershed", (expression, bounds, dust, grid)), dust)
     stages = labelling_stages(LabelBasins(labelling, *bounds), expression, numbers)
     store = functools.partial(LabelledStore, spec=spec)

@@ -51,6 +51,12 @@ def _root(parents: Array, voxel: int) -> int:
     return int(voxel)
 
 
+@compiled
+def _join(parents: Array, one: int, other: int) -> None:
+    one, other = _root(parents, one), _root(parents, other)
+    parents[max(one, other)] = min(one, other)
+
+
 @kept
 def basins(
     edges: Array, before: tuple[int, int, int], shape: tuple[int, int, int], low: int, high: int
@@ -77,45 +83,42 @@ def basins(
         np.zeros((depth, width), np.bool_),
         np.zeros((depth, height), np.bool_),
     )
-    for voxel in range(depth * height * width):
-        z, y, x = voxel // (height * width), voxel // width % height, voxel % width
-        k, j, i = z + before[0], y + before[1], x + before[2]
-        for axis in range(3):
-            affinity = edges[axis, k, j, i]
-            if affinity <= low:
-                continue
-            if axis == 0:
-                there, step = best[k - 1, j, i], height * width
-            elif axis == 1:
-                there, step = best[k, j - 1, i], width
-            else:
-                there, step = best[k, j, i - 1], 1
-            if affinity < high and best[k, j, i] != axis and there != 5 - axis:
-                continue
-            if axis == 0 and z == 0:
-                faces[0][y, x] = True
-            elif axis == 1 and y == 0:
-                faces[1][z, x] = True
-            elif axis == 2 and x == 0:
-                faces[2][z, y] = True
-            else:
-                one, other = _root(parents, voxel), _root(parents, voxel - step)
-                if one != other:
-                    parents[max(one, other)] = min(one, other)
+    voxel = 0
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                k, j, i = z + before[0], y + before[1], x + before[2]
+                here = best[k, j, i]
+                if edges[0, k, j, i] > low and (edges[0, k, j, i] >= high or here == 0 or best[k - 1, j, i] == 5):
+                    if z:
+                        _join(parents, voxel, voxel - height * width)
+                    else:
+                        faces[0][y, x] = True
+                if edges[1, k, j, i] > low and (edges[1, k, j, i] >= high or here == 1 or best[k, j - 1, i] == 4):
+                    if y:
+                        _join(parents, voxel, voxel - width)
+                    else:
+                        faces[1][z, x] = True
+                if edges[2, k, j, i] > low and (edges[2, k, j, i] >= high or here == 2 or best[k, j, i - 1] == 3):
+                    if x:
+                        _join(parents, voxel, voxel - 1)
+                    else:
+                        faces[2][z, y] = True
+                voxel += 1
     labels = np.zeros(shape, np.uint32)
+    named = labels.reshape(-1)
     firsts = np.empty(1024, np.int64)
-    count = 0
-    for voxel in range(depth * height * width):
-        z, y, x = voxel // (height * width), voxel // width % height, voxel % width
-        if best[z + before[0], y + before[1], x + before[2]] == _NONE:
-            continue
-        root = _root(parents, voxel)
-        if root == voxel:
-            if count == len(firsts):
-                firsts = np.concatenate((firsts, np.empty(count, np.int64)))
-            firsts[count] = voxel
-            count += 1
-            labels[z, y, x] = count
-        else:
-            labels[z, y, x] = labels[root // (height * width), root // width % height, root % width]
+    count = voxel = 0
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                if parents[voxel] != voxel:  # a voxel before it, which is named
+                    named[voxel] = named[parents[voxel]]
+                elif best[z + before[0], y + before[1], x + before[2]] != _NONE:
+                    if count == len(firsts):
+                        firsts = np.concatenate((firsts, np.empty(count, np.int64)))
+                    firsts[count] = voxel
+                    count += 1
+                    named[voxel] = count
+                voxel += 1
     return labels, firsts[:count], faces[0], faces[1], faces[2]
