@@ -70,8 +70,11 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the next word names, or say what it may have meant."""
-        if args[0] == "plugin" and args[2:3] == ["agglomerate"] and {"-a", "--args"}.isdisjoint(args):
-            args = ["agglomerate", "--one-minus", "--threshold", "0.7", *args[3:]]  # as in chunkflow's README
+        if args[0] == "plugin" and args[2:3] == ["agglomerate"]:
+            from daskflow.cli.options import own_words
+
+            if {"-a", "--args"}.isdisjoint(own_words(args[3:])):
+                args = ["agglomerate", "--one-minus", "--threshold", "0.7", *args[3:]]  # as in chunkflow's README
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:  # as a shell asks
             known = [*self.list_commands(ctx), *FORMER_NAMES]
             raise click.UsageError(f"no command {args[0]!r}: {hint(args[0], known)}")

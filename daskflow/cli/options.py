@@ -366,14 +366,20 @@ def _twin(own: click.Command, words: Sequence[str]) -> click.Command | None:
     """Return the command that chunkflow calls like this one, if an option before the next command is only its own."""
     if own.name not in TWINS:
         return None
-    from daskflow.volume import has_operator, load_operator
+    from daskflow.volume import load_operator
 
-    mine = itertools.takewhile(lambda word: word.startswith("-") or not has_operator(word.replace("-", "_")), words)
-    others = {word.partition("=")[0] for word in mine if word.startswith("-")} - _spelled(own)
+    others = {word.partition("=")[0] for word in own_words(words) if word.startswith("-")} - _spelled(own)
     if not others:
         return None
     twin = command(load_operator(TWINS[own.name]))
     return twin if others & _spelled(twin) else None
+
+
+def own_words(words: Sequence[str]) -> Iterator[str]:
+    """Yield the words before the next command."""
+    from daskflow.volume import has_operator
+
+    return itertools.takewhile(lambda word: word.startswith("-") or not has_operator(word.replace("-", "_")), words)
 
 
 def _spelled(one: click.Command) -> set[str]:

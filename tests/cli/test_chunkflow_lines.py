@@ -198,6 +198,19 @@ def test_the_plugin_that_agglomerates(tmp_path, monkeypatch, said):
     np.testing.assert_array_equal(daskflow.open("s.h5").read(), right)
 
 
+def test_the_plugin_that_agglomerates_takes_its_options_before_another_plugin_with_arguments(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("more.py").write_text("def execute(chunk, by=0):\n    return chunk.array + chunk.array.dtype.type(by)\n")
+    affinities = np.random.default_rng(0).random((3, 8, 9, 10)).astype(np.float32)
+    daskflow.open(affinities).save("affs.h5").run(progress=False)
+
+    plugins = "plugin -f agglomerate --threshold 0.6 -i a -o s plugin -f more.py -a by=1 -i s -o t"
+    run(["load-h5", "-f", "affs.h5", "-o", "a", *plugins.split(), "save-h5", "-i", "t", "-f", "t.h5"])
+
+    right = daskflow.agglomerate(daskflow.open(affinities), threshold=1 - 0.6).read()
+    np.testing.assert_array_equal(daskflow.open("t.h5").read(), right + 1)
+
+
 def test_every_line_is_tried():
     tests = Path(__file__).read_text() + Path(__file__).with_name("test_production_lines.py").read_text()
     assert [name for name, line in LINES.items() if f'"{name}"' not in tests and "agglomerate" not in line] == []
