@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry.box import BoundingBox, Zyx, as_zyx
@@ -177,6 +178,17 @@ class VolumeSpec:
         """Return a copy whose voxels are `factor` (zyx) times as large, with further fields changed."""
         larger = tuple(v * f for v, f in zip(self.spacing, factor, strict=True))
         return self.replace(**{"coarseness" if self.voxel_size is None else "voxel_size": larger}, **changes)
+
+    def of_labels(self, dtype: npt.DTypeLike | None = None) -> Self:
+        """Return a copy for labels of these voxels, without channels and in any chunks; of the same dtype if None."""
+        return self.replace(
+            dtype=self.dtype if dtype is None else np.dtype(dtype),
+            channels=None,
+            channel_names=(),
+            layer_type="segmentation",
+            chunk=None,
+            shard=None,
+        )
 
     def held(self, value: float) -> float:
         """Return a number as the voxels hold it.

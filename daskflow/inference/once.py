@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -136,6 +137,9 @@ class RunPatches(Consumer):
             for part in parts:
                 places.setdefault(part.patch.output.start, []).append((receiver, start, part.box))
                 start += part.box.size
+        refuse = functools.partial(
+            refuse_non_finite, sources=sources, read_box=read_box, grid=self.division.patches, network=self.network
+        )
         core = self.division.core(block)
         engine = self.network.engine()
         with engine.guard:
@@ -151,15 +155,13 @@ class RunPatches(Consumer):
                 alone.add(_EVERYTHING, output, reach.slices(patch.output), patch)
                 values = alone.result
                 if self.nan == "error":
-                    refuse_non_finite(
-                        values, reach, alone.suspects, sources, read_box, self.division.patches, self.network
-                    )
+                    refuse(values, reach, alone.suspects)
                 for receiver, start, where in places[patch.output.start]:
                     cut = values[(slice(None), *where.slices(reach))]
                     records[receiver][:, start : start + where.size] = cut.reshape(len(cut), -1)
             result, suspects = total.result, total.suspects
         if self.nan == "error":
-            refuse_non_finite(result, core, suspects, sources, read_box, self.division.patches, self.network)
+            refuse(result, core, suspects)
         elif self.nan == "zero" and suspects:
             zero_non_finite(result)
         summed[(slice(None), *core.slices(cell))] = result

@@ -32,11 +32,11 @@ from daskflow.volume.stage import Scope, default_block, place_of
 _LONGEST_NAME = 80
 _LARGEST_JOIN = 4  # times the largest of the blocks that are joined
 _LITTLE_MEMORY = 2**29  # bytes of a joined block that any worker has; larger ones take ...
+_MORE_MEMORY = 1.25  # ... at most so many times what the blocks take together that are joined
 _LITTLE_REPEATED = 1.1  # times that a part is computed, up to which keeping the result costs more than it saves
 _PARTS_BYTES = 2**26  # of the result, in a block that computes parts once
 _FEWEST_PARTS = 16  # such blocks of a small volume
 _MOST_LOOKED = 64  # blocks along an axis
-_MORE_MEMORY = 1.25  # ... at most so many times what the blocks take together that are joined
 
 
 def arranged(stages: Sequence[Stage]) -> tuple[Stage, ...]:

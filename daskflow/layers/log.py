@@ -20,6 +20,7 @@ from daskflow.geometry import BoundingBox
 from daskflow.jobs.directory import JobDirectory
 from daskflow.jobs.report import Finish, Report
 from daskflow.stores import kvstore
+from daskflow.stores.figure import svg
 from daskflow.volume.stage import place_of
 
 _ALL = "complete_task"
@@ -114,9 +115,8 @@ class LogSummary:
                 f'<line x1="{_LEFT + low:.1f}" x2="{_LEFT + high:.1f}" y1="{y - 4}" y2="{y - 4}" stroke="black"/>',
                 f'<text x="{_LEFT + high + 6:.1f}" y="{y}">{format_seconds(mean)}</text>',
             ]
-        size = f'width="{_LEFT + _BAR + 90}" height="{_ROW * (len(self.rows) + 1)}"'
-        text = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
-        kvstore.write_bytes(kvstore.normalise(path), "\n".join([text, *shapes, "</svg>\n"]).encode())
+        picture = svg(shapes, _LEFT + _BAR + 90, _ROW * (len(self.rows) + 1))
+        kvstore.write_bytes(kvstore.normalise(path), picture.encode())
 
 
 def summarize_logs(log_dir: str, *, output_size: Sequence[int] | None = None) -> LogSummary:

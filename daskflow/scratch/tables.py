@@ -70,6 +70,14 @@ def merged(columns: Mapping[str, How], parts: Sequence[Mapping[str, npt.NDArray[
     }
 
 
+def found_in(known: Keys, wanted: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return where each of some keys stands among rising ones, and whether it is there at all."""
+    at = np.searchsorted(known, wanted)
+    there = at < len(known)
+    there[there] = known[at[there]] == wanted[there]
+    return at, there
+
+
 @dataclass(frozen=True)
 class Table(Bound):
     """Columns of one or two keys, and of values of which those of equal keys become one.
@@ -159,9 +167,7 @@ class Table(Bound):
     def _found(self, number: int, keys: Keys) -> Arrays:
         rows = _kept(self.scope, self._merged, number)
         (known,) = self._keys_of(rows)
-        at = np.searchsorted(known, keys)
-        there = at < len(known)
-        there[there] = known[at[there]] == keys[there]
+        at, there = found_in(known, keys)
         found = {}
         for name in self.columns.keys() - _keys(self.columns):
             found[name] = np.zeros((len(keys), *rows[name].shape[1:]), rows[name].dtype)

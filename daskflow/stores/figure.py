@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
@@ -29,6 +30,12 @@ def encode_png(pixels: Pixels) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in parts
     )
+
+
+def svg(shapes: Sequence[str], width: int, height: int) -> str:
+    """Return shapes, as SVG has them, as a picture of so many pixels, in which letters are 12 high."""
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+    return "\n".join([f'{head} font-family="sans-serif" font-size="12">', *shapes, "</svg>\n"])
 
 
 def png_figure(png: bytes, caption: str) -> str:

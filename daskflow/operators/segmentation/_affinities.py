@@ -126,15 +126,10 @@ def as_edges(
     """
     found = np.zeros((3, *box.shape), np.uint16)
     for axis in range(3):
-        source = read_box.slices(read_box)
-        target = box
-        if shifted[axis]:
-            step = tuple(int(one == axis) for one in range(3))
-            target = read_box.shift(step).clip(box)
-            source = target.shift(tuple(-one for one in step)).slices(read_box)
-        else:
-            source = box.slices(read_box)
-        found[(axis, *target.slices(box))] = _bits(array[(channel[axis], *source)], read_box)
+        step = [int(shifted[axis] and one == axis) for one in range(3)]
+        target = read_box.shift(step).clip(box)
+        source = target.shift([-one for one in step])
+        found[(axis, *target.slices(box))] = _bits(array[(channel[axis], *source.slices(read_box))], read_box)
         if box.start[axis] == corner[axis]:
             np.moveaxis(found[axis], axis, 0)[:1] = 0
     return found

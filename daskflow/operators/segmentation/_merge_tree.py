@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import ParameterError, StoreNotFoundError
+from daskflow.operators.segmentation.connected_components.blocks import ends_of
+from daskflow.scratch.tables import found_in
 from daskflow.stores import kvstore
 from daskflow.stores.parquet import load_pyarrow
 
@@ -44,12 +46,8 @@ class MergeTree:
             )
         kept = self.score >= threshold
         child, parent = self.child[kept], self.parent[kept]
-        at = np.minimum(np.searchsorted(child, parent), max(0, len(child) - 1))
-        goes_on = child[at] == parent if len(child) else np.zeros(0, bool)
-        further = np.where(goes_on, at, np.arange(len(child)))
-        while not np.array_equal(again := further[further], further):
-            further = again
-        return child, parent[further]
+        at, goes_on = found_in(child, parent)
+        return child, parent[ends_of(np.where(goes_on, at, np.arange(len(child))))]
 
 
 def read_tree(url: str) -> MergeTree:
@@ -64,9 +62,10 @@ def read_tree(url: str) -> MergeTree:
     if data is None:
         raise StoreNotFoundError(f"there is no merge tree {name}; agglomerate writes one with tree (--tree)")
     try:
-        table = arrow.parquet.read_table(io.BytesIO(data), columns=["child", "parent", "score"])
+        file = arrow.parquet.ParquetFile(io.BytesIO(data))
+        table = file.read(columns=["child", "parent", "score"])
         child, parent, score = (column.to_numpy() for column in table.columns)
-        least = float(arrow.parquet.read_metadata(io.BytesIO(data)).metadata.get(b"threshold", 0))
+        least = float((file.metadata.metadata or {}).get(b"threshold", 0))
     except (ValueError, KeyError, OSError) as error:
         raise ParameterError(f"{name} is not a merge tree, with columns child, parent and score: {error}") from error
     order = np.argsort(child)

@@ -49,7 +49,7 @@ def fill_segmentation_holes(volume: Volume) -> Volume:
     expression = Expression([holes.node, least.node, most.node])
     table = Table("holes", len(holes.grid), COLUMNS, Scope("holes", (expression, holes.grid)))
     finding = Tabulate(table, holes.grid, touching, memory=32).stages("find-holes", expression)
-    spec = volume.spec.replace(channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None)
+    spec = volume.spec.of_labels()
     return volume.map_after(filled, holes, left=table, stages=(*expression.stages, *finding), spec=spec)
 
 

@@ -51,7 +51,7 @@ def mask_out_objects(
         )
     counts = LabelCounts.over(volume.expression, volume.grid)
     stages = (*volume.expression.stages, *counts.stages(volume.expression))
-    spec = volume.spec.replace(channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None)
+    spec = volume.spec.of_labels()
     return volume.map_after(without, left=counts, stages=stages, spec=spec, least=dust_size_threshold + 1, kept=kept)
 
 

@@ -55,9 +55,7 @@ def remap_segmentation(volume: Volume, *, base_id: Annotated[int, Flag("-s")] = 
     numbering = Stage("number-labels", ranges, NumberLabels(order, counts, numbers, base_id), numbered=True)
     found = finding.stages("find-labels", volume.expression)
     stages = (*found, *in_order((numbering, *numbers.stages()), after=found[-1:]))
-    spec = volume.spec.replace(
-        dtype=np.dtype(np.uint64), channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None
-    )
+    spec = volume.spec.of_labels(np.uint64)
     return volume.map_after(numbered, left=numbers, stages=(*volume.expression.stages, *stages), spec=spec)
 
 

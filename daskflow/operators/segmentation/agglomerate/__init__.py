@@ -86,17 +86,16 @@ def agglomerate(
         )
     expression = Expression([edges.node, fragments.node])
     grid = BlockGrid(affinities.box, affinities.block, affinities.spec.chunk_origin)
-    files = [None if url is None else _parquet(url) for url in (tree, graph)]
-    scope = Scope("agglomeration", (expression, grid, thresholds, files))
-    one = Agglomeration(grid, thresholds, scope, graph=graph is not None)
+    files = {name: _parquet(url) for name, url in (("tree", tree), ("graph", graph)) if url is not None}
+    scope = Scope("agglomeration", (expression, grid, thresholds, [files.get("tree"), files.get("graph")]))
+    one = Agglomeration(grid, thresholds, scope, graph="graph" in files)
     stages = (*expression.stages, *agglomeration_stages(one, expression))
-    writes = {
-        **({} if files[0] is None else {"write-tree": WriteTree(one, files[0])}),
-        **({} if files[1] is None else {"write-graph": WriteGraph(one, files[1], one.pairs)}),
-    }
-    files_written = [Stage(name, numbered(1), task, numbered=True) for name, task in writes.items()]
-    stages += in_order(files_written, after=stages[-1:])
-    spec = fragments.spec.replace(channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None)
+    writes = {"tree": WriteTree, "graph": WriteGraph}
+    written = [
+        Stage(f"write-{name}", numbered(1), writes[name](one, url), numbered=True) for name, url in files.items()
+    ]
+    stages += in_order(written, after=stages[-1:])
+    spec = fragments.spec.of_labels()
     found = tuple(
         fragments.map_after(named, left=one, stages=stages, spec=spec, which=which) for which in range(len(thresholds))
     )

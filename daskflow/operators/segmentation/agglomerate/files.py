@@ -12,7 +12,6 @@ import numpy.typing as npt
 from daskflow.geometry import BoundingBox
 from daskflow.operators.segmentation._affinities import ONE
 from daskflow.operators.segmentation.agglomerate.stages import Agglomeration
-from daskflow.scratch import Table
 from daskflow.scratch.records import Arrays
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import writing
@@ -59,14 +58,11 @@ class WriteTree(_WriteFile):
                 yield {"child": done["child"], "parent": done["parent"], **scored(done["sums"], done["counts"])}
 
 
-@dataclass(frozen=True)
 class WriteGraph(_WriteFile):
     """Write the region graph: u < v, score, sum and count of each pair that touches, and these per axis."""
 
-    pairs: Table
-
     def _tables(self) -> Iterator[Arrays]:
-        for rows in self.pairs.tables():
+        for rows in self.agglomeration.pairs.tables():
             axes = {
                 f"{name}_{axis}": rows[f"{name}s"][:, number]
                 for name in ("sum", "count")

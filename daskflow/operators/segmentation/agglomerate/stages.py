@@ -27,8 +27,9 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.operators.segmentation._affinities import ONE
+from daskflow.operators.segmentation.connected_components.blocks import ends_of
 from daskflow.scratch.records import Arrays, required_records, write_record
-from daskflow.scratch.tables import How, Table, merged
+from daskflow.scratch.tables import How, Table, found_in, merged
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, in_order
 from daskflow.volume.stage import Bound, Scope
@@ -97,14 +98,6 @@ def _kept(scope: Scope, block: int) -> Arrays:
     return record
 
 
-def found_in(known: Names, wanted: Names) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Return where each of some names stands among rising ones, and whether it is there at all."""
-    at = np.searchsorted(known, wanted)
-    there = at < len(known)
-    there[there] = known[at[there]] == wanted[there]
-    return at, there
-
-
 @dataclass(frozen=True)
 class FindContacts(Consumer):
     """Find which fragments touch over the edges of every block's voxels to those before, and where fragments occur."""
@@ -116,8 +109,7 @@ class FindContacts(Consumer):
         return self.agglomeration.grid
 
     def needs(self, box: BoundingBox) -> BoundingBox:
-        z, y, x = box.start
-        return BoundingBox((z - 1, y - 1, x - 1), box.stop).clip(self.grid.box)
+        return box.grow(1, 0).clip(self.grid.box)
 
     def compute(self, box: BoundingBox, arrays: list[Array]) -> Arrays:
         edges, fragments = arrays
@@ -278,9 +270,7 @@ class NameRegions(_BoxTask):
             root = np.arange(len(regions))
             kept = scores >= threshold * ONE
             root[child[kept]] = parent[kept]
-            while not np.array_equal(further := root[root], root):
-                root = further
-            names[:, which] = regions[root]
+            names[:, which] = regions[ends_of(root)]
             if above is not None:
                 at, there = found_in(above["regions"], names[:, which])
                 names[there, which] = above["names"][at[there], which]

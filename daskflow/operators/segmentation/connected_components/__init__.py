@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Annotated, Literal
 
@@ -12,8 +11,8 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid
 from daskflow.operators import options
 from daskflow.operators.segmentation.connected_components.blocks import Connectivity, Foreground
-from daskflow.operators.segmentation.connected_components.scratch import LabelledStore, Labelling
-from daskflow.operators.segmentation.connected_components.stages import LabelForeground, labelling_stages
+from daskflow.operators.segmentation.connected_components.scratch import Labelling
+from daskflow.operators.segmentation.connected_components.stages import LabelForeground, labelled
 from daskflow.volume import Flag, Volume, operator
 from daskflow.volume.kinds import without_negatives
 from daskflow.volume.stage import Scope, smaller_block
@@ -65,15 +64,10 @@ def connected_components(
         raise ParameterError(f"dust {dust} must be at least 0 voxels")
     grid = BlockGrid(volume.box, smaller_block(volume, _BLOCK_VOXELS), volume.spec.chunk_origin)
     numbers = _dtype(volume, foreground, connectivity, dust, dtype)
-    spec = volume.spec.replace(
-        dtype=numbers, channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None
-    )
     expression = (volume if foreground.bounds else without_negatives(volume)).expression
     scope = Scope("components", (expression, foreground, connectivity, dust, grid, numbers))
     labelling = Labelling(grid, connectivity, scope, dust)
-    stages = labelling_stages(LabelForeground(labelling, foreground), expression, numbers)
-    store = functools.partial(LabelledStore, spec=spec)
-    return Volume.waiting(spec, store, labelling, (*expression.stages, *stages)).with_block(grid.block)
+    return labelled(LabelForeground(labelling, foreground), expression, volume.spec.of_labels(numbers))
 
 
 def _check(volume: Volume, foreground: Foreground, connectivity: int) -> None:

@@ -321,9 +321,12 @@ def earliest(count: int, pairs: Names) -> Names:
         apart = low != high
         a, b = a[apart], b[apart]
         np.minimum.at(root, high[apart], low[apart])
-        while True:
-            above = root[root]
-            if np.array_equal(above, root):
-                break
-            root = above
+        root = ends_of(root)
     return root
+
+
+def ends_of(following: Names) -> Names:
+    """Return where each of some numbers leads in the end, given the one that follows each; an end follows itself."""
+    while not np.array_equal(further := following[following], following):
+        following = further
+    return following

@@ -11,6 +11,7 @@ On the way down a box knows which of its parts are components, and on the way up
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import ParameterError
-from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.operators.segmentation.connected_components.blocks import (
@@ -34,10 +35,10 @@ from daskflow.operators.segmentation.connected_components.blocks import (
     later_neighbours,
     touching_pairs,
 )
-from daskflow.operators.segmentation.connected_components.scratch import Labelling
+from daskflow.operators.segmentation.connected_components.scratch import LabelledStore, Labelling
 from daskflow.scratch.records import Arrays
 from daskflow.stores import kvstore
-from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, in_order
+from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, Volume, in_order
 
 Array = npt.NDArray[Any]
 
@@ -226,6 +227,14 @@ class NumberComponents(_BoxTask):
 
     def describe(self) -> dict[str, Any]:
         return super().describe() | {"dtype": self.dtype.name}
+
+
+def labelled(blocks: LabelBlocks, expression: Expression, spec: VolumeSpec) -> Volume:
+    """Return the volume, of that description, that waits for the labelling of what an expression gives."""
+    stages = labelling_stages(blocks, expression, spec.dtype)
+    store = functools.partial(LabelledStore, spec=spec)
+    volume = Volume.waiting(spec, store, blocks.labelling, (*expression.stages, *stages))
+    return volume.with_block(blocks.labelling.grid.block)
 
 
 def labelling_stages(blocks: LabelBlocks, expression: Expression, dtype: np.dtype[Any]) -> tuple[Stage, ...]:

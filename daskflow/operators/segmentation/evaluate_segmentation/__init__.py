@@ -133,16 +133,18 @@ class Score(Finish):
 
     def __call__(self, report: Report, directory: str) -> None:  # noqa: ARG002
         """Add the scores to the report."""
-        found: Any = scores_in(self.scope)
-        if self.sweep is not None:
+        content: Any
+        if self.sweep is None:
+            content = found = scores_in(self.scope)
+        else:
             swept = self.sweep.result()
             report.results["sweep"] = [{name: one[name] for name in COLUMNS} for one in swept]
             found = best(swept)
+            content = {"best": found, "sweep": swept}
             if self.plot is not None:
                 kvstore.write_bytes(self.plot, plot_of(swept).encode())
         report.results["scores"] = found
         if self.output is not None:
-            content = found if self.sweep is None else {"best": found, "sweep": swept}
             kvstore.write_bytes(self.output, json.dumps(content, indent=1).encode())
 
 

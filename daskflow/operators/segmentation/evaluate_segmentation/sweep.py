@@ -20,8 +20,9 @@ from daskflow.operators.segmentation.evaluate_segmentation.scores import (
     size_sums,
 )
 from daskflow.scratch.records import Arrays, read_record, write_record
-from daskflow.scratch.tables import Table, merged
+from daskflow.scratch.tables import Table, found_in, merged
 from daskflow.stores import kvstore, states
+from daskflow.stores.figure import svg
 from daskflow.volume import BlockResult, Stage, Task, numbered
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -95,9 +96,7 @@ def relabelled(rows: Arrays, tree: MergeTree, threshold: float) -> Arrays:
     """Return pairs of fragments and true segments, columns as in `PAIRS`, with the names at a threshold."""
     regions, names = tree.names(threshold)
     segments = rows["segments"].copy()
-    at = np.searchsorted(regions, segments)
-    there = at < len(regions)
-    there[there] = regions[at[there]] == segments[there]
+    at, there = found_in(regions, segments)
     segments[there] = names[at[there]]
     return merged(PAIRS, [rows | {"segments": segments}])
 
@@ -132,6 +131,4 @@ def plot_of(found: list[dict[str, Any]]) -> str:
     shapes.append(f'<circle cx="{x}" cy="{y}" r="4"/>')
     middle = _LEFT + _WIDTH // 2
     shapes.append(f'<text x="{middle}" y="{bottom + 36}" text-anchor="middle">bits over threshold</text>')
-    size = f'width="{right + 190}" height="{bottom + 46}"'
-    text = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
-    return "\n".join([text, *shapes, "</svg>\n"])
+    return svg(shapes, right + 190, bottom + 46)

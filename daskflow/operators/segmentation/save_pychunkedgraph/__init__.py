@@ -127,15 +127,7 @@ def check_bits(grid: BlockGrid, spatial_bits: int) -> None:
 
 def _layer(fragments: Volume, graph: ChunkedGraph) -> LayerSink:
     z, y, x = map(_stored_along, graph.grid.block)
-    spec = fragments.spec.replace(
-        dtype=np.dtype(np.uint64),
-        channels=None,
-        channel_names=(),
-        layer_type="segmentation",
-        chunk=None,
-        shard=None,
-        chunk_origin=None,
-    )
+    spec = fragments.spec.of_labels(np.uint64).replace(chunk_origin=None)
     return LayerSink(graph.layer, spec, 0, "precomputed", Layout(chunk=(z, y, x), encoding="compressed_segmentation"))
 
 

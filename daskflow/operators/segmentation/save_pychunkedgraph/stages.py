@@ -21,10 +21,10 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.sinks import LayerSink, Sink
 from daskflow.operators.segmentation._affinities import ONE
-from daskflow.operators.segmentation.agglomerate.stages import EDGES, contacts_of, found_in
+from daskflow.operators.segmentation.agglomerate.stages import EDGES, contacts_of
 from daskflow.operators.segmentation.save_pychunkedgraph.messages import Edges, encode_components, encode_edges, joined
 from daskflow.scratch.records import Arrays, required_records, write_record
-from daskflow.scratch.tables import merged
+from daskflow.scratch.tables import found_in, merged
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Task
 from daskflow.volume.stage import Bound, Output, Own, Scope
@@ -128,8 +128,7 @@ class CutSupervoxels(Sink):
         return self.layer.origin
 
     def needs(self, box: BoundingBox) -> BoundingBox:
-        z, y, x = box.start
-        return BoundingBox((z - 1, y - 1, x - 1), box.stop).clip(self.grid.box)
+        return box.grow(1, 0).clip(self.grid.box)
 
     def compute(self, box: BoundingBox, arrays: list[Array]) -> tuple[Array, dict[str, Arrays]]:
         """Return the supervoxels and, by kind, the records of the chunk."""
@@ -140,14 +139,13 @@ class CutSupervoxels(Sink):
         edges = arrays[0]
         fragments, *objects = (one.reshape(around.shape).astype(np.uint64, copy=False) for one in arrays[1:])
         own = np.ascontiguousarray(fragments[inside])
-        names = fastremap.unique(own)
-        names = names[names != 0]
+        contacts = contacts_of(edges[(slice(None), *inside)], own)
+        names = contacts["regions"]
         self._refuse_too_many(box, len(names))
         ids = self.graph.ids(self.graph.number(box), np.arange(1, len(names) + 1))
         supervoxels = fastremap.remap(own, {0: 0, **dict(zip(names.tolist(), ids.tolist(), strict=True))})
         ranks = (supervoxels & np.uint64(2**self.graph.local_bits - 1)).astype(np.int64)
         called = objects_of(ranks, names, objects[0][inside], box) if objects else names
-        contacts = contacts_of(edges[(slice(None), *inside)], own)
         records = {
             "supervoxels": {"fragments": names, "objects": called},
             "inside": {name: contacts[name] for name in EDGES},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -11,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from daskflow.errors import ParameterError, optional_module
-from daskflow.geometry import BlockGrid, BoundingBox, Zyx
+from daskflow.geometry import BlockGrid, BoundingBox, as_zyx
 from daskflow.operators import options
 from daskflow.operators.segmentation import _affinities as affinity
 from daskflow.operators.segmentation.connected_components.blocks import Components, global_indices
-from daskflow.operators.segmentation.connected_components.scratch import LabelledStore, Labelling
-from daskflow.operators.segmentation.connected_components.stages import LabelBlocks, labelling_stages
+from daskflow.operators.segmentation.connected_components.scratch import Labelling
+from daskflow.operators.segmentation.connected_components.stages import LabelBlocks, labelled
 from daskflow.volume import Estimate, Flag, Volume, operator
 from daskflow.volume.stage import Scope
 
@@ -71,15 +70,10 @@ def watershed(
     if math.prod(grid.block) >= 2**31:
         raise ParameterError(f"blocks of {grid.block} voxels (zyx) are 2^31 voxels or more; choose smaller ones")
     numbers = np.dtype(np.uint32 if edges.box.size < 2**32 else np.uint64)
-    spec = edges.spec.replace(
-        dtype=numbers, channels=None, channel_names=(), layer_type="segmentation", chunk=None, shard=None
-    )
     expression = edges.expression
     bounds = math.floor(low * affinity.ONE), math.ceil(min(high, 2) * affinity.ONE)
     labelling = Labelling(grid, 6, Scope("watershed", (expression, bounds, dust, grid)), dust)
-    stages = labelling_stages(LabelBasins(labelling, *bounds), expression, numbers)
-    store = functools.partial(LabelledStore, spec=spec)
-    return Volume.waiting(spec, store, labelling, (*expression.stages, *stages)).with_block(grid.block)
+    return labelled(LabelBasins(labelling, *bounds), expression, edges.spec.of_labels(numbers))
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,7 @@ def label_basins(
     """
     from daskflow.operators.segmentation.watershed.kernels import basins
 
-    before = _steps(box, box.grow(1).clip(whole))
+    before = as_zyx([inside.start for inside in box.slices(box.grow(1).clip(whole))])
     labels, firsts, *faces = basins(np.ascontiguousarray(edges), before, box.shape, low, high)
     planes = {}
     for axis in range(3):
@@ -132,8 +126,3 @@ def label_basins(
             planes[axis, 1] = np.ascontiguousarray(labels.take(-1, axis))
     sizes = np.bincount(labels.reshape(-1), minlength=len(firsts) + 1)[1:] if sized else None
     return labels, Components(len(firsts), global_indices(firsts, box, whole), None, planes, sizes)
-
-
-def _steps(box: BoundingBox, around: BoundingBox) -> Zyx:
-    z, y, x = (a - b for a, b in zip(box.start, around.start, strict=True))
-    return z, y, x
