@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, Zyx, as_zyx
@@ -94,6 +94,17 @@ FileCompression = Annotated[
     "how files that are not shards are compressed: none, gzip or br, with CloudVolume's names (.gz, .br) on a local"
     " disk.",
 ]
+
+
+class ShardOptions(NamedTuple):
+    """What shards of objects are to be like, as `object_sharding` takes it."""
+
+    max_labels_per_shard: int
+    min_shards: int
+    shard_index_bytes: int
+    minishard_index_bytes: int
+    minishard_index_encoding: str
+    data_encoding: str = "raw"
 
 
 def part_of(

@@ -128,17 +128,10 @@ def mesh(
         layer, spatial_index = None, False
     if not 0 <= draco_level <= _MOST_DRACO:
         raise ParameterError(f"draco_level is {draco_level}; give 0 to {_MOST_DRACO}")
-    sharding = (
-        {
-            "max_labels_per_shard": max_labels_per_shard,
-            "min_shards": min_shards,
-            "shard_index_bytes": shard_index_bytes,
-            "minishard_index_bytes": minishard_index_bytes,
-            "minishard_index_encoding": minishard_index_encoding,
-        }
-        if format == "sharded"
-        else None
+    shards = options.ShardOptions(
+        max_labels_per_shard, min_shards, shard_index_bytes, minishard_index_bytes, minishard_index_encoding
     )
+    sharding = shards._asdict() if format == "sharded" else None
     meshing = Meshing(
         grid=grid,
         frame=frame,

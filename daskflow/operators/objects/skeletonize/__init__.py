@@ -128,18 +128,15 @@ def skeletonize(
     selection = Selection(None if labels is None else object_labels(labels), object_labels(exclude_labels or ()), dust)
     pruning = Pruning(min_cable_length, max_cable_length, tick_length)
     _check_numbers(tracing, selection, pruning)
-    sharding = (
-        {
-            "max_labels_per_shard": max_labels_per_shard,
-            "min_shards": min_shards,
-            "shard_index_bytes": shard_index_bytes,
-            "minishard_index_bytes": minishard_index_bytes,
-            "minishard_index_encoding": minishard_index_encoding,
-            "data_encoding": data_encoding,
-        }
-        if format == "sharded"
-        else None
+    shards = options.ShardOptions(
+        max_labels_per_shard,
+        min_shards,
+        shard_index_bytes,
+        minishard_index_bytes,
+        minishard_index_encoding,
+        data_encoding,
     )
+    sharding = shards._asdict() if format == "sharded" else None
     whole = [option for option in ("fill_holes", "cross_section") if getattr(tracing, option)]
     grid, notes = object_blocks(volume.box, shape, _BLOCK, whole, BLOCK_BYTES)
     expression = volume.expression
