@@ -1,4 +1,4 @@
-"""What operators ask of the kind of a volume: an image, whose values are amounts, or labels, whose values are names."""
+"""What operators ask of volumes: the same box, and a kind: an image of amounts, or labels, whose values are names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from daskflow.errors import ParameterError
+from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry import BoundingBox
 from daskflow.volume.node import Array, Crop
 
@@ -16,6 +16,21 @@ if TYPE_CHECKING:
     from daskflow.volume.volume import Volume
 
 Takes = Literal["image", "labels"]
+
+
+def check_same_box(**volumes: Volume) -> None:
+    """Raise unless two volumes, each by what messages call it, cover the same box.
+
+    Raises:
+        GeometryError: they do not.
+    """
+    (name, one), (other_name, other) = volumes.items()
+    if one.box != other.box:
+        cover = "cover" if name.endswith("s") else "covers"
+        raise GeometryError(
+            f"the {name} {cover} {one.box}, the {other_name.replace('_', ' ')} {other.box} (z0-z1_y0-y1_x0-x1); crop"
+            " them to the same box"
+        )
 
 
 def taken(volume: Volume, takes: Takes, command: str, name: str) -> Volume:

@@ -253,7 +253,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
         save_pychunkedgraph(affinities, fragments, output=output, chunk=(4, 4, 4), spatial_bits=2)
     with pytest.raises(ParameterError, match="spatial bits 19 must be from 1 to 18"):
         save_pychunkedgraph(affinities, fragments, output=output, spatial_bits=19)
-    with pytest.raises(GeometryError, match="but segmentation -4-8_5-21_70-90"):
+    with pytest.raises(GeometryError, match="the segmentation -4-8_5-21_70-90"):
         save_pychunkedgraph(affinities, fragments, daskflow.translate(segmentation, offset=(-1, 0, 0)), output=output)
     message = failure(affinities, fragments, output=output, chunk=(12, 16, 20), spatial_bits=18)
     assert "has 23 supervoxels, and 2 bits number at most 3; take smaller chunks (--chunk)" in message

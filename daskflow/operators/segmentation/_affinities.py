@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import GeometryError, ParameterError
+from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, Zyx
 from daskflow.volume import Volume
+from daskflow.volume.kinds import check_same_box
 
 Array = npt.NDArray[Any]
 Edges = npt.NDArray[np.uint16]
@@ -71,10 +72,7 @@ def within(edges: Volume, mask: Volume) -> Volume:
         GeometryError: the mask covers another box.
         ParameterError: the mask has several channels.
     """
-    if mask.box != edges.box:
-        raise GeometryError(
-            f"the mask covers {mask.box}, the affinities {edges.box} (z0-z1_y0-y1_x0-x1); crop them to the same box"
-        )
+    check_same_box(mask=mask, affinities=edges)
     if mask.channels not in (None, 1):
         raise ParameterError(f"a mask has one channel, this one has {mask.channels}; pick one (pick-channels)")
     return edges.map_overlap(masked, mask, depth=dict.fromkeys(range(3), (1, 0)), trim=False, dtype=np.uint16)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import GeometryError, ParameterError
+from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import Tabulate
@@ -23,7 +23,7 @@ from daskflow.stores import kvstore
 from daskflow.stores.objects.files import writing
 from daskflow.stores.parquet import load_pyarrow, write_parquet
 from daskflow.volume import BlockResult, Expression, Stage, Task, Volume, numbered, operator
-from daskflow.volume.kinds import taken
+from daskflow.volume.kinds import check_same_box, taken
 from daskflow.volume.stage import Output, Scope
 
 Array = npt.NDArray[Any]
@@ -66,7 +66,7 @@ def region_properties(volume: Volume, image: Volume | None = None, *, output: op
     """
     volumes = [taken(volume, "labels", "region-properties", "volume")]
     if image is not None:
-        volumes.append(_checked(taken(image, "image", "region-properties", "image"), volume.box))
+        volumes.append(_checked(taken(image, "image", "region-properties", "image"), volume))
     url = kvstore.normalise(os.fspath(output))
     if not url.endswith((".csv", ".parquet")):
         raise ParameterError(f"properties are written to .csv and .parquet files, not {kvstore.redact(url)}")
@@ -112,14 +112,13 @@ class WriteProperties(Task):
         return {"properties": self.table.name, "output": self.url, "voxel_size": size and list(size)}
 
 
-def _checked(image: Volume, box: BoundingBox) -> Volume:
+def _checked(image: Volume, segmentation: Volume) -> Volume:
     if image.dtype.kind not in "bui" or image.dtype.itemsize > 2 or image.channels not in (None, 1):
         raise ParameterError(
             f"the image holds {image.dtype} in {image.channels or 1} channels, and its values are added up exactly: it"
             " must hold integers of at most 16 bits in one; see pick-channels, quantize and astype"
         )
-    if image.box != box:
-        raise GeometryError(f"the segmentation covers {box}, the image {image.box} (z0-z1_y0-y1_x0-x1); crop one")
+    check_same_box(segmentation=segmentation, image=image)
     return image
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
-from daskflow.errors import GeometryError, ParameterError, optional_module
+from daskflow.errors import ParameterError, optional_module
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.operators.segmentation import _affinities as affinity
 from daskflow.operators.segmentation.agglomerate.files import WriteGraph, WriteTree
@@ -20,7 +20,7 @@ from daskflow.operators.segmentation.watershed import watershed
 from daskflow.stores import kvstore
 from daskflow.stores.parquet import load_pyarrow
 from daskflow.volume import Expression, Flag, Stage, Volume, in_order, numbered, operator
-from daskflow.volume.kinds import taken
+from daskflow.volume.kinds import check_same_box, taken
 from daskflow.volume.stage import Scope
 
 
@@ -79,11 +79,7 @@ def agglomerate(
         fragments = watershed(affinities, low=low, high=high, order=order, offsets=offsets)
     edges = affinity.edges(affinities, order=order, offsets=offsets)
     fragments = taken(fragments, "labels", "agglomerate", "fragments")
-    if fragments.box != affinities.box:
-        raise GeometryError(
-            f"the fragments cover {fragments.box}, the affinities {affinities.box} (z0-z1_y0-y1_x0-x1); crop them to"
-            " the same box"
-        )
+    check_same_box(fragments=fragments, affinities=affinities)
     expression = Expression([edges.node, fragments.node])
     grid = BlockGrid(affinities.box, affinities.block, affinities.spec.chunk_origin)
     files = {name: _parquet(url) for name, url in (("tree", tree), ("graph", graph)) if url is not None}

@@ -38,6 +38,7 @@ from daskflow.scratch.tables import Table
 from daskflow.stores import kvstore
 from daskflow.stores.parquet import load_pyarrow
 from daskflow.volume import Expression, Flag, Stage, Volume, operator
+from daskflow.volume.kinds import check_same_box
 from daskflow.volume.stage import Output, Scope
 
 
@@ -149,11 +150,7 @@ class Score(Finish):
 
 
 def _check(segmentation: Volume, groundtruth: Volume) -> None:
-    if segmentation.box != groundtruth.box:
-        raise GeometryError(
-            f"the segmentation covers {segmentation.box}, the ground truth {groundtruth.box} (z0-z1_y0-y1_x0-x1);"
-            " crop them to the same box"
-        )
+    check_same_box(segmentation=segmentation, ground_truth=groundtruth)
     if segmentation.spec.ratio(groundtruth.spec) != (1, 1, 1):
         raise GeometryError(
             f"voxels of the segmentation measure {segmentation.spec.size_text} (zyx), of the ground truth"

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import yaml
 
-from daskflow.errors import GeometryError, ParameterError, optional_module
+from daskflow.errors import ParameterError, optional_module
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.evaluate import EvaluateVolumes, assumed_voxel_size
@@ -27,7 +27,7 @@ from daskflow.operators.segmentation.save_pychunkedgraph.stages import (
 from daskflow.stores import Layout, kvstore
 from daskflow.stores.opening import format_named
 from daskflow.volume import BlockResult, Expression, Flag, Stage, Task, Volume, in_order, numbered, operator
-from daskflow.volume.kinds import taken
+from daskflow.volume.kinds import check_same_box, taken
 from daskflow.volume.stage import Output, Scope
 
 _STORED = 64  # voxels of a chunk of the layer along an axis, at most, ...
@@ -81,11 +81,7 @@ def save_pychunkedgraph(
     for volume, name in ((fragments, "fragments"), (segmentation, "segmentation")):
         if volume is not None:
             volumes.append(taken(volume, "labels", "save-pychunkedgraph", name))
-            if volume.box != affinities.box:
-                raise GeometryError(
-                    f"affinities cover {affinities.box}, but {name} {volume.box} (z0-z1_y0-y1_x0-x1); crop them to the"
-                    " same box"
-                )
+            check_same_box(**{"affinities": affinities, name: volume})
     url = kvstore.normalise(output)
     kvstore.refuse_http(url)
     size = as_zyx(chunk, name="chunk")
