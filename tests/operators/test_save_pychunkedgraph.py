@@ -217,6 +217,18 @@ def test_blocks_of_several_chunks_interruptions_and_lost_files_give_the_same_byt
     assert report.counts["cuts"] == sum(a == b for a, b in fragments) / 2
 
 
+def test_larger_chunks_leave_no_file_of_the_smaller_ones_that_they_replace(tmp_path, message):
+    random = np.random.default_rng(5)
+    fragments = np.kron(random.integers(1, 9, (1, 2, 65), np.uint64), np.ones((2, 2, 2), np.uint64))
+    affinities = random.integers(0, 65536, (3, *fragments.shape)).astype(np.uint16)
+    for chunk in [(64, 64, 64), (64, 64, 128)]:
+        options = {"output": tmp_path, "chunk": chunk, "spatial_bits": BITS, "order": "zyx"}
+        job = save_pychunkedgraph(*volumes_of(affinities, fragments, {})[:2], **options)
+        with Threads(1) as threads:
+            assert job.run(threads, progress=False, overwrite=True).ok
+        check(tmp_path, message, affinities, fragments, {}, chunk)
+
+
 def test_the_ingest_is_told_where_everything_is(tmp_path):
     volumes = volumes_of(*example())
     job = save_pychunkedgraph(*volumes, output=tmp_path / "g", chunk=(4, 8, 16))

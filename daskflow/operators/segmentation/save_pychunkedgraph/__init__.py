@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -32,6 +33,7 @@ from daskflow.volume.stage import Output, Scope
 
 _STORED = 64  # voxels of a chunk of the layer along an axis, at most, ...
 _LEAST = 16  # ... and at least, where chunks of the graph can be cut evenly so
+_OF_CHUNK = re.compile(r"(?:edges|components)_(\d+)_(\d+)_(\d+)\.proto(?:\.zst)?")  # x, y and z of the chunk
 
 
 @operator()
@@ -135,7 +137,10 @@ def _stored_along(size: int) -> int:
 
 @dataclass(frozen=True)
 class WriteMetadata(Task):
-    """Write what the ingest is told of the whole: its configuration, and the numbers of bits, chunks and voxels."""
+    """Write what the ingest is told of the whole: its configuration, and the numbers of bits, chunks and voxels.
+
+    Files of chunks that the graph does not have, e.g. of smaller ones that it has replaced, are deleted.
+    """
 
     graph: ChunkedGraph
 
@@ -163,6 +168,12 @@ class WriteMetadata(Task):
         }
         for url, text in zip(self._files, (yaml.safe_dump(ingest, sort_keys=False), json.dumps(known)), strict=True):
             kvstore.write_bytes(url, text.encode())
+        shape = _xyz(graph.grid.shape)
+        for directory in (graph.edges, graph.components):
+            for name in kvstore.list_names(directory):
+                place = _OF_CHUNK.fullmatch(name)
+                if place and any(int(at) >= n for at, n in zip(place.groups(), shape, strict=True)):
+                    kvstore.delete(kvstore.join(directory, name))
         return BlockResult()
 
     def makes(self) -> tuple[Output, ...]:
