@@ -1,4 +1,4 @@
-"""What operators ask of volumes: the same box, and a kind: an image of amounts, or labels, whose values are names."""
+"""What operators ask of volumes: one box, and a kind: an image, of amounts; labels, which are names; or a mask."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from daskflow.errors import GeometryError, ParameterError
 from daskflow.geometry import BoundingBox
@@ -74,12 +75,32 @@ def refuse_negatives(array: Array, box: BoundingBox) -> None:
     """Raise when a label in `box` is negative; the message says where."""
     if array.dtype.kind != "i" or not array.size or array.min() >= 0:
         return
-    first = np.unravel_index(int((array < 0).argmax()), array.shape)
-    place = tuple(int(a + b) for a, b in zip(box.start, first[-3:], strict=True))
     raise ParameterError(
-        f"the label {array[first]} at {place} (zyx) is negative, and labels are names from 0 on; cast them with"
+        f"the label {_first(array, array < 0, box)} (zyx) is negative, and labels are names from 0 on; cast them with"
         " astype to uint64, overflow clip to make those 0; or, if they are amounts, state the layer type image"
     )
+
+
+def inside(mask: Array, box: BoundingBox) -> npt.NDArray[np.bool_]:
+    """Return where a mask of one channel, which holds `box`, is not 0 (zyx); raise where it is nan, which says neither.
+
+    Raises:
+        ParameterError: it is nan somewhere; the message says where.
+    """
+    values = mask.reshape(box.shape)
+    if values.dtype.kind == "f" and (unknown := np.isnan(values)).any():
+        raise ParameterError(
+            f"the mask is {_first(values, unknown, box)} (zyx, in its own voxels), which is neither inside nor outside;"
+            " save the mask with a threshold first, which makes nan 0"
+        )
+    return np.asarray(values != 0)
+
+
+def _first(array: Array, wrong: Array, box: BoundingBox) -> str:
+    """Return the first value of an array, which holds `box`, that is wrong, and where that is."""
+    first = np.unravel_index(int(wrong.argmax()), array.shape)
+    place = tuple(int(a + b) for a, b in zip(box.start, first[-3:], strict=True))
+    return f"{array[first]} at {place}"
 
 
 def _check_labels(volume: Volume, command: str, name: str) -> None:

@@ -140,6 +140,18 @@ def test_a_mask_that_cannot_be_laid_over_the_volume_is_refused(coarse):
     assert not daskflow.mask(far, volume_path=path, mip=0).read().any()
 
 
+@pytest.mark.parametrize("inverse", [False, True])
+def test_a_mask_that_is_nan_is_refused_where_it_is_read(tmp_path, inverse):
+    voxels = np.ones((2, 4, 4), np.float32)
+    voxels[1, 2, 3] = np.nan
+    daskflow.open(voxels, voxel_size=(16, 16, 16)).save(tmp_path / "mask.zarr").run(progress=False)
+    volume = daskflow.open(noise((4, 8, 8)), voxel_size=(8, 8, 8))
+    masked = daskflow.mask(volume, volume_path=tmp_path / "mask.zarr", mip=0, inverse=inverse)
+    with pytest.raises(ParameterError, match=r"the mask is nan at \(1, 2, 3\) \(zyx, in its own voxels\)"):
+        masked.read()
+    assert masked.crop(volume.box.shrink((0, 0, 0), (2, 0, 0))).read().any() != inverse
+
+
 def test_intensities_are_rescaled_by_the_extremes_of_the_volume():
     image = np.float32([[[2, 4, np.nan]], [[3, 6, 12]]])
     volume = daskflow.open(image).with_block((1, 1, 2))

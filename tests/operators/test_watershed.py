@@ -149,3 +149,7 @@ def test_what_makes_no_sense_is_refused():
         watershed(affinities, Volume.from_array(np.ones((2, 4, 4), np.uint8)))
     with pytest.raises(ParameterError, match="one channel, this one has 2"):
         watershed(affinities, Volume.from_array(np.ones((2, 4, 4, 4), np.uint8)))
+    mask = np.ones((4, 4, 4), np.float16)
+    mask[3, 1, 2] = np.nan
+    with pytest.raises(ParameterError, match=r"the mask is nan at \(3, 1, 2\)"):
+        watershed(affinities, Volume.from_array(mask)).read()

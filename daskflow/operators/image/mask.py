@@ -14,6 +14,7 @@ from daskflow.geometry import BoundingBox, Zyx, as_zyx
 from daskflow.operators.image.contrast.tables import LookUp
 from daskflow.operators.stores.open import open as open_volume
 from daskflow.volume import Flag, Volume, operator
+from daskflow.volume.kinds import inside
 
 Array = np.ndarray[Any, Any]
 
@@ -51,6 +52,7 @@ def mask(
         GeometryError: voxels of the mask are not whole multiples of the volume's, or, without `fill_missing`, it does
             not cover the volume.
         ParameterError: a mask with several channels, a voxel size that is unknown, or, in Python, `check_all_zero`.
+            While voxels are read: a mask that is nan somewhere.
     """
     if check_all_zero or skip_to is not None:
         raise ParameterError("check_all_zero and skip_to are for command lines; mask the result instead")
@@ -107,10 +109,10 @@ class Covered:
 
     def kept(self, mask: Array, box: BoundingBox, inverse: bool) -> Array:
         """Return which of the voxels `around` a box are kept, from the voxels of the mask that it holds there."""
-        around, inside = self.around(box), self(box)
+        around, there = self.around(box), self(box)
         kept = np.zeros(around.shape, bool)
-        if not inside.empty:
-            kept[inside.slices(around)] = mask.reshape(inside.shape) != 0
+        if not there.empty:
+            kept[there.slices(around)] = inside(mask, there)
         return ~kept if inverse else kept
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, Zyx
 from daskflow.volume import Volume
-from daskflow.volume.kinds import check_same_box
+from daskflow.volume.kinds import check_same_box, inside
 
 Array = npt.NDArray[Any]
 Edges = npt.NDArray[np.uint16]
@@ -70,7 +70,7 @@ def within(edges: Volume, mask: Volume) -> Volume:
 
     Raises:
         GeometryError: the mask covers another box.
-        ParameterError: the mask has several channels.
+        ParameterError: the mask has several channels. While voxels are read: it is nan somewhere.
     """
     check_same_box(mask=mask, affinities=edges)
     if mask.channels not in (None, 1):
@@ -80,9 +80,8 @@ def within(edges: Volume, mask: Volume) -> Volume:
 
 def masked(edges: Edges, mask: Array, *, box: BoundingBox, read_box: BoundingBox) -> Edges:
     """Return the edges of a box, 0 but where a mask has both voxels; what is given has a voxel more before the box."""
-    kept = mask.reshape(read_box.shape) != 0
-    inside = kept[box.slices(read_box)]
-    found = np.where(inside, edges[(slice(None), *box.slices(read_box))], np.uint16(0))
+    kept = inside(mask, read_box)
+    found = np.where(kept[box.slices(read_box)], edges[(slice(None), *box.slices(read_box))], np.uint16(0))
     for axis in range(3):
         back = box.shift(tuple(-int(one == axis) for one in range(3))).clip(read_box)
         there = back.shift(tuple(int(one == axis) for one in range(3)))

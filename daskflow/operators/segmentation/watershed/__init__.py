@@ -53,7 +53,8 @@ def watershed(
 
     Raises:
         GeometryError: the mask covers another box.
-        ParameterError: not three channels, or thresholds that are not 0 <= low < high, low below 1.
+        ParameterError: not three channels, or thresholds that are not 0 <= low < high, low below 1. While voxels
+            are read: a mask that is nan somewhere.
         MissingDependencyError: numba is not installed.
     """
     optional_module("numba", package="numba", extra="agglomeration")
