@@ -18,7 +18,7 @@ from daskflow.cli.chain import Chain, Settings, Step, check_cluster, run
 from daskflow.cli.wording import as_typed, definitions
 from daskflow.config import meant
 from daskflow.errors import DaskflowError, ParameterError
-from daskflow.operators.aliases import ALIASES, FORMER_NAMES
+from daskflow.operators.aliases import ALIASES, FORMER_NAMES, SHIPPED
 from daskflow.plugins import entry_points
 
 _EXAMPLE = """\b
@@ -74,7 +74,9 @@ class Commands(click.Group):
             from daskflow.cli.options import own_words
 
             if {"-a", "--args"}.isdisjoint(own_words(args[3:])):
-                args = ["agglomerate", "--one-minus", "--threshold", "0.7", *args[3:]]  # as in chunkflow's README
+                called, own = SHIPPED[args[2]]
+                implied = [f"--{name.replace('_', '-')}" + f"={value}" * (value is not True) for name, value in own.items()]
+                args = [called, *implied, *args[3:]]  # as in chunkflow's README
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:  # as a shell asks
             known = [*self.list_commands(ctx), *FORMER_NAMES]
             raise click.UsageError(f"no command {args[0]!r}: {hint(args[0], known)}")

@@ -116,6 +116,22 @@ FORMER_NAMES = {
 }
 """Commands of older tutorials of chunkflow, and what they are called."""
 
+SHIPPED: dict[str, tuple[str, dict[str, Any]]] = {
+    "agglomerate": ("agglomerate", {"one_minus": True, "threshold": 0.7}),
+    "clahe": ("clahe", {"clip_limit": 20.0, "tile_grid": (512, 512)}),
+    "fill_segmentation_holes": ("fill_segmentation_holes", {}),
+    "gaussian_filter": ("gaussian_filter", {}),
+    "inverse": ("inverse", {}),
+    "mapto01": ("mapto01", {}),
+    "median_filter": ("median_filter", {}),
+    "print_max_id": ("statistics", {}),
+    "rescale_intensity": ("rescale_intensity", {}),
+    "statistics": ("statistics", {}),
+    "stretch_intensity": ("stretch_intensity", {}),
+    "transpose": ("transpose", {}),
+}
+"""Chunkflow's own plugins, the operators that they are here, and the options that they stand for."""
+
 TWINS = {
     "download-mesh": "download_meshes",
     "downsample": "downsample_volume",

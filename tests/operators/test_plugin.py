@@ -7,7 +7,8 @@ from click.testing import CliRunner
 import daskflow
 from daskflow.cli.app import app
 from daskflow.errors import CorruptChunkError, ParameterError
-from daskflow.operators.tasks.plugin import SHIPPED, Chunk, parse_arguments
+from daskflow.operators.aliases import SHIPPED
+from daskflow.operators.tasks.plugin import Chunk, parse_arguments
 from daskflow.operators.tasks.plugin.passed import handed
 from daskflow.stores.objects.located import JsonValue, Points, SkeletonSet, TaskBox
 from daskflow.stores.objects.skeleton_files import Skeleton
@@ -290,6 +291,16 @@ def test_chunkflows_own_plugins_are_operators_by_their_names():
             np.testing.assert_array_equal(here.read(), same.read())
     with pytest.raises(ParameterError, match=r"plugin inverse, inverse here: .*top"):
         daskflow.plugin(image, file="inverse", args="top=3")
+
+
+@pytest.mark.parametrize(("flip", "order"), [("False", "zyx"), ("0", "zyx"), ("True", "xyz")])
+def test_chunkflows_options_of_agglomeration_are_those_of_the_operator(flip, order):
+    affinities = volume_of(np.random.default_rng(1).random((3, 4, 5, 6), np.float32))
+    args = f"flip_channel={flip};aff_threshold_low=0;aff_threshold_high=0.9;threshold=0.4"
+    here = daskflow.plugin(affinities, file="agglomerate", args=args).read()
+    right = {one: daskflow.agglomerate(affinities, order=one, low=0, high=0.9, threshold=0.6) for one in ("xyz", "zyx")}
+    np.testing.assert_array_equal(here, right[order].read())
+    assert (right["xyz"].read() != right["zyx"].read()).any()
 
 
 OBJECTS = """

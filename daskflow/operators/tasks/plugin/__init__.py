@@ -13,6 +13,7 @@ from daskflow.geometry import BoundingBox, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
+from daskflow.operators.aliases import FORMER_OPTIONS, SHIPPED
 from daskflow.operators.tasks.plugin.chunk import Chunk
 from daskflow.operators.tasks.plugin.file import Array, Output, PluginFile, array_of, parse_arguments, places_of
 from daskflow.stores.objects.located import Passed
@@ -20,24 +21,6 @@ from daskflow.volume import BlockResult, Expression, Flag, Stage, Volume, load_o
 from daskflow.volume.description import describe
 
 Fixed = dict[int, Passed | None]  # what every block gets, by its place among the arguments, rising
-
-# what chunkflow's own plugins are here, with the options that they stand for
-SHIPPED: dict[str, tuple[str, dict[str, Any]]] = {
-    "agglomerate": ("agglomerate", {"one_minus": True, "threshold": 0.7}),
-    "clahe": ("clahe", {"clip_limit": 20.0, "tile_grid": (512, 512)}),
-    "fill_segmentation_holes": ("fill_segmentation_holes", {}),
-    "gaussian_filter": ("gaussian_filter", {}),
-    "inverse": ("inverse", {}),
-    "mapto01": ("mapto01", {}),
-    "median_filter": ("median_filter", {}),
-    "print_max_id": ("statistics", {}),
-    "rescale_intensity": ("rescale_intensity", {}),
-    "statistics": ("statistics", {}),
-    "stretch_intensity": ("stretch_intensity", {}),
-    "transpose": ("transpose", {}),
-}
-
-_RENAMED = {"aff_threshold_low": "low", "aff_threshold_high": "high"}
 
 __all__ = ["Chunk", "parse_arguments", "plugin"]
 
@@ -102,14 +85,22 @@ def _operator(name: str, volumes: Sequence[Volume | Passed], arguments: dict[str
         if not isinstance(one, Volume):
             raise ParameterError(f"plugin {name} takes volumes, and is given {one!r}")
     called, own = SHIPPED[name.removesuffix(".py")]
-    arguments = {_RENAMED.get(argument, argument): value for argument, value in arguments.items()}
-    if called == "agglomerate" and "flip_channel" in arguments:
-        arguments["order"] = "xyz" if arguments.pop("flip_channel") else "zyx"
+    arguments = dict(_here(called, argument, value) for argument, value in arguments.items())
     try:
         result: Volume | Job = load_operator(called).function(*volumes, **(own | arguments))
     except TypeError as error:
         raise ParameterError(f"plugin {name}, {called.replace('_', '-')} here: {error}") from error
     return result
+
+
+def _here(operator: str, argument: str, value: Any) -> tuple[str, Any]:
+    """Return what an argument of a plugin of chunkflow's is called here, and its value."""
+    former, option = FORMER_OPTIONS.get(operator, {}), argument.replace("_", "-")
+    words = (not value and former.get(f"--no-{option}")) or former.get(f"--{option}")
+    if not words:
+        return argument, value
+    name, value = (words[-1], value) if words[-1].startswith("--") else words[-2:]
+    return name.removeprefix("--").replace("-", "_"), value
 
 
 def _made(execute: PluginFile, fixed: list[Passed | None]) -> Volume | tuple[Volume, ...]:
