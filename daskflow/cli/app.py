@@ -75,8 +75,8 @@ class Commands(click.Group):
 
             if {"-a", "--args"}.isdisjoint(own_words(args[3:])):
                 called, own = SHIPPED[args[2]]
-                implied = [f"--{name.replace('_', '-')}" + f"={value}" * (value is not True) for name, value in own.items()]
-                args = [called, *implied, *args[3:]]  # as in chunkflow's README
+                said = [f"--{name}={value}".removesuffix("=True").replace("_", "-") for name, value in own.items()]
+                args = [called, *said, *args[3:]]  # as in chunkflow's README
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:  # as a shell asks
             known = [*self.list_commands(ctx), *FORMER_NAMES]
             raise click.UsageError(f"no command {args[0]!r}: {hint(args[0], known)}")
