@@ -49,11 +49,11 @@ def call(operator: Operator, chain: Chain, inputs: list[Volume], given: list[Any
     if operator.returns is Job:
         return _sink(operator, chain, task, inputs, given, values)
     values = {name: value for name, value in values.items() if name not in _OF_A_TASK.get(operator.name, ())}
-    result = operator.function(*inputs, *given, **values)
-    if isinstance(result, Job):  # of a plugin that returns nothing
+    if operator.by_task is not None and operator.by_task(*inputs, *given, **values):
         chain.one_task()
         parts = [_part(one, chain, task.box) if isinstance(one, Volume) else one for one in inputs]
         return operator.function(*parts, *given, **values)
+    result = operator.function(*inputs, *given, **values)
     if not _waits(result) or any(map(_waits, inputs)):
         return result
     if chain.region is None:

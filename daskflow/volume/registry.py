@@ -91,6 +91,8 @@ class Operator:
         later: options by which it changes, instead of its volume, what a later command gets: one that says so, and
             one that names the command.
         in_task: returns what its options are for a task, given its box, None where there is nothing to be read.
+        by_task: returns whether, with some inputs and options, it works on the box of each task, not lazily on whole
+            volumes.
         takes_task: whether its first argument is the task of the line.
     """
 
@@ -104,6 +106,7 @@ class Operator:
     always: bool = False
     later: tuple[str, str] | None = None
     in_task: InTask | None = None
+    by_task: Callable[..., bool] | None = None
     takes_task: bool = False
 
     @property
@@ -130,6 +133,7 @@ def operator(
     always: bool = False,
     later: tuple[str, str] | None = None,
     in_task: InTask | None = None,
+    by_task: Callable[..., bool] | None = None,
 ) -> Callable[[F], F]:
     """Register a function as an operator.
 
@@ -143,8 +147,16 @@ def operator(
         always: see `Operator`.
         later: see `Operator`.
         in_task: see `Operator`.
+        by_task: see `Operator`.
     """
-    said = {"group": group, "keeps_name": keeps_name, "always": always, "later": later, "in_task": in_task}
+    said = {
+        "group": group,
+        "keeps_name": keeps_name,
+        "always": always,
+        "later": later,
+        "in_task": in_task,
+        "by_task": by_task,
+    }
 
     def mark(function: F) -> F:
         _complete(function)

@@ -293,6 +293,76 @@ def test_chunkflows_own_plugins_are_operators_by_their_names():
         daskflow.plugin(image, file="inverse", args="top=3")
 
 
+BRIGHT = """
+import numpy as np
+from chunkflow.point_cloud import PointCloud
+from chunkflow.synapses import Synapses
+
+def execute(chunk, kind="array"){says}:
+    points = np.argwhere(np.asarray(chunk) > 250) + np.array(chunk.voxel_offset)
+    if kind == "none":
+        return None
+    if kind == "local":
+        return points - np.array(chunk.voxel_offset)
+    if kind == "mixed":
+        return points, chunk
+    if kind == "two":
+        return PointCloud(points, chunk.voxel_size), Synapses(points, np.insert(points, 0, 0, axis=1))
+    return points if kind == "array" else PointCloud(points, chunk.voxel_size)
+"""
+
+
+def test_points_of_a_plugin_are_those_of_the_whole_volume_in_any_blocks(write):
+    right = np.argwhere(IMAGE > 250) + np.array([1, 2, 3])
+    for at, says in enumerate(("", " -> PointCloud")):
+        name = write(BRIGHT.replace("{says}", says), f"bright{at}.py")
+        for kind in ("array", "cloud"):
+            volume = daskflow.open(IMAGE, voxel_offset=(1, 2, 3), voxel_size=(40, 4, 4)).with_block((5, 6, 7))
+            found = daskflow.plugin(volume, file=name, args=f"kind={kind}")
+            assert isinstance(found, Points)
+            assert found.voxel_size == (40, 4, 4)
+            np.testing.assert_array_equal(found.points, right)
+    points, synapses = daskflow.plugin(volume, file=name, args="kind=two")
+    np.testing.assert_array_equal(points.points, right)
+    np.testing.assert_array_equal(synapses.post[:, 1:], right)
+    assert isinstance(synapses, Synapses)
+    assert synapses.voxel_size == (40, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"args": "kind=local"}, r"is outside of 50-62_0-14_0-16 .*add the voxel_offset"),
+        ({"args": "kind=mixed"}, "points or synapses as 1 of 2 results"),
+        ({"depth": 2}, "leave depth=2 out"),
+    ],
+)
+def test_points_that_cannot_be_those_of_the_volume_are_refused(write, options, message):
+    name = write(BRIGHT.replace("{says}", " -> PointCloud"))
+    with pytest.raises(ParameterError, match=message):
+        daskflow.plugin(volume_of(IMAGE, voxel_offset=(50, 0, 0)), file=name, **options)
+
+
+def test_a_volume_that_no_memory_holds_is_not_handed_to_what_finds_points(write):
+    name = write(BRIGHT.replace("{says}", ""))
+    with pytest.raises(ParameterError, match=r"all of 0-1048576_0-1048576_0-1024 .*1.13 PB in"):
+        daskflow.plugin(daskflow.create_chunk(size=(2**20, 2**20, 2**10)), file=name)
+
+
+def test_a_line_finds_points_in_the_box_of_each_task(write, tmp_path):
+    write(BRIGHT.replace("{says}", ""), "bright.py")
+    daskflow.save(volume_of(IMAGE), tmp_path / "image.h5").run(progress=False)
+    tasks = "generate-tasks -s 0 0 0 -c 6 14 16 -g 2 1 1 load-h5 -f image.h5 plugin -f bright -i chunk"
+    type_line(f"{tasks} -o point_cloud save-points -f points/")
+    type_line(f"{tasks} -a kind=two -o p,s save-points -i p -f two/ save-synapses -i s -f syns.json")
+    for z in (0, 6):
+        box = f"{z}-{z + 6}_0-14_0-16"
+        right = np.argwhere(IMAGE[z : z + 6] > 250) + np.array([z, 0, 0])
+        for file in ("points", "two"):
+            np.testing.assert_array_equal(daskflow.load_points(file_path=f"{file}/{box}.h5").points, right)
+        np.testing.assert_array_equal(daskflow.load_synapses(file_path=f"syns_{box}.json").pre, right)
+
+
 @pytest.mark.parametrize(("flip", "order"), [("False", "zyx"), ("0", "zyx"), ("True", "xyz")])
 def test_chunkflows_options_of_agglomeration_are_those_of_the_operator(flip, order):
     affinities = volume_of(np.random.default_rng(1).random((3, 4, 5, 6), np.float32))

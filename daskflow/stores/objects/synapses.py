@@ -104,7 +104,7 @@ def decode_synapses(data: bytes, name: str) -> Synapses:
         found = json.loads(data)
         if isinstance(found, list):
             return _from_dvid(found)
-        return _from_arrays(found, found.get("users", ())) if "pre" in found else _from_sites(found)
+        return synapses_of(found, found.get("users", ())) if "pre" in found else _from_sites(found)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else "values have other forms"
         raise CorruptChunkError(
@@ -118,10 +118,15 @@ def _from_hdf5(data: bytes) -> Synapses:
         arrays = {name: file[name][...] for name in ("pre", "tbars", "post", "resolution", *_NUMBERS) if name in file}
         users = str(file.attrs["users"]).split(";") if "users" in file.attrs else ()
     arrays["pre"] = arrays["pre"] if "pre" in arrays else arrays["tbars"]
-    return _from_arrays(arrays, users)
+    return synapses_of(arrays, users)
 
 
-def _from_arrays(arrays: Mapping[str, Any], users: Sequence[str]) -> Synapses:
+def synapses_of(arrays: Mapping[str, Any], users: Sequence[str]) -> Synapses:
+    """Return synapses from arrays by chunkflow's names.
+
+    Raises:
+        ValueError: they have other forms.
+    """
     size = arrays.get("resolution")
     return Synapses(
         _rows(arrays["pre"], 3),

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from daskflow.clusters.threads import available_memory
+from daskflow.config import format_bytes
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, VolumeSpec, Zyx, as_zyx
 from daskflow.jobs import Job
@@ -16,7 +18,8 @@ from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.operators.aliases import FORMER_OPTIONS, SHIPPED
 from daskflow.operators.tasks.plugin.chunk import Chunk
 from daskflow.operators.tasks.plugin.file import Array, Output, PluginFile, array_of, parse_arguments, places_of
-from daskflow.stores.objects.located import Passed
+from daskflow.operators.tasks.plugin.passed import taken_back
+from daskflow.stores.objects.located import Located, Passed
 from daskflow.volume import BlockResult, Expression, Flag, Stage, Volume, load_operator, operator
 from daskflow.volume.description import describe
 
@@ -25,21 +28,31 @@ Fixed = dict[int, Passed | None]  # what every block gets, by its place among th
 __all__ = ["Chunk", "parse_arguments", "plugin"]
 
 
-@operator()
+def _by_task(*inputs: Volume | Passed | None, file: str, args: str | None = None, depth: int = 0) -> bool:
+    """Return whether the function returns no volume, and so gets the box of each task."""
+    execute = PluginFile.find(file, parse_arguments(args))
+    if execute is None or not execute.takes_chunks or not any(isinstance(one, Volume) for one in inputs):
+        return False
+    return not execute.trial(inputs, depth)
+
+
+@operator(by_task=_by_task)
 def plugin(
     volume: Volume | Passed | None = None,
     *others: Volume | Passed | None,
     file: Annotated[str, Flag("-f")],
     args: Annotated[str | None, Flag("-a")] = None,
     depth: int = 0,
-) -> Volume | tuple[Volume, ...] | Job:
+) -> Volume | Located | tuple[Volume | Located, ...] | Job:
     """Run the function ``execute`` of a Python file on every block.
 
     The file is written as for chunkflow: ``execute(chunk, ...)`` gets chunks, arrays zyx or czyx that know their
     `voxel_offset`, `voxel_size` and `layer_type`, and returns an array or a chunk, or a list of them, one for each name
     of ``-o``. An array that is smaller than what was given is taken to be without the same margin on both sides; a
     chunk says where it lies. A function without parameters for chunks is run once. One that returns nothing is run on
-    every block when the line is run. The file is executed: use only what you trust.
+    every block when the line is run. One that returns points, a PointCloud or an array (n, 3) of global voxels zyx, or
+    synapses, is run once, at once and in this process, on the whole volume, or on the box of each task of a line; it
+    may say so, ``-> PointCloud``, where a block of ones has none. The file is executed: use only what you trust.
 
     Args:
         volume: the first argument of the function; None is handed over as None, and points, synapses, skeletons and
@@ -51,11 +64,12 @@ def plugin(
         depth: voxels of context that the function needs around each block; they are cut off its result.
 
     Returns:
-        A lazy volume of what the function returns, a tuple of volumes where it returns several, or a job where it
-        returns nothing.
+        A lazy volume of what the function returns, points or synapses, a tuple where it returns several, or a job
+        where it returns nothing.
 
     Raises:
-        ParameterError: there is no such file, it has no ``execute``, or that fails on a small block of ones.
+        ParameterError: there is no such file, it has no ``execute``, or that fails on a small block of ones; or points
+            outside of the volume, or a volume that is too large to be handed over whole.
     """
     execute = PluginFile.find(file, parse_arguments(args))
     if execute is None:
@@ -66,6 +80,8 @@ def plugin(
     if not given:
         return _made(execute, [] if volume is None and not others else list(fixed.values()))
     outputs = execute.trial(chunks, depth)
+    if outputs is None:
+        return _found(execute, chunks, given, depth)
     if not outputs:
         return _job(execute, given, fixed, depth)
     cut = {(one.low, one.high) for one in outputs}
@@ -103,10 +119,34 @@ def _here(operator: str, argument: str, value: Any) -> tuple[str, Any]:
     return name.removeprefix("--").replace("-", "_"), value
 
 
-def _made(execute: PluginFile, fixed: list[Passed | None]) -> Volume | tuple[Volume, ...]:
-    """Return what a function makes of no chunk, as volumes in memory."""
+def _found(
+    execute: PluginFile, chunks: Sequence[Volume | Passed | None], given: Sequence[Volume], depth: int
+) -> Located | tuple[Located, ...]:
+    """Return the points or synapses that a function finds in whole volumes, in this process."""
+    box, spec = given[0].box, given[0].spec
+    needed, there = sum(one.spec.nbytes_of(box) for one in given), available_memory()
+    if depth:
+        raise ParameterError(f"plugin {execute.path} returns points, of all of its volume: leave depth={depth} out")
+    if needed > there:
+        raise ParameterError(
+            f"plugin {execute.path} returns points, and would get all of {box} (z0-z1_y0-y1_x0-x1),"
+            f" {format_bytes(needed)} in {format_bytes(there)} of memory; crop it, or make tasks of it (generate-tasks)"
+        )
+    values = [one.read(box) if isinstance(one, Volume) else one for one in chunks]
+    try:
+        results = [taken_back(one, box, spec.voxel_size) for one in execute.run_on(values, box, spec)]
+    except Exception as error:
+        raise ParameterError(f"plugin {execute.path}, {box} (z0-z1_y0-y1_x0-x1): {error!r}") from error
+    execute.check_points([one is not None for one in results])
+    found = tuple(one for one in results if one is not None)
+    return found[0] if len(found) == 1 else found
+
+
+def _made(execute: PluginFile, fixed: list[Passed | None]) -> Volume | Located | tuple[Volume | Located, ...]:
+    """Return what a function makes of no chunk, volumes in memory among it."""
     made = [
-        Volume.from_array(
+        taken_back(one, None, None)
+        or Volume.from_array(
             array_of(one),
             voxel_offset=tuple(getattr(one, "voxel_offset", (0, 0, 0))),
             voxel_size=getattr(one, "voxel_size", None),

@@ -24,7 +24,7 @@ from daskflow.geometry import BoundingBox, LayerType, VolumeSpec, Zyx, as_voxel_
 from daskflow.geometry.spec import LAYER_TYPES
 from daskflow.operators.tasks.plugin import cartesian
 from daskflow.operators.tasks.plugin.chunk import Chunk, PointCloud, ProbabilityMap
-from daskflow.operators.tasks.plugin.passed import Synapses, handed
+from daskflow.operators.tasks.plugin.passed import Synapses, handed, taken_back
 from daskflow.stores.objects.located import Passed
 from daskflow.volume import Volume
 from daskflow.volume.description import Option
@@ -32,6 +32,7 @@ from daskflow.volume.description import Option
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _TRIAL: Zyx = (16, 17, 18)  # different, so that axes cannot be mistaken for each other
+_PLACES = ("PointCloud", "Synapses")  # in what a function says that it returns
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,10 @@ class PluginFile(Option):
             ]
         )
 
-    def trial(self, volumes: Sequence[Volume | Passed | None], depth: int) -> list[Output]:
-        """Return what the plugin makes of a block of ones."""
+    def trial(self, volumes: Sequence[Volume | Passed | None], depth: int) -> list[Output] | None:
+        """Return what the plugin makes of a block of ones; None if that is points, as it may also say."""
+        if any(name in str(inspect.signature(self.execute()).return_annotation) for name in _PLACES):
+            return None
         first = next(one for one in volumes if isinstance(one, Volume))
         shape = as_zyx([min(n + 2 * depth, m) for n, m in zip(_TRIAL, first.box.shape, strict=True)])
         box = BoundingBox.from_size(first.box.start, shape)
@@ -136,14 +139,25 @@ class PluginFile(Option):
             with contextlib.redirect_stdout(io.StringIO()):
                 results = self.run_on(ones, box, first.spec)
         except Exception as error:
-            raise ParameterError(f"plugin {self.path} failed on ones of {shape} voxels: {error!r}") from error
+            raise ParameterError(
+                f"plugin {self.path} failed on ones of {shape} voxels: {error!r}; one that returns points may say so"
+                " instead: def execute(...) -> PointCloud"
+            ) from error
+        found = [taken_back(result, None, None) is not None for result in results]
+        if any(found):
+            self.check_points(found)
+            return None
         return [self._output(result, box, first.spec) for result in results]
 
-    def _output(self, result: Any, box: BoundingBox, seen: VolumeSpec) -> Output:
-        if hasattr(result, "points"):
+    def check_points(self, found: Sequence[bool]) -> None:
+        """Raise unless all results are points or synapses."""
+        if not all(found):
             raise ParameterError(
-                f"plugin {self.path} returned points, those of a block; detect-points finds those of the whole volume"
+                f"plugin {self.path} returned points or synapses as {sum(found)} of {len(found)} results; write two"
+                " plugins, as those are of a whole volume, and arrays are of blocks"
             )
+
+    def _output(self, result: Any, box: BoundingBox, seen: VolumeSpec) -> Output:
         array = array_of(result)
         cut = [n - m for n, m in zip(box.shape, array.shape[-3:], strict=False)]
         offset = tuple(getattr(result, "voxel_offset", None) or ())
