@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import shlex
 import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from daskflow.cli.chain import Chain, EachTask, Settings, Step, client_for, run_
 from daskflow.errors import DaskflowError, ParameterError
 
 if TYPE_CHECKING:
+    from daskflow.geometry import BoundingBox
     from daskflow.jobs import Job
     from daskflow.jobs.report import Report
     from daskflow.volume import BoxTask, Tasks
@@ -49,6 +51,55 @@ def run_tasks(steps: Sequence[Step], settings: Settings) -> int:
             return _TaskLine(tasks, others, client, settings).run()
         except Interrupted:
             return 130
+
+
+def lines_for_queue(name: str, steps: Sequence[Step], options: Sequence[str], line: Sequence[str]) -> str:
+    """Return what to type so that several clusters work on the blocks of a line, by a queue if these are enough.
+
+    Args:
+        name: of the queue.
+        steps: the commands of the line.
+        options: words of the line before its first command.
+        line: the other words.
+
+    Raises:
+        ParameterError: the line says which tasks it has.
+    """
+    from daskflow.jobs import merge
+
+    if steps[0].generate:
+        raise ParameterError(f"--queue {name} is for lines without tasks; {steps[0].command} has -q, or its own tasks")
+    jobs = Chain().apply(steps).jobs
+    if not jobs:
+        raise ParameterError(f"--queue {name}: the line writes nothing: end it with save")
+    stages = merge(jobs).stages
+    grid = stages[0].grid
+    region = grid.box.align(grid.block, grid.origin or grid.box.start)
+    fill = ["daskflow", "generate-tasks", "-s", *region.start, "-r", *region.stop, "-c", *grid.block, "-q", name]
+    drain = ["daskflow", *options, "fetch-task-from-sqs", "-q", name, *line, "delete-task-in-queue"]
+    shared = _typed(["daskflow", "--share", *options, *line])
+    if len(stages) > 1 or not _by_boxes(steps, region, grid.box):
+        return f"--queue {name}: blocks alone do not do what this line does; on each cluster, run: {shared}"
+    return (
+        f"--queue {name}: fill the queue once: {_typed(fill)}\nthen, on each cluster: {_typed(drain)}\n"
+        f"or, without a queue, on each cluster: {shared}"
+    )
+
+
+def _by_boxes(steps: Sequence[Step], region: BoundingBox, written: BoundingBox) -> bool:
+    """Return whether the tasks of a queue that fill a region write a box, and levels of layers alone."""
+    from daskflow.jobs import merge
+    from daskflow.volume import BoxTask
+
+    try:
+        job = merge(Chain(task=BoxTask(region), together=True).apply(steps).jobs)
+    except (EachTask, click.ClickException, DaskflowError):
+        return False
+    return job.stages[0].grid.box == written
+
+
+def _typed(words: Sequence[Any]) -> str:
+    return shlex.join(map(str, words))
 
 
 class _TaskLine:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import daskflow
 from daskflow.cli import line_tasks
 from daskflow.cli.app import app
 from daskflow.geometry import BoundingBox
+from daskflow.operators.tasks._sqs import TaskQueue
 
 SHAPE = (32, 64, 64)
 FILTER = "load-precomputed -v em gaussian-filter -s 1,2,2"
@@ -247,6 +249,45 @@ def test_two_lines_empty_a_queue_while_one_is_killed(em, queue):
     assert second.wait(120) == 0
     assert left() == 0
     np.testing.assert_array_equal(daskflow.open("out").read(), daskflow.gaussian_filter(em, sigma=(1, 2, 2)).read())
+
+
+@pytest.mark.usefixtures("s3")
+def test_the_lines_that_are_shown_for_a_queue_fill_and_empty_it(em, monkeypatch):
+    name = f"blocks-{time.monotonic_ns()}"
+    words = f"--quiet --queue sqs://{name} open em translate -s 0 0 -32 gaussian-filter -s 1,2,2"
+    words = f"{words} save out -c 16 32 32 -b 16 32 64"
+    monkeypatch.setattr(sys, "argv", ["daskflow", *words.split()])
+    fill, drain, share = (found.split(" ", 1)[1] for found in re.findall(r"daskflow .*", line(words, code=1)))
+    assert fill == f"generate-tasks -s 16 -32 -32 -r 48 32 32 -c 16 32 64 -q sqs://{name}"
+    right = daskflow.gaussian_filter(em, sigma=(1, 2, 2)).read()
+    line(fill)
+    queue = TaskQueue.find(name)
+    assert queue.left == 4
+    line(drain)
+    assert queue.left == 0
+    np.testing.assert_array_equal(daskflow.open("out").read(), right)
+    shutil.rmtree("out")
+    line(share)
+    np.testing.assert_array_equal(daskflow.open("out").read(), right)
+    queue.client.delete_queue(QueueUrl=queue.url)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("open em threshold -t 9 connected-components save out", "blocks alone do not do what this line does"),
+        ("open em downsample-volume -f 1 2 2 save out", "blocks alone do not do what this line does"),
+        ("open em gaussian-filter", "the line writes nothing"),
+        ("generate-tasks -v em -c 16 32 32 load-precomputed -v em save-precomputed -v out", "generate-tasks has -q"),
+    ],
+)
+def test_a_line_that_no_queue_of_blocks_does_is_to_be_shared(words, complaint, monkeypatch):
+    words = f"--queue=q {words}"
+    monkeypatch.setattr(sys, "argv", ["daskflow", *words.split()])
+    output = line(words, code=1)
+    assert complaint in output
+    assert ("daskflow --share open em" in output) == ("alone" in complaint)
+    assert not Path("out").exists()
 
 
 def test_a_task_stays_hidden_however_long_it_runs(queue):
