@@ -23,6 +23,7 @@ _HOMES = {
     "connect": "daskflow.clusters",
     "errors": "daskflow",
     "layer_info": "daskflow.layers.info",
+    "map_instances": "daskflow.operators.segmentation.instances",
     "merge": "daskflow.jobs",
     "operator": "daskflow.volume",
     "read_levels": "daskflow.operators.image.contrast.levels",

@@ -285,7 +285,7 @@ def map_overlap(
         channel_names=first.channel_names if kept == first.channels else (),
         chunk_origin=first.chunk_origin if factor == (1, 1, 1) else None,
     )
-    return Mapped(spec, function, tuple(nodes), dict(options), memory, tuple(readings), trim, _box_names(function))
+    return Mapped(spec, function, tuple(nodes), dict(options), memory, tuple(readings), trim, box_names(function))
 
 
 def _relation(first: VolumeSpec, other: VolumeSpec, factor: Zyx) -> tuple[Zyx, Zyx]:
@@ -317,7 +317,8 @@ def _check_covered(box: BoundingBox, nodes: Sequence[Node], readings: Sequence[R
             )
 
 
-def _box_names(function: Callable[..., Any]) -> frozenset[str]:
+def box_names(function: Callable[..., Any]) -> frozenset[str]:
+    """Return which of `box` and `read_box` a function asks for."""
     try:
         parameters = inspect.signature(function).parameters
     except ValueError:
@@ -335,7 +336,7 @@ def _infer_dtype(
         lead = () if node.spec.channels is None else (node.spec.channels,)
         sample.append(np.ones((*lead, *shape), node.spec.dtype))
     corner = BoundingBox((0, 0, 0), (1, 1, 1))
-    boxes = dict.fromkeys(_box_names(function), corner)
+    boxes = dict.fromkeys(box_names(function), corner)
     try:
         with np.errstate(all="ignore"):
             return np.asarray(function(*sample, **options, **boxes)).dtype

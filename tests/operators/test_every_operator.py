@@ -46,6 +46,7 @@ TRANSFORMS = {
         None,
         {"input_patch_size": (4, 8, 8), "output_patch_overlap": (2, 4, 4), "framework": "identity"},
     ),
+    "instances": ("uint8", None, {"file": "labels.py", "depth": (2, 3, 3), "block": (5, 6, 7)}),
     "inverse": ("float32", 2, {}),
     "mask": ("uint8", 2, {"volume_path": "mask", "mip": 0}),
     "mapto01": ("float32", 1, {}),
@@ -140,6 +141,7 @@ OF_TASKS = {
 def _plugin(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "twice.py").write_text(PLUGIN)
+    (tmp_path / "labels.py").write_text("def execute(chunk):\n    return chunk % 3\n")
     coarse = Volume.from_array(np.arange(12 * 20, dtype=np.uint8).reshape(6, 5, 8) % 3, voxel_size=(120, 16, 16))
     coarse.save(tmp_path / "mask").run(progress=False)
     (tmp_path / "volumes.json").write_text('{"0-13_6-20_-4-5": 3, "13-20_6-20_-2-5": 4}')

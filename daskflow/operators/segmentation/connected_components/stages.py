@@ -81,6 +81,10 @@ class LabelBlocks(Consumer):
     def describe(self) -> dict[str, Any]:
         return {"dust": self.labelling.dust, "connectivity": self.labelling.connectivity}
 
+    def before_seams(self) -> tuple[Stage, ...]:
+        """Return the passes that the seams need to be matched; none by default."""
+        return ()
+
 
 @dataclass(frozen=True)
 class LabelForeground(LabelBlocks):
@@ -244,6 +248,7 @@ def labelling_stages(blocks: LabelBlocks, expression: Expression, dtype: np.dtyp
     names = ["number-components", *(f"number-components-{level}" for level, _ in levels[1:])]
     stages = (
         Stage("label-components", labelling.grid, EvaluateVolumes.into(expression, blocks)),
+        *blocks.before_seams(),
         Stage("match-seams", labelling.levels[0], MatchSeams(labelling, 0)),
         *(Stage(f"join-seams-{level}", grid, JoinSeams(labelling, level)) for level, grid in levels[1:]),
         *labelling.numbering.stages(),
