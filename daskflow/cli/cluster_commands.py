@@ -117,13 +117,7 @@ def worker(workers: int | None, threads: int | None, memory: str | None, address
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="recipe.py ... | COMMAND ...")
 @click.pass_context
 def submit(
-    ctx: click.Context,
-    cluster: str,
-    walltime: str,
-    memory: str,
-    queue: str | None,
-    shown: bool,
-    words: tuple[str, ...],
+    ctx: click.Context, cluster: str, walltime: str, memory: str, queue: str | None, shown: bool, words: tuple[str, ...]
 ) -> None:
     """Put the driver of a command line, or of a Python script, into a batch job of its own.
 

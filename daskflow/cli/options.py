@@ -61,11 +61,7 @@ def command(operator: Operator) -> click.Command:
         return Step(command, apply, always=operator.always)
 
     return WordCommand(
-        operator.command,
-        params=params,
-        callback=callback,
-        help=operator.description,
-        short_help=operator.summary,
+        operator.command, params=params, callback=callback, help=operator.description, short_help=operator.summary
     )
 
 

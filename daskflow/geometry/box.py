@@ -135,8 +135,7 @@ class BoundingBox:
         """Return the smallest box that covers this one, voxels `factor` times larger: floor(start/f), ceil(stop/f)."""
         factor = _positive(factor)
         return BoundingBox(
-            _each(operator.floordiv, self.start, factor),
-            _each(lambda stop, f: -(-stop // f), self.stop, factor),
+            _each(operator.floordiv, self.start, factor), _each(lambda stop, f: -(-stop // f), self.stop, factor)
         )
 
     def refine(self, factor: int | Sequence[int]) -> BoundingBox:

@@ -5,13 +5,4 @@ from daskflow.jobs.plan import Plan
 from daskflow.jobs.report import Failure, Interrupted, Report
 from daskflow.jobs.status import Status, status
 
-__all__ = [
-    "Failure",
-    "Interrupted",
-    "Job",
-    "Plan",
-    "Report",
-    "Status",
-    "merge",
-    "status",
-]
+__all__ = ["Failure", "Interrupted", "Job", "Plan", "Report", "Status", "merge", "status"]

@@ -99,10 +99,7 @@ class Pieces(Bound):
             object_sharding(1, **self.sharding)
 
     def write(
-        self,
-        block: int,
-        pieces: Mapping[int, bytes],
-        bounds: Mapping[int, Sequence[float]] | None = None,
+        self, block: int, pieces: Mapping[int, bytes], bounds: Mapping[int, Sequence[float]] | None = None
     ) -> dict[str, int]:
         """Store what a block has of each label; the same pieces give the same bytes.
 

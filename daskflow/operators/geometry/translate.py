@@ -14,12 +14,7 @@ from daskflow.volume import Volume, operator
 
 
 @operator()
-def translate(
-    volume: Volume,
-    *,
-    offset: Sequence[int] | None = None,
-    to: Sequence[int] | None = None,
-) -> Volume:
+def translate(volume: Volume, *, offset: Sequence[int] | None = None, to: Sequence[int] | None = None) -> Volume:
     """Move a volume to other coordinates; its voxels and their size stay as they are.
 
     Args:

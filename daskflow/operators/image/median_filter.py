@@ -15,10 +15,7 @@ from daskflow.volume import Volume, operator
 
 @operator(takes="image")
 def median_filter(
-    volume: Volume,
-    *,
-    size: Sequence[int] = (3, 1, 1),
-    mode: Literal["reflect", "nearest", "wrap"] = "reflect",
+    volume: Volume, *, size: Sequence[int] = (3, 1, 1), mode: Literal["reflect", "nearest", "wrap"] = "reflect"
 ) -> Volume:
     """Replace every voxel by the median of a window around it, by default of its neighbours in z.
 

@@ -208,8 +208,4 @@ def boxes_of(box: BoundingBox, array: npt.NDArray[Any]) -> Arrays:
     known = cc3d.statistics(numbers.astype(np.uint32, copy=False), no_slice_conversion=True)
     sides = np.asarray(known["bounding_boxes"][1:], np.int64).reshape(-1, 3, 2) + np.array(box.start)[None, :, None]
     order = np.argsort(labels[1:])
-    return {
-        "labels": labels[1:][order],
-        "starts": sides[order, :, 0],
-        "stops": sides[order, :, 1] + 1,
-    }
+    return {"labels": labels[1:][order], "starts": sides[order, :, 0], "stops": sides[order, :, 1] + 1}

@@ -33,12 +33,7 @@ _BYTES = 16  # per voxel
 
 
 @operator(takes="labels")
-def index_objects(
-    volume: Volume,
-    *,
-    objects: Kind = "mesh",
-    shape: Sequence[int] = (448, 448, 448),
-) -> Job:
+def index_objects(volume: Volume, *, objects: Kind = "mesh", shape: Sequence[int] = (448, 448, 448)) -> Job:
     """Write the spatial index of meshes or skeletons that a layer has without one.
 
     What lies where is taken from the segmentation, of labels that have such an object. `mesh` and `skeletonize` write

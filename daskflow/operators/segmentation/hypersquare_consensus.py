@@ -23,10 +23,7 @@ Path = str | os.PathLike[str]
 
 @operator(takes="labels")
 def hypersquare_consensus(
-    volume: Volume,
-    *,
-    volume_map: Annotated[Path, Flag("-v")],
-    consensus_map: Annotated[Path, Flag("-c")],
+    volume: Volume, *, volume_map: Annotated[Path, Flag("-v")], consensus_map: Annotated[Path, Flag("-c")]
 ) -> Volume:
     """Name the segments of Eyewire's volumes by the cells that people made of them.
 

@@ -42,12 +42,7 @@ _LARGEST = 10
 
 
 @operator(takes="labels")
-def voxel_counts(
-    volume: Volume,
-    *,
-    output: options.Destination | None = None,
-    background: bool = True,
-) -> Job:
+def voxel_counts(volume: Volume, *, output: options.Destination | None = None, background: bool = True) -> Job:
     """Count the voxels of every label over the whole volume, as meshing and others look for them.
 
     Blocks are counted one by one; their tables are merged in ranges of labels, so that no process holds all labels,

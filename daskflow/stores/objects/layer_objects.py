@@ -31,17 +31,7 @@ from daskflow.stores.objects.mesh_files import (
 from daskflow.stores.objects.shards import Shards
 from daskflow.stores.objects.skeleton_files import ATTRIBUTE_TYPES, SKELETONS, Skeleton, decode_skeleton
 from daskflow.stores.precomputed_info import edit_info, load_info, specs_of
-from daskflow.stores.refusals import (
-    OBJECT,
-    TEXT,
-    check_forms,
-    list_of,
-    numbers,
-    object_of,
-    one_of,
-    parse_object,
-    whole,
-)
+from daskflow.stores.refusals import OBJECT, TEXT, check_forms, list_of, numbers, object_of, one_of, parse_object, whole
 
 _MANIFEST = re.compile(r"(\d+):0")
 _MULTIRES = re.compile(r"(\d+)\.index")

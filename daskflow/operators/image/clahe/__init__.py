@@ -28,12 +28,7 @@ _COUNTS = 2**22  # held at once while tables are made
 
 
 @operator(takes="image")
-def clahe(
-    volume: Volume,
-    *,
-    clip_limit: float = 40.0,
-    tile_grid: Sequence[int] = (8, 8),
-) -> Volume:
+def clahe(volume: Volume, *, clip_limit: float = 40.0, tile_grid: Sequence[int] = (8, 8)) -> Volume:
     """Equalise the contrast of every section locally (CLAHE), the same for any blocks.
 
     Every voxel is what OpenCV's ``createCLAHE`` makes of it on the whole section, which no worker has to hold. The

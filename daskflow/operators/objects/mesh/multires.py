@@ -239,13 +239,7 @@ def _cut_at(vertices: Points, faces: Faces, axis: int, plane: float) -> tuple[Po
     places = places + len(vertices)
     ones, twos = int(one.sum()), int(two.sum())
     m, p, q = places[:ones], places[ones : ones + twos], places[ones + twos :]
-    pieces = [
-        (a[one], b[one], m),
-        (a[one], m, c[one]),
-        (a[two], p, q),
-        (p, b[two], c[two]),
-        (p, c[two], q),
-    ]
+    pieces = [(a[one], b[one], m), (a[one], m, c[one]), (a[two], p, q), (p, b[two], c[two]), (p, c[two], q)]
     parts = [np.stack(piece, axis=1).astype(np.uint32) for piece in pieces]
     return np.concatenate([vertices, points]), np.concatenate([faces[~crossing], *parts])
 

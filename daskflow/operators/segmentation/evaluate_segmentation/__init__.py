@@ -27,12 +27,7 @@ from daskflow.operators.segmentation.evaluate_segmentation.scores import (
     scores_of,
     size_sums,
 )
-from daskflow.operators.segmentation.evaluate_segmentation.sweep import (
-    COLUMNS,
-    ScoreThresholds,
-    best,
-    plot_of,
-)
+from daskflow.operators.segmentation.evaluate_segmentation.sweep import COLUMNS, ScoreThresholds, best, plot_of
 from daskflow.scratch.records import Arrays, Reduce
 from daskflow.scratch.tables import Table
 from daskflow.stores import kvstore
