@@ -18,7 +18,7 @@ import daskflow
 from daskflow.errors import PlanError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.consumer import Consumer
-from daskflow.jobs.sinks import FileSink, Sink, verify_all
+from daskflow.jobs.sinks import FileSink, Sink
 from daskflow.scratch.tables import Table
 from daskflow.stores import kvstore
 from daskflow.stores.local_files import slabs
@@ -27,7 +27,7 @@ from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, Volu
 from daskflow.volume.expression import Fetched
 from daskflow.volume.mapping import MappedBoxes
 from daskflow.volume.node import Array, Stored
-from daskflow.volume.stage import Output, Own
+from daskflow.volume.stage import Output, Storing
 
 Rows = Mapping[str, npt.NDArray[Any]]
 
@@ -48,6 +48,7 @@ class VoxelTask(Task):
 
     def check(self) -> None:
         self.expression.check()
+        super().check()
 
     @property
     def gpu(self) -> bool:
@@ -142,14 +143,9 @@ class EvaluateVolumes(VoxelTask):
             counts.update(result.counts)
         return BlockResult(empty=all(result.empty for result in results), counts=dict(counts))
 
-    def makes(self) -> tuple[Output, ...]:
-        return tuple(one for consumer in self.consumers for one in consumer.makes())
-
-    def intact(self) -> bool:
-        return all(one.intact() for one in self.consumers)
-
-    def verify(self, box: BoundingBox) -> None:
-        verify_all(functools.partial(one.verify, box) for one in self.consumers if one.verifiable)
+    @property
+    def through(self) -> tuple[Storing, ...]:
+        return self.consumers
 
     def estimate(self, box: BoundingBox) -> Estimate:
         known = self.expression.estimate(self._needs(box))
@@ -168,15 +164,6 @@ class EvaluateVolumes(VoxelTask):
         units = [one.unit for one in self.consumers if one.unit is not None]
         z, y, x = (math.lcm(*(unit[axis] for unit in units)) for axis in range(3))
         return z, y, x
-
-    def check(self) -> None:
-        super().check()
-        for consumer in self.consumers:
-            consumer.check()
-
-    def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
-        for consumer in self.consumers:
-            consumer.refuse_to_replace(box, own)
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -6,18 +6,12 @@ import copy
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from daskflow.config import format_bytes
-from daskflow.errors import (
-    AlignmentError,
-    CorruptChunkError,
-    MetadataMismatchError,
-    MissingChunkError,
-    StoreAccessError,
-)
+from daskflow.errors import AlignmentError, MetadataMismatchError, StoreAccessError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.outputs import refuse_taken
@@ -27,10 +21,8 @@ from daskflow.stores.memory import ScratchStore
 from daskflow.stores.opening import check_file, create_store, find_store, format_named, open_level, open_store
 from daskflow.volume import BlockResult, Estimate
 from daskflow.volume.node import Array
-from daskflow.volume.stage import Output, Own, Scope, Scopes
+from daskflow.volume.stage import BAD_CHUNK, Output, Own, Scope, Scopes, verify_all
 
-_BAD = (MissingChunkError, CorruptChunkError)
-_MOST_LINES = 20
 _MOST_LOOKED = 256
 
 
@@ -168,7 +160,7 @@ class LayerSink(Sink):
         store = self.store()
         try:
             store.read(box)
-        except _BAD:
+        except BAD_CHUNK:
             chunks = BlockGrid(box, store.spec.chunk or box.shape, store.spec.chunk_origin)
             verify_all(functools.partial(_read_chunk, store, chunk) for chunk in chunks)
             raise
@@ -178,9 +170,6 @@ class LayerSink(Sink):
         dropped = {} if self.drop is None else {"drop": self.drop}
         where = {"url": self.url, "mip": self.mip, "format": self.format}
         return {**where, "layout": layout, **dropped, **_described(self.spec)}
-
-    def bind(self, scopes: Scopes) -> LayerSink:
-        return dataclasses.replace(self, run=scopes.run)
 
 
 @dataclass(frozen=True)
@@ -318,22 +307,8 @@ def _filled(store: Store) -> Store:
 def _read_chunk(store: Store, chunk: BoundingBox) -> None:
     try:
         store.read(chunk)
-    except _BAD as error:
+    except BAD_CHUNK as error:
         raise type(error)(f"mip {store.mip} {chunk}: {error}") from error
-
-
-def verify_all(checks: Iterable[Callable[[], None]]) -> None:
-    """Call all functions, and raise afterwards what the first that raised did, with the lines of all that did."""
-    errors = []
-    for check in checks:
-        try:
-            check()
-        except _BAD as error:
-            errors.append(error)
-    lines = [line for error in errors for line in str(error).splitlines()]
-    if errors:
-        more = [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
-        raise type(errors[0])("\n".join([*lines[:_MOST_LINES], *more])) from errors[0]
 
 
 def safe_name(url: str) -> str:

@@ -6,10 +6,11 @@ import dataclasses
 import functools
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from daskflow.errors import CorruptChunkError, MissingChunkError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.stores import kvstore
 from daskflow.volume.description import Option, describe
@@ -17,7 +18,9 @@ from daskflow.volume.description import Option, describe
 if TYPE_CHECKING:
     from daskflow.volume.volume import Volume
 
+BAD_CHUNK = (MissingChunkError, CorruptChunkError)
 BLOCK_BYTES = 2**25
+_MOST_LINES = 20
 _UNCHUNKED: Zyx = (64, 64, 64)
 _FEW = 16  # blocks of a small volume, so that all cores have some
 
@@ -132,12 +135,16 @@ Own = Callable[[str, int], bool]  # whether an earlier run of a job wrote a leve
 
 
 class Bound:
-    """A frozen dataclass that may hold scratch data, and learns where they lie when a job is run."""
+    """A frozen dataclass that may hold scratch data, and learns where they lie when a job is run.
+
+    A field `run` is set to what identifies the run, a field `job` to the URL of the job's directory.
+    """
 
     def bind(self, scopes: Scopes) -> Self:
         """Return the same with its scopes, and those of what it holds, placed."""
         held = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         fresh = {name: _bound(value, scopes) for name, value in held.items() if isinstance(value, Bound | tuple)}
+        fresh |= {name: getattr(scopes, name) for name in ("run", "job") if name in held}
         return dataclasses.replace(self, **fresh) if fresh else self  # type: ignore[type-var]
 
 
@@ -225,27 +232,50 @@ class Storing(Bound):
         """Store a block; it is done once this returned."""
         raise NotImplementedError
 
+    @property
+    def through(self) -> tuple[Storing, ...]:
+        """What it stores through, if anything, which the methods below ask by default."""
+        return ()
+
     def check(self) -> None:
         """Raise what can be known to fail before anything runs; create what is written to."""
+        for one in self.through:
+            one.check()
 
     def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
         """Raise when writing all of `box`, that of the grid, would replace what others have stored."""
+        for one in self.through:
+            one.refuse_to_replace(box, own)
 
     def describe(self) -> dict[str, Any]:
         """Return all that what is stored depends on, as JSON."""
         raise NotImplementedError
 
     def makes(self) -> tuple[Output, ...]:
-        """Return what it writes where it is to stay; nothing by default."""
-        return ()
+        """Return what it writes where it is to stay."""
+        return tuple(made for one in self.through for made in one.makes())
 
     def intact(self) -> bool:
         """Return whether what earlier runs wrote is still there; if not, every block runs again."""
-        return True
+        return all(one.intact() for one in self.through)
 
     def verify(self, box: BoundingBox) -> None:
         """Raise when what was stored for a block is missing or damaged; asked only where it is verifiable."""
-        raise NotImplementedError
+        verify_all(functools.partial(one.verify, box) for one in self.through if one.verifiable)
+
+
+def verify_all(checks: Iterable[Callable[[], None]]) -> None:
+    """Call all functions, and raise afterwards what the first that raised did, with the lines of all that did."""
+    errors = []
+    for check in checks:
+        try:
+            check()
+        except BAD_CHUNK as error:
+            errors.append(error)
+    lines = [line for error in errors for line in str(error).splitlines()]
+    if errors:
+        more = [f"and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
+        raise type(errors[0])("\n".join([*lines[:_MOST_LINES], *more])) from errors[0]
 
 
 class Task(Storing):

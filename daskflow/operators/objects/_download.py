@@ -6,7 +6,7 @@ import functools
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +23,7 @@ from daskflow.stores.objects.mesh_files import Mesh, encode_surface
 from daskflow.stores.objects.skeleton_files import Skeleton, to_swc
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.volume import BlockResult, Stage, Task, numbered
-from daskflow.volume.stage import Output, Scopes
+from daskflow.volume.stage import Output
 
 Kind = Literal["mesh", "skeleton"]
 
@@ -75,9 +75,6 @@ class WriteFiles(Task):
     def describe(self) -> dict[str, Any]:
         where = {"layer": self.layer, "output": self.output, "format": self.format, "lod": self.lod}
         return {"download": self.kind, **where, "labels": token(self.labels)}
-
-    def bind(self, scopes: Scopes) -> WriteFiles:
-        return replace(self, run=scopes.run)
 
 
 @functools.lru_cache(maxsize=8)

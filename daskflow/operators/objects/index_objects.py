@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from daskflow.stores.objects.files import write_file
 from daskflow.stores.objects.layer_objects import Meshes, Skeletons
 from daskflow.stores.objects.spatial_index import SpatialIndex
 from daskflow.volume import BlockResult, Estimate, Stage, Volume, operator
-from daskflow.volume.stage import Output, Scopes
+from daskflow.volume.stage import Output
 
 Array = npt.NDArray[Any]
 Kind = Literal["mesh", "skeletons"]
@@ -106,9 +105,6 @@ class IndexLabels(Consumer):
 
     def describe(self) -> dict[str, Any]:
         return {"directory": self.directory, "index": self.index.info, "box": str(self.index.box)}
-
-    def bind(self, scopes: Scopes) -> IndexLabels:
-        return dataclasses.replace(self, run=scopes.run)
 
 
 def boxes_of(labels: Array, box: BoundingBox, voxel_size: Sequence[float]) -> dict[int, list[float]]:

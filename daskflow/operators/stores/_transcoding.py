@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.sinks import LayerSink
 from daskflow.stores.precomputed import PrecomputedStore
 from daskflow.volume import BlockResult, Estimate, Volume
-from daskflow.volume.stage import Output, Own, Scopes, Stage, Task
+from daskflow.volume.stage import Stage, Storing, Task
 
 _PAIRS = (("jpeg", "jxl"), ("jxl", "jpeg"))
 
@@ -75,26 +74,12 @@ class TranscodeChunks(Task):
         size = self.sink.spec.nbytes_of(box)
         return Estimate(bytes_read=size, bytes_written=size, memory=2 * size, voxels_read=box.size)
 
-    def check(self) -> None:
-        self.sink.check()
-
-    def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
-        self.sink.refuse_to_replace(box, own)
+    @property
+    def through(self) -> tuple[Storing, ...]:
+        return (self.sink,)
 
     def describe(self) -> dict[str, Any]:
         return {"transcodes": self.source.fingerprint(), **self.sink.describe()}
-
-    def makes(self) -> tuple[Output, ...]:
-        return self.sink.makes()
-
-    def intact(self) -> bool:
-        return self.sink.intact()
-
-    def verify(self, box: BoundingBox) -> None:
-        self.sink.verify(box)
-
-    def bind(self, scopes: Scopes) -> TranscodeChunks:
-        return dataclasses.replace(self, sink=self.sink.bind(scopes))
 
 
 def to_jxl(data: bytes, where: str) -> bytes:

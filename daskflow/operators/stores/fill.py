@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from daskflow.stores import Store, kvstore
 from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Stage, Task, Volume, operator
 from daskflow.volume.node import Array
-from daskflow.volume.stage import Output, Scopes
+from daskflow.volume.stage import Output
 
 _STATE = "layer.json"
 
@@ -137,9 +136,6 @@ class FillBox(Task):
             "box": str(self.filled),
             "value": self.value,
         }
-
-    def bind(self, scopes: Scopes) -> FillBox:
-        return dataclasses.replace(self, job=scopes.job)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import os
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from daskflow.jobs import Job
 from daskflow.jobs.arrange import evaluate_stage, file_stages
 from daskflow.jobs.evaluate import assumed_voxel_size, sources
 from daskflow.jobs.report import Finish
-from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, Sink, safe_name, verify_all
+from daskflow.jobs.sinks import FileSink, LayerSink, NoteBackground, Sink, safe_name
 from daskflow.layers.provenance import WriteProvenance, notes_in_sources
 from daskflow.operators import options
 from daskflow.operators.stores._transcoding import transcoding_stage
@@ -30,7 +29,7 @@ from daskflow.stores.sharding import default_shard
 from daskflow.volume import BlockResult, Estimate, Flag, Volume, in_order, operator
 from daskflow.volume.kinds import without_negatives
 from daskflow.volume.node import Array, Saved
-from daskflow.volume.stage import Output, Own
+from daskflow.volume.stage import Storing
 
 _CHUNK: Zyx = (64, 64, 64)
 
@@ -279,9 +278,9 @@ class PyramidSink(Sink):
     def origin(self) -> Zyx:
         return self.base.origin
 
-    def check(self) -> None:
-        self.base.check()
-        self.levels.check()
+    @property
+    def through(self) -> tuple[Storing, ...]:
+        return self.base, self.levels
 
     def compute(self, box: BoundingBox, arrays: list[Array]) -> tuple[Array, Levels]:
         array = self.base.compute(box, arrays)
@@ -296,19 +295,6 @@ class PyramidSink(Sink):
     def further(self, box: BoundingBox) -> Estimate:
         levels = self.levels.estimate(box)
         return dataclasses.replace(levels, bytes_written=levels.bytes_written + self.spec.nbytes_of(box))
-
-    def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
-        self.base.refuse_to_replace(box, own)
-        self.levels.refuse_to_replace(box, own)
-
-    def makes(self) -> tuple[Output, ...]:
-        return (self.base.output, *self.levels.makes(self.base.mip))
-
-    def intact(self) -> bool:
-        return self.base.intact() and self.levels.intact()
-
-    def verify(self, box: BoundingBox) -> None:
-        verify_all(functools.partial(one.verify, box) for one in (self.base, self.levels))
 
     def describe(self) -> dict[str, Any]:
         return {**self.base.describe(), "levels": self.levels.describe()}

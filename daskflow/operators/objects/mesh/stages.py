@@ -66,7 +66,6 @@ from daskflow.stores.objects.mesh_files import (
 )
 from daskflow.stores.objects.shards import write_shard
 from daskflow.volume import BlockResult, Estimate, Task
-from daskflow.volume.stage import Scopes
 
 Array = npt.NDArray[Any]
 Outputs = dict[int, Surface]
@@ -188,9 +187,6 @@ class ExtractSurfaces(Consumer):
             "selection": dataclasses.asdict(meshing.selection),
             "target": dataclasses.asdict(meshing.target),
         }
-
-    def bind(self, scopes: Scopes) -> ExtractSurfaces:
-        return ExtractSurfaces(self.meshing.bind(scopes), scopes.job)
 
 
 def fragment_name(label: int, box: BoundingBox) -> str:

@@ -44,7 +44,7 @@ from daskflow.stores.objects.shards import write_shard
 from daskflow.stores.objects.skeleton_files import CROSS_SECTION, RADIUS, Json, Skeleton, encode_skeleton, skeleton_info
 from daskflow.volume import BlockResult, Estimate, Task
 from daskflow.volume.expression import Fetched
-from daskflow.volume.stage import Scope, Scopes
+from daskflow.volume.stage import Scope
 
 Outputs = tuple[dict[int, Piece], dict[str, int]]
 Row = tuple[int, float, int]
@@ -217,9 +217,6 @@ class WriteSkeletons(Task):
             "target": dataclasses.asdict(self.plan.target),
             "sharding": None if sharding is None else dict(sharding),
         }
-
-    def bind(self, scopes: Scopes) -> WriteSkeletons:
-        return WriteSkeletons(self.plan.bind(scopes), scopes.job)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from daskflow.scratch.records import Arrays, required_records, write_record
 from daskflow.scratch.tables import found_in, merged
 from daskflow.stores import kvstore
 from daskflow.volume import BlockResult, Estimate, Task
-from daskflow.volume.stage import Bound, Output, Own, Scope
+from daskflow.volume.stage import Bound, Output, Scope, Storing
 
 Array = npt.NDArray[Any]
 Names = npt.NDArray[np.uint64]
@@ -173,21 +173,13 @@ class CutSupervoxels(Sink):
     def further(self, box: BoundingBox) -> Estimate:
         return Estimate(bytes_written=self.spec.nbytes_of(box), memory=box.size * _VOXEL_BYTES)
 
+    @property
+    def through(self) -> tuple[Storing, ...]:
+        return (self.layer,)
+
     def check(self) -> None:
         kvstore.check_writable(self.graph.scope.url)
-        self.layer.check()
-
-    def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
-        self.layer.refuse_to_replace(box, own)
-
-    def makes(self) -> tuple[Output, ...]:
-        return self.layer.makes()
-
-    def intact(self) -> bool:
-        return self.layer.intact()
-
-    def verify(self, box: BoundingBox) -> None:
-        self.layer.verify(box)
+        super().check()
 
     def describe(self) -> dict[str, Any]:
         return {**self.layer.describe(), "graph": list(self.grid.block), "spatial_bits": self.graph.spatial_bits}

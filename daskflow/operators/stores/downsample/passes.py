@@ -16,13 +16,13 @@ import daskflow
 from daskflow.errors import MetadataMismatchError, PlanError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, Zyx
 from daskflow.jobs.outputs import jobs_of
-from daskflow.jobs.sinks import LayerSink, verify_all
+from daskflow.jobs.sinks import LayerSink
 from daskflow.operators.stores.downsample.kernels import Array, Carried, Downsampling
 from daskflow.stores import Layout, Store, kvstore
 from daskflow.stores.counting import counting
 from daskflow.volume import BlockResult, Estimate, Stage, Task
 from daskflow.volume.kinds import refuse_negatives
-from daskflow.volume.stage import Bound, Output, Own, Scope, Scopes, default_block
+from daskflow.volume.stage import Bound, Output, Own, Scope, Scopes, Storing, default_block, verify_all
 
 Levels = tuple[list[Array], Carried]
 
@@ -88,7 +88,7 @@ class Scratch(Bound):
 
 
 @dataclass(frozen=True)
-class Pass(Bound):
+class Pass(Storing):
     """Some levels, made of the one before them block by block.
 
     Boxes of blocks are in voxels of the level that is read.
@@ -104,6 +104,7 @@ class Pass(Bound):
     how: Downsampling
     finest: VolumeSpec
     done: int
+    verifiable = True
     levels: tuple[LayerSink, ...]
     keep: Scratch | None = None
 
@@ -128,8 +129,13 @@ class Pass(Bound):
         """Return the box that a box of the level read is in the `number`-th level after it, from the volume's start."""
         return box.shift([-a for a in self.read_box.start]).coarsen(self.how.total(number))
 
-    def makes(self, base: int) -> tuple[Output, ...]:
-        """Return its levels, made in blocks of the level `base`."""
+    @property
+    def through(self) -> tuple[Storing, ...]:
+        return self.levels
+
+    def makes(self) -> tuple[Output, ...]:
+        """Return its levels, made in blocks of the one before them."""
+        base = self.levels[0].mip - 1
         how = json.loads(json.dumps(self.describe()["downsampling"]))  # as a job's directory has it
         return tuple(dataclasses.replace(level.output, base=base, how=how) for level in self.levels)
 
@@ -174,13 +180,10 @@ class Pass(Bound):
         assembled = 2 * max(sharded, default=0)  # chunks as they are encoded, and the file of them
         return Estimate(bytes_written=written + carried, memory=written + carried + assembled)
 
-    def intact(self) -> bool:
-        """Return whether the levels are still there."""
-        return all(level.intact() for level in self.levels)
-
     def check(self) -> None:
         """Create the levels, or see that those there agree."""
-        for layer in (*self.levels, *(self.keep.layers if self.keep is not None else ())):
+        super().check()
+        for layer in self.keep.layers if self.keep is not None else ():
             layer.check()
 
     def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
@@ -289,14 +292,9 @@ class Downsample(Task):
     def write(self, box: BoundingBox, outputs: tuple[Levels, dict[str, int]]) -> BlockResult:
         return dataclasses.replace(self.levels.write(box, outputs[0]), counts=outputs[1])
 
-    def makes(self) -> tuple[Output, ...]:
-        return self.levels.makes(self.levels.levels[0].mip - 1)
-
-    def intact(self) -> bool:
-        return self.levels.intact()
-
-    def verify(self, box: BoundingBox) -> None:
-        self.levels.verify(box)
+    @property
+    def through(self) -> tuple[Storing, ...]:
+        return (self.levels,)
 
     def estimate(self, box: BoundingBox) -> Estimate:
         voxel = self.levels.finest.dtype.itemsize * (self.levels.finest.channels or 1)
@@ -306,13 +304,10 @@ class Downsample(Task):
             made, bytes_read=box.size * voxel, memory=made.memory + 2 * piece * voxel, voxels_read=box.size
         )
 
-    def check(self) -> None:
-        self.levels.check()
-
     def refuse_to_replace(self, box: BoundingBox, own: Own) -> None:
         if self.whole and not self.levels.levels[0].overwrite:
             self._refuse_those_of_others()
-        self.levels.refuse_to_replace(box, own)
+        super().refuse_to_replace(box, own)
 
     def _refuse_those_of_others(self) -> None:
         """Raise when a job has made the levels otherwise, and say what removes them."""
@@ -339,9 +334,6 @@ class Downsample(Task):
     def describe(self) -> dict[str, Any]:
         source = {"store": self.source.fingerprint()} if isinstance(self.source, Store) else {}
         return {"daskflow": daskflow.__version__, **source, **self.levels.describe()}
-
-    def bind(self, scopes: Scopes) -> Downsample:
-        return dataclasses.replace(super().bind(scopes), job=scopes.job)
 
 
 def stages_after(first: Pass, others: Sequence[Pass], region: BoundingBox | None = None) -> tuple[Stage, ...]:
