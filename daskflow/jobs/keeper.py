@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from daskflow.errors import DaskflowError, JobError
@@ -253,9 +252,7 @@ class Keeper:
         if self._error is not None:
             raise JobError(f"cannot keep parts of the job: {self._error}") from self._error
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end.set()
         self._thread.join()
         with contextlib.suppress(DaskflowError):  # they are taken over when they are not renewed

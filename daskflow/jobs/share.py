@@ -142,7 +142,7 @@ class SharedPass(StageRun):
             elif blocks[0] // self._shelf.size not in self._own:
                 continue
             elif batch is self._alone:
-                self._retries.suspect(blocks)
+                self._retries.suspects.extend(blocks)
             else:
                 self._blocks.give_back(blocks)
 

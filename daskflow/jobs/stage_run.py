@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from daskflow import errors
@@ -111,7 +111,7 @@ class StageRun:
     @property
     def suspicious(self) -> bool:
         """Whether it is at rest, and blocks are left that must be tried alone."""
-        return self.at_rest and (self._rehearsal is not None or self._retries.suspected)
+        return self.at_rest and (self._rehearsal is not None or bool(self._retries.suspects))
 
     def begin(self, executor: Executor) -> None:
         """Let workers know the stage."""
@@ -151,7 +151,7 @@ class StageRun:
 
     def submit_alone(self) -> None:
         """Submit a block that must be tried with nothing else in flight."""
-        block = self._retries.next_suspect() if self._rehearsal is None else self._rehearsal.alone.pop(0)
+        block = self._retries.suspects.popleft() if self._rehearsal is None else self._rehearsal.alone.pop(0)
         self._alone = Batch([block])
         self._submit([self._alone])
 
@@ -184,7 +184,7 @@ class StageRun:
         elif result is not None:
             self._record(batch, result)
         elif batch is not self._alone:
-            self._retries.suspect(int(block) for block in batch.blocks)
+            self._retries.suspects.extend(int(block) for block in batch.blocks)
         else:
             index = int(batch.blocks[0])
             total = self._retries.died_alone(index, settled.deaths)
@@ -276,7 +276,7 @@ class StageRun:
         self._rehearsal = None
         for failure in failures:
             if failure.exception == KILLED:
-                self._retries.suspect([failure.index])
+                self._retries.suspects.append(failure.index)
             else:
                 self._raised(failure)
 
@@ -314,15 +314,20 @@ class Retries:
 
     A suspect may be innocent: another block of the worker may have killed it. So it is tried again with nothing else
     in flight, and blamed only when its worker then dies `allowed` + 1 times.
+
+    Attributes:
+        waiting: when blocks that raised may be tried again, and their numbers, as a heap.
+        suspects: blocks to be tried alone, in order.
+        count: how often blocks were tried again.
     """
 
     def __init__(self, allowed: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._allowed = allowed
         self._clock = clock
-        self._waiting: list[tuple[float, int]] = []
+        self.waiting: list[tuple[float, int]] = []
         self._attempts: dict[int, int] = {}
         self._deaths: dict[int, int] = {}
-        self._suspects: deque[int] = deque()
+        self.suspects: deque[int] = deque()
         self.count = 0
 
     def failed(self, failure: Failure) -> Failure | None:
@@ -332,12 +337,8 @@ class Retries:
             return replace(failure, attempts=attempts)
         self.count += 1
         delay = min(_FIRST_DELAY * 4 ** (attempts - 1), _LONGEST_DELAY)
-        heapq.heappush(self._waiting, (self._clock() + delay, failure.index))
+        heapq.heappush(self.waiting, (self._clock() + delay, failure.index))
         return None
-
-    def suspect(self, blocks: Iterable[int]) -> None:
-        """Take blocks that were on a worker when it died, with others."""
-        self._suspects.extend(blocks)
 
     def died_alone(self, index: int, deaths: int) -> int | None:
         """Take a suspect whose workers died with nothing else in flight; return how often, if it is to blame."""
@@ -345,26 +346,12 @@ class Retries:
         if total > self._allowed:
             return total
         self.count += 1
-        self._suspects.appendleft(index)
+        self.suspects.appendleft(index)
         return None
 
     def due(self, most: int) -> list[int]:
         """Return up to `most` blocks whose wait is over; they wait no longer."""
         blocks: list[int] = []
-        while len(blocks) < most and self._waiting and self._waiting[0][0] <= self._clock():
-            blocks.append(heapq.heappop(self._waiting)[1])
+        while len(blocks) < most and self.waiting and self.waiting[0][0] <= self._clock():
+            blocks.append(heapq.heappop(self.waiting)[1])
         return blocks
-
-    def next_suspect(self) -> int:
-        """Return a block to be tried alone; it is a suspect no longer."""
-        return self._suspects.popleft()
-
-    @property
-    def suspected(self) -> bool:
-        """Whether blocks wait to be tried alone."""
-        return bool(self._suspects)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether blocks wait for their next try."""
-        return bool(self._waiting)

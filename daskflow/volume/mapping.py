@@ -24,7 +24,7 @@ from daskflow.volume.boundary import (
     check_depths,
     extend,
 )
-from daskflow.volume.description import describe, describe_function
+from daskflow.volume.description import describe
 from daskflow.volume.node import Array, Calling, Memory, Node, Step, Waiting, checked
 from daskflow.volume.stage import Bound, Scopes, Stage
 
@@ -75,7 +75,7 @@ class Reading:
 
 
 @dataclass(frozen=True, eq=False)
-class _OfVolumes(Step, Calling):
+class _OfVolumes(Calling, Step):
     """A function over its inputs, of which it gets an array each, and options; memory as for `Volume.map_overlap`."""
 
     function: Callable[..., Any]
@@ -142,12 +142,7 @@ class Mapped(_OfVolumes):
         return result[(..., *inner.slices(whole))]
 
     def describe(self) -> dict[str, Any]:
-        return {
-            "function": describe_function(self.function),
-            "options": describe(self.options),
-            "readings": [repr(reading) for reading in self.readings],
-            "output": f"{self.spec.dtype} {self.spec.channels} {self.spec.box}",
-        }
+        return {**super().describe(), "readings": [repr(reading) for reading in self.readings]}
 
 
 class Once(ABC):
@@ -193,12 +188,7 @@ class MappedBoxes(_OfVolumes):
         return checked(result, box, self.spec, self.function)
 
     def describe(self) -> dict[str, Any]:
-        return {
-            "function": describe_function(self.function),
-            "reads": describe(self.reads),
-            "options": describe(self.options),
-            "output": f"{self.spec.dtype} {self.spec.channels} {self.spec.box}",
-        }
+        return {**super().describe(), "reads": describe(self.reads)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,12 +216,7 @@ class MappedAfter(_OfVolumes):
         return checked(result, box, self.spec, self.function)
 
     def describe(self) -> dict[str, Any]:
-        return {
-            "function": describe_function(self.function),
-            "options": describe(self.options),
-            "stages": [stage.task.describe() for stage in self.stages],
-            "output": f"{self.spec.dtype} {self.spec.channels} {self.spec.box}",
-        }
+        return {**super().describe(), "stages": [stage.task.describe() for stage in self.stages]}
 
 
 class Same(enum.Enum):

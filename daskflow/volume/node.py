@@ -85,7 +85,17 @@ class Source(Node):
 class Calling:
     """A node that calls a function with options."""
 
+    spec: VolumeSpec
+    function: Callable[..., Any]
     options: dict[str, Any]
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the voxels depend on, inputs apart, as JSON."""
+        return {
+            "function": describe_function(self.function),
+            "options": describe(self.options),
+            "output": f"{self.spec.dtype} {self.spec.channels} {self.spec.box}",
+        }
 
 
 class Step(Node):
@@ -129,7 +139,7 @@ class Stored(Source):
 
 
 @dataclass(frozen=True, eq=False)
-class Generated(Source, Calling):
+class Generated(Calling, Source):
     """Voxels that follow from where they lie: what a function returns for a box and options."""
 
     function: Callable[..., Any]
@@ -137,13 +147,6 @@ class Generated(Source, Calling):
 
     def fetch(self, box: BoundingBox) -> Array:
         return checked(np.asarray(self.function(box, **self.options)), box, self.spec, self.function)
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "function": describe_function(self.function),
-            "options": describe(self.options),
-            "output": f"{self.spec.dtype} {self.spec.channels} {self.spec.box}",
-        }
 
 
 @dataclass(frozen=True, eq=False)

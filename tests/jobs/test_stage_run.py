@@ -36,7 +36,7 @@ def test_block_is_tried_once_more_than_retries_then_failed(allowed, blocks):
     assert tried == dict.fromkeys(blocks, allowed + 1)
     assert {index: final.attempts for index, final in finals.items()} == tried
     assert not retries.waiting
-    assert not retries.suspected
+    assert not retries.suspects
     assert retries.count == allowed * len(blocks)
 
 
@@ -67,18 +67,18 @@ def test_due_gives_no_more_than_asked_for():
 @pytest.mark.parametrize(("allowed", "deaths", "alone"), [(2, 1, 3), (2, 4, 1), (0, 1, 1), (2, 2, 2)])
 def test_suspect_is_blamed_once_its_deaths_exceed_the_retries(allowed, deaths, alone):
     retries = Retries(allowed, Clock())
-    retries.suspect([7])
+    retries.suspects.extend([7])
     for _ in range(alone - 1):
-        assert retries.next_suspect() == 7
+        assert retries.suspects.popleft() == 7
         assert retries.died_alone(7, deaths) is None
-    assert retries.next_suspect() == 7
+    assert retries.suspects.popleft() == 7
     assert retries.died_alone(7, deaths) == deaths * alone
-    assert not retries.suspected
+    assert not retries.suspects
 
 
 def test_suspects_that_live_are_not_asked_again():
     retries = Retries(2, Clock())
-    retries.suspect([1, 2])
-    assert [retries.next_suspect(), retries.next_suspect()] == [1, 2]
+    retries.suspects.extend([1, 2])
+    assert [retries.suspects.popleft(), retries.suspects.popleft()] == [1, 2]
     assert not retries.waiting
-    assert not retries.suspected
+    assert not retries.suspects
