@@ -18,7 +18,7 @@ from daskflow.stores.memory import ArrayStore
 from daskflow.volume.as_array import AsArray, as_xarray
 from daskflow.volume.boundary import BoundaryLike, DepthLike
 from daskflow.volume.expression import Expression
-from daskflow.volume.mapping import SAME, MappedAfter, MappedBoxes, Once, Same, map_overlap
+from daskflow.volume.mapping import SAME, MappedAfter, MappedBoxes, Once, Same, map_overlap, same_box
 from daskflow.volume.node import Array, Crop, DaskSource, Generated, Memory, Node, Stored, Waiting
 from daskflow.volume.stage import Bound, Stage, default_block
 
@@ -302,7 +302,7 @@ class Volume(AsArray):
         self,
         function: Callable[..., Any],
         *others: Volume,
-        reads: Callable[[BoundingBox], BoundingBox],
+        reads: Callable[[BoundingBox], BoundingBox] = same_box,
         spec: VolumeSpec,
         memory: Memory = None,
         dear: bool = False,
@@ -316,7 +316,8 @@ class Volume(AsArray):
             function: called as ``function(array, ..., box=, read_box=, **options)`` with the voxels of `read_box`, one
                 array per volume.
             *others: further volumes over the same box.
-            reads: gives the box of this volume that is needed for a box of the result; clipped to the volume.
+            reads: gives the box of this volume that is needed for a box of the result, by default the same; clipped to
+                the volume.
             spec: what the result is.
             memory: what the function takes while it runs; as for `map_overlap`.
             dear: a job that would evaluate it more than once keeps its voxels in scratch data instead.

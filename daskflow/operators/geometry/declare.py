@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from daskflow.errors import ParameterError
-from daskflow.geometry import BoundingBox, LayerType, as_voxel_size
+from daskflow.geometry import LayerType, as_voxel_size
 from daskflow.volume import Flag, Volume, operator
 
 
@@ -37,12 +37,9 @@ def declare(
     changes: dict[str, Any] = {} if layer_type is None else {"layer_type": layer_type}
     if voxel_size is not None:
         changes["voxel_size"] = as_voxel_size(voxel_size)
-    return volume.map_boxes(_as_it_is, reads=_same, spec=volume.spec.replace(**changes), memory=0)
+    return volume.map_boxes(as_it_is, spec=volume.spec.replace(**changes), memory=0)
 
 
-def _same(box: BoundingBox) -> BoundingBox:
-    return box
-
-
-def _as_it_is(array: np.ndarray[Any, Any], **_: Any) -> np.ndarray[Any, Any]:
+def as_it_is(array: np.ndarray[Any, Any], **_: Any) -> np.ndarray[Any, Any]:
+    """Return an array, whatever box it is of."""
     return array

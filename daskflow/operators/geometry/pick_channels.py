@@ -36,11 +36,7 @@ def pick_channels(volume: Volume, *, channels: Annotated[Sequence[int], Flag("-c
     spec = volume.spec.replace(channels=count, channel_names=names)
     if volume.channels is None:
         return volume
-    return volume.map_boxes(_pick, reads=_same, spec=spec, memory=0, channels=picked)
-
-
-def _same(box: Any) -> Any:
-    return box
+    return volume.map_boxes(_pick, spec=spec, memory=0, channels=picked)
 
 
 def _pick(array: np.ndarray[Any, Any], channels: list[int], **_: Any) -> np.ndarray[Any, Any]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
 
 from daskflow.errors import ParameterError
 from daskflow.geometry import BoundingBox, Zyx, as_zyx
+from daskflow.operators.geometry.declare import as_it_is
 from daskflow.volume import Volume, operator
 
 
@@ -40,12 +38,8 @@ def translate(volume: Volume, *, offset: Sequence[int] | None = None, to: Sequen
     z, y, x = (origin + step for origin, step in zip(spec.chunk_origin, by, strict=True))
     moved = spec.replace(box=volume.box.shift(by), chunk_origin=(z, y, x))
     back = (-by[0], -by[1], -by[2])
-    return volume.map_boxes(_as_it_is, reads=functools.partial(_moved, offset=back), spec=moved, memory=0)
+    return volume.map_boxes(as_it_is, reads=functools.partial(_moved, offset=back), spec=moved, memory=0)
 
 
 def _moved(box: BoundingBox, offset: Zyx) -> BoundingBox:
     return box.shift(offset)
-
-
-def _as_it_is(array: np.ndarray[Any, Any], box: BoundingBox, read_box: BoundingBox) -> np.ndarray[Any, Any]:  # noqa: ARG001
-    return array

@@ -39,7 +39,7 @@ def quantize(
         )
     taken = _channels(volume.channels or 1, mode, channel)
     spec = volume.spec.replace(dtype=np.dtype(np.uint8), channels=None, channel_names=(), layer_type="image")
-    return volume.map_boxes(to_grey, reads=_same, spec=spec, channels=taken)
+    return volume.map_boxes(to_grey, spec=spec, channels=taken)
 
 
 def _channels(there: int, mode: str | None, channel: int | None) -> tuple[int, ...]:
@@ -54,10 +54,6 @@ def _channels(there: int, mode: str | None, channel: int | None) -> tuple[int, .
     if not 0 <= first < there:
         raise ParameterError(f"channel {channel} of a volume that has {there}; name one from 0 to {there - 1}")
     return (first,)
-
-
-def _same(box: Any) -> Any:
-    return box
 
 
 def to_grey(array: np.ndarray[Any, Any], channels: Sequence[int] = (0,), **_: Any) -> np.ndarray[Any, Any]:
