@@ -152,7 +152,8 @@ class Bench:
         kept: Path | None = options.theirs
         self.known: dict[str, Any] = json.loads(kept.read_text()) if kept is not None and kept.exists() else {}
         size = 64 if options.small else 512
-        for name, edge in (("work", size), ("start", 64)):
+        self.sizes = ("work",) if options.small else ("work", "start")
+        for name, edge in zip(self.sizes, (size, 64), strict=False):
             make_layers(folder / name, edge)
         if self.igneous is not None and "floors" not in self.known:
             script = str(Path(__file__).with_name("_igneous_floors.py"))
@@ -183,10 +184,10 @@ class Bench:
         if self.igneous is None:
             return None
         program = (str(self.igneous / "bin" / "igneous"), "-p", str(self.options.processes))
-        costs = tuple(self._run(program, row, row.theirs, size) for size in ("work", "start"))
-        self.known[key] = [asdict(cost) for cost in costs]
+        costs = [self._run(program, row, row.theirs, size) for size in self.sizes]
+        self.known[key] = [asdict(costs[0]), asdict(costs[-1])]
         self._keep()
-        return costs  # type: ignore[return-value]
+        return costs[0], costs[-1]
 
     def _ours(self, row: Row) -> tuple[Cost, Cost] | None:
         if not row.ours:
@@ -197,7 +198,7 @@ class Bench:
         program = (sys.executable, "-m", "daskflow", "--quiet", *where)
         times = 1 if self.options.small else self.options.repeat
         work = Cost.least([self._run(program, row, row.ours, "work") for _ in range(times)])
-        return work, work if self.options.small else self._run(program, row, row.ours, "start")
+        return work, work if "start" not in self.sizes else self._run(program, row, row.ours, "start")
 
     def _run(self, program: Words, row: Row, lines: Sequence[Words], size: str) -> Cost:
         """Run commands on a copy of the source, and delete what they wrote."""

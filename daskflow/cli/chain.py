@@ -83,7 +83,8 @@ class Chain:
             raise ParameterError(f"mask --skip-to {self.later[0][0]}: the line has no such command after it")
         if (self.jobs or self.after) and not self.skipped:
             for name, maker in self.unread.items():
-                raise ParameterError(f"{maker}: no later command reads its result {name!r}; {self._advice(name)}")
+                advice = "save it, or leave the command out" if name == "chunk" else f"one that does has -i {name}"
+                raise ParameterError(f"{maker}: no later command reads its result {name!r}; {advice}")
         return self
 
     def one_task(self) -> BoxTask | None:
@@ -95,9 +96,6 @@ class Chain:
         if self.together:
             raise EachTask
         return self.task
-
-    def _advice(self, name: str) -> str:
-        return "save it, or leave the command out" if name == "chunk" else f"one that does has -i {name}"
 
     def put(self, name: str, value: Any) -> None:
         """Keep a result under a name.

@@ -33,7 +33,7 @@ from daskflow.jobs.run import run_job
 from daskflow.jobs.space import check_space
 from daskflow.stores import kvstore
 from daskflow.volume import Volume
-from daskflow.volume.stage import Output, Scopes, Stage, Task
+from daskflow.volume.stage import Output, Scopes, Stage
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -241,7 +241,8 @@ class Job:
 def _workers(client: Client | Threads | Workers | None) -> Workers:
     """Return what there is to run on, or would be."""
     if client is None:
-        return _default_workers()
+        with Threads() as pool:
+            return Workers(1, pool.threads, pool.threads, pool.memory)
     if isinstance(client, Workers):
         return client
     executor = executor_of(client)
@@ -249,11 +250,6 @@ def _workers(client: Client | Threads | Workers | None) -> Workers:
         return executor.workers
     finally:
         executor.close()
-
-
-def _default_workers() -> Workers:
-    with Threads() as pool:
-        return Workers(1, pool.threads, pool.threads, pool.memory)
 
 
 def _told_apart(stages: Sequence[Stage], blocks: Mapping[str, Zyx]) -> tuple[Stage, ...]:
@@ -334,12 +330,9 @@ def keys_of(stages: Sequence[Stage]) -> list[tuple[Any, ...]]:
         stage.task.bind(scopes)
         described = describe_stages([dataclasses.replace(stage, name="", after=())])
         told = [described, [one.describe() for one in scopes.met]]
-        keys.append((*_kinds(stage.task), json.dumps(told, sort_keys=True)))
+        consumers = stage.task.consumers if isinstance(stage.task, EvaluateVolumes) else ()
+        keys.append((type(stage.task), *map(type, consumers), json.dumps(told, sort_keys=True)))
     return keys
-
-
-def _kinds(task: Task) -> tuple[type, ...]:
-    return (type(task), *map(type, task.consumers)) if isinstance(task, EvaluateVolumes) else (type(task),)
 
 
 def _refuse_rivals(jobs: Sequence[Job]) -> None:

@@ -160,7 +160,8 @@ class Shelf:
             if wanted <= 0:
                 break
             wanted -= self._claim(number, None, self._untouched(number))
-        known = sorted((one for one in others if str(one) in names), key=self._looked)
+        looked = {number: seen.at for number, seen in self._seen.items()}
+        known = sorted((one for one in others if str(one) in names), key=lambda one: looked.get(one, 0.0))
         for number in known[: _MOST_LOOKS if wanted > 0 else _FEW_LOOKS]:
             wanted -= self._look_at(number, interval, claim=wanted > 0)
         self._next = time.monotonic() + self._pause
@@ -170,9 +171,6 @@ class Shelf:
         blocks = self.blocks(number)
         failures = [one for one in self._failures if one.index in blocks]
         return Part.of(self._first.states(blocks), failures)
-
-    def _looked(self, number: int) -> float:
-        return self._seen[number].at if number in self._seen else 0.0
 
     def _look_at(self, number: int, interval: float, *, claim: bool) -> int:
         """See how another driver's part stands, and take it over if that driver is gone; return the blocks taken."""

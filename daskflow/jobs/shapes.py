@@ -18,7 +18,8 @@ def fits(value: Any, kind: Any) -> bool:
     if kind is Any:
         return True
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        needed = {one.name for one in dataclasses.fields(kind) if not _optional(one)}
+        fields = dataclasses.fields(kind)
+        needed = {one.name for one in fields if one.default is one.default_factory is dataclasses.MISSING}
         known = isinstance(value, dict) and needed <= value.keys()
         return known and all(fits(value[name], hint) for name, hint in _hints(kind).items() if name in value)
     if origin is Literal:
@@ -52,7 +53,3 @@ def _hints(kind: Any) -> dict[str, Any]:
     """Return the types of a dataclass's fields by name."""
     hints = typing.get_type_hints(kind)
     return {one.name: hints[one.name] for one in dataclasses.fields(kind)}
-
-
-def _optional(field: dataclasses.Field[Any]) -> bool:
-    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING

@@ -145,7 +145,7 @@ class StageRun:
         else:
             batches = [Batch([block]) for block in self._retries.due(room)]
             while len(batches) < room and len(blocks := self._blocks.take(self._size())):
-                batches.append(Batch(blocks, self._budget(len(blocks))))
+                batches.append(Batch(blocks, 2 * max(_TASK_SECONDS, len(blocks) * (self._pace or 0.0))))
         self._submit(batches)
         return len(batches)
 
@@ -171,9 +171,6 @@ class StageRun:
             size = max(size, min(_OVERLAP_BLOCKS, int(_OVERLAP_SECONDS / pace)))
             share = max(share, min(_OVERLAP_BLOCKS, self.left // threads))
         return max(1, min(size, share, _MOST_BLOCKS))
-
-    def _budget(self, blocks: int) -> float:
-        return 2 * max(_TASK_SECONDS, blocks * (self._pace or 0.0))
 
     def settle(self, settled: Settled) -> None:
         """Take a batch that came back."""

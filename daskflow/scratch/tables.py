@@ -166,7 +166,7 @@ class Table(Bound):
 
     def _found(self, number: int, keys: Keys) -> Arrays:
         rows = _kept(self.scope, self._merged, number)
-        (known,) = self._keys_of(rows)
+        (known,) = (rows[name] for name in _keys(self.columns))
         at, there = found_in(known, keys)
         found = {}
         for name in self.columns.keys() - _keys(self.columns):
@@ -186,9 +186,6 @@ class Table(Bound):
         splitters, step = self.splitters, self.ranges // buckets
         low = splitters[bucket * step - 1] if bucket else None
         return low, splitters[(bucket + 1) * step - 1] if bucket + 1 < buckets else None
-
-    def _keys_of(self, rows: Mapping[str, npt.NDArray[Any]]) -> list[Keys]:
-        return [rows[name] for name in _keys(self.columns)]
 
 
 @dataclass(frozen=True)

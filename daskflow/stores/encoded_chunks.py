@@ -13,6 +13,7 @@ import contextlib
 import errno
 import functools
 import json
+import operator
 import os
 import re
 import uuid
@@ -387,7 +388,7 @@ class EncodedChunks:
             MissingChunkError: a chunk was never written.
         """
         chunks = chunks_of(self.spec, box)
-        found = dict(zip(chunks, _pool().map(_called, self.source.fetch(chunks)), strict=True))
+        found = dict(zip(chunks, _pool().map(operator.call, self.source.fetch(chunks)), strict=True))
         there = {chunk: data for chunk, data in found.items() if data is not None}
         missing = next((chunk for chunk in chunks if chunk not in there), None)
         if missing is not None:
@@ -409,10 +410,6 @@ class EncodedChunks:
         with view_in_memory(self.metadata, self.spec) as (memory, view):
             write_box(view, self.spec, box, array)
             yield lambda chunk: memory.read(chunk_name(chunk)).result().value
-
-
-def _called(load: Load) -> bytes | None:
-    return load()
 
 
 @functools.cache

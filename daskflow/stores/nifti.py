@@ -65,7 +65,8 @@ class NiftiStore(ArrayFile):
         names = tuple("xyztc"[: header["dim"][0]])
         unit = header.get_xyzt_units()[0]
         factor = _NM_PER_UNIT.get(unit)
-        affine, sizes = header.get_best_affine(), [_shortest(size) for size in header.get_zooms()[:3]]
+        affine = header.get_best_affine()
+        sizes = [float(str(np.float32(size))) for size in header.get_zooms()[:3]]  # 0.0081, not 0.00810000067
         along = header["sform_code"] > 0 and np.array_equal(affine[:3, :3], np.diag(np.diag(affine)[:3]))
         position = affine[:3, 3] if along and np.all(np.diag(affine) > 0) else None
         size = None if factor is None else [length * factor for length in sizes]
@@ -152,8 +153,3 @@ def _gzip(url: str, layout: Layout) -> Layout:
     if layout.compression or layout.encoding:
         return layout
     return Layout(compression="gzip" if url.lower().endswith(".gz") else "none", quality=layout.quality)
-
-
-def _shortest(number: Any) -> float:
-    """Return a float32 as people wrote it: 0.0081 and not 0.00810000067."""
-    return float(str(np.float32(number)))

@@ -171,13 +171,9 @@ def _spec_of(info: Info, scale: Info) -> VolumeSpec:
         voxel_size=(z, y, x),
         chunk=chunk,
         shard=shard_shape(size, chunk, sharding) if sharding else None,
-        layer_type=extra.get("layer_type") or _known_type(info.get("type")),
+        layer_type=extra.get("layer_type") or next((t for t in get_args(LayerType) if t == info.get("type")), None),
         channel_names=tuple(extra.get("channel_names", ())),
     )
-
-
-def _known_type(name: str | None) -> LayerType | None:
-    return next((known for known in get_args(LayerType) if known == name), None)
 
 
 def _zyx(xyz: Any) -> Zyx:

@@ -181,7 +181,7 @@ class DaskSource(Source):
     array: da.Array
 
     def __getstate__(self) -> dict[str, Any]:
-        if _held_by_workers(self.array):
+        if _futures(dict(self.array.__dask_graph__())):
             raise PlanError(
                 "a volume that workers hold after persist() cannot be read from within their blocks:"
                 " run this in threads, daskflow.connect('threads'), or leave persist() out"
@@ -314,12 +314,8 @@ def _fetch_here(array: da.Array) -> np.ndarray[Any, Any]:
     return np.asarray(array.compute(scheduler="synchronous"))
 
 
-def _held_by_workers(array: da.Array) -> bool:
-    """Return whether chunks of a dask array are futures, as after ``persist`` with a client."""
-    return bool(_futures(dict(array.__dask_graph__())))
-
-
 def _futures(graph: dict[Any, Any]) -> dict[Any, Any]:
+    """Return the chunks of a dask array that workers hold, as after ``persist`` with a client."""
     if "distributed" not in sys.modules:  # then there are none
         return {}
     from distributed import Future

@@ -23,7 +23,7 @@ from daskflow.volume.stage import Scope
 
 Array = npt.NDArray[Any]
 
-_TABLE_BYTES = 2**26  # that a block may look up
+_TABLE_BYTES = 2**26  # that a block may look up, each section in its own
 _COUNTS = 2**22  # held at once while tables are made
 
 
@@ -51,9 +51,9 @@ def clahe(volume: Volume, *, clip_limit: float = 40.0, tile_grid: Sequence[int] 
     if math.isnan(clip_limit):
         raise ParameterError("clip limit is nan; give a number")
     tiles = Tiles(volume.box, _grid(tile_grid))
-    volume = with_few_sections(volume, _table_bytes(volume, tiles), _TABLE_BYTES)
+    bins = int(np.iinfo(volume.dtype).max) + 1
+    volume = with_few_sections(volume, tiles.near(volume.block) * bins * volume.dtype.itemsize, _TABLE_BYTES)
     expression, grid = volume.expression, volume.grid
-    bins = _bins(volume)
     scope = Scope("tiles", (expression, grid, tiles))
     histograms = Histograms.named("tile-levels", len(grid), bins, grid.block[0] * tiles.near(grid.block), scope)
     blocks = _grid_of_tables(grid, tiles, bins)
@@ -72,15 +72,6 @@ def _grid(tile_grid: Sequence[int]) -> tuple[int, int]:
     if numbers.shape != (2,) or numbers.dtype.kind not in "iu" or numbers.min() < 1:
         raise ParameterError(f"tile grid {tile_grid} must be two numbers of tiles, along y and x, of at least 1")
     return int(numbers[0]), int(numbers[1])
-
-
-def _table_bytes(volume: Volume, tiles: Tiles) -> int:
-    """Return the bytes of the tables that one section of a block may be looked up in."""
-    return tiles.near(volume.block) * _bins(volume) * volume.dtype.itemsize
-
-
-def _bins(volume: Volume) -> int:
-    return int(np.iinfo(volume.dtype).max) + 1
 
 
 def _tables_of(box: BoundingBox, tiles: Tiles, bins: int) -> BoundingBox:

@@ -198,7 +198,8 @@ def counted_levels(
 
     If `together`, those of all sections are added up.
     """
-    grid, expression, bins = _in_blocks(volume).grid, volume.expression, BINS[volume.dtype.name]
+    expression, bins = volume.expression, BINS[volume.dtype.name]
+    grid = with_few_sections(volume, 8 * bins, _LEVEL_BYTES).grid
     name = "volume-levels" if together else "levels"
     scope = Scope(name, (expression, repr(sampling), grid))
     histograms = Histograms.named(name, len(grid), bins, grid.block[0], scope)
@@ -211,11 +212,6 @@ def counted_levels(
 def _numbers(box: BoundingBox, whole: BoundingBox, *, together: bool = False) -> Sequence[int]:
     """Return the numbers of the histograms of the sections of a box, from the first section of the whole."""
     return [0] * box.shape[0] if together else range(box.start[0] - whole.start[0], box.stop[0] - whole.start[0])
-
-
-def _in_blocks(volume: Volume) -> Volume:
-    """Return the volume in the blocks whose levels are counted."""
-    return with_few_sections(volume, 8 * BINS[volume.dtype.name], _LEVEL_BYTES)
 
 
 def _slabs_of(grid: BlockGrid) -> BlockGrid:
