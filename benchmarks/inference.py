@@ -49,6 +49,7 @@ from daskflow.inference.patches import PatchGrid
 from daskflow.volume.mapping import MappedBoxes
 from daskflow.volume.stage import Scopes, run_here
 
+SMALL = (14, 28, 28), (8, 16, 16)  # shape and patch of a trial: 8 patches
 UNET = Path(__file__).parents[1] / "recipes" / "affinity_unet.py"
 PASS_THROUGH = """
 import torch
@@ -71,26 +72,20 @@ def main() -> None:
     torch.set_num_threads(1)
     repeat = 1 if options.small else options.repeat
     if options.device is not None:
-        shape, patch = ((16, 40, 40), (8, 16, 16)) if options.small else ((84, 1088, 1088), (20, 256, 256))
+        shape, patch = SMALL if options.small else ((84, 1088, 1088), (20, 256, 256))
         whole_job(UNET, shape, patch, options.device, options.dtype)
         return
     with tempfile.TemporaryDirectory() as folder:
         through = Path(folder) / "pass_through.py"
         through.write_text(PASS_THROUGH)
-        if options.small:
-            compare("U-Net", UNET, (16, 40, 40), (8, 16, 16), repeat)
-            take_turns(UNET, (16, 40, 40), (8, 16, 16), repeat)
-            compare("pass-through", through, (16, 40, 40), (8, 16, 16), repeat)
-            patches_once(UNET, (8, 16, 16), 2)
-            whole_job(UNET, (16, 40, 40), (8, 16, 16), "cpu", "float32")
-            command_line(Path(folder), (16, 40, 40), (8, 16, 16), repeat)
-        else:
-            compare("U-Net", UNET, (56, 168, 168), (32, 96, 96), repeat)
-            take_turns(UNET, (56, 168, 168), (32, 96, 96), repeat)
-            compare("pass-through", through, (104, 416, 416), (32, 128, 128), 4 * repeat)
-            patches_once(UNET, (8, 32, 32), 8)
-            whole_job(UNET, (56, 168, 168), (32, 96, 96), "cpu", "float32")
-            command_line(Path(folder), (104, 416, 416), (32, 128, 128), repeat)
+        unet = SMALL if options.small else ((56, 168, 168), (32, 96, 96))
+        passing = SMALL if options.small else ((104, 416, 416), (32, 128, 128))
+        compare("U-Net", UNET, *unet, repeat)
+        take_turns(UNET, *unet, repeat)
+        compare("pass-through", through, *passing, repeat if options.small else 4 * repeat)
+        patches_once(UNET, *(((8, 16, 16), 2) if options.small else ((8, 32, 32), 8)))
+        whole_job(UNET, *unet, "cpu", "float32")
+        command_line(Path(folder), *passing, repeat)
 
 
 def compare(name: str, model: Path, shape: Zyx, patch: Zyx, repeat: int) -> None:
