@@ -11,7 +11,7 @@ import numpy as np
 from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, VolumeSpec, as_zyx
 from daskflow.operators.segmentation.connected_components.stages import labelled
-from daskflow.operators.segmentation.instances.matching import Array, Overlap
+from daskflow.operators.segmentation.instances.matching import Array
 from daskflow.operators.segmentation.instances.stages import InstanceLabelling, LabelInstances
 from daskflow.operators.tasks.plugin.file import PluginFile, array_of, parse_arguments, places_of
 from daskflow.volume import Flag, Volume, operator
@@ -28,6 +28,7 @@ def instances(
     block: Annotated[Sequence[int] | None, Flag("-b")] = None,
     iou: float | None = None,
     containment: float | None = None,
+    gpu: bool = False,
 ) -> Volume:
     """Label instances by the function ``execute`` of a Python file, e.g. cellpose, joined across blocks.
 
@@ -50,6 +51,7 @@ def instances(
         iou: least intersection over union of labels that are one, above 0 and at most 1; 0.5 by default. Above 0.5, no
             instance has several partners in a neighbour.
         containment: instead of it, the least part of the smaller label that lies in the other.
+        gpu: run the function on the workers of a cluster that declare GPUs, if any do.
 
     Returns:
         A segmentation, zyx: uint32, or uint64 from 2^32 voxels on.
@@ -62,7 +64,7 @@ def instances(
     if execute is None:
         raise ParameterError(f"there is no plugin {file!r}; looked for {', '.join(map(str, places_of(file)))}")
     joining: dict[str, Any] = {"depth": depth, "block": block, "iou": iou, "containment": containment}
-    return map_instances(volume, _labels_of, **joining, plugin=execute, seen=volume.spec)
+    return map_instances(volume, _labels_of, **joining, gpu=gpu, plugin=execute, seen=volume.spec)
 
 
 def map_instances(
@@ -73,6 +75,7 @@ def map_instances(
     block: int | Sequence[int] | None = None,
     iou: float | None = None,
     containment: float | None = None,
+    gpu: bool = False,
     **options: Any,
 ) -> Volume:
     """Label instances by a function that is called once per block, joined across blocks; see `daskflow.instances`.
@@ -86,6 +89,7 @@ def map_instances(
         block: voxels per block, likewise; by default those of the volume.
         iou: as there.
         containment: as there.
+        gpu: as there.
         **options: handed to the function.
 
     Returns:
@@ -94,22 +98,26 @@ def map_instances(
     Raises:
         ParameterError: as there.
     """
-    overlap = Overlap.of(iou, containment)
+    if iou is not None and containment is not None:
+        raise ParameterError(f"iou {iou:g} and containment {containment:g} exclude each other; give one")
+    name, threshold = ("containment", containment) if containment is not None else ("iou", 0.5 if iou is None else iou)
+    if not 0 < threshold <= 1:
+        raise ParameterError(f"{name} {threshold:g} must be above 0 and at most 1")
     around = as_zyx(depth, name="depth")
     image = image if block is None else image.with_block(block)
     grid = BlockGrid(image.box, image.block, image.spec.chunk_origin)
-    for axis, name in enumerate("zyx"):
+    for axis, along in enumerate("zyx"):
         if grid.shape[axis] > 1 and not 1 <= around[axis] <= grid.block[axis]:
             raise ParameterError(
-                f"depth {around} with block {grid.block} (zyx): {grid.shape[axis]} blocks along {name} are joined by"
+                f"depth {around} with block {grid.block} (zyx): {grid.shape[axis]} blocks along {along} are joined by"
                 f" what two of them see, so the depth must be 1 to {grid.block[axis]}; give at least the diameter of an"
                 " instance, and larger blocks where that is more"
             )
     function = functools.partial(function, **options) if options else function
     numbers = np.dtype(np.uint32 if image.box.size < 2**32 else np.uint64)
-    scope = Scope("instances", (image.expression, function, around, overlap, grid))
-    labelling = InstanceLabelling(grid, 6, scope, depth=around, overlap=overlap)
-    return labelled(LabelInstances(labelling, function), image.expression, image.spec.of_labels(numbers))
+    scope = Scope("instances", (image.expression, function, around, name, threshold, grid))
+    labelling = InstanceLabelling(grid, 6, scope, depth=around, threshold=threshold, of_smaller=name == "containment")
+    return labelled(LabelInstances(labelling, function, gpu), image.expression, image.spec.of_labels(numbers))
 
 
 def _labels_of(image: Array, read_box: BoundingBox, plugin: PluginFile, seen: VolumeSpec) -> Array:

@@ -10,7 +10,6 @@ depth on each side of the face
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,40 +24,7 @@ Array = npt.NDArray[Any]
 _NEAR = 0.1  # of the threshold, where a join is uncertain
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """How much two labels must overlap to be one: of the voxels in either, or of the smaller one's."""
-
-    threshold: float
-    of_smaller: bool
-
-    @classmethod
-    def of(cls, iou: float | None, containment: float | None) -> Overlap:
-        """Return it by one of two thresholds, or raise."""
-        if iou is not None and containment is not None:
-            raise ParameterError(f"iou {iou:g} and containment {containment:g} exclude each other; give one")
-        name, threshold = ("iou", 0.5 if iou is None else iou) if containment is None else ("containment", containment)
-        if not 0 < threshold <= 1:
-            raise ParameterError(f"{name} {threshold:g} must be above 0 and at most 1")
-        return cls(threshold, containment is not None)
-
-
-@dataclass(frozen=True)
-class Matches:
-    """The instances of two blocks that are one.
-
-    Attributes:
-        pairs: number in the one and number in the other, from 1, shape (n, 2).
-        uncertain: pairs, joined or not, whose overlap is near the threshold, and joined ones of which one has several.
-        cut: instances that their block sees beyond the face, but that are not joined with any.
-    """
-
-    pairs: Pairs
-    uncertain: int
-    cut: int
-
-
-def match(mine: Array, theirs: Array, face: int, wanted: Overlap) -> Matches:
+def match(mine: Array, theirs: Array, face: int, threshold: float, of_smaller: bool) -> tuple[Pairs, dict[str, int]]:
     """Match the instances of two blocks that share a face.
 
     Args:
@@ -66,7 +32,13 @@ def match(mine: Array, theirs: Array, face: int, wanted: Overlap) -> Matches:
             across the face comes first.
         theirs: those that the second gave.
         face: how many planes of these belong to the first block.
-        wanted: the overlap from which on they are one.
+        threshold: the overlap from which on two are one.
+        of_smaller: common voxels are compared with those of the smaller one, not with those of either.
+
+    Returns:
+        Which are one: number in the first and in the second block, shape (n, 2). And how many those are; how many pairs
+        are uncertain, joined or not: near the threshold, or joined where one has several; and how many instances are
+        cut: their block sees them beyond the face, but they are joined with none.
     """
     import fastremap
 
@@ -75,16 +47,16 @@ def match(mine: Array, theirs: Array, face: int, wanted: Overlap) -> Matches:
     ends = np.stack((packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF)), axis=1).astype(np.int64)
     common = counts.astype(np.int64)
     one, other = (np.bincount(number, common)[number].astype(np.int64) for number in ends.T)
-    overlap = common / (np.minimum(one, other) if wanted.of_smaller else one + other - common)
+    overlap = common / (np.minimum(one, other) if of_smaller else one + other - common)
     named = (ends > 0).all(axis=1)
-    joined = named & (overlap >= wanted.threshold)
+    joined = named & (overlap >= threshold)
     pairs = ends[joined].astype(np.uint32)
-    uncertain = named & (np.abs(overlap - wanted.threshold) < _NEAR)
+    uncertain = named & (np.abs(overlap - threshold) < _NEAR)
     for numbers in ends.T:
         uncertain |= joined & (np.bincount(numbers, joined)[numbers] > 1)
     beyond = mine[face:], theirs[:face]
     cut = sum(len(np.setdiff1d(part, np.append(known, 0))) for part, known in zip(beyond, pairs.T, strict=True))
-    return Matches(pairs, int(uncertain.sum()), cut)
+    return pairs, {"joins": len(pairs), "uncertain_joins": int(uncertain.sum()), "instances_cut_at_faces": cut}
 
 
 def owned(labels: Array, box: BoundingBox, around: BoundingBox) -> tuple[Array, int]:

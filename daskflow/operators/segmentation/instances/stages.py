@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,24 +11,32 @@ from typing import Any
 import numpy as np
 
 from daskflow.geometry import BoundingBox, Zyx
-from daskflow.operators.segmentation.connected_components.blocks import Components, first_indices, global_indices
+from daskflow.operators.segmentation.connected_components.blocks import (
+    Components,
+    Pairs,
+    first_indices,
+    global_indices,
+)
 from daskflow.operators.segmentation.connected_components.scratch import Labelling, pack, unpack
 from daskflow.operators.segmentation.connected_components.stages import LabelBlocks
-from daskflow.operators.segmentation.instances.matching import Array, Matches, Overlap, checked_labels, match, owned
+from daskflow.operators.segmentation.instances.matching import Array, checked_labels, match, owned
 from daskflow.scratch.records import Arrays
 from daskflow.volume import BlockResult, Estimate, Stage, Task
 from daskflow.volume.description import describe
 from daskflow.volume.mapping import box_names
+
+Matches = dict[tuple[int, int], tuple[Pairs, dict[str, int]]]  # by axis and neighbour
 
 _VOXEL_BYTES = 24  # what the function gets, its labels, and these twice as numbers
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceLabelling(Labelling):
-    """One labelling of instances: how far beyond a block its function sees (zyx), and how those of two are compared."""
+    """One labelling of instances: how far beyond a block its function sees (zyx), and what `match` joins."""
 
     depth: Zyx
-    overlap: Overlap
+    threshold: float
+    of_smaller: bool
 
     def seen(self, box: BoundingBox) -> BoundingBox:
         """Return what the function sees for a block."""
@@ -43,11 +53,10 @@ class InstanceLabelling(Labelling):
     def read_components(self, blocks: Iterable[int]) -> dict[int, Components]:
         """Return the instances of some blocks; their planes are lists of matches, as long on both sides of a face."""
         found = super().read_components(blocks)
-        for block, instances in found.items():
-            for side, step in enumerate((-1, 1)):
-                for axis, _ in self.neighbours(block, step):
-                    (record,) = self.read(f"matched-{axis}{side}", [block])
-                    instances.planes[axis, side] = record["numbers"]
+        for axis, (side, step) in itertools.product(range(3), enumerate((-1, 1))):
+            inner = [block for block in found if axis in dict(self.neighbours(block, step))]
+            for block, record in zip(inner, self.read(f"matched-{axis}{side}", inner), strict=True):
+                found[block].planes[axis, side] = record["numbers"]
         return found
 
 
@@ -57,6 +66,11 @@ class LabelInstances(LabelBlocks):
 
     labelling: InstanceLabelling
     function: Callable[..., Any]
+    on_gpu: bool
+
+    @property
+    def gpu(self) -> bool:
+        return self.on_gpu
 
     def needs(self, box: BoundingBox) -> BoundingBox:
         return self.labelling.seen(box)
@@ -98,15 +112,17 @@ class MatchInstances(Task):
         blocks = [block, *(other for _, other in self.labelling.neighbours(block, 1))]
         return dict(zip(blocks, self.labelling.read("seen", blocks), strict=True))
 
-    def compute(self, box: BoundingBox, inputs: dict[int, Arrays]) -> dict[tuple[int, int], Matches]:
-        (block,) = self.labelling.grid.touching(box)
+    def compute(self, box: BoundingBox, inputs: dict[int, Arrays]) -> Matches:
+        labelling = self.labelling
+        (block,) = labelling.grid.touching(box)
         seen, mine = self._numbers(block, inputs)
         found = {}
-        for axis, other in self.labelling.neighbours(block, 1):
+        for axis, other in labelling.neighbours(block, 1):
             beyond, theirs = self._numbers(other, inputs)
             both = seen.clip(beyond)
             one, two = (np.moveaxis(a[both.slices(b)], axis, 0) for a, b in ((mine, seen), (theirs, beyond)))
-            found[axis, other] = match(one, two, box.stop[axis] - both.start[axis], self.labelling.overlap)
+            face = box.stop[axis] - both.start[axis]
+            found[axis, other] = match(one, two, face, labelling.threshold, labelling.of_smaller)
         return found
 
     def _numbers(self, block: int, records: dict[int, Arrays]) -> tuple[BoundingBox, Array]:
@@ -114,21 +130,19 @@ class MatchInstances(Task):
         ((dtype, packed),) = records[block].items()
         return seen, unpack(packed, seen.shape, dtype)
 
-    def write(self, box: BoundingBox, outputs: dict[tuple[int, int], Matches]) -> BlockResult:
+    def write(self, box: BoundingBox, outputs: Matches) -> BlockResult:
         (block,) = self.labelling.grid.touching(box)
-        for (axis, other), found in outputs.items():
-            self.labelling.write(f"matched-{axis}1", block, {"numbers": found.pairs[:, :1]})
-            self.labelling.write(f"matched-{axis}0", other, {"numbers": found.pairs[:, 1:]})
-        counts = {
-            "joins": sum(len(one.pairs) for one in outputs.values()),
-            "uncertain_joins": sum(one.uncertain for one in outputs.values()),
-            "instances_cut_at_faces": sum(one.cut for one in outputs.values()),
-        }
-        return BlockResult(counts=counts)
+        counts: Counter[str] = Counter()
+        for (axis, other), (pairs, found) in outputs.items():
+            self.labelling.write(f"matched-{axis}1", block, {"numbers": pairs[:, :1]})
+            self.labelling.write(f"matched-{axis}0", other, {"numbers": pairs[:, 1:]})
+            counts.update(found)
+        return BlockResult(counts=dict(counts))
 
     def estimate(self, box: BoundingBox) -> Estimate:
         seen = self.labelling.seen(box).size
         return Estimate(bytes_read=16 * seen, memory=2 * _VOXEL_BYTES * seen)
 
     def describe(self) -> dict[str, Any]:
-        return {"match": describe(self.labelling.overlap), "depth": list(self.labelling.depth)}
+        one = self.labelling
+        return {"match": [one.threshold, one.of_smaller], "depth": list(one.depth)}
