@@ -128,6 +128,7 @@ def test_what_is_no_labels_is_refused_with_its_box(function, said):
         ({"depth": (0, 0, 4), "iou": 1.5}, "iou 1.5"),
         ({"depth": (0, 0, 4), "containment": 0}, "containment 0"),
         ({"depth": (0, 0, 4), "iou": 0.5, "containment": 0.5}, "give one"),
+        ({"depth": (-1, 0, 4)}, r"depth \(-1, 0, 4\) .* at least 0"),
         ({"depth": 0}, r"depth \(0, 0, 0\) with block \(2, 3, 8\) .* 2 blocks along x .* 1 to 8"),
         ({"depth": 9}, r"depth \(9, 9, 9\) with block \(2, 3, 8\) .* 2 blocks along x .* 1 to 8"),
     ],

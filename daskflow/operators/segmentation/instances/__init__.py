@@ -50,15 +50,16 @@ def instances(
         block: voxels per block (zyx); by default those of the volume.
         iou: least intersection over union of labels that are one, above 0 and at most 1; 0.5 by default. Above 0.5, no
             instance has several partners in a neighbour.
-        containment: instead of it, the least part of the smaller label that lies in the other.
+        containment: instead of iou, the least part of the smaller of two labels that lies in the other.
         gpu: run the function on the workers of a cluster that declare GPUs, if any do.
 
     Returns:
         A segmentation, zyx: uint32, or uint64 from 2^32 voxels on.
 
     Raises:
-        ParameterError: there is no such file, it has no ``execute``, two thresholds or one out of range, or a depth of
-            no voxel or of more than a block. While blocks are read: what is returned are no labels.
+        ParameterError: there is no such file, it has no ``execute``, two thresholds or one out of range, or a depth
+            below 1, where there are several blocks, or above a block. While blocks are read: results that are no
+            labels of these.
     """
     execute = PluginFile.find(file, parse_arguments(args))
     if execute is None:
@@ -104,6 +105,8 @@ def map_instances(
     if not 0 < threshold <= 1:
         raise ParameterError(f"{name} {threshold:g} must be above 0 and at most 1")
     around = as_zyx(depth, name="depth")
+    if min(around) < 0:
+        raise ParameterError(f"depth {around} (zyx) must be at least 0 voxels")
     image = image if block is None else image.with_block(block)
     grid = BlockGrid(image.box, image.block, image.spec.chunk_origin)
     for axis, along in enumerate("zyx"):
