@@ -31,6 +31,9 @@ RUN apt-get update \
 COPY --from=build /opt/daskflow /opt/daskflow
 ENV PATH=/opt/daskflow/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
+    MALLOC_TRIM_THRESHOLD_=67108864 \
+    MALLOC_MMAP_THRESHOLD_=33554432 \
+    MALLOC_ARENA_MAX=1 \
     HOME=/tmp
 USER 10001:10001
 WORKDIR /tmp

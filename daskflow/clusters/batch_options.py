@@ -19,6 +19,7 @@ from distributed.security import Security
 from daskflow.clusters.batch_systems import SYSTEMS, System
 from daskflow.clusters.request import SIZES, Request, check_names, declaring, read_resources
 from daskflow.clusters.walltime import lifetime, parse_walltime
+from daskflow.clusters.workers import ALLOCATOR
 from daskflow.config import parse_bytes
 from daskflow.errors import ParameterError
 
@@ -65,7 +66,7 @@ class BatchOptions:
         """
         system = SYSTEMS[kind]
         said = dict(request.options)
-        environment = said.pop("environment", {})
+        environment = ALLOCATOR | said.pop("environment", {})
         resources = read_resources(said.pop("resources", {}))
         taken = option_names(system)
         check_names(kind, said, {*SIZES, *_OURS, *taken}, instead=_INSTEAD)

@@ -20,10 +20,15 @@ from distributed.utils import get_mp_context
 from daskflow.clusters.owning import ONE_AT_A_TIME, OwningClient
 from daskflow.clusters.request import SIZES, Request, check_names, read_resources
 from daskflow.clusters.threads import cores
+from daskflow.clusters.workers import ALLOCATOR
 from daskflow.errors import JobError
 
 # A local worker hardly ever dies but by its block, so a block is suspected after two deaths.
-_CONFIG = {**ONE_AT_A_TIME, "distributed.scheduler.allowed-failures": 1}
+_CONFIG = {
+    **ONE_AT_A_TIME,
+    "distributed.scheduler.allowed-failures": 1,
+    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in ALLOCATOR.items()},
+}
 OPTIONS = (*SIZES, "resources", "environment", "groups")
 _log = logging.getLogger(__name__)
 _START_METHOD = "distributed.worker.multiprocessing-method"

@@ -7,6 +7,13 @@ from dataclasses import dataclass
 
 GPU = "GPU"  # the resource that workers declare
 TASKS_PER_GPU = 2  # of which one has the GPU, while the other reads or writes
+# For glibc. By Dask's MALLOC_TRIM_THRESHOLD_ of 64 KiB every larger array gets fresh pages from the kernel and gives
+# them back, a quarter of the CPU of small blocks; with these, memory of arrays below 32 MiB is used again.
+ALLOCATOR = {
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_ARENA_MAX": "1",
+}
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def test_options_reach_the_script():
     )
     for part in ("-p short", "-A lab", "--cpus-per-task=8", "--mem=30G", "gpu:1", "--nworkers 4 ", "--nthreads 2"):
         assert part in text
+    assert "export MALLOC_ARENA_MAX=1" in text
     assert text.index("export TOKEN='it'\"'\"'s'") < text.index("module load x") < text.index("dask_worker")
 
 

@@ -55,6 +55,23 @@ def test_workers_leave_ctrl_c_to_the_driver(client):
     assert set(client.run(signal.getsignal, signal.SIGINT).values()) == {signal.SIG_IGN}
 
 
+def pages_of_new_arrays():
+    """Return how many fresh pages ten arrays of 2 MB take, one after another."""
+    import resource
+
+    import numpy as np
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        np.ones(2**18)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems hand out memory in other ways")
+def test_workers_use_the_memory_of_arrays_again(client):
+    assert max(client.run(pages_of_new_arrays).values()) < 5 * 2**21 // os.sysconf("SC_PAGE_SIZE")
+
+
 def test_groups_of_workers_declare_what_they_have():
     gpu = {"threads": 2, "resources": {"GPU": 1}, "environment": {"CUDA_VISIBLE_DEVICES": "1"}}
     with connect("local", workers=1, memory="500MB", resources={"DISK": 2}, groups={"gpu": gpu}) as client:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from daskflow.errors import ParameterError, optional_module
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.operators.segmentation import _affinities as affinity
+from daskflow.operators.segmentation.agglomerate.contacts import Score
 from daskflow.operators.segmentation.agglomerate.files import WriteGraph, WriteTree
 from daskflow.operators.segmentation.agglomerate.stages import Agglomeration, agglomeration_stages
 from daskflow.operators.segmentation.remap import replace_labels
@@ -30,6 +31,7 @@ def agglomerate(
     fragments: Volume | None = None,
     *,
     threshold: Annotated[float | Sequence[float], Flag("-t")] = 0.5,
+    score: Score = "mean",
     low: affinity.Low = 0.001,
     high: affinity.High = 0.9999,
     order: affinity.Order = "xyz",
@@ -50,13 +52,15 @@ def agglomerate(
         affinities: three channels, czyx: floats from 0 to 1, or uint8 or uint16, of which the greatest is 1.
         fragments: labels over the same box, in pieces or not, 0 being background, which stays; by default the basins
             that `watershed` finds.
-        threshold: least mean affinity that merges, from 0 to 1; several give a segmentation each from the same passes.
+        threshold: least score that merges, from 0 to 1; several give a segmentation each from the same passes.
+        score: the mean affinity between two regions, or the greatest (single linkage), which one bad voxel decides.
         low: of the watershed.
         high: of the watershed.
-        tree: path or URL of a Parquet file for the merges: child, parent, score, sum and count. From it other, higher
+        tree: path or URL of a Parquet file for the merges: child, parent, score, sum and count (of the greatest
+            affinity, itself and 1). From it other, higher
             thresholds follow by `remap`, and scores of all by `evaluate_segmentation`.
-        graph: path or URL of a Parquet file for the region graph: u, v, score, sum and count of all that touch, and sum
-            and count per axis.
+        graph: path or URL of a Parquet file for the region graph: u, v, mean affinity (score), sum and count of all
+            that touch, and sum and count per axis.
         one_minus: thresholds are one minus the mean affinity, so that greater ones merge more, as waterz counts, and
             chunkflow's plugin with it, whose options imply it.
 
@@ -83,8 +87,8 @@ def agglomerate(
     expression = Expression([edges.node, fragments.node])
     grid = BlockGrid(affinities.box, affinities.block, affinities.spec.chunk_origin)
     files = {name: _parquet(url) for name, url in (("tree", tree), ("graph", graph)) if url is not None}
-    scope = Scope("agglomeration", (expression, grid, thresholds, [files.get("tree"), files.get("graph")]))
-    one = Agglomeration(grid, thresholds, scope, graph="graph" in files)
+    scope = Scope("agglomeration", (expression, grid, thresholds, score, [files.get("tree"), files.get("graph")]))
+    one = Agglomeration(grid, thresholds, score, scope, graph="graph" in files)
     stages = (*expression.stages, *agglomeration_stages(one, expression))
     writes = {"tree": WriteTree, "graph": WriteGraph}
     written = [

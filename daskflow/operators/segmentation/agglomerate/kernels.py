@@ -11,77 +11,48 @@ from daskflow.operators._compiled import compiled, kept
 
 Array = npt.NDArray[Any]
 
-_EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
 
 
-@compiled
-def _slot(keys: Array, key: np.uint64) -> int:
-    """Return where a key stands in a table of a power of two of keys, or the empty place where it belongs."""
-    mask = np.uint64(len(keys) - 1)
-    mixed = key * _MIX
-    at = (mixed ^ (mixed >> _HALF)) & mask
-    while keys[at] != key and keys[at] != _EMPTY:
-        at = (at + np.uint64(1)) & mask
-    return int(at)
-
-
 @kept
-def contacts(affinities: Array, fragments: Array, low: tuple[int, int, int]) -> tuple[Array, Array, Array]:
-    """Return which fragments of a block touch, over the edges from its voxels to the ones before, and how.
+def crossings(affinities: Array, fragments: Array, low: tuple[int, int, int]) -> tuple[Array, Array]:
+    """Return the edges, from the voxels of a block to the ones before, at which a fragment touches another.
 
     Args:
         affinities: uint16, (3, z, y, x), as `_affinities.edges` has them.
-        fragments: numbers of the fragments, uint32, with `low` more voxels (zyx) before the block; 0 is none.
+        fragments: numbers of the fragments, uint32 below 2^31, with `low` more voxels (zyx) before the block; 0 is
+            none.
         low: 1 on axes where the block has neighbours before it, else 0.
 
     Returns:
-        Pairs of numbers, the lower one first, packed in 64 bits; and, int64 (n, 3), per axis the sum of the affinities
-        of the edges between the two and how many these are.
+        Of each edge, in the order of voxels, the two numbers and the axis in 64 bits, the larger number first, and the
+        affinity.
     """
-    keys = np.full(1024, _EMPTY, np.uint64)
-    places = np.zeros(1024, np.int64)
-    pairs = np.empty(512, np.uint64)
-    sums = np.zeros((512, 3), np.int64)
-    counts = np.zeros((512, 3), np.int64)
-    found = 0
     _, depth, height, width = affinities.shape
-    last, place = _EMPTY, 0
+    room = 3 * width * height
+    keys, values = np.empty(4 * room, np.uint64), np.empty(4 * room, np.uint16)
+    found = 0
     for z in range(depth):
+        if found + room > len(keys):
+            keys = np.concatenate((keys, np.empty(len(keys), np.uint64)))
+            values = np.concatenate((values, np.empty(len(values), np.uint16)))
         for y in range(height):
             for x in range(width):
-                here = fragments[z + low[0], y + low[1], x + low[2]]
+                k, j, i = z + low[0], y + low[1], x + low[2]
+                here = fragments[k, j, i]
                 if here == 0:
                     continue
                 for axis in range(3):
-                    back = (z + low[0] - (axis == 0), y + low[1] - (axis == 1), x + low[2] - (axis == 2))
-                    if back[axis] < 0:
+                    if (k, j, i)[axis] == 0:
                         continue
-                    there = fragments[back]
-                    if there == 0 or there == here:
-                        continue
-                    a, b = (here, there) if here < there else (there, here)
-                    key = np.uint64(a) << _HALF | np.uint64(b)
-                    if key != last:
-                        at = _slot(keys, key)
-                        if keys[at] == _EMPTY:
-                            if found == len(pairs):
-                                pairs = np.concatenate((pairs, np.empty(found, np.uint64)))
-                                sums = np.concatenate((sums, np.zeros((found, 3), np.int64)))
-                                counts = np.concatenate((counts, np.zeros((found, 3), np.int64)))
-                                keys = np.full(4 * found, _EMPTY, np.uint64)
-                                places = np.zeros(4 * found, np.int64)
-                                for one in range(found):
-                                    moved = _slot(keys, pairs[one])
-                                    keys[moved], places[moved] = pairs[one], one
-                                at = _slot(keys, key)
-                            keys[at], places[at], pairs[found] = key, found, key
-                            found += 1
-                        last, place = key, places[at]
-                    sums[place, axis] += affinities[axis, z, y, x]
-                    counts[place, axis] += 1
-    return pairs[:found], sums[:found], counts[:found]
+                    there = fragments[k - (axis == 0), j - (axis == 1), i - (axis == 2)]
+                    if there != 0 and there != here:
+                        larger, smaller = np.uint64(max(here, there)), np.uint64(min(here, there))
+                        keys[found] = larger << np.uint64(33) | smaller << np.uint64(2) | np.uint64(axis)
+                        values[found] = affinities[axis, z, y, x]
+                        found += 1
+    return keys[:found], values[:found]
 
 
 @compiled
@@ -121,79 +92,104 @@ def _sink(scores: Array, names: Array, held: Array, at: int, size: int) -> None:
 
 
 @compiled
-def _table(ends: Array, counts: Array, size: int) -> tuple[Array, Array]:
-    """Return the hash table of the edges that are left, by the pair of their ends."""
-    keys, places = np.full(size, _EMPTY, np.uint64), np.empty(size, np.int32)
-    for edge in range(len(counts)):
-        if counts[edge] > 0:
-            key = _pair(ends[edge, 0], ends[edge, 1])
-            slot = _slot(keys, key)
-            keys[slot], places[slot] = key, edge
-    return keys, places
+def _place(table: Array, edges: Array, one: int, other: int) -> int:
+    """Return where in a hash table the edge between two regions stands, or the empty place (-1) where it belongs."""
+    mask = np.uint64(len(table) - 1)
+    mixed = _pair(one, other) * _MIX
+    at = (mixed ^ (mixed >> _HALF)) & mask
+    while True:
+        edge = table[at]
+        if edge < 0:
+            return int(at)
+        first, second = edges[edge, 4], edges[edge, 5]
+        if (first == one and second == other) or (first == other and second == one):
+            return int(at)
+        at = (at + np.uint64(1)) & mask
+
+
+@compiled
+def _table(edges: Array, wide: Array, size: int) -> Array:
+    """Return the hash table of the edges that are left, of their numbers, by the pair of their ends."""
+    table = np.full(size, -1, np.int32)
+    for edge in range(len(edges)):
+        if wide[edge, 1] > 0:
+            table[_place(table, edges, edges[edge, 4], edges[edge, 5])] = edge
+    return table
+
+
+@compiled
+def _first(sums: Array, counts: Array, best: Array, taken: int) -> float:
+    """Return the score of the edge that is first in order after some are taken, -1 if there is none."""
+    return sums[best[taken]] / counts[best[taken]] if taken < len(best) else -1.0
 
 
 @kept
 def merge_regions(
-    ends: Array, sums: Array, counts: Array, extents: Array, waits: Array, least: float
+    ends: Array, sums: Array, counts: Array, best: Array, extents: Array, waits: Array, least: float, adds: bool
 ) -> tuple[Array, Array, Array]:
     """Merge the regions of a graph from the best edge down, as far as everything that matters for it is known.
 
     The score of an edge is `sums / counts`; of equal scores that of the lower pair of regions, of which the larger one
     counts first, is better. A region that waits merges with none, nor does one whose best edge leads to such: it waits,
-    too. Scores never rise by merging, so an entry of the heap is never worse than its edge is by now, and of two edges
-    that become one, the entry of the better one is enough.
+    too. Scores never rise by merging, so where an edge stands in the order it is never worse than that, and of two
+    edges that become one, the place of the better one is enough.
 
     Args:
         ends: int32 (n, 2), the regions, numbered from 0 in the order of their names, of each edge; no pair twice.
         sums: int64 (n,).
         counts: int64 (n,).
+        best: int32, edges in order, the best first, down to the score `least`.
         extents: int32 (regions, 2, 3), first and last block of each (zyx).
         waits: of each region, whether it has edges that are not known here.
         least: edges below this score do not merge.
+        adds: whether two edges that become one add up; else the better one stays as it is.
 
-    All arrays are changed: of edges that are gone the count is 0, the others have the names of the regions they are
-    between; `extents` and `waits` are those of the region that is kept in each place.
+    All arrays but `best` are changed: of edges that are gone the count is 0, the others are between the places that are
+    kept, of regions that wait; `extents` and `waits` are those of the region that is kept in each place.
 
     Returns:
         The merges in order, int64 (m, 4): the region that ends, the larger one that it became a part of, sum and count
         of the edge; the region that is kept in each place; and whether it still is.
     """
     regions, many = len(waits), len(counts)
+    # of an edge, side by side in memory: sum and count (int64), two ends, and the half edge that follows on each of
+    # them, half edges being 2 * edge + which of its ends
+    edges = np.empty((many, 8), np.int32)
+    wide = edges.view(np.int64)
+    first, degree = np.full(regions, -1, np.int32), np.zeros(regions, np.int32)
+    for edge in range(many):
+        wide[edge, 0], wide[edge, 1] = sums[edge], counts[edge]
+        for side in range(2):
+            end = ends[edge, side]
+            edges[edge, 4 + side], edges[edge, 6 + side], first[end] = end, first[end], 2 * edge + side
+            degree[end] += 1
     size = 1024
     while size < 3 * many:
         size *= 2
-    keys, places = _table(ends, counts, size)
-    used = many
-    first, degree = np.full(regions, -1, np.int32), np.zeros(regions, np.int32)
-    following = np.empty(2 * many, np.int32)  # a half edge is 2 * edge + which of its ends
+    table, used = _table(edges, wide, size), many
     scores, names, held = np.empty(many, np.float64), np.empty(many, np.uint64), np.empty(many, np.int32)
-    heap = 0
-    for edge in range(many):
-        for side in range(2):
-            end = ends[edge, side]
-            following[2 * edge + side], first[end] = first[end], 2 * edge + side
-            degree[end] += 1
-        score = sums[edge] / counts[edge]
-        if score >= least:
-            scores[heap], names[heap], held[heap] = score, _pair(ends[edge, 0], ends[edge, 1]), edge
-            heap += 1
-    for at in range((heap + 2) >> 2, -1, -1):
-        if at < heap:
-            _sink(scores, names, held, at, heap)
+    heap, taken = 0, 0  # a heap of edges whose score fell, beside `best`
     name, kept = np.arange(regions), np.ones(regions, np.bool_)
     merges = np.empty((regions, 4), np.int64)
     done = 0
-    while heap > 0:
-        score, pair, edge = scores[0], names[0], held[0]
-        heap -= 1
-        if heap > 0:
-            scores[0], names[0], held[0] = scores[heap], names[heap], held[heap]
-            _sink(scores, names, held, 0, heap)
-        if counts[edge] == 0:
+    while heap > 0 or taken < len(best):
+        score, pair, edge = _first(sums, counts, best, taken), _HALF, best[min(taken, len(best) - 1)]
+        if score >= 0:
+            pair = _pair(ends[edge, 0], ends[edge, 1])
+        if heap > 0 and (scores[0] > score or (scores[0] == score and names[0] < pair)):
+            score, pair, edge = scores[0], names[0], held[0]
+            heap -= 1
+            if heap > 0:
+                scores[0], names[0], held[0] = scores[heap], names[heap], held[heap]
+                _sink(scores, names, held, 0, heap)
+        else:
+            taken += 1
+        if wide[edge, 1] == 0:
             continue
-        a, b = ends[edge, 0], ends[edge, 1]
-        now, called = sums[edge] / counts[edge], _pair(name[a], name[b])
-        if now != score or called != pair:
+        a, b = edges[edge, 4], edges[edge, 5]
+        now, called = wide[edge, 0] / wide[edge, 1], _pair(name[a], name[b])
+        tied = (heap > 0 and scores[0] == now) or _first(sums, counts, best, taken) == now
+        if now != score or (tied and called != pair):
             if now >= least:
                 _push(scores, names, held, heap, now, called, edge)
                 heap += 1
@@ -202,46 +198,45 @@ def merge_regions(
             waits[a] = waits[b] = True
             continue
         merges[done, 0], merges[done, 1] = min(name[a], name[b]), max(name[a], name[b])
-        merges[done, 2], merges[done, 3] = sums[edge], counts[edge]
+        merges[done, 2], merges[done, 3] = wide[edge, 0], wide[edge, 1]
         done += 1
-        counts[edge] = 0
+        wide[edge, 1] = 0
+        degree[a] -= 1
+        degree[b] -= 1
         if degree[a] > degree[b]:  # the one with fewer edges moves into the place of the other
             a, b = b, a
         name[b], kept[a] = max(name[a], name[b]), False
-        degree[b] += degree[a]
         for axis in range(3):
             extents[b, 0, axis] = min(extents[a, 0, axis], extents[b, 0, axis])
             extents[b, 1, axis] = max(extents[a, 1, axis], extents[b, 1, axis])
         half = first[a]
         while half >= 0:
-            after, moved = following[half], half >> 1
-            if counts[moved] > 0:
-                key = _pair(b, ends[moved, 1 - (half & 1)])
-                slot = _slot(keys, key)
-                used += keys[slot] == _EMPTY
-                twin = np.int64(-1) if keys[slot] == _EMPTY else np.int64(places[slot])
-                if twin >= 0 and counts[twin] > 0:
-                    better = sums[moved] / counts[moved] > sums[twin] / counts[twin]
+            moved, side = half >> 1, half & 1
+            after = edges[moved, 6 + side]
+            if wide[moved, 1] > 0:
+                other = edges[moved, 5 - side]
+                slot = _place(table, edges, b, other)
+                twin = table[slot]
+                used += twin < 0
+                stays = moved
+                if twin >= 0 and wide[twin, 1] > 0:
+                    better = wide[moved, 0] / wide[moved, 1] > wide[twin, 0] / wide[twin, 1]
                     stays, goes = (moved, twin) if better else (twin, moved)
-                    sums[stays] += sums[goes]
-                    counts[stays] += counts[goes]
-                    counts[goes] = 0
+                    wide[stays, 0] += adds * wide[goes, 0]
+                    wide[stays, 1] += adds * wide[goes, 1]
+                    wide[goes, 1] = 0
+                    degree[other] -= 1
                 else:
-                    stays = moved
+                    degree[b] += 1
                 if stays == moved:
-                    keys[slot], places[slot] = key, moved
-                    ends[moved, half & 1] = b
-                    following[half], first[b] = first[b], half
-                if 2 * used > len(keys):
+                    table[slot], edges[moved, 4 + side] = moved, b
+                    edges[moved, 6 + side], first[b] = first[b], half
+                if 2 * used > len(table):
                     # edges that `a` still has are found by pairs with `a`, which nobody looks for
-                    keys, places = _table(ends, counts, len(keys) * 2)
-                    used = many
+                    table, used = _table(edges, wide, len(table)), many
             half = after
     for edge in range(many):
-        if counts[edge] > 0:
-            a, b = ends[edge, 0], ends[edge, 1]
-            if waits[a] and waits[b]:
-                ends[edge, 0], ends[edge, 1] = min(name[a], name[b]), max(name[a], name[b])
-            else:
-                counts[edge] = 0
+        a, b = edges[edge, 4], edges[edge, 5]
+        ends[edge, 0], ends[edge, 1] = a, b
+        sums[edge], counts[edge] = wide[edge, 0], wide[edge, 1] if waits[a] and waits[b] else 0
     return merges[:done], name, kept

@@ -7,10 +7,10 @@ r"""The passes of an agglomeration, and what they leave for each other.
     the volume     merge the rest ─────────────┘
 
 A region is known in a box of blocks when all blocks that it occurs in lie there, as then all its edges do. The mean of
-two edges is never above the better one, so merging the best pairs of known regions inside a box gives what merging the
-best pair of the whole volume again and again gives: reducibility (Bruynooghe 1977; Sumengen et al. 2021, arXiv
-2105.11653). Sums of 16-bit affinities and their numbers are integers, so no order of adding changes a mean; equal means
-are ordered by the names of the regions, of which a merged one keeps the larger.
+two edges is never above the better one, nor is the greater, so merging the best pairs of known regions inside a box
+gives what merging the best pair of the whole volume again and again gives: reducibility (Bruynooghe 1977; Sumengen et
+al. 2021, arXiv 2105.11653). Sums of 16-bit affinities and their numbers are integers, so no order of adding changes a
+mean; equal means are ordered by the names of the regions, of which a merged one keeps the larger.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.operators.segmentation._affinities import ONE
+from daskflow.operators.segmentation.agglomerate.contacts import Score, added, crossings_of
 from daskflow.operators.segmentation.connected_components.blocks import ends_of
 from daskflow.scratch.records import Arrays, required_records, write_record
 from daskflow.scratch.tables import How, Table, found_in, merged
@@ -53,6 +54,7 @@ class Agglomeration(Bound):
 
     grid: BlockGrid
     thresholds: tuple[float, ...]
+    score: Score
     scope: Scope
     graph: bool = False
 
@@ -111,20 +113,22 @@ class FindContacts(Consumer):
     def needs(self, box: BoundingBox) -> BoundingBox:
         return box.grow(1, 0).clip(self.grid.box)
 
-    def compute(self, box: BoundingBox, arrays: list[Array]) -> Arrays:
+    def compute(self, box: BoundingBox, arrays: list[Array]) -> tuple[Arrays, Arrays]:
         edges, fragments = arrays
         around = self.needs(box)
-        return contacts_of(edges[(slice(None), *box.slices(around))], fragments.reshape(around.shape))
+        found = crossings_of(edges[(slice(None), *box.slices(around))], fragments.reshape(around.shape))
+        graph = found.by_axis() if self.agglomeration.graph else {}
+        return {"regions": found.regions, **found.totals(self.agglomeration.score)}, graph
 
-    def write(self, box: BoundingBox, outputs: Arrays) -> BlockResult:
-        (block,) = self.grid.touching(box)
-        self.agglomeration.write("contacts", 0, block, outputs)
-        regions = outputs["regions"]
+    def write(self, box: BoundingBox, outputs: tuple[Arrays, Arrays]) -> BlockResult:
+        (block,), (contacts, graph) = self.grid.touching(box), outputs
+        self.agglomeration.write("contacts", 0, block, contacts)
+        regions = contacts["regions"]
         place = np.broadcast_to(np.array(self.grid.position(block)), (len(regions), 3))
         self.agglomeration.places.write(block, {"regions": regions, "low": place, "high": place})
-        if self.agglomeration.graph:
-            self.agglomeration.pairs.write(block, {name: outputs[name] for name in EDGES})
-        return BlockResult(empty=not len(regions), counts={"contacts": len(outputs["u"])})
+        if graph:
+            self.agglomeration.pairs.write(block, merged(EDGES, [graph]))
+        return BlockResult(empty=not len(regions), counts={"contacts": len(contacts["ends"])})
 
     def further(self, box: BoundingBox) -> Estimate:
         known = box.size // _FRAGMENT_VOXELS * _FRAGMENT_BYTES
@@ -135,33 +139,6 @@ class FindContacts(Consumer):
 
     def describe(self) -> dict[str, Any]:
         return {"finds": "contacts of fragments", "graph": self.agglomeration.graph}
-
-
-def contacts_of(edges: Array, fragments: Array) -> Arrays:
-    """Return the contacts of fragments over the edges of a block.
-
-    Args:
-        edges: affinities of the block's voxels to those before, uint16, (3, z, y, x).
-        fragments: labels, zyx, of the same voxels, and on axes where there is one, of the layer before; 0 is none.
-
-    Returns:
-        `regions`, all labels but 0, rising; of each pair that touches, sorted, `u` < `v`, and, int64 (n, 3), per axis
-        `sums` of the affinities between the two, `counts` of the edges.
-    """
-    import fastremap
-
-    from daskflow.operators.segmentation.agglomerate.kernels import contacts
-
-    numbers, known = fastremap.renumber(np.ascontiguousarray(fragments), preserve_zero=True)
-    regions = np.zeros(len(known) + 1, np.uint64)
-    regions[np.fromiter(known.values(), np.int64, len(known))] = np.fromiter(known.keys(), np.uint64, len(known))
-    layers = tuple(a - b for a, b in zip(fragments.shape, edges.shape[1:], strict=True))
-    pairs, sums, counts = contacts(np.ascontiguousarray(edges), numbers.astype(np.uint32, copy=False), layers)
-    ends = np.stack((regions[pairs >> np.uint64(32)], regions[pairs & np.uint64(0xFFFFFFFF)]))
-    ends.sort(axis=0)
-    regions = np.unique(regions)
-    edges_of = {"u": ends[0], "v": ends[1], "sums": sums, "counts": counts}
-    return {"regions": regions[regions != 0], **merged(EDGES, [edges_of])}
 
 
 @dataclass(frozen=True)
@@ -187,7 +164,8 @@ class _BoxTask(Task):
         return Estimate(memory=min(voxels, box.size) // _FRAGMENT_VOXELS * _FRAGMENT_BYTES)
 
     def describe(self) -> dict[str, Any]:
-        return {"level": self.level, "thresholds": list(self.agglomeration.thresholds)}
+        one = self.agglomeration
+        return {"level": self.level, "thresholds": list(one.thresholds), "score": one.score}
 
 
 class MergeRegions(_BoxTask):
@@ -197,18 +175,16 @@ class MergeRegions(_BoxTask):
         one = self.agglomeration
         if self.level:
             return one.read("open", self.level - 1, self._within(box))
-        (record,) = one.read("contacts", 0, [self._number(box)])
-        places = one.places.of(record["regions"])
-        edges = {name: record[name].sum(axis=1) for name in ("sums", "counts")}
-        return [{name: record[name] for name in ("regions", "u", "v")} | edges | places]
+        (contacts,) = one.read("contacts", 0, [self._number(box)])
+        return [contacts | one.places.of(contacts["regions"])]
 
     def compute(self, box: BoundingBox, inputs: list[Arrays]) -> tuple[Arrays, Arrays]:
         one = self.agglomeration
         blocks = list(one.grid.touching(box))
         first, last = (np.array(one.grid.position(block)) for block in (blocks[0], blocks[-1]))
-        known = merged(PLACES, inputs)
+        known = joined(inputs, one.score) if self.level else inputs[0]
         waits = np.any((known["low"] < first) | (known["high"] > last), axis=1)
-        return merge_known(known, merged(EDGES, inputs), waits, min(one.thresholds) * ONE)
+        return merge_known(known, waits, min(one.thresholds) * ONE, adds=one.score == "mean")
 
     def write(self, box: BoundingBox, outputs: tuple[Arrays, Arrays]) -> BlockResult:
         index, (done, left) = self._number(box), outputs
@@ -216,36 +192,54 @@ class MergeRegions(_BoxTask):
         assert not (last and len(left["regions"])), f"{len(left['regions'])} regions are left in the whole volume"
         self.agglomeration.write("merged", self.level, index, done)
         self.agglomeration.write("open", self.level, index, left)
-        return BlockResult(counts={"merges": len(done["child"]), f"open_{self.level}": len(left["u"])})
+        return BlockResult(counts={"merges": len(done["child"]), f"open_{self.level}": len(left["ends"])})
 
 
-def merge_known(known: Arrays, edges: Arrays, waits: npt.NDArray[np.bool_], least: float) -> tuple[Arrays, Arrays]:
+def joined(parts: list[Arrays], score: Score) -> Arrays:
+    """Return the graph of several boxes as that of one; each as `merge_known` takes it, the order of edges aside."""
+    places = merged(PLACES, parts)
+    ends = [np.searchsorted(places["regions"], part["regions"])[part["ends"]] for part in parts]
+    smaller, larger = np.sort(np.concatenate(ends), axis=1).astype(np.uint64).T
+    keys = larger << np.uint64(32) | smaller
+    order = np.argsort(keys)
+    totals = (np.concatenate([part[name] for part in parts])[order] for name in ("sums", "counts"))
+    pairs, sums, counts = added(keys[order], *totals, score=score)
+    numbers = np.stack((pairs & np.uint64(2**32 - 1), pairs >> np.uint64(32)), axis=1).astype(np.int32)
+    return {**places, "ends": numbers, "sums": sums, "counts": counts}
+
+
+def merge_known(known: Arrays, waits: npt.NDArray[np.bool_], least: float, *, adds: bool) -> tuple[Arrays, Arrays]:
     """Merge the regions of a graph as far as all that bears on it is known.
 
     Args:
-        known: columns as in `PLACES`, regions rising.
-        edges: columns as in `EDGES`, of one total each.
+        known: regions, columns as in `PLACES`, rising; and of the edges in the order of the larger, then of the smaller
+            end, `ends`, places of the regions, the smaller first, `sums` and `counts`.
         waits: of each region, whether further edges of it are elsewhere.
         least: score below which nothing merges.
+        adds: whether two edges that become one add up; else the better one stays as it is.
 
     Returns:
         What is done: `regions`, and of each merge in order `child`, `parent`, `sums` and `counts`; and what is left for
-        a larger box: columns as in `PLACES` and `EDGES`.
+        a larger box: the same as `known`, the order of edges and of their ends aside.
     """
     from daskflow.operators.segmentation.agglomerate.kernels import merge_regions
 
-    regions, sums, counts, waits = known["regions"], edges["sums"].copy(), edges["counts"].copy(), waits.copy()
-    ends = np.searchsorted(regions, np.stack((edges["u"], edges["v"]), axis=1)).astype(np.int32)
+    regions, waits = known["regions"], waits.copy()
+    ends, sums, counts = (known[name].copy() for name in ("ends", "sums", "counts"))
+    scores = sums / counts
+    best = np.flatnonzero(scores >= least)
+    best = best[np.argsort(-scores[best], kind="stable")].astype(np.int32)
     extents = np.stack((known["low"], known["high"]), axis=1).astype(np.int32)
-    merges, names, kept = merge_regions(ends, sums, counts, extents, waits, least)
+    merges, names, kept = merge_regions(ends, sums, counts, best, extents, waits, least, adds)
     done = {"child": regions[merges[:, 0]], "parent": regions[merges[:, 1]]}
     done |= {"sums": merges[:, 2], "counts": merges[:, 3]}
     places = np.flatnonzero(kept & waits)
     places = places[np.argsort(names[places])]
-    pairs = regions[ends[counts > 0]]
-    rows = {"u": pairs[:, 0], "v": pairs[:, 1], "sums": sums[counts > 0], "counts": counts[counts > 0]}
+    ranks = np.empty(len(regions), np.int32)
+    ranks[places] = np.arange(len(places))
     open_regions = {"regions": regions[names[places]], "low": extents[places, 0], "high": extents[places, 1]}
-    left = {**open_regions, **merged(EDGES, [rows])}
+    stay = counts > 0
+    left = {**open_regions, "ends": ranks[ends[stay]], "sums": sums[stay], "counts": counts[stay]}
     return {"regions": regions, **done}, left
 
 

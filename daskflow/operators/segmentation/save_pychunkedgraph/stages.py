@@ -21,7 +21,8 @@ from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.sinks import LayerSink, Sink
 from daskflow.operators.segmentation._affinities import ONE
-from daskflow.operators.segmentation.agglomerate.stages import EDGES, contacts_of
+from daskflow.operators.segmentation.agglomerate.contacts import crossings_of
+from daskflow.operators.segmentation.agglomerate.stages import EDGES
 from daskflow.operators.segmentation.save_pychunkedgraph.messages import Edges, encode_components, encode_edges, joined
 from daskflow.scratch.records import Arrays, required_records, write_record
 from daskflow.scratch.tables import found_in, merged
@@ -139,8 +140,8 @@ class CutSupervoxels(Sink):
         edges = arrays[0]
         fragments, *objects = (one.reshape(around.shape).astype(np.uint64, copy=False) for one in arrays[1:])
         own = np.ascontiguousarray(fragments[inside])
-        contacts = contacts_of(edges[(slice(None), *inside)], own)
-        names = contacts["regions"]
+        contacts = crossings_of(edges[(slice(None), *inside)], own)
+        names = contacts.regions
         self._refuse_too_many(box, len(names))
         ids = self.graph.ids(self.graph.number(box), np.arange(1, len(names) + 1))
         supervoxels = fastremap.remap(own, {0: 0, **dict(zip(names.tolist(), ids.tolist(), strict=True))})
@@ -148,7 +149,7 @@ class CutSupervoxels(Sink):
         called = objects_of(ranks, names, objects[0][inside], box) if objects else names
         records = {
             "supervoxels": {"fragments": names, "objects": called},
-            "inside": {name: contacts[name] for name in EDGES},
+            "inside": contacts.by_axis(),
         }
         for axis in range(3):
             if inside[axis].start:
