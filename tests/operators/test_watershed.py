@@ -80,6 +80,42 @@ def test_any_blocks_give_what_the_whole_gives(case):
     np.testing.assert_array_equal(found.read(), basins(edges, low, high, mask))
 
 
+def grown(labels, edges, size, low):
+    """Return basins after a round in which each of fewer voxels joins the one it touches best."""
+    contacts = defaultdict(int)
+    for axis in range(3):
+        for here in np.ndindex(labels.shape):
+            there = tuple(n - (one == axis) for one, n in enumerate(here))
+            u, v = int(labels[here]), int(labels[there])
+            if min(there) >= 0 and u and v and u != v and edges[(axis, *here)] > low * 65535:
+                for pair in ((u, v), (v, u)):
+                    contacts[pair] = max(contacts[pair], int(edges[(axis, *here)]))
+    sizes = np.bincount(labels.reshape(-1))
+    name = np.arange(len(sizes))
+    for label in range(1, len(sizes)):
+        best = max(((value, v) for (u, v), value in contacts.items() if u == label), default=None)
+        if sizes[label] < size and best is not None:
+            name[name == name[label]] = name[best[1]]
+    names = {0: 0}
+    return np.array([names.setdefault(name[label], len(names)) for label in labels.flat]).reshape(labels.shape)
+
+
+@pytest.mark.usefixtures("pairs_of_boxes")
+@settings(max_examples=30)
+@given(cases(), st.integers(2, 12), st.integers(1, 3))
+def test_small_basins_join_alike_for_any_blocks(case, size, rounds):
+    edges, (low, high), mask, block, corner = case
+    affinities = Volume.from_array(edges[::-1], voxel_offset=corner).with_block(block)
+    kept = None if mask is None else Volume.from_array(mask, voxel_offset=corner)
+
+    found = watershed(affinities, kept, low=low, high=high, min_size=size, rounds=rounds)
+
+    expected = basins(edges, low, high, mask)
+    for _ in range(rounds):
+        expected = grown(expected, edges, size, low)
+    np.testing.assert_array_equal(found.read(), expected)
+
+
 @pytest.mark.parametrize("high", [0.9999, 0.9, 0.7])
 def test_without_ties_waterz_has_the_same_basins(high):
     waterz = pytest.importorskip("waterz")
@@ -139,7 +175,7 @@ def test_one_voxel_no_edge_and_one_basin_everywhere():
     assert (watershed(Volume.from_array(full).with_block(2)).read() == 1).all()
 
 
-def test_what_makes_no_sense_is_refused():
+def test_what_makes_no_sense_is_refused(monkeypatch):
     affinities = Volume.from_array(np.zeros((3, 4, 4, 4), np.float32))
 
     for low, high in ((0.5, 0.5), (0.9, 0.1), (-1, 0.5), (float("nan"), 1), (1, math.inf)):
@@ -149,6 +185,12 @@ def test_what_makes_no_sense_is_refused():
         watershed(affinities, Volume.from_array(np.ones((2, 4, 4), np.uint8)))
     with pytest.raises(ParameterError, match="one channel, this one has 2"):
         watershed(affinities, Volume.from_array(np.ones((2, 4, 4, 4), np.uint8)))
+    for wrong in ({"min_size": -1}, {"rounds": 0}):
+        with pytest.raises(ParameterError, match="at least 0 voxels, and rounds"):
+            watershed(affinities, **wrong)
+    monkeypatch.setattr("daskflow.operators.segmentation.watershed.MOST_VOXELS", 64)
+    with pytest.raises(ParameterError, match=r"below 2\^48 voxels"):
+        watershed(affinities, min_size=5)
     mask = np.ones((4, 4, 4), np.float16)
     mask[3, 1, 2] = np.nan
     with pytest.raises(ParameterError, match=r"the mask is nan at \(3, 1, 2\)"):

@@ -27,7 +27,7 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.operators.segmentation._affinities import ONE
-from daskflow.operators.segmentation.agglomerate.contacts import Score, added, crossings_of
+from daskflow.operators.segmentation._contacts import Score, added, crossings_of
 from daskflow.operators.segmentation.connected_components.blocks import ends_of
 from daskflow.scratch.records import Arrays, required_records, write_record
 from daskflow.scratch.tables import How, Table, found_in, merged

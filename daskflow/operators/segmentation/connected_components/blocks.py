@@ -108,7 +108,7 @@ def label_block(
     local = first_indices(labels, count)
     values = None if array.dtype == bool else array.ravel()[local]
     sizes = _sizes(labels, count) if sized else None
-    return labels, Components(count, global_indices(local, box, whole), values, _planes(labels, box, whole), sizes)
+    return labels, Components(count, global_indices(local, box, whole), values, planes_of(labels, box, whole), sizes)
 
 
 def _sizes(labels: Array, count: int) -> npt.NDArray[np.int64]:
@@ -158,11 +158,16 @@ def _writeable(array: Array) -> Array:
     return view
 
 
-def _planes(labels: Array, box: BoundingBox, whole: BoundingBox) -> dict[Side, Array]:
+def planes_of(
+    labels: Array, box: BoundingBox, whole: BoundingBox, goes_on: Sequence[Array] | None = None
+) -> dict[Side, Array]:
+    """Return the planes of `Components`; on low faces only where `goes_on` of the axis says so, if given."""
     planes: dict[Side, Array] = {}
     for axis in range(3):
         if box.start[axis] > whole.start[axis]:
             planes[axis, 0] = np.ascontiguousarray(labels.take(0, axis))
+            if goes_on is not None:
+                planes[axis, 0] *= goes_on[axis]
         if box.stop[axis] < whole.stop[axis]:
             planes[axis, 1] = np.ascontiguousarray(labels.take(-1, axis))
     return planes

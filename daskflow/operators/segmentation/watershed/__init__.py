@@ -13,9 +13,10 @@ from daskflow.errors import ParameterError, optional_module
 from daskflow.geometry import BlockGrid, BoundingBox, as_zyx
 from daskflow.operators import options
 from daskflow.operators.segmentation import _affinities as affinity
-from daskflow.operators.segmentation.connected_components.blocks import Components, global_indices
+from daskflow.operators.segmentation.connected_components.blocks import Components, global_indices, planes_of
 from daskflow.operators.segmentation.connected_components.scratch import Labelling
 from daskflow.operators.segmentation.connected_components.stages import LabelBlocks, labelled
+from daskflow.operators.segmentation.watershed.small import MOST_VOXELS, small_joined
 from daskflow.volume import Estimate, Flag, Volume, operator
 from daskflow.volume.stage import Scope
 
@@ -31,6 +32,8 @@ def watershed(
     *,
     low: affinity.Low = 0.001,
     high: affinity.High = 0.9999,
+    min_size: Annotated[int, "basins of fewer voxels join the one that they touch best."] = 0,
+    rounds: Annotated[int, "how many times small basins join, all at once each time."] = 3,
     dust: options.Dust = 0,
     order: affinity.Order = "xyz",
     offsets: affinity.Offsets | None = None,
@@ -43,10 +46,14 @@ def watershed(
     level at which a net saturates, as this joins plateaus. Basins are numbered 1 to n in the order of their first
     voxels, by the passes of `connected_components`.
 
+    With `min_size` small basins join others: of its contacts above `low` each picks that of the greatest affinity, of
+    equal ones that with the larger number, and all picks are joined at once. Those that are still too small after the
+    rounds, or touch nothing, stay. Sizes are those in the whole volume.
+
     Args:
         affinities: three channels, czyx: floats from 0 to 1, or uint8 or uint16, of which the greatest is 1.
         mask: a volume over the same box; where it is 0 there is background, and no edge.
-        dust: basins of fewer voxels in the whole volume become background.
+        dust: basins of fewer voxels in the whole volume, after the rounds, become background.
 
     Returns:
         A segmentation, zyx: uint32, or uint64 from 2^32 voxels on.
@@ -64,6 +71,10 @@ def watershed(
         )
     if dust < 0:
         raise ParameterError(f"dust {dust} must be at least 0 voxels")
+    if min_size < 0 or rounds < 1:
+        raise ParameterError(f"min_size {min_size} must be at least 0 voxels, and rounds {rounds} at least 1")
+    if min_size > 0 and affinities.box.size >= MOST_VOXELS:
+        raise ParameterError(f"min_size takes volumes below 2^48 voxels, and {affinities.box} has more; leave it out")
     edges = affinity.edges(affinities, order=order, offsets=offsets)
     if mask is not None:
         edges = affinity.within(edges, mask)
@@ -73,8 +84,12 @@ def watershed(
     numbers = np.dtype(np.uint32 if edges.box.size < 2**32 else np.uint64)
     expression = edges.expression
     bounds = math.floor(low * affinity.ONE), math.ceil(min(high, 2) * affinity.ONE)
-    labelling = Labelling(grid, 6, Scope("watershed", (expression, bounds, dust, grid)), dust)
-    return labelled(LabelBasins(labelling, *bounds), expression, edges.spec.of_labels(numbers))
+    first_dust = 0 if min_size > 0 else dust
+    labelling = Labelling(grid, 6, Scope("watershed", (expression, bounds, first_dust, grid)), first_dust)
+    found = labelled(LabelBasins(labelling, *bounds), expression, edges.spec.of_labels(numbers))
+    for left in reversed(range(rounds if min_size > 0 else 0)):
+        found = small_joined(found, edges, min_size, bounds[0], 0 if left else dust)
+    return found
 
 
 @dataclass(frozen=True)
@@ -119,11 +134,6 @@ def label_basins(
 
     before = as_zyx([inside.start for inside in box.slices(box.grow(1).clip(whole))])
     labels, firsts, *faces = basins(np.ascontiguousarray(edges), before, box.shape, low, high)
-    planes = {}
-    for axis in range(3):
-        if box.start[axis] > whole.start[axis]:
-            planes[axis, 0] = np.where(faces[axis], labels.take(0, axis), np.uint32(0))
-        if box.stop[axis] < whole.stop[axis]:
-            planes[axis, 1] = np.ascontiguousarray(labels.take(-1, axis))
     sizes = np.bincount(labels.reshape(-1), minlength=len(firsts) + 1)[1:] if sized else None
+    planes = planes_of(labels, box, whole, faces)
     return labels, Components(len(firsts), global_indices(firsts, box, whole), None, planes, sizes)

@@ -77,9 +77,18 @@ def crossings_of(edges: Array, fragments: Array) -> Crossings:
         edges: affinities of the block's voxels to those before, uint16, (3, z, y, x).
         fragments: labels, zyx, of the same voxels, and on axes where there is one, of the layer before; 0 is none.
     """
-    import fastremap
+    from daskflow.operators.segmentation._crossings import crossings
 
-    from daskflow.operators.segmentation.agglomerate.kernels import crossings
+    regions, numbers = numbered(fragments)
+    layers = tuple(a - b for a, b in zip(fragments.shape, edges.shape[1:], strict=True))
+    keys, values = crossings(np.ascontiguousarray(edges), numbers, layers)
+    order = np.argsort(keys)
+    return Crossings(regions, keys[order], values[order])
+
+
+def numbered(fragments: Array) -> tuple[Names, npt.NDArray[np.uint32]]:
+    """Return the labels of an array but 0, rising, and the array with their numbers from 1, 0 staying."""
+    import fastremap
 
     numbers, known = fastremap.renumber(np.ascontiguousarray(fragments), preserve_zero=True)
     labels = np.zeros(int(numbers.max(initial=0)) + 1, np.uint64)
@@ -87,7 +96,4 @@ def crossings_of(edges: Array, fragments: Array) -> Crossings:
     rising = np.argsort(labels)
     ranks = np.empty(len(labels), np.uint32)
     ranks[rising] = np.arange(len(labels))
-    layers = tuple(a - b for a, b in zip(fragments.shape, edges.shape[1:], strict=True))
-    keys, values = crossings(np.ascontiguousarray(edges), ranks[numbers], layers)
-    order = np.argsort(keys)
-    return Crossings(labels[rising[1:]], keys[order], values[order])
+    return labels[rising[1:]], ranks[numbers]
