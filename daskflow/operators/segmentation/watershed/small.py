@@ -157,8 +157,8 @@ class LabelGrown(LabelBlocks):
         """Return where the first layer of a block, given with what is before it, is joined to the one before."""
         first, before = list(inside), list(inside)
         first[axis], before[axis] = (slice(start, start + 1) for start in (inside[axis].start, 0))
-        same: Array = joined[tuple(first)] == joined[tuple(before)]
-        return same.take(0, axis)
+        found: Array = (joined[tuple(first)] == joined[tuple(before)]).take(0, axis)
+        return found
 
     def _joined(self, regions: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """Return of each of some basins (rising) which of them it is joined to, all that are alike."""
