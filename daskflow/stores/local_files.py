@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import glob
+import hashlib
 import os
 import re
 import uuid
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from daskflow.errors import ParameterError, StoreAccessError, StoreError
+from daskflow.errors import MissingChunkError, ParameterError, StoreAccessError, StoreError
 from daskflow.geometry import BoundingBox, VolumeSpec
 from daskflow.stores import kvstore
 from daskflow.stores.base import Array, Layout, Store
@@ -43,8 +44,11 @@ class FileStore(Store):
         raise StoreAccessError(f"{self.url} is a {self.format_name} file, which is written whole, not in part ({box})")
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the location, and the size and time of the file, or of every file of a directory."""
-        return {"format": self.format_name, "url": self.url, "spec": repr(self.spec), **file_state(self.path)}
+        """Return the location, and what changes with the file, or any file of a directory."""
+        return {"format": self.format_name, "url": self.url, "spec": repr(self.spec), **self._state()}
+
+    def _state(self) -> dict[str, Any]:
+        return file_state(self.path)
 
     def check_writable(self) -> None:
         """Raise StoreAccessError unless a file can be made beside this one."""
@@ -63,6 +67,21 @@ def file_state(path: Path) -> dict[str, int]:
     """Return the size and modification time of a file."""
     state = path.stat()
     return {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
+
+
+def states_of(paths: Iterable[Path]) -> dict[str, str]:
+    """Return a hash of the names, sizes and times of files."""
+    listed = [(path.name, *file_state(path).values()) for path in paths]
+    return {"files": hashlib.sha256(repr(listed).encode()).hexdigest()}
+
+
+def refuse_skipped(url: str, kind: str, there: Sequence[Path], sections: Sequence[Path]) -> None:
+    """Raise MissingChunkError where sections are none of the files that are there."""
+    if skipped := [file.name for file in sections if file not in there]:
+        raise MissingChunkError(
+            f"{url} has {len(there)} {kind} files, and by their numbers lacks {first_of(skipped)}; "
+            "fill_missing reads their sections as zeros"
+        )
 
 
 def begins_with(url: str, magics: Sequence[bytes]) -> bool:

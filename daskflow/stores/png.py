@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 import zlib
 from collections.abc import Sequence
@@ -78,12 +77,8 @@ class PngStore(FileStore):
         there, files = _files(path)
         if not files:
             raise StoreNotFoundError(f"{url} is neither a PNG file, nor a directory of them, nor how their names begin")
-        skipped = [file.name for file in files if file not in there]
-        if skipped and not opening.fill_missing:
-            raise MissingChunkError(
-                f"{url} has {len(there)} PNG files, and by their numbers lacks {local_files.first_of(skipped)}; "
-                "fill_missing reads their sections as zeros"
-            )
+        if not opening.fill_missing:
+            local_files.refuse_skipped(url, "PNG", there, files)
         headers = {file: _header_of(file) for file in there}
         header = headers[there[0]]
         odd = next((file for file, found in headers.items() if found != header), None)
@@ -150,11 +145,8 @@ class PngStore(FileStore):
             out[place] = _image(files[z], self.header)[y, x]
         return out[..., 0] if self.spec.channels is None else np.ascontiguousarray(np.moveaxis(out, -1, 0))
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Return the location, and a hash of the names, sizes and times of the files."""
-        listed = [(path.name, *local_files.file_state(path).values()) for path in _files(self.path)[0]]
-        digest = hashlib.sha256(repr(listed).encode()).hexdigest()
-        return {"format": self.format_name, "url": self.url, "spec": repr(self.spec), "files": digest}
+    def _state(self) -> dict[str, Any]:
+        return local_files.states_of(_files(self.path)[0])
 
 
 def _name(z: int) -> str:

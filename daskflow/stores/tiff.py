@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import itertools
 import json
@@ -145,12 +144,8 @@ class TiffStore(FileStore):
         description = description_of(there[0])
         if description is not None and names_others(description, there[0]):
             return open_set(url, there[0], description, opening, there if path.is_dir() else ())
-        skipped = [file.name for file in files if file not in there]
-        if skipped and not opening.fill_missing:
-            raise MissingChunkError(
-                f"{url} has {len(there)} TIFF files, and by their numbers lacks {local_files.first_of(skipped)}; "
-                "fill_missing reads their sections as zeros"
-            )
+        if not opening.fill_missing:
+            local_files.refuse_skipped(url, "TIFF", there, files)
         try:
             stated = Opening(axes=opening.axes, time=opening.time)
             first = stack_of(files[0], **local_files.file_state(files[0]), opening=stated)
@@ -234,16 +229,9 @@ class TiffStore(FileStore):
         if found != wanted:
             raise GeometryError(f"{stack.path} is {_words(*found)}; the others of {self.url} are {_words(*wanted)}")
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Return the location, and the size and time of the file, or a hash of those of every file of a directory."""
-        if not self.path.is_dir():
-            return {**super().fingerprint(), **self._view()}
-        listed = [(path.name, *local_files.file_state(path).values()) for path in _files(self.path)]
-        digest = hashlib.sha256(repr(listed).encode()).hexdigest()
-        return {"format": self.format_name, "url": self.url, "spec": repr(self.spec), "files": digest, **self._view()}
-
-    def _view(self) -> dict[str, str]:
-        return {} if self.opening == Opening() else {"axes": f"{self.opening.axes}, time {self.opening.time}"}
+    def _state(self) -> dict[str, Any]:
+        view = {} if self.opening == Opening() else {"axes": f"{self.opening.axes}, time {self.opening.time}"}
+        return (local_files.states_of(_files(self.path)) if self.path.is_dir() else super()._state()) | view
 
 
 def _compression(layout: Layout) -> tuple[str | None, int | None]:

@@ -77,16 +77,9 @@ class TiffSetStore(FileStore):
         part = BoundingBox((plane.page, *box.start[1:]), (plane.page + 1, *box.stop[1:]))
         return [f"strips of {plane.file.name}"] if stack.read_into(out, part) else []
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Return the location, and the planes with the size and time of every file."""
+    def _state(self) -> dict[str, Any]:
         states = {path.name: file_state(path) if path.is_file() else None for path in self.files}
-        return {
-            "format": self.format_name,
-            "url": self.url,
-            "spec": repr(self.spec),
-            "files": states,
-            "planes": repr(self.planes),
-        }
+        return {"files": states, "planes": repr(self.planes)}
 
 
 def pages_of(path: Path) -> TiffStack:
