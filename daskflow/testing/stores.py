@@ -128,6 +128,14 @@ class StoreSuite:
         """Create a layer of the format."""
         return create_store(url, spec, mip=mip, format=self.format, layout=layout)
 
+    @contextmanager
+    def written(self, spec: VolumeSpec, layout: Layout | None = None) -> Iterator[tuple[str, Store, Array]]:
+        """Yield a fresh URL, a layer that is created there, and its voxels, all of which are written."""
+        with self.location() as url:
+            store, array = self.create(url, spec, layout or self.plain_layout), voxels(spec)
+            write_all(store, array)
+            yield url, store, array
+
     def chunk_objects(self, path: Path) -> list[Path]:
         """Return the files of a local layer that hold voxels."""
         metadata = {"info", "zarr.json", ".zarray", ".zattrs", ".zgroup", "attributes.json"}
@@ -168,10 +176,7 @@ class StoreSuite:
     @given(data=st.data())
     def test_what_is_written_is_read(self, data: st.DataObject) -> None:
         spec, layout = data.draw(self.specs()), data.draw(self.layouts())
-        with self.location() as url:
-            store = self.create(url, spec, layout)
-            array = voxels(spec)
-            write_all(store, array)
+        with self.written(spec, layout) as (_, store, array):
             found = store.read(spec.box)
             np.testing.assert_array_equal(found, array)
             assert found.dtype == spec.dtype
@@ -183,10 +188,7 @@ class StoreSuite:
     def test_a_box_reads_as_the_same_box_cut_from_the_whole(self, data: st.DataObject) -> None:
         spec, layout = data.draw(self.specs()), data.draw(self.layouts())
         box = data.draw(boxes_in(spec.box))
-        with self.location() as url:
-            store = self.create(url, spec, layout)
-            array = voxels(spec)
-            write_all(store, array)
+        with self.written(spec, layout) as (_, store, array):
             np.testing.assert_array_equal(store.read(box), array[(..., *box.slices(spec.box))])
 
     @_shared
@@ -249,10 +251,7 @@ class StoreSuite:
 
     def test_a_store_travels_to_other_processes_small(self) -> None:
         spec = self.plain_spec()
-        with self.location() as url:
-            store = self.create(url, spec, self.plain_layout)
-            array = voxels(spec)
-            write_all(store, array)
+        with self.written(spec) as (_, store, array):
             sent = pickle.dumps(store)
             assert len(sent) < 4000
             np.testing.assert_array_equal(pickle.loads(sent).read(spec.box), array)
@@ -315,13 +314,11 @@ class StoreSuite:
             pytest.skip("the format holds one mip")
         spec = self.plain_spec()
         coarse = spec.replace(box=spec.box.coarsen(2), voxel_size=(80.0, 8.0, 8.0), chunk_origin=None)
-        with self.location() as url:
-            first = self.create(url, spec, self.plain_layout)
-            write_all(first, voxels(spec))
+        with self.written(spec) as (url, first, array):
             second = self.create(url, coarse, self.plain_layout, mip=1)
             write_all(second, voxels(coarse, seed=1))
             assert open_store(url).mips == (first.spec, second.spec)
-            np.testing.assert_array_equal(open_store(url).read(spec.box), voxels(spec))
+            np.testing.assert_array_equal(open_store(url).read(spec.box), array)
             np.testing.assert_array_equal(open_store(url, mip=1).read(coarse.box), voxels(coarse, seed=1))
             assert open_store(url, mip=-1).fingerprint() == open_store(url, mip=1).fingerprint()
 
@@ -344,10 +341,9 @@ class StoreSuite:
 
     def test_creating_what_is_there_and_agrees_opens_it(self) -> None:
         spec = self.plain_spec()
-        with self.location() as url:
-            write_all(self.create(url, spec, self.plain_layout), voxels(spec))
+        with self.written(spec) as (url, _, array):
             again = self.create(url, spec, self.plain_layout)
-            np.testing.assert_array_equal(again.read(spec.box), voxels(spec))
+            np.testing.assert_array_equal(again.read(spec.box), array)
 
     def test_metadata_that_differ_are_refused_with_both_values(self) -> None:
         spec = self.plain_spec()
