@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import subprocess
@@ -58,7 +59,12 @@ def loaded_by(code: str) -> set[str]:
     return names - sys.stdlib_module_names
 
 
-def imported_by(module: Path) -> Iterator[tuple[int, str]]:
+@functools.cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / module).read_text())
+
+
+def imported_by(module: str) -> Iterator[tuple[int, str]]:
     """Line and top-level name of what a module imports when it is imported, type checking apart."""
 
     def visit(statements: list[ast.stmt]) -> Iterator[tuple[int, str]]:
@@ -74,7 +80,7 @@ def imported_by(module: Path) -> Iterator[tuple[int, str]]:
                     for field in ("body", "orelse", "finalbody"):
                         yield from visit(getattr(statement, field, []))
 
-    yield from visit(ast.parse(module.read_text()).body)
+    yield from visit(tree_of(module).body)
 
 
 def test_imports_point_down_the_house(monkeypatch):
@@ -110,10 +116,15 @@ print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))
     assert not (HEAVY | {"dask", "rich", "scipy", "skimage", "zarr"}) & loaded
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(LATE)])
-def test_optional_packages_are_imported_where_they_are_used(module):
-    found = [f"line {line} imports {name}" for line, name in imported_by(PACKAGE / module) if name in OPTIONAL]
-    assert not found
+def test_optional_packages_are_imported_where_they_are_used():
+    found = [
+        f"{module}, line {line} imports {name}"
+        for module in MODULES
+        if not module.startswith(LATE)
+        for line, name in imported_by(module)
+        if name in OPTIONAL
+    ]
+    assert found == []
 
 
 def test_every_package_that_is_imported_is_asked_for():
@@ -121,19 +132,19 @@ def test_every_package_that_is_imported_is_asked_for():
     lines = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
     asked = {canonicalize_name(Requirement(line).name) for line in lines}
     homes = packages_distributions()
-    imported = {name for module in MODULES for name in everything_imported_by(PACKAGE / module)} - {"daskflow"}
+    imported = {name for module in MODULES for name in everything_imported_by(module)} - {"daskflow"}
     foreign = {name for name in imported - sys.stdlib_module_names if name in homes} - {"IPython"}  # there in notebooks
     assert {name for name in foreign if not asked & set(map(canonicalize_name, homes[name]))} == set()
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(("cli/", "demo/", "testing/"))])
-def test_rooms_take_nothing_but_the_version_from_the_package_itself(module):
-    taken = set(taken_from_package(ast.parse((PACKAGE / module).read_text())))
-    assert taken <= {"__version__"}
+def test_rooms_take_nothing_but_the_version_from_the_package_itself():
+    below = [module for module in MODULES if not module.startswith(("cli/", "demo/", "testing/"))]
+    taken = {module: set(taken_from_package(tree_of(module))) - {"__version__"} for module in below}
+    assert {module: names for module, names in taken.items() if names} == {}
 
 
-def everything_imported_by(module: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(module.read_text())):
+def everything_imported_by(module: str) -> Iterator[str]:
+    for node in ast.walk(tree_of(module)):
         match node:
             case ast.Import(names=names):
                 yield from (name.name.partition(".")[0] for name in names)
