@@ -13,6 +13,7 @@ from daskflow import Volume
 from daskflow.clusters import Threads
 from daskflow.errors import GeometryError, ParameterError
 from daskflow.operators.segmentation.agglomerate import agglomerate
+from daskflow.operators.segmentation.agglomerate.boxes import Agglomeration
 
 
 def contacts(edges, fragments, add=np.add):
@@ -79,9 +80,15 @@ def cases(draw):
 
 
 @settings(max_examples=40)
-@given(cases(), st.sampled_from(["mean", "max"]))
-def test_any_blocks_give_what_the_whole_gives(case, score):
+@given(cases(), st.sampled_from(["mean", "max"]), st.sampled_from([1, 1, 2, 3]))
+def test_any_blocks_and_parts_give_what_the_whole_gives(case, score, parts):
     edges, fragments, block, corner = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Agglomeration, "parts", lambda _, level: parts if level else 1)
+        compare(edges, fragments, block, corner, score)
+
+
+def compare(edges, fragments, block, corner, score):
     thresholds = (0.2, 0.5, 0.8)
     merges = tree_of(edges, fragments, min(thresholds), add={"mean": np.add, "max": np.maximum}[score])
     volumes = [Volume.from_array(array, voxel_offset=corner).with_block(block) for array in (edges, fragments)]

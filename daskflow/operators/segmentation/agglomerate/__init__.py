@@ -14,8 +14,9 @@ from daskflow.errors import ParameterError, optional_module
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.operators.segmentation import _affinities as affinity
 from daskflow.operators.segmentation._contacts import Score
+from daskflow.operators.segmentation.agglomerate.boxes import Agglomeration
 from daskflow.operators.segmentation.agglomerate.files import WriteGraph, WriteTree
-from daskflow.operators.segmentation.agglomerate.stages import Agglomeration, agglomeration_stages
+from daskflow.operators.segmentation.agglomerate.stages import agglomeration_stages
 from daskflow.operators.segmentation.remap import replace_labels
 from daskflow.operators.segmentation.watershed import watershed
 from daskflow.stores import kvstore

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from daskflow.geometry import BoundingBox
 from daskflow.operators.segmentation._affinities import ONE
-from daskflow.operators.segmentation.agglomerate.stages import Agglomeration
+from daskflow.operators.segmentation.agglomerate.boxes import Agglomeration
 from daskflow.scratch.records import Arrays
 from daskflow.stores import kvstore
 from daskflow.stores.objects.files import writing
@@ -52,9 +52,10 @@ class WriteTree(_WriteFile):
     """Write the merges of all boxes: child, parent, score, sum (65535 being an affinity of 1) and count."""
 
     def _tables(self) -> Iterator[Arrays]:
-        for level, grid in enumerate(self.agglomeration.levels):
-            for box in range(len(grid)):
-                (done,) = self.agglomeration.read("merged", level, [box])
+        one = self.agglomeration
+        for level, grid in enumerate(one.levels):
+            for part in range(len(grid) * one.parts(level)):
+                (done,) = one.read("merged", level, [part])
                 yield {"child": done["child"], "parent": done["parent"], **scored(done["sums"], done["counts"])}
 
 

@@ -6,6 +6,8 @@ r"""The passes of an agglomeration, and what they leave for each other.
     ...                                 ▼      │
     the volume     merge the rest ─────────────┘
 
+The graph of a large box is first cut into parts, of which a task merges one at a time.
+
 A region is known in a box of blocks when all blocks that it occurs in lie there, as then all its edges do. The mean of
 two edges is never above the better one, nor is the greater, so merging the best pairs of known regions inside a box
 gives what merging the best pair of the whole volume again and again gives: reducibility (Bruynooghe 1977; Sumengen et
@@ -15,8 +17,6 @@ mean; equal means are ordered by the names of the regions, of which a merged one
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,76 +28,24 @@ from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.operators.segmentation._affinities import ONE
 from daskflow.operators.segmentation._contacts import Score, added, crossings_of
-from daskflow.operators.segmentation.connected_components.blocks import ends_of
-from daskflow.scratch.records import Arrays, required_records, write_record
-from daskflow.scratch.tables import How, Table, found_in, merged
+from daskflow.operators.segmentation.agglomerate.boxes import (
+    EDGES,
+    FRAGMENT_BYTES,
+    FRAGMENT_VOXELS,
+    PLACES,
+    Agglomeration,
+    Names,
+)
+from daskflow.operators.segmentation.connected_components.blocks import earliest, ends_of
+from daskflow.scratch.records import Arrays
+from daskflow.scratch.tables import found_in, merged
 from daskflow.stores import kvstore
-from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, in_order
-from daskflow.volume.stage import Bound, Scope
+from daskflow.volume import BlockResult, Estimate, Expression, Stage, Task, in_order, numbered
 
 Array = npt.NDArray[Any]
-Names = npt.NDArray[np.uint64]
 
-# regions, and the first and last position (zyx) among the blocks of those that each occurs in
-PLACES: dict[str, How] = {"regions": "key", "low": "min", "high": "max"}
-EDGES: dict[str, How] = {"u": "key", "v": "key", "sums": "sum", "counts": "sum"}
-_KEPT = 16
 _VOXEL_BYTES = 40  # of finding contacts: the fragments three times over, as they are numbered, and the table
-_FRAGMENT_VOXELS = 40  # in EM; each has about 3.6 contacts, and all that is known of it takes this many bytes:
-_FRAGMENT_BYTES = 700
-_BORDER_LAYERS = 8  # voxels from a border within which regions are left to a larger box
-
-
-@dataclass(frozen=True)
-class Agglomeration(Bound):
-    """One agglomeration: its blocks, thresholds from 0 to 1, where its scratch data lie, whether the graph is kept."""
-
-    grid: BlockGrid
-    thresholds: tuple[float, ...]
-    score: Score
-    scope: Scope
-    graph: bool = False
-
-    @functools.cached_property
-    def levels(self) -> tuple[BlockGrid, ...]:
-        """The blocks, boxes of 2 x 2 x 2 of them, and so on to one box."""
-        levels = [self.grid]
-        while len(levels[-1]) > 1:
-            levels.append(levels[-1].coarser(2))
-        return tuple(levels)
-
-    @property
-    def places(self) -> Table:
-        """Where every region occurs."""
-        return Table("places", len(self.grid), PLACES, self.scope)
-
-    @property
-    def pairs(self) -> Table:
-        """The region graph, with sums and counts per axis."""
-        return Table("graph", len(self.grid), EDGES, self.scope)
-
-    def write(self, kind: str, level: int, index: int, arrays: Arrays) -> None:
-        """Store what a box of a level has of a kind."""
-        write_record(self.scope.url, f"{kind}-{level}", index, arrays)
-
-    def read(self, kind: str, level: int, indexes: Iterable[int]) -> list[Arrays]:
-        """Return what `write` stored."""
-        return required_records(self.scope.url, f"{kind}-{level}", indexes)
-
-    def names(self, box: BoundingBox, which: int, regions: Names) -> Names:
-        """Return what regions that occur in a box are called at one of the thresholds; others keep their names."""
-        names = regions.copy()
-        for block in self.grid.touching(box):
-            known = _kept(self.scope, block)
-            at, there = found_in(known["regions"], regions)
-            names[there] = known["names"][at[there], which]
-        return names
-
-
-@functools.lru_cache(maxsize=_KEPT)
-def _kept(scope: Scope, block: int) -> Arrays:
-    (record,) = required_records(scope.url, "names-0", [block])
-    return record
+_NAME_BYTES = 60  # of finding components, of each region
 
 
 @dataclass(frozen=True)
@@ -131,7 +79,7 @@ class FindContacts(Consumer):
         return BlockResult(empty=not len(regions), counts={"contacts": len(contacts["ends"])})
 
     def further(self, box: BoundingBox) -> Estimate:
-        known = box.size // _FRAGMENT_VOXELS * _FRAGMENT_BYTES
+        known = box.size // FRAGMENT_VOXELS * FRAGMENT_BYTES
         return Estimate(bytes_written=known, memory=box.size * _VOXEL_BYTES + known)
 
     def check(self) -> None:
@@ -143,55 +91,105 @@ class FindContacts(Consumer):
 
 @dataclass(frozen=True)
 class _BoxTask(Task):
-    """Works on what is known in one box of a level, 0 being the blocks."""
+    """Works on what is known in a box of a level, 0 being the blocks, above which blocks are boxes and their parts."""
 
     agglomeration: Agglomeration
     level: int
 
-    def _number(self, box: BoundingBox) -> int:
-        (index,) = self.agglomeration.levels[self.level].touching(box)
-        return index
+    def _box(self, box: BoundingBox) -> int:
+        """Return the number of the box."""
+        return box.start[0] if self.level else next(iter(self.agglomeration.grid.touching(box)))
 
-    def _within(self, box: BoundingBox) -> list[int]:
-        return list(self.agglomeration.levels[self.level - 1].touching(box))
+    def _part(self, box: BoundingBox) -> int:
+        """Return the number of the part among those of all boxes."""
+        return self._box(box) * self.agglomeration.parts(self.level) + box.start[1] * (self.level > 0)
 
-    def estimate(self, box: BoundingBox) -> Estimate:
-        """Guess the memory: that of fragments in the block, or of those at the borders of the boxes within."""
-        voxels = box.size
-        if self.level:
-            blocks = zip(box.shape, self.agglomeration.levels[self.level - 1].block, strict=True)
-            voxels = 2 * sum(-(-side // step) * (box.size // side) for side, step in blocks) * _BORDER_LAYERS
-        return Estimate(memory=min(voxels, box.size) // _FRAGMENT_VOXELS * _FRAGMENT_BYTES)
+    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
+        one = self.agglomeration
+        return Estimate(memory=one.known(self.level) // one.parts(self.level))
 
     def describe(self) -> dict[str, Any]:
         one = self.agglomeration
-        return {"level": self.level, "thresholds": list(one.thresholds), "score": one.score}
+        known = {"thresholds": list(one.thresholds), "score": one.score, "parts": one.parts(self.level)}
+        return {"level": self.level, **known}
+
+
+class PartRegions(_BoxTask):
+    """Divide the graph of a box into parts of whole components over edges that may merge, one graph at a time.
+
+    Between two components nothing merges, as a merged edge is never better than the best that it is made of. Edges
+    between parts are kept for a larger box.
+    """
+
+    def write(self, box: BoundingBox, outputs: None) -> BlockResult:  # noqa: ARG002
+        one, index = self.agglomeration, self._box(box)
+        regions, parts = self._parts(index)
+        for piece, graph in enumerate(one.received(self.level, index)):
+            part = parts[np.searchsorted(regions, graph["regions"])]
+            ends = part[graph["ends"]]
+            for number in range(one.parts(self.level)):
+                mine, inside = part == number, (ends == number).all(axis=1)
+                ranks = (np.cumsum(mine) - 1).astype(np.int32)
+                kept = {name: graph[name][mine] for name in PLACES} | {"ends": ranks[graph["ends"][inside]]}
+                kept |= {name: graph[name][inside] for name in ("sums", "counts")}
+                one.write(f"part-{index}-{number}", self.level, piece, kept)
+            apart = ends[:, 0] != ends[:, 1]
+            across = {"ends": graph["regions"][graph["ends"][apart]]}
+            across |= {name: graph[name][apart] for name in ("sums", "counts")}
+            one.write(f"across-{index}", self.level, piece, across)
+        return BlockResult()
+
+    def _parts(self, index: int) -> tuple[Names, npt.NDArray[np.int64]]:
+        """Return all regions of a box, rising, and the part of each."""
+        one, found = self.agglomeration, [np.zeros((0, 2), np.uint64)]
+        for graph in one.received(self.level, index):
+            strong = graph["sums"] >= min(one.thresholds) * ONE * graph["counts"]
+            root = earliest(len(graph["regions"]), graph["ends"][strong].astype(np.int64))
+            found.append(np.stack((graph["regions"], graph["regions"][root]), axis=1))
+        pairs = np.concatenate(found)
+        regions, numbers = np.unique(pairs, return_inverse=True)
+        root = earliest(len(regions), numbers.reshape(-1, 2))
+        sizes = np.bincount(root, minlength=len(regions))
+        middles = np.cumsum(sizes) - sizes / 2
+        return regions, (middles * one.parts(self.level) // max(1, len(regions))).astype(np.int64)[root]
+
+    def estimate(self, box: BoundingBox) -> Estimate:  # noqa: ARG002
+        one = self.agglomeration
+        names = one.known(self.level) // FRAGMENT_BYTES * _NAME_BYTES
+        return Estimate(memory=names + one.known(self.level - 1) // one.parts(self.level - 1))
 
 
 class MergeRegions(_BoxTask):
-    """Merge the regions of a box that are known."""
+    """Merge the regions of a box, or of a part of it, that are known."""
 
     def read(self, box: BoundingBox) -> list[Arrays]:
-        one = self.agglomeration
+        one, index = self.agglomeration, self._box(box)
+        if self.level and one.parts(self.level) > 1:
+            pieces = range(one.count_received(self.level, index))
+            return one.read(f"part-{index}-{box.start[1]}", self.level, pieces)
         if self.level:
-            return one.read("open", self.level - 1, self._within(box))
-        (contacts,) = one.read("contacts", 0, [self._number(box)])
+            return list(one.received(self.level, index))
+        (contacts,) = one.read("contacts", 0, [index])
         return [contacts | one.places.of(contacts["regions"])]
 
     def compute(self, box: BoundingBox, inputs: list[Arrays]) -> tuple[Arrays, Arrays]:
         one = self.agglomeration
-        blocks = list(one.grid.touching(box))
+        blocks = list(one.grid.touching(one.levels[self.level][self._box(box)]))
         first, last = (np.array(one.grid.position(block)) for block in (blocks[0], blocks[-1]))
         known = joined(inputs, one.score) if self.level else inputs[0]
         waits = np.any((known["low"] < first) | (known["high"] > last), axis=1)
-        return merge_known(known, waits, min(one.thresholds) * ONE, adds=one.score == "mean")
+        done, left = merge_known(known, waits, min(one.thresholds) * ONE, adds=one.score == "mean")
+        if one.parts(self.level) > 1:
+            now, there = found_in(left["regions"], ends_by_name(done, 0))
+            left |= {"was": done["regions"][there], "now": now[there]}
+        return done, left
 
     def write(self, box: BoundingBox, outputs: tuple[Arrays, Arrays]) -> BlockResult:
-        index, (done, left) = self._number(box), outputs
+        part, (done, left) = self._part(box), outputs
         last = self.level == len(self.agglomeration.levels) - 1
         assert not (last and len(left["regions"])), f"{len(left['regions'])} regions are left in the whole volume"
-        self.agglomeration.write("merged", self.level, index, done)
-        self.agglomeration.write("open", self.level, index, left)
+        self.agglomeration.write("merged", self.level, part, done)
+        self.agglomeration.write("open", self.level, part, left)
         return BlockResult(counts={"merges": len(done["child"]), f"open_{self.level}": len(left["ends"])})
 
 
@@ -243,46 +241,61 @@ def merge_known(known: Arrays, waits: npt.NDArray[np.bool_], least: float, *, ad
     return {"regions": regions, **done}, left
 
 
+def ends_by_name(done: Arrays, least: float) -> Names:
+    """Return what each of the regions of some merges became a part of by those of a score of at least `least`."""
+    regions = done["regions"]
+    child, parent = (np.searchsorted(regions, done[end]) for end in ("child", "parent"))
+    root, kept = np.arange(len(regions)), done["sums"] / done["counts"] >= least
+    root[child[kept]] = parent[kept]
+    names: Names = regions[ends_of(root)]
+    return names
+
+
 class NameRegions(_BoxTask):
-    """Say what each region of a box is called in the end, at every threshold."""
+    """Say what each region of a box, or of a part of it, is called in the end, at every threshold."""
 
-    def read(self, box: BoundingBox) -> tuple[Arrays, Arrays | None]:
-        one = self.agglomeration
-        (done,) = one.read("merged", self.level, [self._number(box)])
-        if self.level == len(one.levels) - 1:
-            return done, None
-        (above,) = one.read("names", self.level + 1, one.levels[self.level + 1].touching(box))
-        return done, above
+    def read(self, box: BoundingBox) -> tuple[Arrays, list[Arrays]]:
+        one, above = self.agglomeration, self.level + 1
+        (done,) = one.read("merged", self.level, [self._part(box)])
+        if above == len(one.levels):
+            return done, []
+        (around,) = one.levels[above].touching(one.levels[self.level][self._box(box)])
+        return done, one.read("names", above, range(around * one.parts(above), (around + 1) * one.parts(above)))
 
-    def compute(self, box: BoundingBox, inputs: tuple[Arrays, Arrays | None]) -> Arrays:  # noqa: ARG002
+    def compute(self, box: BoundingBox, inputs: tuple[Arrays, list[Arrays]]) -> Arrays:  # noqa: ARG002
         done, above = inputs
-        regions = done["regions"]
-        child, parent = (np.searchsorted(regions, done[end]) for end in ("child", "parent"))
-        scores = done["sums"] / done["counts"]
-        names = np.empty((len(regions), len(self.agglomeration.thresholds)), np.uint64)
-        for which, threshold in enumerate(self.agglomeration.thresholds):
-            root = np.arange(len(regions))
-            kept = scores >= threshold * ONE
-            root[child[kept]] = parent[kept]
-            names[:, which] = regions[ends_of(root)]
-            if above is not None:
-                at, there = found_in(above["regions"], names[:, which])
-                names[there, which] = above["names"][at[there], which]
-        return {"regions": regions, "names": names}
+        names = [ends_by_name(done, threshold * ONE) for threshold in self.agglomeration.thresholds]
+        for which, found in enumerate(names):
+            for known in above:
+                at, there = found_in(known["regions"], found)
+                found[there] = known["names"][at[there], which]
+        return {"regions": done["regions"], "names": np.stack(names, axis=1)}
 
     def write(self, box: BoundingBox, outputs: Arrays) -> BlockResult:
-        self.agglomeration.write("names", self.level, self._number(box), outputs)
+        self.agglomeration.write("names", self.level, self._part(box), outputs)
         return BlockResult()
 
 
 def agglomeration_stages(one: Agglomeration, expression: Expression) -> tuple[Stage, ...]:
     """Return the passes of an agglomeration of edges and fragments, in order."""
-    levels = list(enumerate(one.levels))
+    levels = range(len(one.levels))
+    merging = []
+    for level in levels:
+        if one.parts(level) > 1:
+            boxes = numbered(len(one.levels[level]))
+            merging.append(Stage(f"part-regions-{level}", boxes, PartRegions(one, level), numbered=True))
+        merging.append(_stage("merge-regions", MergeRegions(one, level)))
     stages = (
         Stage("find-contacts", one.grid, EvaluateVolumes.into(expression, FindContacts(one))),
         *one.places.stages(),
         *(one.pairs.stages() if one.graph else ()),
-        *(Stage(f"merge-regions-{level}", grid, MergeRegions(one, level)) for level, grid in levels),
-        *(Stage(f"name-regions-{level}", grid, NameRegions(one, level)) for level, grid in reversed(levels)),
+        *merging,
+        *(_stage("name-regions", NameRegions(one, level)) for level in reversed(levels)),
     )
     return in_order(stages, after=expression.stages)
+
+
+def _stage(name: str, task: _BoxTask) -> Stage:
+    one, level = task.agglomeration, task.level
+    grid = numbered(len(one.levels[level]), one.parts(level)) if level else one.grid
+    return Stage(f"{name}-{level}", grid, task, numbered=level > 0)

@@ -22,7 +22,7 @@ from daskflow.geometry import BlockGrid, BoundingBox, Zyx
 from daskflow.jobs.sinks import LayerSink, Sink
 from daskflow.operators.segmentation._affinities import ONE
 from daskflow.operators.segmentation._contacts import crossings_of
-from daskflow.operators.segmentation.agglomerate.stages import EDGES
+from daskflow.operators.segmentation.agglomerate.boxes import EDGES
 from daskflow.operators.segmentation.save_pychunkedgraph.messages import Edges, encode_components, encode_edges, joined
 from daskflow.scratch.records import Arrays, required_records, write_record
 from daskflow.scratch.tables import found_in, merged
