@@ -15,19 +15,23 @@ depends on the image around it and on nothing else in the patch. Needs nothing b
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 WIDTHS = (16, 40, 56, 80)
+CONVOLUTIONS = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}
 
 
 class Residual(nn.Module):
-    """Two 3x3x3 convolutions added to their input; starts as almost the identity."""
+    """Two convolutions, 3 wide, added to their input; starts as almost the identity."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dimensions: int) -> None:
         super().__init__()
-        self.first = nn.Conv3d(width, width, 3, padding=1)
-        self.second = nn.Conv3d(width, width, 3, padding=1)
+        convolution, _ = CONVOLUTIONS[dimensions]
+        self.first = convolution(width, width, 3, padding=1)
+        self.second = convolution(width, width, 3, padding=1)
         with torch.no_grad():
             self.second.weight.mul_(0.3)
 
@@ -39,34 +43,31 @@ class Residual(nn.Module):
 
 
 class AffinityUNet(nn.Module):
-    """Residual U-Net over four scales with additive skips."""
+    """Residual U-Net with additive skips, one scale per width, of volumes or, with two `dimensions`, of sections."""
 
-    def __init__(self, widths: tuple[int, int, int, int] = WIDTHS) -> None:
+    def __init__(self, widths: tuple[int, ...] = WIDTHS, dimensions: int = 3) -> None:
         super().__init__()
-        full, half, quarter, eighth = widths
-        self.stem = nn.Sequential(nn.Conv3d(1, full, 3, padding=1), nn.SiLU(), nn.Conv3d(full, full, 3, padding=1))
-        self.down = nn.ModuleList(
-            nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in ((full, half), (half, quarter), (quarter, eighth))
-        )
-        self.encode = nn.ModuleList([Residual(half), Residual(quarter)])
-        self.bottom = Residual(eighth)
-        self.up = nn.ModuleList(
-            nn.ConvTranspose3d(coarse, fine, 2, stride=2)
-            for coarse, fine in ((half, full), (quarter, half), (eighth, quarter))
-        )
-        self.decode = nn.ModuleList([Residual(half), Residual(quarter)])
-        self.refine = nn.Sequential(nn.SiLU(), nn.Conv3d(full, full, 3, padding=1), nn.SiLU())
-        self.head = nn.Conv3d(full, 3, 1)
+        convolution, transposed = CONVOLUTIONS[dimensions]
+        full, *middle, coarsest = widths
+        pairs = list(pairwise(widths))
+        self.stem = nn.Sequential(convolution(1, full, 3, padding=1), nn.SiLU(), convolution(full, full, 3, padding=1))
+        self.down = nn.ModuleList(convolution(fine, coarse, 2, stride=2) for fine, coarse in pairs)
+        self.encode = nn.ModuleList(Residual(width, dimensions) for width in middle)
+        self.bottom = Residual(coarsest, dimensions)
+        self.up = nn.ModuleList(transposed(coarse, fine, 2, stride=2) for fine, coarse in pairs)
+        self.decode = nn.ModuleList(Residual(width, dimensions) for width in middle)
+        self.refine = nn.Sequential(nn.SiLU(), convolution(full, full, 3, padding=1), nn.SiLU())
+        self.head = convolution(full, dimensions, 1)
 
     def features(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the last features at full and at half resolution, before the output layer."""
-        fine = self.stem((image - 0.5) * 6)
-        half = self.encode[0](self.down[0](fine))
-        quarter = self.encode[1](self.down[1](half))
-        eighth = self.bottom(self.down[2](quarter))
-        quarter = self.decode[1](quarter + self.up[2](eighth))
-        half = self.decode[0](half + self.up[1](quarter))
-        return self.refine(fine + self.up[0](half)), half
+        seen = [self.stem((image - 0.5) * 6)]
+        for down, encode in zip(self.down, (*self.encode, self.bottom), strict=True):
+            seen.append(encode(down(seen[-1])))
+        coarse = seen.pop()
+        for up, decode in zip(reversed(self.up[1:]), reversed(self.decode), strict=True):
+            coarse = decode(seen.pop() + up(coarse))
+        return self.refine(seen.pop() + self.up[0](coarse)), coarse
 
     def forward(self, image: Tensor) -> Tensor:
         """Return affinity probabilities (batch, 3, z, y, x) of an image (batch, 1, z, y, x)."""

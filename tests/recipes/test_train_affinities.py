@@ -98,15 +98,17 @@ def test_unknown_and_background_have_no_positive_affinity(recipe):
     assert known[0, :, :, 1:3].all()
 
 
+@pytest.mark.parametrize("shape", [(24, 24, 24), (1, 24, 24)])
 @pytest.mark.parametrize("cut", ["cut_patch", "warp_patch"])
-def test_augmented_patches_keep_image_and_labels_together(recipe, cut):
+def test_augmented_patches_keep_image_and_labels_together(recipe, cut, shape):
     labels = torch.full((40, 40, 40), 2.0)
     labels[:, 20:] = 3
     labels[:, :, 22:] = 4
     rng = torch.Generator().manual_seed(0)
     seen = []
     for _ in range(8):
-        image, truth = getattr(recipe, cut)(labels / 10, labels, 24, rng)
+        image, truth = getattr(recipe, cut)(labels / 10, labels, shape, rng)
+        assert image.shape == truth.shape == shape
         known = truth != recipe.UNKNOWN
         around = torch.stack((truth[None], -truth[None]))
         most, least = torch.nn.functional.max_pool3d(around, 3, stride=1, padding=1)[:, 0]
@@ -114,3 +116,51 @@ def test_augmented_patches_keep_image_and_labels_together(recipe, cut):
         assert ((image[inner] * 10 - truth[inner]).abs() < 0.35).float().mean() > 0.995
         seen.append(float(inner.float().mean()))
     assert min(seen) > 0.2
+
+
+@pytest.mark.parametrize("cut", ["cut_patch", "warp_patch"])
+def test_squares_are_of_one_section(recipe, cut):
+    sections = torch.arange(2.0, 7)[:, None, None].expand(5, 32, 32)
+    rng = torch.Generator().manual_seed(0)
+    cuts = [getattr(recipe, cut)(sections, sections, (1, 24, 24), rng) for _ in range(30)]
+    for image, truth in cuts:
+        assert image.round(decimals=3).unique().tolist() == truth[truth != recipe.UNKNOWN].unique().tolist()
+    assert {round(float(image.mean()), 3) for image, _ in cuts} == {2, 3, 4, 5, 6}
+
+
+def test_a_network_of_sections_learns_from_membranes(recipe, tmp_path):
+    membranes = np.full((6, 64, 96), 255, np.uint8)
+    membranes[:, 30:34] = membranes[:, :, 20:24] = membranes[:, :, 60:64] = 0
+    noise = np.random.default_rng(0).integers(-20, 21, membranes.shape)
+    tifffile.imwrite(tmp_path / "isbi2012_membranes.tif", membranes)
+    tifffile.imwrite(tmp_path / "isbi2012_image.tif", (np.where(membranes, 150, 40) + noise).astype(np.uint8))
+    words = [
+        "--dataset",
+        "isbi2012",
+        "--sections",
+        "5",
+        "--patch",
+        "32",
+        "--batch",
+        "2",
+        "--steps",
+        "90",
+        "--rate",
+        "0.01",
+    ]
+    given = recipe.parse([*words, "--data", str(tmp_path), "--output", str(tmp_path / "net.safetensors")])
+    losses = recipe.train(given)
+    assert np.mean(losses[-20:]) < 0.9 * np.mean(losses[:20])
+    with safe_open(tmp_path / "net.safetensors", "pt") as file:
+        header = file.metadata()
+        assert header["model"] == "recipes/section_unet.py"
+        assert header["half"] == "z < 5; validation x >= 86 of 96"
+        assert "ISBI 2012" in header["data"]
+        net = load("section_unet").InstantiatedModel
+        net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    sections = torch.rand(2, 1, 3, 32, 48)
+    with torch.no_grad():
+        out, alone = net(sections), net(sections[1:, :, 2:])
+    assert out.shape == (2, 3, 3, 32, 48)
+    assert out[:, 2].abs().max() == 0
+    torch.testing.assert_close(out[1:, :, 2:], alone)
