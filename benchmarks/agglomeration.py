@@ -1,12 +1,13 @@
 """Watershed and agglomeration beside waterz in one piece: CPU, memory, and what boxes leave to larger ones.
 
-    python benchmarks/agglomeration.py          # 256^3, some minutes
-    python benchmarks/agglomeration.py --small  # a trial on 48^3, whose figures mean nothing
+    python benchmarks/agglomeration.py             # 256^3, two minutes
+    python benchmarks/agglomeration.py --side 512  # ten minutes, 13 GB for waterz
+    python benchmarks/agglomeration.py --small     # a trial on 48^3, whose figures mean nothing
 
 Affinities are of a synthetic volume: inside cells high, at their borders low, with smooth noise. Both programs read the
 same array and write labels, first of the basins alone, for which waterz also makes the region graph. CPU is that of all
-processes, start-up included. daskflow runs in one worker with one thread. waterz starts from a NumPy file that is read
-whole, which favours it.
+processes, start-up included. daskflow runs in workers with one thread, one of them unless said. waterz starts from a
+NumPy file that is read whole, which favours it.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ def affinities_of(side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]
     return found
 
 
-def compare(operator: str, options: str, least: float, block: int, place: Path) -> None:
+def compare(operator: str, options: str, least: float, block: int, workers: int, place: Path) -> None:
     """Print what an operator costs beside waterz up to a score, 0 merging nothing, and how many objects they find."""
     shape = f"{block} {block} {block}"
-    line = f"--workers 1 --threads 1 open affinities {operator} --order zyx --low {LOW} --high {HIGH} {options}"
+    line = f"--workers {workers} --threads 1 open affinities {operator} --order zyx --low {LOW} --high {HIGH} {options}"
     line += f" save ours --overwrite --block {shape} --chunk {shape}"
     ours = run([sys.executable, "-m", "daskflow", *line.split()], place)
     theirs = run([sys.executable, "-c", WATERZ, str(least)], place)
@@ -66,8 +67,11 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="a trial on 48^3")
-    side = 48 if parser.parse_args().small else 256
-    block = side // 2
+    parser.add_argument("--side", type=int, default=256, help="of the cube of voxels")
+    parser.add_argument("--workers", type=int, default=1, help="of daskflow, of a thread each")
+    given = parser.parse_args()
+    side = 48 if given.small else given.side
+    block = min(128, side // 2)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         array = affinities_of(side)
@@ -76,8 +80,8 @@ def main() -> None:
         layer.save(place / "affinities", chunk=(block,) * 3, encoding="raw").run(progress=False)
         daskflow.agglomerate(daskflow.open(array[:, :8, :8, :8].copy())).read()  # compiled and kept
         print(f"{side}^3 voxels, blocks of {block}^3, threshold {THRESHOLD}")
-        compare("watershed", "", 0, block, place)
-        compare("agglomerate", f"-t {THRESHOLD}", 1 - THRESHOLD, block, place)
+        compare("watershed", "", 0, block, given.workers, place)
+        compare("agglomerate", f"-t {THRESHOLD}", 1 - THRESHOLD, block, given.workers, place)
         report = json.loads((place / "ours.daskflow" / "report.json").read_text())
         counts = {name: count for stage in report["stages"] for name, count in stage["counts"].items()}
         print("edges:", ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()))

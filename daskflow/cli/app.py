@@ -153,7 +153,7 @@ def _told() -> Iterator[None]:
 @click.option("--overwrite", is_flag=True, help="Start over: forget what earlier runs of the job have done.")
 @click.option("--retry-failed", is_flag=True, help="Run the blocks that failed in an earlier run, too.")
 @click.option("--share", is_flag=True, help="Run the job together with others that run the same line with --share.")
-@click.option("--queue", metavar="NAME", help="Show the lines by which clusters empty an SQS queue of its blocks.")
+@click.option("--queue", metavar="NAME", help="Share the blocks of the line by an SQS queue with other clusters.")
 @click.option("--yes", is_flag=True, help="Do not ask before something is deleted or overwritten.")
 @click.option("-m", "--mip", type=int, help="Pyramid level of the commands that name none.")
 @click.option("--plugin-file", multiple=True, metavar="FILE", help="Python file with operators of your own.")
@@ -197,15 +197,13 @@ def finish(ctx: click.Context, /, steps: list[Step | None], **options: Any) -> N
     chained = [step for step in steps if step is not None]
     if not chained:
         return
-    if options["queue"]:
-        from daskflow.cli.line_tasks import lines_for_queue
-
-        line = app.make_parser(ctx).parse_args(list(words))[1]
-        at = next(number for number, word in enumerate(words) if word.partition("=")[0] == "--queue")
-        after = at + (1 if "=" in words[at] else 2)
-        before = [*words[:at], *words[after : len(words) - len(line)]]
-        raise ParameterError(lines_for_queue(options["queue"], chained, before, line))
     check_cluster(settings)
+    if options["queue"]:
+        from daskflow.cli.line_tasks import with_queue
+
+        chained = with_queue(options["queue"], chained, settings)
+    if not chained:
+        return
     if chained[0].generate:
         from daskflow.cli.line_tasks import run_tasks
 

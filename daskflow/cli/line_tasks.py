@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import shlex
 import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -53,19 +52,18 @@ def run_tasks(steps: Sequence[Step], settings: Settings) -> int:
             return 130
 
 
-def lines_for_queue(name: str, steps: Sequence[Step], options: Sequence[str], line: Sequence[str]) -> str:
-    """Return what to type so that several clusters work on the blocks of a line, by a queue if these are enough.
+def with_queue(name: str, steps: Sequence[Step], settings: Settings) -> list[Step]:
+    """Return the commands of a line that empties a queue of its blocks, which is made and filled if there is none.
 
-    Args:
-        name: of the queue.
-        steps: the commands of the line.
-        options: words of the line before its first command.
-        line: the other words.
+    Only planning, the tasks of a queue that is not there are shown, and no commands are returned.
 
     Raises:
-        ParameterError: the line says which tasks it has.
+        ParameterError: the line says which tasks it has, writes nothing, or is more than what blocks alone can do.
     """
+    from daskflow.cli.options import command
     from daskflow.jobs import merge
+    from daskflow.operators.tasks._sqs import TaskQueue
+    from daskflow.volume import load_operator
 
     if steps[0].generate:
         raise ParameterError(f"--queue {name} is for lines without tasks; {steps[0].command} has -q, or its own tasks")
@@ -75,15 +73,20 @@ def lines_for_queue(name: str, steps: Sequence[Step], options: Sequence[str], li
     stages = merge(jobs).stages
     grid = stages[0].grid
     region = grid.box.align(grid.block, grid.origin or grid.box.start)
-    fill = ["daskflow", "generate-tasks", "-s", *region.start, "-r", *region.stop, "-c", *grid.block, "-q", name]
-    drain = ["daskflow", *options, "fetch-task-from-sqs", "-q", name, *line, "delete-task-in-queue"]
-    shared = _typed(["daskflow", "--share", *options, *line])
     if len(stages) > 1 or not _by_boxes(steps, region, grid.box):
-        return f"--queue {name}: blocks alone do not do what this line does; on each cluster, run: {shared}"
-    return (
-        f"--queue {name}: fill the queue once: {_typed(fill)}\nthen, on each cluster: {_typed(drain)}\n"
-        f"or, without a queue, on each cluster: {shared}"
-    )
+        raise ParameterError(
+            f"--queue {name}: blocks alone do not do what this line does; run it with --share instead on each cluster"
+        )
+    if TaskQueue.find(name) is None:
+        where = {"roi_start": region.start, "roi_stop": region.stop, "chunk_size": grid.block}
+        tasks = load_operator("generate_tasks").function(**where, queue_name=name)
+        if settings.only_plan:
+            say(str(tasks))
+            return []
+        tasks.publish(say)
+    fetch, delete = (command(load_operator(one)) for one in ("fetch_task_from_sqs", "delete_task_in_queue"))
+    own = [one.main(words, standalone_mode=False) for one, words in ((fetch, ["-q", name]), (delete, []))]
+    return [own[0], *steps, own[1]]
 
 
 def _by_boxes(steps: Sequence[Step], region: BoundingBox, written: BoundingBox) -> bool:
@@ -96,10 +99,6 @@ def _by_boxes(steps: Sequence[Step], region: BoundingBox, written: BoundingBox) 
     except (EachTask, click.ClickException, DaskflowError):
         return False
     return job.stages[0].grid.box == written
-
-
-def _typed(words: Sequence[Any]) -> str:
-    return shlex.join(map(str, words))
 
 
 class _TaskLine:
