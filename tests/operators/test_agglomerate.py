@@ -12,7 +12,7 @@ import daskflow
 from daskflow import Volume
 from daskflow.clusters import Threads
 from daskflow.errors import GeometryError, ParameterError
-from daskflow.operators.segmentation.agglomerate import agglomerate
+from daskflow.operators.segmentation.agglomerate import agglomerate, stages
 from daskflow.operators.segmentation.agglomerate.boxes import Agglomeration
 
 
@@ -163,7 +163,7 @@ def test_a_job_leaves_its_tree_and_graph(tmp_path):
         assert graph[name] == [sum(axes) for axes in zip(*(graph[f"{name}_{axis}"] for axis in "zyx"), strict=True)]
 
 
-def test_what_makes_no_sense_is_refused():
+def test_what_makes_no_sense_is_refused(monkeypatch):
     affinities = Volume.from_array(np.zeros((3, 4, 4, 4), np.float32))
     fragments = Volume.from_array(np.ones((4, 4, 4), np.uint8))
 
@@ -181,3 +181,6 @@ def test_what_makes_no_sense_is_refused():
     negative = Volume.from_array(np.full((4, 4, 4), -1, np.int64))
     with pytest.raises(ParameterError, match="negative"):
         agglomerate(affinities, negative).read()
+    monkeypatch.setattr(stages, "_MOST_EDGES", 3)
+    with pytest.raises(ParameterError, match=r"has 3 edges that hang together.*--min-size"):
+        agglomerate(affinities, Volume.from_array(np.arange(64).reshape(4, 4, 4) // 16 + 1)).read()

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from daskflow.errors import ParameterError
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
@@ -46,6 +47,7 @@ Array = npt.NDArray[Any]
 
 _VOXEL_BYTES = 40  # of finding contacts: the fragments three times over, as they are numbered, and the table
 _NAME_BYTES = 60  # of finding components, of each region
+_MOST_EDGES = 2**30  # as their ends are numbered in 32 bits
 
 
 @dataclass(frozen=True)
@@ -219,10 +221,18 @@ def merge_known(known: Arrays, waits: npt.NDArray[np.bool_], least: float, *, ad
     Returns:
         What is done: `regions`, and of each merge in order `child`, `parent`, `sums` and `counts`; and what is left for
         a larger box: the same as `known`, the order of edges and of their ends aside.
+
+    Raises:
+        ParameterError: there are 2^30 edges or more.
     """
     from daskflow.operators.segmentation.agglomerate.kernels import merge_regions
 
     regions, waits = known["regions"], waits.copy()
+    if len(known["ends"]) >= _MOST_EDGES:
+        raise ParameterError(
+            f"a part of the region graph has {len(known['ends']):,} edges that hang together, and a task takes"
+            f" {_MOST_EDGES:,} at most; take a higher threshold, or fewer fragments (watershed --min-size)"
+        )
     ends, sums, counts = (known[name].copy() for name in ("ends", "sums", "counts"))
     scores = sums / counts
     best = np.flatnonzero(scores >= least)
