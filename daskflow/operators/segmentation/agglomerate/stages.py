@@ -74,7 +74,7 @@ class FindContacts(Consumer):
         (block,), (contacts, graph) = self.grid.touching(box), outputs
         self.agglomeration.write("contacts", 0, block, contacts)
         regions = contacts["regions"]
-        place = np.broadcast_to(np.array(self.grid.position(block)), (len(regions), 3))
+        place = np.broadcast_to(np.array(self.grid.position(block), np.int32), (len(regions), 3))
         self.agglomeration.places.write(block, {"regions": regions, "low": place, "high": place})
         if graph:
             self.agglomeration.pairs.write(block, merged(EDGES, [graph]))
