@@ -88,7 +88,8 @@ def test_job_comes_back_when_its_walltime_ends_and_not_when_the_driver_does(kind
     failing.submit()
     script = Path(f"{ANSWERS[kind][0]}.in").read_text()
     assert subprocess.run(["bash"], input=script, text=True, check=False, timeout=60).returncode == 7
-    assert failing.driver.log.read_text() == ""
+    told = failing.driver.log.read_text().splitlines()
+    assert [words for words in told if "wait_for: No record of process" not in words] == []  # as bash says now and then
 
 
 def test_account_of_the_configuration_pays_for_the_driver():

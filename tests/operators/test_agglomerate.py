@@ -79,7 +79,7 @@ def cases(draw):
     return edges, fragments, block, corner
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(cases(), st.sampled_from(["mean", "max"]), st.sampled_from([1, 1, 2, 3]))
 def test_any_blocks_and_parts_give_what_the_whole_gives(case, score, parts):
     edges, fragments, block, corner = case

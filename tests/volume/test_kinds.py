@@ -52,7 +52,7 @@ ANYTHING = {
     *("copy_objects", "create_bbox", "create_chunk", "create_info", "crop", "crop_margin", "declare"),
     *("delete_task_in_queue", "download_mesh", "download_meshes", "download_skeleton", "downsample"),
     *("downsample_upload", "downsample_volume", "fetch_task_from_file", "fetch_task_from_sqs", "fill"),
-    *("generate_tasks", "index_database", "load_h5", "load_json", "load_npy", "load_nrrd", "load_png"),
+    *("generate_tasks", "index_database", "instances", "load_h5", "load_json", "load_npy", "load_nrrd", "load_png"),
     *("load_points", "load_precomputed", "load_skeleton", "load_synapses", "load_tif", "load_zarr"),
     *("mark_complete", "mask", "mesh_manifest", "multiply", "normalize_contrast_nkem"),
     *("normalize_section_contrast", "open", "pick_channels", "plugin", "reorder_sections", "save"),
