@@ -22,11 +22,13 @@ class Crossings(NamedTuple):
 
     Attributes:
         regions: labels of the fragments, rising.
+        numbers: of each voxel, uint32: that of its fragment in `regions` from 1, 0 being none.
         keys: uint64, rising: the number in `regions` from 1 of the larger, of the smaller one, and the axis, packed.
         values: affinities, uint16.
     """
 
     regions: Names
+    numbers: npt.NDArray[np.uint32]
     keys: npt.NDArray[np.uint64]
     values: npt.NDArray[np.uint16]
 
@@ -37,7 +39,7 @@ class Crossings(NamedTuple):
         the sum, and the count is 1.
         """
         pairs, sums, counts = added(self.keys >> np.uint64(2), self.values, score=score)
-        return {"ends": self._ends(pairs), "sums": sums, "counts": counts}
+        return {"ends": unpacked(pairs) - np.int32(1), "sums": sums, "counts": counts}
 
     def by_axis(self) -> Arrays:
         """Return of each pair that touches its labels `u` < `v`, and, (n, 3), `sums` and `counts` per axis (zyx)."""
@@ -46,12 +48,13 @@ class Crossings(NamedTuple):
         found = {name: np.zeros((len(pairs), 3), np.int64) for name in ("sums", "counts")}
         axes = (keys & np.uint64(3)).astype(np.intp)
         found["sums"][at, axes], found["counts"][at, axes] = sums, counts
-        u, v = self.regions[self._ends(pairs)].T
+        u, v = self.regions[unpacked(pairs) - np.int32(1)].T
         return {"u": u, "v": v, **found}
 
-    def _ends(self, pairs: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
-        numbers = np.stack((pairs & _NUMBER, pairs >> np.uint64(31)), axis=1)
-        return numbers.astype(np.int32) - np.int32(1)
+
+def unpacked(pairs: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
+    """Return the two numbers below 2^31 that each pair is packed of, (n, 2), the lower bits first."""
+    return np.stack((pairs & _NUMBER, pairs >> np.uint64(31)), axis=1).astype(np.int32)
 
 
 def added(
@@ -83,7 +86,7 @@ def crossings_of(edges: Array, fragments: Array) -> Crossings:
     layers = tuple(a - b for a, b in zip(fragments.shape, edges.shape[1:], strict=True))
     keys, values = crossings(np.ascontiguousarray(edges), numbers, layers)
     order = np.argsort(keys)
-    return Crossings(regions, keys[order], values[order])
+    return Crossings(regions, numbers, keys[order], values[order])
 
 
 def numbered(fragments: Array) -> tuple[Names, npt.NDArray[np.uint32]]:

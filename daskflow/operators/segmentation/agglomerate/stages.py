@@ -28,7 +28,7 @@ from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
 from daskflow.operators.segmentation._affinities import ONE
-from daskflow.operators.segmentation._contacts import Score, added, crossings_of
+from daskflow.operators.segmentation._contacts import Score, added, crossings_of, unpacked
 from daskflow.operators.segmentation.agglomerate.boxes import (
     EDGES,
     FRAGMENT_BYTES,
@@ -200,12 +200,11 @@ def joined(parts: list[Arrays], score: Score) -> Arrays:
     places = merged(PLACES, parts)
     ends = [np.searchsorted(places["regions"], part["regions"])[part["ends"]] for part in parts]
     smaller, larger = np.sort(np.concatenate(ends), axis=1).astype(np.uint64).T
-    keys = larger << np.uint64(32) | smaller
+    keys = larger << np.uint64(31) | smaller
     order = np.argsort(keys)
     totals = (np.concatenate([part[name] for part in parts])[order] for name in ("sums", "counts"))
     pairs, sums, counts = added(keys[order], *totals, score=score)
-    numbers = np.stack((pairs & np.uint64(2**32 - 1), pairs >> np.uint64(32)), axis=1).astype(np.int32)
-    return {**places, "ends": numbers, "sums": sums, "counts": counts}
+    return {**places, "ends": unpacked(pairs), "sums": sums, "counts": counts}
 
 
 def merge_known(known: Arrays, waits: npt.NDArray[np.bool_], least: float, *, adds: bool) -> tuple[Arrays, Arrays]:

@@ -133,24 +133,17 @@ class CutSupervoxels(Sink):
 
     def compute(self, box: BoundingBox, arrays: list[Array]) -> tuple[Array, dict[str, Arrays]]:
         """Return the supervoxels and, by kind, the records of the chunk."""
-        import fastremap
-
         around = self.needs(box)
         inside = box.slices(around)
         edges = arrays[0]
         fragments, *objects = (one.reshape(around.shape).astype(np.uint64, copy=False) for one in arrays[1:])
-        own = np.ascontiguousarray(fragments[inside])
-        contacts = crossings_of(edges[(slice(None), *inside)], own)
+        contacts = crossings_of(edges[(slice(None), *inside)], fragments[inside])
         names = contacts.regions
         self._refuse_too_many(box, len(names))
         ids = self.graph.ids(self.graph.number(box), np.arange(1, len(names) + 1))
-        supervoxels = fastremap.remap(own, {0: 0, **dict(zip(names.tolist(), ids.tolist(), strict=True))})
-        ranks = (supervoxels & np.uint64(2**self.graph.local_bits - 1)).astype(np.int64)
-        called = objects_of(ranks, names, objects[0][inside], box) if objects else names
-        records = {
-            "supervoxels": {"fragments": names, "objects": called},
-            "inside": contacts.by_axis(),
-        }
+        supervoxels = np.concatenate((np.zeros(1, np.uint64), ids))[contacts.numbers]
+        called = objects_of(contacts.numbers, names, objects[0][inside], box) if objects else names
+        records = {"supervoxels": {"fragments": names, "objects": called}, "inside": contacts.by_axis()}
         for axis in range(3):
             if inside[axis].start:
                 records[f"face-{axis}"] = face_contacts(axis, edges[axis], fragments, inside)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from daskflow.geometry import BlockGrid, BoundingBox
 from daskflow.jobs.consumer import Consumer
 from daskflow.jobs.evaluate import EvaluateVolumes
+from daskflow.operators.geometry.declare import as_it_is
 from daskflow.operators.segmentation._contacts import crossings_of, numbered
 from daskflow.operators.segmentation.connected_components.blocks import (
     NOTHING,
@@ -72,14 +73,9 @@ def small_joined(basins: Volume, edges: Volume, size: int, low: int, dust: int) 
     one = Small(grid, size, low, Scope("small-basins", (expression, size, low, grid)))
     touch = Stage("find-small", grid, EvaluateVolumes.into(expression, FindSmall(one)))
     stages = in_order((touch, *one.basins.stages()), after=expression.stages)
-    known = basins.map_after(_same, left=one, stages=(*expression.stages, *stages), spec=basins.spec).expression
+    known = basins.map_after(as_it_is, left=one, stages=(*expression.stages, *stages), spec=basins.spec).expression
     labelling = Labelling(grid, 6, Scope("grown-basins", (known, size, low, dust, grid)), dust)
     return labelled(LabelGrown(labelling, one), known, basins.spec)
-
-
-def _same(array: Array, *, box: BoundingBox, left: Small) -> Array:  # noqa: ARG001
-    """Return basins, which are read once the table is complete."""
-    return array
 
 
 @dataclass(frozen=True)
@@ -96,20 +92,16 @@ class FindSmall(Consumer):
         return self.small.around(box)
 
     def compute(self, box: BoundingBox, arrays: list[Array]) -> Arrays:
-        import fastremap
-
         around = self.needs(box)
-        inside, labels = box.slices(around), arrays[1].reshape(around.shape)
-        found = crossings_of(arrays[0][(slice(None), *inside)], labels)
+        inside = box.slices(around)
+        found = crossings_of(arrays[0][(slice(None), *inside)], arrays[1].reshape(around.shape))
         contacts = found.totals("max")
         best = np.zeros(len(found.regions), np.uint64)
         for mine, other in ((0, 1), (1, 0)):
             ends = contacts["ends"]
             values = contacts["sums"].astype(np.uint64) << _BITS | found.regions[ends[:, other]]
             np.maximum.at(best, ends[:, mine], values)
-        own, counts = fastremap.unique(np.ascontiguousarray(labels[inside]), return_counts=True)
-        sizes = np.zeros(len(found.regions), np.int64)
-        sizes[np.searchsorted(found.regions, own[own != 0].astype(np.uint64))] = counts[own != 0]
+        sizes = np.bincount(found.numbers[inside].reshape(-1), minlength=len(found.regions) + 1)[1:]
         return {"regions": found.regions, "sizes": sizes, "best": best}
 
     def write(self, box: BoundingBox, outputs: Arrays) -> BlockResult:
